@@ -1,0 +1,60 @@
+"""keras_munet grows one multitask image system instead of many models.
+
+The names below are imported on first use, so that `import keras_munet` is
+quick and reading reports needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+from typing import Any
+
+from keras_munet.version import __version__
+
+if TYPE_CHECKING:
+    from keras_munet.core.settings import Settings
+    from keras_munet.errors import CheckpointError
+    from keras_munet.errors import ChildError
+    from keras_munet.errors import DataError
+    from keras_munet.errors import MunetError
+    from keras_munet.errors import StoreError
+    from keras_munet.errors import UsageError
+    from keras_munet.progress import Progress
+    from keras_munet.system import System
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "ChildError": "errors",
+    "DataError": "errors",
+    "MunetError": "errors",
+    "Progress": "progress",
+    "Settings": "core.settings",
+    "StoreError": "errors",
+    "System": "system",
+    "UsageError": "errors",
+}
+
+__all__ = [
+    "CheckpointError",
+    "ChildError",
+    "DataError",
+    "MunetError",
+    "Progress",
+    "Settings",
+    "StoreError",
+    "System",
+    "UsageError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keras_munet' has no attribute {name!r}")
+    home = importlib.import_module(f"keras_munet.{_HOMES[name]}")
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Frozen records, names and seeds that every other package shares."""

@@ -1,0 +1,48 @@
+"""Task names: what may name a task, a file and a signature.
+
+Invariant: a valid task name can never leave the folder it is stored in, nor
+collide with another on a case-insensitive file system.
+"""
+
+from __future__ import annotations
+
+import re
+
+from keras_munet import errors
+
+PRIVATE_PREFIX = "private:"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+_TASK = re.compile(rf"{_PART}(/{_PART})*")
+_NUM_CHARS_MAX = 120
+
+
+def split_private(task_name: str) -> tuple[str, bool]:
+    """Returns (bare name, whether it is private) of `[private:]NAME`.
+
+    Raises:
+      UsageError: the name has characters that cannot name a task.
+    """
+    private = task_name.startswith(PRIVATE_PREFIX)
+    name = task_name[len(PRIVATE_PREFIX) :] if private else task_name
+    if not _TASK.fullmatch(name) or len(name) > _NUM_CHARS_MAX:
+        raise errors.UsageError(
+            f"{task_name!r} cannot name a task: use letters, digits and "
+            f". _ + - in parts joined by '/', at most {_NUM_CHARS_MAX} characters, "
+            "with 'private:' in front for a private task"
+        )
+    return name, private
+
+
+def file_name(task_name: str) -> str:
+    """Returns the one file-name part that stands for `task_name`."""
+    name, _ = split_private(task_name)
+    return name.replace("/", "~")
+
+
+def signature_name(task_name: str) -> str:
+    """Returns the identifier of a task in SavedModel signatures.
+
+    `cmaterdb/bangla` becomes `cmaterdb_bangla`.
+    """
+    name, _ = split_private(task_name)
+    return re.sub(r"[^A-Za-z0-9]+", "_", name)

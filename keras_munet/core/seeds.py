@@ -1,0 +1,34 @@
+"""A generator for every random event, derived from what the event is.
+
+Invariant: a draw depends on (root seed, event) alone, never on timing, on how
+many draws came before, or on whether the job was resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from keras_munet.core import canonical
+
+
+def generator(root_seed: int, *event: str | int) -> np.random.Generator:
+    """Returns the generator of one event, e.g. `(seed, task, generation, 3)`.
+
+    Args:
+      root_seed: the seed of the whole experiment.
+      *event: what is being decided; strings and whole numbers.
+    """
+    return np.random.Generator(np.random.PCG64(_entropy(root_seed, event)))
+
+
+def stateless_seed(root_seed: int, *event: str | int) -> np.ndarray:
+    """Returns `[2] int32`, the seed of TensorFlow's stateless random ops."""
+    words = np.random.SeedSequence(_entropy(root_seed, event)).generate_state(2)
+    return words.view(np.int32)
+
+
+def _entropy(root_seed: int, event: tuple[str | int, ...]) -> int:
+    text = canonical.dumps([int(root_seed), *event])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")

@@ -1,0 +1,277 @@
+"""Everything that defines an experiment, checked once, then frozen.
+
+Invariant: settings that compare equal give the same population. Where data
+lie on this machine is not part of an experiment, so `data` is kept apart.
+The keys are the method's own names; section 3 gives the published values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.core import names
+
+VERSIONS = ("munet", "mu2net")
+AUTO_TUNES = ("off", "v1", "v2")
+
+# Section 3, "Published experiment configurations".
+DEFAULT_HPARAMS: dict[str, Any] = {
+    "mu": 0.2,
+    "adapter_dim": 32,
+    "opt_lr": 0.01,
+    "opt_lr_schedule": "cosine",
+    "opt_lr_warmup_ratio": 0.1,
+    "opt_momentum": 0.9,
+    "opt_nesterov": False,
+    "ds_crop": True,
+    "ds_flip_left_right": True,
+    "ds_area_range_min": 0.05,
+    "ds_aspect_ratio_range_min": 0.75,
+    "ds_brightness_delta": 0.0,
+    "ds_contrast_delta": 0.0,
+    "ds_saturation_delta": 0.0,
+    "ds_hue_delta": 0.0,
+}
+# Hyperparameters whose first value comes from the root, not from a default.
+ROOT_HPARAMS = ("num_layers", "ds_image_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """How children are made and judged.
+
+    Attributes:
+      version: `munet` (v1) or `mu2net` (v2).
+      auto_tune: which table of hyperparameter ranges mutates.
+      mutation_prob: the mutation probability of `munet`; `mu2net` uses the
+        path's own `mu`.
+      mutate_adapters: whether adapters may be inserted.
+      remove_adapters: whether they may be removed again.
+      force_finetune_components: places that are always cloned.
+      score_base: score = quality * score_base ** relative size, in (0, 1].
+    """
+
+    version: str = "mu2net"
+    auto_tune: str = "v2"
+    mutation_prob: float = 0.1
+    mutate_adapters: bool = False
+    remove_adapters: bool = False
+    force_finetune_components: tuple[str, ...] = ("encoder_norm",)
+    score_base: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RootSettings:
+    """Where the first components come from.
+
+    Attributes:
+      source: `random`, `npz` or `packaged`.
+      variant: the ViT's name, e.g. `Ti/16`; unused by `packaged`.
+      num_layers: how many blocks to keep; -1 keeps all.
+      image_size: side of the square input, pixels.
+      path: the file of source `npz`.
+      seed: of the random initial values.
+    """
+
+    source: str = "random"
+    variant: str = "Ti/16"
+    num_layers: int = -1
+    image_size: int = 32
+    path: str = ""
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Where data lie on this machine; not part of the experiment.
+
+    Attributes:
+      manual_dir: files laid out as `<dataset>/<config>/<file>`.
+      data_dir: prepared TFDS data; empty for TFDS's own default.
+    """
+
+    manual_dir: str = ""
+    data_dir: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One experiment.
+
+    Attributes:
+      seed: the root seed of every random choice.
+      task_names: tasks in order; `private:` marks a private one.
+      num_task_iters: rounds over all tasks.
+      num_samples_per_task: children per task iteration.
+      children_per_generation: children trained together.
+      num_validations_per_path_training: cycles per child.
+      batch_size: examples per training step, over all replicas.
+      num_train_examples_between_validations_max: bound of one cycle.
+      num_validation_examples_max: bound of one validation.
+      hparams: first values of the hyperparameters.
+      ranges: extra or replaced ranges, e.g. `num_layers: [0, 1, 2, 3]`.
+    """
+
+    seed: int = 0
+    task_names: tuple[str, ...] = ()
+    num_task_iters: int = 2
+    num_samples_per_task: int = 32
+    children_per_generation: int = 8
+    num_validations_per_path_training: int = 4
+    batch_size: int = 256
+    num_train_examples_between_validations_max: int = 51_200
+    num_validation_examples_max: int = 5_120
+    search: SearchSettings = dataclasses.field(default_factory=SearchSettings)
+    root: RootSettings = dataclasses.field(default_factory=RootSettings)
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
+    hparams: Mapping[str, Any] = dataclasses.field(
+        default_factory=lambda: dict(DEFAULT_HPARAMS)
+    )
+    ranges: Mapping[str, tuple[Any, ...]] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def __post_init__(self):
+        _check(self)
+
+    @property
+    def num_generations(self) -> int:
+        """Generations per task iteration."""
+        return -(-self.num_samples_per_task // self.children_per_generation)
+
+    @property
+    def num_layers_max(self) -> int | None:
+        """The deepest path the search may make; None for the root's depth."""
+        layers = self.ranges.get("num_layers")
+        return max(layers) if layers else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the experiment as plain JSON values, without `data`."""
+        value = dataclasses.asdict(self)
+        del value["data"]
+        return _listed(value)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Settings:
+        """Returns checked settings from nested plain values.
+
+        Raises:
+          UsageError: a key is unknown, or a value of the wrong kind or
+            outside what is allowed.
+        """
+        value = dict(value)
+        hparams = dict(DEFAULT_HPARAMS)
+        given = dict(value.pop("hparams", {}))
+        _refuse_unknown("hparams.", given, DEFAULT_HPARAMS)
+        hparams.update(given)
+        groups = {
+            "search": SearchSettings,
+            "root": RootSettings,
+            "data": DataSettings,
+        }
+        parts = {
+            key: _record(group, value.pop(key, {}), f"{key}.")
+            for key, group in groups.items()
+        }
+        ranges = {
+            key: tuple(steps)
+            for key, steps in dict(value.pop("ranges", {})).items()
+        }
+        _refuse_unknown("ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS])
+        return _record(cls, value, "", hparams=hparams, ranges=ranges, **parts)
+
+
+def _record(kind: type, value: Mapping[str, Any], prefix: str, **parts: Any):
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    _refuse_unknown(prefix, value, fields)
+    for key, seen in value.items():
+        parts[key] = _converted(fields[key].type, seen, prefix + key)
+    return kind(**parts)
+
+
+def _refuse_unknown(prefix: str, seen, allowed) -> None:
+    for key in seen:
+        if key not in allowed:
+            close = difflib.get_close_matches(key, list(allowed), n=1)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise errors.UsageError(
+                f"unknown config key {prefix}{key}{hint or '; there are: '}"
+                + ("" if hint else ", ".join(prefix + k for k in allowed))
+            )
+
+
+def _converted(annotation: str, seen: Any, key: str) -> Any:
+    if annotation == "tuple[str, ...]":
+        if isinstance(seen, str) or not all(isinstance(s, str) for s in seen):
+            raise errors.UsageError(
+                f"config key {key} is {seen!r}; it takes a list of strings"
+            )
+        return tuple(seen)
+    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    kind = kinds[annotation]
+    wrong_bool = isinstance(seen, bool) and annotation != "bool"
+    if wrong_bool or not isinstance(seen, kind):
+        raise errors.UsageError(
+            f"config key {key} is {seen!r}; it takes a value of type "
+            f"{annotation}"
+        )
+    return float(seen) if annotation == "float" else seen
+
+
+def _check(settings: Settings) -> None:
+    positive = (
+        "num_task_iters",
+        "num_samples_per_task",
+        "children_per_generation",
+        "num_validations_per_path_training",
+        "batch_size",
+        "num_train_examples_between_validations_max",
+        "num_validation_examples_max",
+    )
+    for key in positive:
+        if getattr(settings, key) < 1:
+            raise errors.UsageError(
+                f"config key {key} is {getattr(settings, key)}; it must be "
+                "at least 1"
+            )
+    bare = [names.split_private(t)[0] for t in settings.task_names]
+    folded = [b.lower() for b in bare]
+    for name in bare:
+        if folded.count(name.lower()) > 1:
+            raise errors.UsageError(
+                f"task {name!r} is named twice in task_names; name it once"
+            )
+    search = settings.search
+    _one_of("search.version", search.version, VERSIONS)
+    _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
+    if not 0.0 < search.score_base <= 1.0:
+        raise errors.UsageError(
+            f"config key search.score_base is {search.score_base}; it must "
+            "be above 0 and at most 1"
+        )
+    if not 0.0 <= search.mutation_prob <= 1.0:
+        raise errors.UsageError(
+            f"config key search.mutation_prob is {search.mutation_prob}; a "
+            "probability lies between 0 and 1"
+        )
+
+
+def _one_of(key: str, seen: str, allowed: tuple[str, ...]) -> None:
+    if seen not in allowed:
+        raise errors.UsageError(
+            f"config key {key} is {seen!r}; it must be one of "
+            f"{', '.join(allowed)}"
+        )
+
+
+def _listed(value: Any) -> Any:
+    """Returns `value` with every tuple as a list, as JSON reads it back."""
+    if isinstance(value, Mapping):
+        return {k: _listed(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_listed(v) for v in value]
+    return value

@@ -1,0 +1,210 @@
+"""Components and paths as records: what a layer is, what a path is made of.
+
+Invariant: records are frozen. A component's id is the digest of its spec and
+its bytes, so a component never changes under its name; a path's id is the
+digest of what made it. Sections 1 and 2 of the method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_munet.core import canonical
+
+# The task name that roots carry: nothing may train their components.
+NOT_TRAINABLE = "NOT_TRAINABLE"
+SPEC_ID_CHARS = 16
+PATH_ID_CHARS = 24
+
+Hparams = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ComponentSpec:
+    """What a component is, without its values.
+
+    Attributes:
+      name: its place in a path, e.g. `encoderblock_0`.
+      layer: the registered layer class, e.g. `EncoderBlock`.
+      config: the layer's constructor arguments, plain JSON values.
+      weights: (weight name, shape) in the order of the layer's variables.
+    """
+
+    name: str
+    layer: str
+    config: Mapping[str, Any]
+    weights: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def num_params(self) -> int:
+        """The number of parameters over all weights."""
+        return sum(math.prod(shape) for _, shape in self.weights)
+
+    @property
+    def spec_id(self) -> str:
+        """A short digest; equal for specs that can exchange values."""
+        return canonical.digest(self.to_json(), SPEC_ID_CHARS)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse."""
+        return {
+            "name": self.name,
+            "layer": self.layer,
+            "config": dict(self.config),
+            "weights": [[name, list(shape)] for name, shape in self.weights],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ComponentSpec:
+        """Returns the spec that `to_json` wrote."""
+        return cls(
+            name=value["name"],
+            layer=value["layer"],
+            config=dict(value["config"]),
+            weights=tuple((n, tuple(s)) for n, s in value["weights"]),
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.spec_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A spec with its values: what the store keeps as one object.
+
+    Attributes:
+      spec: what it is.
+      weights: weight name -> float32 array of the spec's shape.
+      momentum: weight name -> array of the same shape (bfloat16 kept as
+        uint16 bits), or None where the component was never trained.
+    """
+
+    spec: ComponentSpec
+    weights: Mapping[str, np.ndarray]
+    momentum: Mapping[str, np.ndarray] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ComponentRef:
+    """A published component as a path record names it.
+
+    Attributes:
+      name: its place in the path.
+      id: SHA-256 of the stored object, 64 hex characters.
+      spec_id: digest of its spec.
+      num_params: its parameter count.
+    """
+
+    name: str
+    id: str
+    spec_id: str
+    num_params: int
+
+    def to_json(self) -> list[Any]:
+        """Returns `[name, id, spec_id, num_params]`."""
+        return [self.name, self.id, self.spec_id, self.num_params]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> ComponentRef:
+        """Returns the reference that `to_json` wrote."""
+        name, ref_id, spec_id, num_params = value
+        return cls(str(name), str(ref_id), str(spec_id), int(num_params))
+
+
+@dataclasses.dataclass(frozen=True)
+class PathRecord:
+    """An ordered list of components that solves one task.
+
+    Attributes:
+      task: the task it solves, or `NOT_TRAINABLE` for a root.
+      parent: id of the path it was cloned from; None for a root.
+      born: (task iteration, generation, child), the order of creation.
+      hparams: every hyperparameter it was trained with.
+      components: its components, input first.
+      metrics: `quality`, `score`, `accounted_params`, `num_params`, and
+        `test_quality` once it is published.
+    """
+
+    task: str
+    parent: str | None
+    born: tuple[int, int, int]
+    hparams: Mapping[str, Any]
+    components: tuple[ComponentRef, ...]
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Digest of what made the path; its metrics are not part of it."""
+        return canonical.digest(
+            [
+                self.task,
+                self.parent,
+                list(self.born),
+                dict(self.hparams),
+                [c.id for c in self.components],
+            ],
+            PATH_ID_CHARS,
+        )
+
+    @property
+    def is_root(self) -> bool:
+        """Whether the path belongs to no task."""
+        return self.task == NOT_TRAINABLE
+
+    @property
+    def score(self) -> float:
+        """The score it was published with; minus infinity without one."""
+        return float(self.metrics.get("score", -math.inf))
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of all its components, shared or not."""
+        return sum(c.num_params for c in self.components)
+
+    def component(self, name: str) -> ComponentRef | None:
+        """Returns the component in the place `name`, or None."""
+        return next((c for c in self.components if c.name == name), None)
+
+    def with_metrics(self, **metrics: float) -> PathRecord:
+        """Returns a copy with `metrics` added; the id stays the same."""
+        return dataclasses.replace(self, metrics={**self.metrics, **metrics})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "parent": self.parent,
+            "born": list(self.born),
+            "hparams": dict(self.hparams),
+            "components": [c.to_json() for c in self.components],
+            "metrics": dict(self.metrics),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PathRecord:
+        """Returns the record that `to_json` wrote.
+
+        Raises:
+          ValueError: the id does not match the content.
+        """
+        record = cls(
+            task=value["task"],
+            parent=value["parent"],
+            born=tuple(value["born"]),
+            hparams=dict(value["hparams"]),
+            components=tuple(
+                ComponentRef.from_json(c) for c in value["components"]
+            ),
+            metrics=dict(value["metrics"]),
+        )
+        if record.id != value["id"]:
+            raise ValueError(
+                f"path record {value['id']} has the content of {record.id}"
+            )
+        return record

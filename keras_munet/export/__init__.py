@@ -1,0 +1,1 @@
+"""One lean SavedModel for all tasks."""

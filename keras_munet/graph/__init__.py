@@ -1,0 +1,1 @@
+"""Paths as Keras graphs: a component appears once, however many use it."""

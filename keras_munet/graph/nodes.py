@@ -1,0 +1,61 @@
+"""A component as a live Keras layer, and its values in and out of it.
+
+Invariant: a layer's variables stand in the order of its spec's weights, so
+values move between records and layers without a name map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from keras_munet.core import registry
+from keras_munet.core import specs
+from keras_munet.vit import layers as _vit_layers  # noqa: F401  registers
+
+
+def make_layer(
+    spec: specs.ComponentSpec, name: str, dtype: str | None = None
+) -> keras.layers.Layer:
+    """Returns a new, unbuilt layer for `spec`.
+
+    Args:
+      spec: what the layer is.
+      name: its name in the graph, unique there.
+      dtype: a Keras dtype policy name; None for the global one.
+
+    Raises:
+      UsageError: no layer of that kind is registered.
+    """
+    layer_class = registry.LAYERS.get(spec.layer)
+    return layer_class(**spec.config, name=name, dtype=dtype)
+
+
+def assign(
+    layer: keras.layers.Layer,
+    spec: specs.ComponentSpec,
+    weights: Mapping[str, np.ndarray],
+) -> None:
+    """Gives a built layer the values of a component.
+
+    Args:
+      layer: built from `spec`.
+      spec: what the layer is.
+      weights: weight name -> float32 array of the spec's shape.
+    """
+    for variable, (name, _) in zip(layer.weights, spec.weights, strict=True):
+        variable.assign(weights[name])
+
+
+def values(
+    layer: keras.layers.Layer, spec: specs.ComponentSpec
+) -> dict[str, np.ndarray]:
+    """Returns copies of a layer's values: weight name -> float32 array."""
+    return {
+        name: np.array(variable.numpy(), dtype=np.float32)
+        for variable, (name, _) in zip(
+            layer.weights, spec.weights, strict=True
+        )
+    }

@@ -1,0 +1,247 @@
+"""One task iteration: where the search meets training and the store.
+
+Invariant: a generation is saved before the next is asked for, so a killed job
+loses at most the children that were in training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from keras_munet.core import family as family_lib
+from keras_munet.core import seeds as seeds_lib
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.data import tasks as tasks_lib
+from keras_munet.progress import Progress
+from keras_munet.search import cloning
+from keras_munet.search import evolution
+from keras_munet.search import plan as plan_lib
+from keras_munet.store import system_dir
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import trainer as trainer_lib
+
+
+def make_trainer(
+    settings: settings_lib.Settings, strategy: str
+) -> trainer_lib.Trainer:
+    """Returns a trainer with the experiment's budget.
+
+    Raises:
+      UsageError: the strategy is unknown or does not fit the batch size.
+    """
+    budget = jobs_lib.Budget(
+        num_cycles=settings.num_validations_per_path_training,
+        batch_size=settings.batch_size,
+        num_train_examples_max=(
+            settings.num_train_examples_between_validations_max
+        ),
+        num_validation_examples_max=settings.num_validation_examples_max,
+    )
+    return trainer_lib.Trainer(
+        strategy_lib.make(strategy), budget, settings.seed
+    )
+
+
+def run(
+    search: evolution.TaskIteration,
+    data: tasks_lib.TaskData,
+    directory: system_dir.SystemDir,
+    family: family_lib.Family,
+    settings: settings_lib.Settings,
+    trainer: trainer_lib.Trainer,
+    progress: Progress,
+) -> tuple[specs.PathRecord, evolution.Outcome]:
+    """Runs every generation that is left and chooses the best path.
+
+    Args:
+      search: the iteration, fresh; it is restored if progress was saved.
+      data: the task's data.
+      directory: of the system.
+      family: what paths look like.
+      settings: the experiment.
+      trainer: trains generations.
+      progress: is told what happens.
+
+    Returns:
+      The best path with its test accuracy, and the lineage it leaves.
+    """
+    _restore(search, directory)
+    while not search.done:
+        started = time.perf_counter()
+        trainer.clock.clear()
+        plan = search.ask()
+        asked = time.perf_counter()
+        results, reports = _train(
+            plan, data, directory, family, settings, trainer
+        )
+        search.tell(results)
+        stored = time.perf_counter()
+        directory.save_progress(search.task, search.to_json())
+        now = time.perf_counter()
+        trainer.clock["search_secs"] += asked - started
+        trainer.clock["store_secs"] += now - stored
+        progress.generation(
+            task=search.task,
+            number=search.generation,
+            num_generations=settings.num_generations,
+            children=reports,
+            best_score=search.active[0].score if search.active else None,
+            clock=trainer.clock,
+            secs=now - started,
+        )
+    outcome = search.finish()
+    test_quality = accuracy(outcome.best, data, "test", directory, trainer)
+    best = outcome.best.with_metrics(test_quality=test_quality)
+    progress.line(
+        f"{search.task}: path {best.id[:8]}, {best.hparams['num_layers']} "
+        f"layers, validation {best.metrics['quality']:.4f}, test "
+        f"{test_quality:.4f}"
+    )
+    progress.event(
+        "published",
+        task=search.task,
+        iteration=search.iteration,
+        path=best.to_json(),
+    )
+    return best, outcome
+
+
+def accuracy(
+    path: specs.PathRecord,
+    data: tasks_lib.TaskData,
+    split: str,
+    directory: system_dir.SystemDir,
+    trainer: trainer_lib.Trainer,
+) -> float:
+    """Returns the accuracy of a published path on one split, in [0, 1]."""
+    parts = []
+    for ref in path.components:
+        load = _loader(directory, ref)
+        parts.append(jobs_lib.JobComponent(load().spec, load, ref.id, False))
+    image_size = int(path.hparams["ds_image_size"])
+    return trainer.evaluate(parts, data, split, image_size)
+
+
+def _restore(
+    search: evolution.TaskIteration, directory: system_dir.SystemDir
+) -> None:
+    """Continues a saved iteration if every object it names is still there."""
+    state = directory.load_progress(search.task)
+    if state is None or state["iteration"] != search.iteration:
+        # Left over from an iteration that was published since.
+        directory.clear_progress(search.task)
+        return
+    wanted = {ref[1] for path in state["active"] for ref in path["components"]}
+    if all(directory.objects.has(object_id) for object_id in wanted):
+        search.restore(state)
+    else:
+        directory.clear_progress(search.task)
+
+
+def _train(
+    plan: plan_lib.GenerationPlan,
+    data: tasks_lib.TaskData,
+    directory: system_dir.SystemDir,
+    family: family_lib.Family,
+    settings: settings_lib.Settings,
+    trainer: trainer_lib.Trainer,
+) -> tuple[list[plan_lib.ChildResult], list[dict[str, Any]]]:
+    """Trains a generation and stores what improved."""
+    event = (plan.task, plan.iteration, plan.generation)
+    jobs = [
+        jobs_lib.ChildJob(
+            index=child.index,
+            components=tuple(
+                _job_component(part, directory, family, settings, event, child)
+                for part in child.components
+            ),
+            hparams=child.hparams,
+            size_factor=child.size_factor,
+            score_to_beat=child.score_to_beat,
+        )
+        for child in plan.children
+    ]
+    trained = trainer.train(
+        jobs, data, plan.data_hparams, event, accept_ties=plan.accept_ties
+    )
+    started = time.perf_counter()
+    results, reports = [], []
+    for child, result in zip(plan.children, trained, strict=True):
+        improved = result.quality is not None
+        refs: tuple[specs.ComponentRef, ...] = ()
+        if improved:
+            refs = tuple(
+                directory.objects.put(result.components[part.spec.name])
+                if part.is_new
+                else part.source
+                for part in child.components
+            )
+        results.append(
+            plan_lib.ChildResult(child.index, result.quality, refs)
+        )
+        reports.append(
+            {
+                "index": child.index,
+                "parent": child.parent.id,
+                "parent_task": child.parent.task,
+                "num_layers": child.hparams["num_layers"],
+                "hparams": dict(child.hparams),
+                "trained": [
+                    part.spec.name for part in child.components if part.trainable
+                ],
+                "scores": [_finite(score) for score in result.scores],
+                "losses": [_finite(loss) for loss in result.losses],
+                "score": max(
+                    (s for s in result.scores if s == s), default=float("-inf")
+                ),
+                "improved": improved,
+            }
+        )
+    trainer.clock["store_secs"] += time.perf_counter() - started
+    return results, reports
+
+
+def _job_component(
+    part: cloning.PlannedComponent,
+    directory: system_dir.SystemDir,
+    family: family_lib.Family,
+    settings: settings_lib.Settings,
+    event: tuple[str | int, ...],
+    child: plan_lib.ChildPlan,
+) -> jobs_lib.JobComponent:
+    """Returns how a planned component gets its first values."""
+    load: Callable[[], specs.Component]
+    if part.init == cloning.FRESH:
+
+        def load() -> specs.Component:
+            rng = seeds_lib.generator(
+                settings.seed, "fresh", *event, child.index, part.spec.name
+            )
+            return family.initial(part.spec, rng)
+
+    elif part.init == cloning.RESAMPLE:
+
+        def load() -> specs.Component:
+            return family.resample(
+                directory.objects.get(part.source), part.spec
+            )
+
+    else:
+        load = _loader(directory, part.source)
+    shared_id = None if part.is_new else part.source.id
+    return jobs_lib.JobComponent(part.spec, load, shared_id, part.trainable)
+
+
+def _loader(
+    directory: system_dir.SystemDir, ref: specs.ComponentRef
+) -> Callable[[], specs.Component]:
+    return lambda: directory.objects.get(ref)
+
+
+def _finite(value: float) -> float | None:
+    """Returns `value`, or None where JSON could not hold it."""
+    return value if abs(value) < float("inf") else None

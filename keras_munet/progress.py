@@ -1,0 +1,124 @@
+"""What a person and a program can follow while a job runs.
+
+Invariant: everything printed is also an event in `metrics.jsonl`, one JSON
+object a line, every duration in seconds with `_secs` in its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TextIO
+
+from keras_munet import errors
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Progress:
+    """Prints lines and appends events; the base of quieter ones."""
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str] | None = None,
+        *,
+        stream: TextIO | None = None,
+        quiet: bool = False,
+    ):
+        """Starts the clock.
+
+        Args:
+          workdir: where `metrics.jsonl` grows; None writes no events.
+          stream: where lines go; None for standard output.
+          quiet: print nothing.
+        """
+        self._path = os.path.join(workdir, METRICS_FILE) if workdir else None
+        self._stream = stream or sys.stdout
+        self._quiet = quiet
+        self._started = time.monotonic()
+        self._generation_secs: list[float] = []
+        self._num_left = 0
+
+    def plan(self, num_generations_left: int) -> None:
+        """Says how many generations the whole job still has."""
+        self._num_left = num_generations_left
+
+    def line(self, text: str) -> None:
+        """Prints one line with the time since the start."""
+        if self._quiet:
+            return
+        secs = time.monotonic() - self._started
+        self._stream.write(f"[{secs:7.1f} s] {text}\n")
+        self._stream.flush()
+
+    def event(self, event: str, **values: Any) -> None:
+        """Appends one event to `metrics.jsonl`.
+
+        Raises:
+          StoreError: the file cannot be written.
+        """
+        if self._path is None:
+            return
+        secs = round(time.monotonic() - self._started, 3)
+        record = {"event": event, "job_secs": secs, **values}
+        try:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record, sort_keys=True) + "\n")
+        except OSError as e:
+            raise errors.StoreError(
+                f"cannot write {self._path}: {e.strerror}; free space or "
+                "choose another --workdir, then run the same command again"
+            ) from e
+
+    def generation(
+        self,
+        *,
+        task: str,
+        number: int,
+        num_generations: int,
+        children: Sequence[Mapping[str, Any]],
+        best_score: float | None,
+        clock: Mapping[str, float],
+        secs: float,
+    ) -> None:
+        """Reports a finished generation.
+
+        Args:
+          task: its task.
+          number: from 1.
+          num_generations: of the task iteration.
+          children: `score`, `improved` and more of each child.
+          best_score: the task's best score so far; None without one.
+          clock: seconds by kind of work.
+          secs: wall time of the generation, seconds.
+        """
+        self._generation_secs.append(secs)
+        self._num_left = max(0, self._num_left - 1)
+        scores = " ".join(
+            f"{child['score']:.3f}{'*' if child['improved'] else ''}"
+            for child in children
+        )
+        best = "-" if best_score is None else f"{best_score:.4f}"
+        self.line(
+            f"{task} generation {number}/{num_generations}: {scores} | best "
+            f"{best} | {secs:.1f} s | {self._left()}"
+        )
+        self.event(
+            "generation",
+            task=task,
+            number=number,
+            children=list(children),
+            best_score=best_score,
+            generation_secs=round(secs, 3),
+            clock={key: round(value, 3) for key, value in clock.items()},
+        )
+
+    def _left(self) -> str:
+        recent = sorted(self._generation_secs[-9:])
+        secs = recent[len(recent) // 2] * self._num_left
+        return f"about {secs:.0f} s left" if self._num_left else "last one"

@@ -1,0 +1,1 @@
+"""Where first components come from: random values or a checkpoint file."""

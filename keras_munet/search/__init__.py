@@ -1,0 +1,1 @@
+"""The evolutionary search, on records alone: no TensorFlow, no Keras."""

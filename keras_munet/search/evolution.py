@@ -1,0 +1,341 @@
+"""One task iteration as a conversation: ask for children, tell what they did.
+
+Invariant: everything a draw depends on is in the iteration's state, which
+`to_json` writes and `from_json` reads; a resumed iteration continues with the
+same draws (section 2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.core import family as family_lib
+from keras_munet.core import seeds as seeds_lib
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.search import autotune
+from keras_munet.search import cloning
+from keras_munet.search import mutations
+from keras_munet.search import plan as plan_lib
+from keras_munet.search import population as population_lib
+from keras_munet.search import sampling
+from keras_munet.search import scoring
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a finished task iteration leaves behind.
+
+    Attributes:
+      best: the task's best path.
+      retired: dead path id -> its parent, to be added to the lineage.
+      num_children: path id -> children sampled from it for this task.
+    """
+
+    best: specs.PathRecord
+    retired: Mapping[str, str | None]
+    num_children: Mapping[str, int]
+
+
+class TaskIteration:
+    """All the generations that are spent on one task before the next."""
+
+    def __init__(
+        self,
+        settings: settings_lib.Settings,
+        family: family_lib.Family,
+        population: population_lib.Population,
+        task: str,
+        *,
+        num_classes: int,
+        iteration: int,
+        num_children: Mapping[str, int] | None = None,
+    ):
+        """Starts an iteration: the task's own lock is off, its seeds known.
+
+        Args:
+          settings: the experiment.
+          family: what paths of the root look like.
+          population: the living paths.
+          task: the task's bare name.
+          num_classes: the width of its head.
+          iteration: how many iterations the task has behind it.
+          num_children: path id -> children sampled from it so far; for
+            `mu2net` those of this task alone.
+        """
+        self._settings = settings
+        self._family = family
+        self._population = population
+        self._ranges = autotune.ranges(settings)
+        self._is_v1 = settings.search.version == "munet"
+        self.task = task
+        self.iteration = iteration
+        self.generation = 0
+        self._num_classes = num_classes
+        self._num_children = dict(num_children or {})
+        own = population.published.get(task)
+        self._active = [own] if own is not None else []
+        self._seeds = self._ordered_seeds()
+        self._untried = [path.id for path in self._seeds] if self._is_v1 else []
+
+    @property
+    def done(self) -> bool:
+        """Whether every generation has been told."""
+        return self.generation >= self._settings.num_generations
+
+    @property
+    def active(self) -> tuple[specs.PathRecord, ...]:
+        """The task's active paths, best first."""
+        return tuple(sampling.rank(self._active))
+
+    def ask(self) -> plan_lib.GenerationPlan:
+        """Returns the next generation's children.
+
+        Asking twice without telling gives the same children.
+        """
+        data_hparams = self._sample_data_hparams()
+        first = self.generation * self._settings.children_per_generation
+        last = min(
+            first + self._settings.children_per_generation,
+            self._settings.num_samples_per_task,
+        )
+        counts = dict(self._num_children)
+        seeds = list(self._seeds)
+        untried = list(self._untried)
+        children = []
+        for index in range(first, last):
+            rng = self._rng("child", self.generation, index)
+            mutates = not untried
+            if untried:
+                parent = self._population.living[untried.pop(0)]
+            else:
+                parent, seeds = sampling.parent(
+                    self._active,
+                    seeds,
+                    counts,
+                    rng,
+                    walk_seeds=not self._is_v1,
+                )
+            counts[parent.id] = counts.get(parent.id, 0) + 1
+            children.append(
+                self._child(index, parent, data_hparams, rng, mutates)
+            )
+        self._asked = counts, seeds, untried, children
+        return plan_lib.GenerationPlan(
+            task=self.task,
+            iteration=self.iteration,
+            generation=self.generation,
+            data_hparams=data_hparams,
+            children=tuple(children),
+            accept_ties=not self._is_v1,
+        )
+
+    def tell(self, results: list[plan_lib.ChildResult]) -> None:
+        """Takes the improved children of the asked generation in.
+
+        Raises:
+          ValueError: the results are not those of the asked children.
+        """
+        counts, seeds, untried, children = self._asked
+        if [r.index for r in results] != [c.index for c in children]:
+            raise ValueError("results do not belong to the asked children")
+        for child, result in zip(children, results, strict=True):
+            if result.quality is not None:
+                self._active.append(self._record(child, result))
+        self._num_children, self._seeds = counts, seeds
+        self._untried = untried
+        self.generation += 1
+
+    def finish(self) -> Outcome:
+        """Returns the best path and the lineage that its choice leaves.
+
+        Raises:
+          ChildError: no child of the task ever had a usable score.
+        """
+        if not self._active:
+            raise errors.ChildError(
+                f"no child of task {self.task!r} reached a finite score in "
+                f"{self.generation} generations; lower hparams.opt_lr or give "
+                "it more samples"
+            )
+        # v1 keeps the first of equals; rank() puts the newest first.
+        best = sampling.rank(self._active)[0]
+        if self._is_v1:
+            best = max(
+                self._active,
+                key=lambda p: (p.score, tuple(-b for b in p.born)),
+            )
+        dead = {p.id: p for p in self._active if p.id != best.id}
+        retired: dict[str, str | None] = {}
+        own = self._population.published.get(self.task)
+        if own is not None and own.id in dead:
+            retired[own.id] = own.parent
+        if best.parent in dead and best.parent not in retired:
+            retired[best.parent] = self._nearest_living(best, dead)
+        living = {self._population.root.id, best.id} | {
+            p.id
+            for t, p in self._population.published.items()
+            if t != self.task
+        }
+        counts = {k: n for k, n in self._num_children.items() if k in living}
+        return Outcome(best=best, retired=retired, num_children=counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the state between two generations as plain JSON values."""
+        return {
+            "task": self.task,
+            "iteration": self.iteration,
+            "generation": self.generation,
+            "num_children": dict(self._num_children),
+            "active": [path.to_json() for path in self._active],
+            "seeds": [path.id for path in self._seeds],
+            "untried": list(self._untried),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `to_json` wrote for the same iteration.
+
+        Raises:
+          StoreError: the state belongs to another task or iteration, or
+            names a seed path that is not in the system.
+        """
+        seen = state["task"], state["iteration"]
+        if seen != (self.task, self.iteration):
+            raise errors.StoreError(
+                f"progress of task {seen[0]!r} iteration {seen[1]} was found "
+                f"where {self.task!r} iteration {self.iteration} runs; remove "
+                "the progress file and run again"
+            )
+        unknown = set(state["seeds"]) - set(self._population.living)
+        if unknown:
+            raise errors.StoreError(
+                f"progress of task {self.task!r} names seed path "
+                f"{min(unknown)}, which is not in the system; remove the "
+                "progress file and run again"
+            )
+        self.generation = state["generation"]
+        self._num_children = dict(state["num_children"])
+        self._active = [specs.PathRecord.from_json(p) for p in state["active"]]
+        self._seeds = [self._population.living[i] for i in state["seeds"]]
+        self._untried = list(state["untried"])
+
+    def _rng(self, *event: str | int) -> np.random.Generator:
+        return seeds_lib.generator(
+            self._settings.seed, *event, self.task, self.iteration
+        )
+
+    def _ordered_seeds(self) -> list[specs.PathRecord]:
+        seeds = self._population.seeds(self.task)
+        if self._is_v1:
+            return sorted(seeds, key=lambda p: p.born, reverse=True)
+        order = self._rng("seeds").permutation(len(seeds))
+        return [seeds[i] for i in order]
+
+    def _sample_data_hparams(self) -> dict[str, Any]:
+        search = self._settings.search
+        prob = self._settings.hparams["mu"]
+        if self._is_v1:
+            prob = 0.0 if self._untried else search.mutation_prob
+        best = self.active[0].hparams if self._active else None
+        defaults = {**self._population.root.hparams, **self._settings.hparams}
+        return mutations.mutate_data(
+            defaults,
+            best,
+            self._ranges,
+            prob,
+            self._rng("data", self.generation),
+        )
+
+    def _child(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        data_hparams: Mapping[str, Any],
+        rng: np.random.Generator,
+        mutates: bool,
+    ) -> plan_lib.ChildPlan:
+        search = self._settings.search
+        hparams, prob = dict(parent.hparams), 0.0
+        if mutates:
+            hparams, prob = mutations.mutate_child(
+                hparams,
+                self._ranges,
+                rng,
+                fixed_prob=search.mutation_prob if self._is_v1 else None,
+            )
+        hparams.update(data_hparams)
+        adapters = mutations.mutate_adapters(
+            mutations.adapters_of(parent),
+            hparams["num_layers"],
+            prob,
+            rng,
+            insert=search.mutate_adapters,
+            remove=search.remove_adapters,
+        )
+        components = cloning.plan_components(
+            self._family.layout(hparams, self._num_classes, adapters),
+            [parent, *self._ancestors(parent)],
+            self.task,
+            is_locked=lambda c: bool(
+                self._population.locks(c.id, without=self.task)
+            ),
+            draw=lambda: bool(rng.random() < prob),
+            forced=search.force_finetune_components,
+            can_resample=self._family.can_resample,
+            train_resampled=not self._is_v1,
+        )
+        accounted = self._population.accounted_params(
+            self.task,
+            [c.source for c in components if not c.is_new and c.source],
+            sum(c.spec.num_params for c in components if c.is_new),
+        )
+        same_task = parent.task == self.task
+        return plan_lib.ChildPlan(
+            index=index,
+            parent=parent,
+            hparams=hparams,
+            components=components,
+            size_factor=scoring.size_factor(
+                accounted, self._population.root.num_params, search.score_base
+            ),
+            score_to_beat=parent.score if same_task else -float("inf"),
+            accounted_params=accounted,
+        )
+
+    def _record(
+        self, child: plan_lib.ChildPlan, result: plan_lib.ChildResult
+    ) -> specs.PathRecord:
+        born = (
+            self._population.num_iterations_done,
+            self.generation,
+            child.index,
+        )
+        record = specs.PathRecord(
+            task=self.task,
+            parent=child.parent.id,
+            born=born,
+            hparams=child.hparams,
+            components=result.components,
+        )
+        return record.with_metrics(
+            quality=result.quality,
+            score=result.quality * child.size_factor,
+            accounted_params=child.accounted_params,
+            num_params=record.num_params,
+        )
+
+    def _ancestors(self, path: specs.PathRecord) -> list[specs.PathRecord]:
+        return self._population.ancestors(path, {p.id: p for p in self._active})
+
+    def _nearest_living(
+        self, best: specs.PathRecord, dead: Mapping[str, specs.PathRecord]
+    ) -> str | None:
+        for ancestor in self._ancestors(best):
+            if ancestor.id not in dead:
+                return ancestor.id
+        return None

@@ -1,0 +1,71 @@
+"""What the search asks of training, and what training tells it back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet.core import specs
+from keras_munet.search import cloning
+
+
+@dataclasses.dataclass(frozen=True)
+class ChildPlan:
+    """One child to train.
+
+    Attributes:
+      index: its number within the task iteration, from 0.
+      parent: the path it is cloned from.
+      hparams: its hyperparameters, the generation's data ones included.
+      components: where each component comes from, input first.
+      size_factor: its score is validation quality times this.
+      score_to_beat: the parent's score if it solves the same task, else
+        minus infinity; the first snapshot must reach it.
+      accounted_params: its accounted parameters, were it published.
+    """
+
+    index: int
+    parent: specs.PathRecord
+    hparams: Mapping[str, Any]
+    components: tuple[cloning.PlannedComponent, ...]
+    size_factor: float
+    score_to_beat: float
+    accounted_params: float
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationPlan:
+    """Children that are trained together on the same batches.
+
+    Attributes:
+      task: the task they learn.
+      iteration: the task's own iteration, from 0.
+      generation: the generation within the iteration, from 0.
+      data_hparams: the data hyperparameters that all children share.
+      children: the children.
+      accept_ties: whether an equal score makes a new snapshot (v2).
+    """
+
+    task: str
+    iteration: int
+    generation: int
+    data_hparams: Mapping[str, Any]
+    children: tuple[ChildPlan, ...]
+    accept_ties: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ChildResult:
+    """What became of a child.
+
+    Attributes:
+      index: the child's number within the task iteration.
+      quality: validation accuracy of its best snapshot; None without one.
+      components: the references of all its components, new ones published
+        as objects; empty without a snapshot.
+    """
+
+    index: int
+    quality: float | None
+    components: tuple[specs.ComponentRef, ...] = ()

@@ -1,0 +1,68 @@
+"""Which path becomes the next parent (section 2, "Parent sampling").
+
+Invariant: a path is taken with probability 0.5 ** (children it already has),
+so that attention decays and every path keeps a chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_munet.core import specs
+
+
+def take(
+    paths: Sequence[specs.PathRecord],
+    num_children: Mapping[str, int],
+    rng: np.random.Generator,
+) -> int | None:
+    """Returns the index of the first path that its decay lets pass, or None.
+
+    Args:
+      paths: candidates, most wanted first.
+      num_children: path id -> children sampled from it so far.
+      rng: the child's generator.
+    """
+    for index, path in enumerate(paths):
+        if rng.random() < 0.5 ** num_children.get(path.id, 0):
+            return index
+    return None
+
+
+def rank(paths: Sequence[specs.PathRecord]) -> list[specs.PathRecord]:
+    """Returns `paths` from best to worst; of equal scores the newest first."""
+    return sorted(paths, key=lambda p: (p.score, p.born), reverse=True)
+
+
+def parent(
+    active: Sequence[specs.PathRecord],
+    seeds: Sequence[specs.PathRecord],
+    num_children: Mapping[str, int],
+    rng: np.random.Generator,
+    *,
+    walk_seeds: bool,
+) -> tuple[specs.PathRecord, list[specs.PathRecord]]:
+    """Returns the sampled parent and the seeds in their new order.
+
+    Args:
+      active: the task's active paths.
+      seeds: the seed paths in their current order.
+      num_children: path id -> children sampled from it so far.
+      rng: the child's generator.
+      walk_seeds: `mu2net` walks the seeds too, rotating them past the one
+        taken, before it picks uniformly; `munet` picks uniformly at once.
+    """
+    seeds = list(seeds)
+    ranked = rank(active)
+    taken = take(ranked, num_children, rng)
+    if taken is not None:
+        return ranked[taken], seeds
+    if walk_seeds:
+        taken = take(seeds, num_children, rng)
+        if taken is not None:
+            return seeds[taken], seeds[taken + 1 :] + seeds[: taken + 1]
+    everyone = [*seeds, *ranked]
+    return everyone[int(rng.integers(len(everyone)))], seeds

@@ -1,0 +1,1 @@
+"""A system on disk: immutable components, one atomic ref per task."""

@@ -1,0 +1,299 @@
+"""The local folder that keeps a system.
+
+Invariant: `write_atomic` is temp file, fsync, rename, fsync
+of the folder, in this order, so that a power loss at any moment leaves the old
+or the new file; and nothing is read or written through a symbolic link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import secrets
+import stat
+from collections.abc import Iterator
+
+from keras_munet import errors
+from keras_munet.store import interface
+from keras_munet.store import os_errors
+
+
+class LocalFiles(interface.Files):
+    """Files below a local folder, which is made by the first write.
+
+    Args:
+      folder: the root.
+      durable: whether writes wait for the disk. False is for tests and
+        measurements: a power loss may then lose what was written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, durable: bool = True):
+        self._root = os.path.abspath(os.fspath(folder))
+        self._durable = durable
+        # Folders whose own entries are known to be on the disk.
+        self._synced_folders: set[str] = set()
+
+    @property
+    def where(self) -> str:
+        """The absolute path of the root."""
+        return os_errors.shown(self._root)
+
+    def read(self, name: str, num_bytes_max: int) -> bytes:
+        """Returns a whole file; see `interface.Files`."""
+        path = self._path(name)
+        with os_errors.named(path, "read"), self._opened(path) as handle:
+            num_bytes = os.fstat(handle).st_size
+            if num_bytes > num_bytes_max:
+                raise errors.StoreError(
+                    f"{os_errors.shown(path)} has {num_bytes} bytes; at most "
+                    f"{num_bytes_max} are allowed: it is not what its name "
+                    "says"
+                )
+            return _read_up_to(handle, num_bytes)
+
+    def read_head(self, name: str, num_bytes: int) -> bytes:
+        """Returns the first bytes; see `interface.Files`."""
+        path = self._path(name)
+        with os_errors.named(path, "read"), self._opened(path) as handle:
+            return _read_up_to(handle, num_bytes)
+
+    def write_atomic(self, name: str, data: bytes) -> None:
+        """Replaces a file in one step; see `interface.Files`."""
+        path = self._path(name)
+        folder = os.path.dirname(path)
+        temporary = os.path.join(
+            folder,
+            f"{interface.TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}",
+        )
+        with os_errors.named(path, "written"):
+            self._make_folder(folder)
+            try:
+                self._write_new(temporary, data)
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            self._sync_folder(folder)
+
+    def sync(self, name: str) -> None:
+        """Makes a file durable; see `interface.Files`."""
+        path = self._path(name)
+        with os_errors.named(path, "synced"):
+            with self._opened(path) as handle:
+                self._sync_handle(handle)
+            folder = os.path.dirname(path)
+            self._make_folder(folder)
+            self._sync_folder(folder)
+
+    def list(self, folder: str = "") -> Iterator[str]:
+        """Yields names; see `interface.Files`."""
+        for name in self._walk(folder):
+            if not interface.is_temporary(name):
+                yield name
+
+    def temporaries(self) -> Iterator[str]:
+        """Yields unfinished writes; see `interface.Files`."""
+        for name in self._walk(""):
+            if interface.is_temporary(name):
+                yield name
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file; see `interface.Files`."""
+        path = self._path(name)
+        try:
+            with os_errors.named(path, "looked up"):
+                return stat.S_ISREG(os.lstat(path).st_mode)
+        except interface.MissingFileError:
+            return False
+        except errors.StoreError as error:
+            if isinstance(error.__cause__, NotADirectoryError):
+                return False
+            raise
+
+    def num_bytes(self, name: str) -> int:
+        """Returns a size; see `interface.Files`."""
+        path = self._path(name)
+        with os_errors.named(path, "looked up"):
+            return os.lstat(path).st_size
+
+    def delete(self, name: str) -> None:
+        """Removes a file; see `interface.Files`."""
+        path = self._path(name, temporary=True)
+        with (
+            contextlib.suppress(interface.MissingFileError),
+            os_errors.named(path, "deleted"),
+        ):
+            os.unlink(path)
+
+    def lock(self, name: str, holder: str) -> interface.Lock:
+        """Takes a lock that the kernel frees when the process dies."""
+        path = self._path(name)
+        with os_errors.named(path, "locked"):
+            self._make_folder(os.path.dirname(path))
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(path, flags, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, holder.encode(), 0)
+            except BlockingIOError:
+                text = os.pread(handle, 200, 0).decode(errors="replace")
+                os.close(handle)
+                raise interface.LockHeldError(
+                    f"{os_errors.shown(path)} is held by {text!a}; wait "
+                    "until it is released",
+                    text,
+                ) from None
+            except BaseException:
+                os.close(handle)
+                raise
+        return _LocalLock(handle)
+
+    def _path(self, name: str, *, temporary: bool = False) -> str:
+        interface.check_name(name, temporary=temporary)
+        parent = self._root
+        # A link inside could lead out: the folders above the file are looked
+        # at here, the file itself is opened with O_NOFOLLOW.
+        for part in name.split("/")[:-1]:
+            parent = os.path.join(parent, part)
+            with contextlib.suppress(OSError):
+                if stat.S_ISLNK(os.lstat(parent).st_mode):
+                    raise errors.StoreError(
+                        f"{os_errors.shown(parent)} is a symbolic link, which "
+                        "could lead out of the system; put the folder itself "
+                        "there"
+                    )
+        return os.path.join(self._root, name)
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
+        # O_NONBLOCK: opening a named pipe must not wait for a writer.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(path, flags)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise errors.StoreError(
+                    f"{os_errors.shown(path)} is no regular file; put a file "
+                    "there"
+                )
+            yield handle
+        finally:
+            os.close(handle)
+
+    def _write_new(self, path: str, data: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        handle = os.open(path, flags, 0o666)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            self._sync_handle(handle)
+        finally:
+            os.close(handle)
+
+    def _make_folder(self, folder: str) -> None:
+        """Makes `folder` and those above it, each entry on the disk."""
+        if folder in self._synced_folders:
+            return
+        above = os.path.dirname(folder)
+        inside = folder != self._root
+        if inside:
+            self._make_folder(above)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+        else:
+            pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        try:
+            # Also for a folder that was there: whoever made it may have been
+            # killed before this step.
+            self._sync_folder(above)
+        except PermissionError:
+            # The folder above the root may belong to somebody else.
+            if inside:
+                raise
+        self._synced_folders.add(folder)
+
+    def _sync_folder(self, folder: str) -> None:
+        if not self._durable:
+            return
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._sync_handle(handle)
+        finally:
+            os.close(handle)
+
+    def _sync_handle(self, handle: int) -> None:
+        if self._durable:
+            os.fsync(handle)
+
+    def _walk(self, folder: str) -> Iterator[str]:
+        """Yields every file below `folder` in the order of full names."""
+        if not folder:
+            yield from _files_below(self._root, "")
+            return
+        # `_path` looks at the folders above a file: here, at `folder` itself.
+        path = os.path.dirname(self._path(f"{folder}/any"))
+        yield from _files_below(path, f"{folder}/")
+
+
+class _LocalLock(interface.Lock):
+    def __init__(self, handle: int):
+        self._handle: int | None = handle
+
+    def release(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            # Closing frees it. The file stays: were it deleted, two jobs could
+            # each lock a file of this name.
+            os.close(handle)
+
+
+def at(place: str | os.PathLike[str] | interface.Files) -> interface.Files:
+    """Returns the files at a place: a local folder, or files as they are.
+
+    Raises:
+      UsageError: the place is empty or on a medium that is not supported.
+    """
+    if isinstance(place, interface.Files):
+        return place
+    text = os.fspath(place)
+    if not text or "\0" in text or "://" in text:
+        raise errors.UsageError(
+            f"{text!a} is no folder that can hold a system; give the path "
+            "of a local folder"
+        )
+    return LocalFiles(text)
+
+
+def _files_below(path: str, above: str) -> Iterator[str]:
+    try:
+        with os_errors.named(path, "listed"), os.scandir(path) as entries:
+            found = sorted(
+                e.name + ("/" if e.is_dir(follow_symlinks=False) else "")
+                for e in entries
+            )
+    except interface.MissingFileError:
+        return
+    for entry in found:
+        if entry.endswith("/"):
+            yield from _files_below(
+                os.path.join(path, entry[:-1]), above + entry
+            )
+        else:
+            yield above + entry
+
+
+def _read_up_to(handle: int, num_bytes: int) -> bytes:
+    """Returns at most `num_bytes`: one buffer, whatever a read returns."""
+    data = os.read(handle, num_bytes)
+    if len(data) == num_bytes:
+        return data
+    pieces = [data]
+    while data and num_bytes > 0:
+        num_bytes -= len(data)
+        data = os.read(handle, num_bytes)
+        pieces.append(data)
+    return b"".join(pieces)

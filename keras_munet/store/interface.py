@@ -1,0 +1,170 @@
+"""What the store asks of a place that keeps files: names, reads, writes.
+
+Invariant: a file is seen whole or not at all, the old one or the new one; and
+no name, wherever it was read, can reach a file outside the system's folder.
+"""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Iterator
+
+from keras_munet import errors
+
+# Files being written; no reader ever sees one.
+TEMPORARY_PREFIX = ".tmp-"
+# 255 is the limit of common file systems, less a temporary's own letters.
+_NUM_PART_CHARS_MAX = 200
+_PART = re.compile(r"[A-Za-z0-9._~+-]+")
+
+
+class MissingFileError(errors.StoreError):
+    """The file asked for does not exist."""
+
+
+class LockHeldError(errors.UsageError):
+    """Another holder has the lock.
+
+    Attributes:
+      holder: what the holder wrote about itself, `""` if nothing.
+    """
+
+    def __init__(self, message: str, holder: str):
+        super().__init__(message)
+        self.holder = holder
+
+
+class Lock(abc.ABC):
+    """A lock that is held until `release`, or until its process ends."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Lets others have the lock; a second call does nothing."""
+
+
+class Files(abc.ABC):
+    """Named byte strings under one root.
+
+    Names are relative, with `/` between their parts. Every method raises
+    StoreError for a name that `check_name` refuses and for what the medium
+    refuses (full, read-only, not permitted).
+    """
+
+    @property
+    @abc.abstractmethod
+    def where(self) -> str:
+        """The root as messages show it."""
+
+    @abc.abstractmethod
+    def read(self, name: str, num_bytes_max: int) -> bytes:
+        """Returns a whole file.
+
+        Raises:
+          MissingFileError: there is none.
+          StoreError: it is larger than `num_bytes_max`, found out before
+            anything is read.
+        """
+
+    @abc.abstractmethod
+    def read_head(self, name: str, num_bytes: int) -> bytes:
+        """Returns the first `num_bytes` bytes, or all of a shorter file.
+
+        Raises:
+          MissingFileError: there is none.
+        """
+
+    @abc.abstractmethod
+    def write_atomic(self, name: str, data: bytes) -> None:
+        """Puts `data` in the place of `name`, durably, in one step.
+
+        Raises:
+          StoreError: it failed; the old file is then still there, or in the
+            one case of an unsynced folder the new one; never a mixture.
+        """
+
+    @abc.abstractmethod
+    def sync(self, name: str) -> None:
+        """Makes sure that an existing file would survive a power loss.
+
+        Raises:
+          MissingFileError: there is none.
+        """
+
+    @abc.abstractmethod
+    def list(self, folder: str = "") -> Iterator[str]:
+        """Yields the names of all files below `folder`, sorted.
+
+        The names are complete (they begin with `folder`). Temporaries are
+        left out; names that `check_name` would refuse are not.
+        """
+
+    @abc.abstractmethod
+    def temporaries(self) -> Iterator[str]:
+        """Yields what interrupted writes left behind; `delete` takes them."""
+
+    @abc.abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is a file (a folder is none) of this name."""
+
+    @abc.abstractmethod
+    def num_bytes(self, name: str) -> int:
+        """Returns the size of a file.
+
+        Raises:
+          MissingFileError: there is none.
+        """
+
+    @abc.abstractmethod
+    def delete(self, name: str) -> None:
+        """Removes a file; one that does not exist is no error."""
+
+    @abc.abstractmethod
+    def lock(self, name: str, holder: str) -> Lock:
+        """Takes a lock that one holder at a time can have.
+
+        Args:
+          name: of the lock's file.
+          holder: one line about the holder, for those who are refused.
+
+        Raises:
+          LockHeldError: another holder has it.
+        """
+
+
+def check_name(name: str, *, temporary: bool = False) -> str:
+    """Returns `name` if it can name a file below the root.
+
+    Letters, digits and `. _ ~ + -` only: this leaves no way to write a parent
+    folder, an absolute path, a drive, a NUL, or two spellings of one name.
+
+    Args:
+      name: parts joined by `/`.
+      temporary: whether the name of an unfinished write is allowed too.
+
+    Raises:
+      StoreError: it cannot.
+    """
+    parts = name.split("/") if isinstance(name, str) else [""]
+    for part in parts:
+        if (
+            not _PART.fullmatch(part)
+            or part in (".", "..")
+            or len(part) > _NUM_PART_CHARS_MAX
+        ):
+            raise errors.StoreError(
+                f"{name!a} cannot name a file of a system: use letters, "
+                "digits and . _ ~ + - in parts joined by '/', none of them "
+                f"'.' or '..', each at most {_NUM_PART_CHARS_MAX} characters"
+            )
+    if any(is_temporary(part) for part in parts) and not temporary:
+        raise errors.StoreError(
+            f"{name!a} begins like an unfinished write; use a name "
+            f"without {TEMPORARY_PREFIX!r} in front"
+        )
+    return name
+
+
+def is_temporary(name: str) -> bool:
+    """Whether the last part of `name` belongs to an unfinished write."""
+    return name.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX)

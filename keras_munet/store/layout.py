@@ -1,0 +1,226 @@
+"""Where the records of a system lie, and how each is read.
+
+Invariant: a record is returned only if its seal holds, its version is known,
+its ids fit its content, and its file is named after what it holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.core import names
+from keras_munet.core import specs
+from keras_munet.store import interface
+from keras_munet.store import sealed
+from keras_munet.store import task_state
+
+SYSTEM_FORMAT_VERSION = 1
+PROGRESS_FORMAT_VERSION = 1
+SYSTEM_FILE = "system.json"
+LOCK_FILE = "lock"
+TASKS_DIR = "tasks"
+PROGRESS_DIR = "progress"
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemRecord:
+    """What `system.json` holds; see `SystemDir` for the attributes."""
+
+    experiment: dict[str, Any]
+    family: dict[str, Any]
+    root: specs.PathRecord
+    root_source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {
+            "format_version": SYSTEM_FORMAT_VERSION,
+            "experiment": self.experiment,
+            "family": self.family,
+            "root": self.root.to_json(),
+            "root_source": self.root_source,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a progress file holds.
+
+    Attributes:
+      task: the task whose iteration runs.
+      follows: (task iterations done, published path id) of the task's state
+        that the iteration started from; None before the first.
+      payload: the caller's own values.
+    """
+
+    task: str
+    follows: tuple[int, str] | None
+    payload: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {
+            "format_version": PROGRESS_FORMAT_VERSION,
+            "task": self.task,
+            "follows": list(self.follows) if self.follows else None,
+            "payload": self.payload,
+        }
+
+
+def task_file(task: str) -> str:
+    """Returns the name of the file that holds a task's published state."""
+    return _record_file(TASKS_DIR, task)
+
+
+def progress_file(task: str) -> str:
+    """Returns the name of the file that holds a running task iteration."""
+    return _record_file(PROGRESS_DIR, task)
+
+
+def record_files(files: interface.Files, folder: str) -> Iterator[str]:
+    """Yields the names of the records in `TASKS_DIR` or `PROGRESS_DIR`.
+
+    Other files there are nobody's record: `check` names them.
+    """
+    for name in files.list(folder):
+        if is_record_file(name, folder):
+            yield name
+
+
+def is_record_file(name: str, folder: str) -> bool:
+    """Whether `name` can be that of a record in `folder`."""
+    stem = name[len(folder) + 1 :].removesuffix(".json")
+    try:
+        return name == _record_file(folder, stem.replace("~", "/"))
+    except errors.UsageError:
+        return False
+
+
+def read_system(files: interface.Files) -> SystemRecord:
+    """Returns the content of `system.json`.
+
+    Raises:
+      MissingFileError: there is none.
+      StoreError: it is damaged, or newer than this program.
+    """
+    body = _read(files, SYSTEM_FILE, SYSTEM_FORMAT_VERSION)
+    try:
+        record = SystemRecord(
+            experiment=dict(body["experiment"]),
+            family=dict(body["family"]),
+            root=specs.PathRecord.from_json(body["root"]),
+            root_source=str(body["root_source"]),
+        )
+        same = record.to_json() == body and record.root.is_root
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(SYSTEM_FILE, error) from error
+    if not same:
+        raise _unreadable(SYSTEM_FILE, ValueError("it has unexpected parts"))
+    return record
+
+
+def read_task(files: interface.Files, name: str) -> task_state.TaskState:
+    """Returns the published state in the file `name`.
+
+    Raises:
+      MissingFileError: there is none.
+      StoreError: it is damaged, newer than this program, or another task's.
+    """
+    body = _read(files, name, task_state.FORMAT_VERSION)
+    try:
+        state = task_state.TaskState.from_json(body)
+    except ValueError as error:
+        raise _unreadable(name, error) from error
+    if name != task_file(state.task):
+        raise _misnamed(name, state.task)
+    return state
+
+
+def read_progress(files: interface.Files, name: str) -> Progress:
+    """Returns the progress in the file `name`.
+
+    Raises:
+      MissingFileError: there is none.
+      StoreError: it is damaged, newer than this program, or another task's.
+    """
+    body = _read(files, name, PROGRESS_FORMAT_VERSION)
+    try:
+        follows = body["follows"]
+        if follows is not None:
+            num_iterations_done, path_id = follows
+            follows = (num_iterations_done, path_id)
+        progress = Progress(body["task"], follows, dict(body["payload"]))
+        same = progress.to_json() == body
+        named = name == progress_file(progress.task)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        errors.UsageError,
+    ) as error:
+        raise _unreadable(name, error) from error
+    if not same:
+        raise _unreadable(name, ValueError("it has unexpected parts"))
+    if not named:
+        raise _misnamed(name, progress.task)
+    return progress
+
+
+def read_progress_or_warn(files: interface.Files, name: str) -> Progress | None:
+    """Returns the progress in the file `name`, or None.
+
+    Progress can be made again, so one that cannot be read costs a warning.
+    """
+    try:
+        return read_progress(files, name)
+    except interface.MissingFileError:
+        return None
+    except errors.StoreError as error:
+        warn_of_progress(name, error)
+        return None
+
+
+def warn_of_progress(name: str, error: errors.StoreError) -> None:
+    """Warns that a running task iteration is lost."""
+    warnings.warn(
+        f"the running task iteration in {name} is lost and starts again: "
+        f"{error}",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _record_file(folder: str, task: str) -> str:
+    bare, private = names.split_private(task)
+    if private:
+        raise errors.UsageError(
+            f"{task!a} is no bare task name; the store knows this task as "
+            f"{bare!a}"
+        )
+    return f"{folder}/{names.file_name(task)}.json"
+
+
+def _read(
+    files: interface.Files, name: str, version_max: int
+) -> dict[str, Any]:
+    data = files.read(name, sealed.NUM_BYTES_MAX)
+    return sealed.unseal(data, name, version_max=version_max)
+
+
+def _unreadable(name: str, error: Exception) -> errors.StoreError:
+    return errors.StoreError(
+        f"{name} is intact but wrong: {' '.join(str(error).split())}; restore "
+        "it from a copy of the system"
+    )
+
+
+def _misnamed(name: str, task: str) -> errors.StoreError:
+    return errors.StoreError(
+        f"{name} holds the task {task!a}; a file is named after its task: "
+        "give it its old name again"
+    )

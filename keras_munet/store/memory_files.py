@@ -1,0 +1,122 @@
+"""A system's files in this process's memory, for tests.
+
+Invariant: it answers as a local folder would, names and refusals included;
+one contract test class runs against both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from keras_munet import errors
+from keras_munet.store import interface
+
+
+class MemoryFiles(interface.Files):
+    """Files in this process's memory: for tests."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+        self._locks: dict[str, str] = {}
+        self._mutex = threading.Lock()
+
+    @property
+    def where(self) -> str:
+        """A word that stands for the memory."""
+        return "memory:"
+
+    def read(self, name: str, num_bytes_max: int) -> bytes:
+        """Returns a whole file; see `interface.Files`."""
+        data = self._get(name)
+        if len(data) > num_bytes_max:
+            raise errors.StoreError(
+                f"{self.where}{name} has {len(data)} bytes; at most "
+                f"{num_bytes_max} are allowed: it is not what its name says"
+            )
+        return data
+
+    def read_head(self, name: str, num_bytes: int) -> bytes:
+        """Returns the first bytes; see `interface.Files`."""
+        return self._get(name)[:num_bytes]
+
+    def write_atomic(self, name: str, data: bytes) -> None:
+        """Replaces a file in one step; see `interface.Files`."""
+        interface.check_name(name)
+        data = bytes(data)
+        with self._mutex:
+            above = name.rpartition("/")[0]
+            while above:
+                if above in self._data:
+                    raise errors.StoreError(
+                        f"{self.where}{name} cannot be written: {above} is a "
+                        "file where a folder should be; use another name"
+                    )
+                above = above.rpartition("/")[0]
+            if any(other.startswith(f"{name}/") for other in self._data):
+                raise errors.StoreError(
+                    f"{self.where}{name} cannot be written: it is a folder "
+                    "where a file should be; use another name"
+                )
+            self._data[name] = data
+
+    def sync(self, name: str) -> None:
+        """Looks only whether the file exists: memory has no disk."""
+        self._get(name)
+
+    def list(self, folder: str = "") -> Iterator[str]:
+        """Yields names; see `interface.Files`."""
+        above = f"{interface.check_name(folder)}/" if folder else ""
+        with self._mutex:
+            found = sorted(n for n in self._data if n.startswith(above))
+        yield from found
+
+    def temporaries(self) -> Iterator[str]:
+        """Yields nothing: a write cannot be interrupted here."""
+        return iter(())
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file; see `interface.Files`."""
+        return interface.check_name(name) in self._data
+
+    def num_bytes(self, name: str) -> int:
+        """Returns a size; see `interface.Files`."""
+        return len(self._get(name))
+
+    def delete(self, name: str) -> None:
+        """Removes a file; see `interface.Files`."""
+        interface.check_name(name, temporary=True)
+        with self._mutex:
+            self._data.pop(name, None)
+
+    def lock(self, name: str, holder: str) -> interface.Lock:
+        """Takes a lock among the users of this object."""
+        interface.check_name(name)
+        with self._mutex:
+            if name in self._locks:
+                raise interface.LockHeldError(
+                    f"{self.where}{name} is held by "
+                    f"{self._locks[name]!a}; wait until it is released",
+                    self._locks[name],
+                )
+            self._locks[name] = holder
+        return _MemoryLock(self._locks, name)
+
+    def _get(self, name: str) -> bytes:
+        data = self._data.get(interface.check_name(name))
+        if data is None:
+            raise interface.MissingFileError(
+                f"{self.where}{name} does not exist; check the name"
+            )
+        return data
+
+
+class _MemoryLock(interface.Lock):
+    def __init__(self, held: dict[str, str], name: str):
+        self._held: dict[str, str] | None = held
+        self._name = name
+
+    def release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            del held[self._name]

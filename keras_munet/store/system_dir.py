@@ -1,0 +1,353 @@
+"""A system directory: components, the state of each task, what is running.
+
+Invariant: a reader sees a task before or after a publication, never between;
+objects are durable before anything names them, and stay while it does.
+`system.json` is written last, so a folder with it is a whole system.
+
+    system.json                       settings, family and root; written once
+    objects/<2 hex>/<64 hex>.safetensors     immutable components
+    tasks/<task>.json                 the published state of one task
+    progress/<task>.json              a running task iteration; disposable
+    lock                              held by the job that evolves the system
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.core import specs
+from keras_munet.store import checking
+from keras_munet.store import codec
+from keras_munet.store import collecting
+from keras_munet.store import comparison
+from keras_munet.store import files as files_lib
+from keras_munet.store import interface
+from keras_munet.store import job_lock
+from keras_munet.store import layout
+from keras_munet.store import objects
+from keras_munet.store import references
+from keras_munet.store import sealed
+from keras_munet.store import task_state
+
+Place = str | os.PathLike[str] | interface.Files
+ROOT_BORN = (-1, 0, 0)
+_NUM_DIFFERENCES_SHOWN = 3
+
+
+class SystemDir:
+    """One system; get one with `create` or `open`.
+
+    Attributes:
+      objects: its components.
+    """
+
+    def __init__(self, files: interface.Files, record: layout.SystemRecord):
+        self._files = files
+        self._record = record
+        self._job_lock: interface.Lock | None = None
+        self.objects = objects.ObjectStore(files)
+
+    @classmethod
+    def create(
+        cls,
+        place: Place,
+        *,
+        experiment: Mapping[str, Any],
+        family: Mapping[str, Any],
+        root_components: Sequence[specs.Component],
+        root_hparams: Mapping[str, Any],
+        root_source: str,
+    ) -> SystemDir:
+        """Returns a new system that has a root and no tasks.
+
+        A call that was interrupted can be made again in the same place.
+
+        Args:
+          place: an empty or new local folder, or files.
+          experiment: the settings, plain JSON values.
+          family: what `Family.to_json` returned.
+          root_components: the components of the root path, input first.
+          root_hparams: the hyperparameters of the root path.
+          root_source: where the root's values came from, for people.
+
+        Raises:
+          UsageError: the place holds a system or something else, or another
+            job is making a system there.
+          StoreError: it cannot be written.
+        """
+        files = files_lib.at(place)
+        _check_free(files)
+        places = [component.spec.name for component in root_components]
+        if not places or len(set(places)) < len(places):
+            raise errors.UsageError(
+                f"a root cannot have the components {places!a}; give at least "
+                "one, each with a name of its own"
+            )
+
+        def sealed_record(refs: tuple[specs.ComponentRef, ...]) -> bytes:
+            root = specs.PathRecord(
+                task=specs.NOT_TRAINABLE,
+                parent=None,
+                born=ROOT_BORN,
+                hparams=dict(root_hparams),
+                components=refs,
+            )
+            record = layout.SystemRecord(
+                dict(experiment), dict(family), root, root_source
+            )
+            return sealed.seal(record.to_json(), layout.SYSTEM_FILE)
+
+        # Before the first write: settings that cannot be stored leave nothing.
+        sealed_record(())
+        with job_lock.held(files):
+            _check_free(files)
+            store = objects.ObjectStore(files)
+            data = sealed_record(tuple(map(store.put, root_components)))
+            files.write_atomic(layout.SYSTEM_FILE, data)
+        return cls.open(files)
+
+    @classmethod
+    def open(cls, place: Place) -> SystemDir:
+        """Returns the system in a place.
+
+        Raises:
+          UsageError: there is none.
+          StoreError: `system.json` is damaged, newer, or cannot be read.
+        """
+        files = files_lib.at(place)
+        if not cls.is_system(files):
+            raise errors.UsageError(
+                f"{files.where} holds no system (it has no "
+                f"{layout.SYSTEM_FILE}); check the path, or create one there"
+            )
+        return cls(files, layout.read_system(files))
+
+    @staticmethod
+    def is_system(place: Place) -> bool:
+        """Whether a place holds a system that `open` could open."""
+        return files_lib.at(place).exists(layout.SYSTEM_FILE)
+
+    @property
+    def where(self) -> str:
+        """The place of the system, for messages."""
+        return self._files.where
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """A copy of the settings that the system was created with."""
+        return copy.deepcopy(self._record.experiment)
+
+    @property
+    def family_json(self) -> dict[str, Any]:
+        """A copy of what `Family.to_json` returned."""
+        return copy.deepcopy(self._record.family)
+
+    @property
+    def root(self) -> specs.PathRecord:
+        """The root path."""
+        return self._record.root
+
+    @property
+    def root_source(self) -> str:
+        """Where the root's values came from."""
+        return self._record.root_source
+
+    def compare_experiment(self, settings_json: Mapping[str, Any]) -> None:
+        """Verifies that the system was created with these settings.
+
+        Raises:
+          UsageError: it was not; the first differing keys are named.
+        """
+        found = comparison.differences(
+            self._record.experiment, dict(settings_json)
+        )
+        if found:
+            more = len(found) - _NUM_DIFFERENCES_SHOWN
+            raise errors.UsageError(
+                f"{self.where} holds another experiment: "
+                f"{', '.join(found[:_NUM_DIFFERENCES_SHOWN])}"
+                f"{f' and {more} more' if more > 0 else ''}; use its settings, "
+                "or another folder"
+            )
+
+    def tasks(self) -> dict[str, task_state.TaskState]:
+        """Returns the published state of every task, sorted by name.
+
+        Raises:
+          StoreError: one of them is damaged or cannot be read.
+        """
+        states = [
+            layout.read_task(self._files, name)
+            for name in layout.record_files(self._files, layout.TASKS_DIR)
+        ]
+        return {s.task: s for s in sorted(states, key=lambda s: s.task)}
+
+    def task(self, name: str) -> task_state.TaskState:
+        """Returns the published state of one task.
+
+        Raises:
+          UsageError: the system has no such task.
+          StoreError: it is damaged or cannot be read.
+        """
+        state = self._published(name)
+        if state is None or state.task != name:
+            raise errors.UsageError(
+                f"{self.where} has no task {name!a}; there are: "
+                f"{', '.join(self.tasks()) or 'none'}"
+            )
+        return state
+
+    def publish(self, state: task_state.TaskState) -> None:
+        """Makes `state` the one that every reader sees, in one durable step.
+
+        The task's progress is removed after that.
+
+        Raises:
+          UsageError: the state's parts do not agree, or its file would be
+            that of another task.
+          StoreError: an object of the published path is missing or another,
+            or the write failed; the old state is then still there.
+        """
+        _checked(state)
+        for ref in state.published.components:
+            objects.check_ref(ref, self.objects.spec(ref.id))
+        known = self._published(state.task)
+        if known is not None and known.task != state.task:
+            raise errors.UsageError(
+                f"the tasks {state.task!a} and {known.task!a} would share one "
+                "file; rename the new one"
+            )
+        name = layout.task_file(state.task)
+        self._files.write_atomic(name, sealed.seal(state.to_json(), name))
+        self.clear_progress(state.task)
+
+    def save_progress(self, task: str, payload: Mapping[str, Any]) -> None:
+        """Keeps the state inside a running task iteration of `task`.
+
+        Raises:
+          StoreError: `payload` is not plain JSON, or the write failed.
+        """
+        name = layout.progress_file(task)
+        progress = layout.Progress(task, self._base(task), dict(payload))
+        self._files.write_atomic(name, sealed.seal(progress.to_json(), name))
+
+    def load_progress(self, task: str) -> dict[str, Any] | None:
+        """Returns what `save_progress` kept, or None.
+
+        None too, with a warning, if it cannot be read or names objects that
+        do not exist; and if the task has been published since, which is what
+        a job leaves that is killed between publishing and clearing.
+        """
+        name = layout.progress_file(task)
+        progress = layout.read_progress_or_warn(self._files, name)
+        if progress is None or progress.follows != self._base(task):
+            return None
+        try:
+            for ref in references.component_refs(progress.payload):
+                objects.check_ref(ref, self.objects.spec(ref.id))
+        except errors.StoreError as error:
+            layout.warn_of_progress(name, error)
+            return None
+        return progress.payload
+
+    def clear_progress(self, task: str) -> None:
+        """Forgets the running task iteration of `task`, if there is one."""
+        self._files.delete(layout.progress_file(task))
+
+    def collect(
+        self, keep: Iterable[str] = (), *, dry_run: bool = False
+    ) -> collecting.CollectReport:
+        """Removes the objects that nothing references, and unfinished writes.
+
+        The root, published paths and progress reference objects. Call it
+        between task iterations: objects of children in training are known to
+        nobody but the job, which can name them in `keep`.
+
+        Args:
+          keep: ids of further objects that stay.
+          dry_run: whether to report only.
+
+        Raises:
+          UsageError: another job is evolving the system.
+          StoreError: a record cannot be read; nothing is removed then.
+        """
+        held = dry_run or self._job_lock is not None
+        with contextlib.nullcontext() if held else self.lock():
+            return collecting.collect(
+                self._files, self.objects, keep, dry_run=dry_run
+            )
+
+    def check(self) -> list[str]:
+        """Returns the problems of the system, one line each; none if clean."""
+        return list(checking.problems(self._files))
+
+    def acquire_job_lock(self) -> None:
+        """Makes this object the only one that may evolve the system.
+
+        The lock ends with `release_job_lock` or with the process, however
+        that ends.
+
+        Raises:
+          UsageError: another job (or this process, a second time) has it.
+        """
+        self._job_lock = job_lock.take(self._files)
+
+    def release_job_lock(self) -> None:
+        """Lets other jobs evolve the system; a second call does nothing."""
+        lock, self._job_lock = self._job_lock, None
+        if lock is not None:
+            lock.release()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the job lock for a `with` block; see `acquire_job_lock`."""
+        self.acquire_job_lock()
+        try:
+            yield
+        finally:
+            self.release_job_lock()
+
+    def _published(self, task: str) -> task_state.TaskState | None:
+        try:
+            return layout.read_task(self._files, layout.task_file(task))
+        except interface.MissingFileError:
+            return None
+
+    def _base(self, task: str) -> tuple[int, str] | None:
+        state = self._published(task)
+        if state is None:
+            return None
+        return state.num_iterations_done, state.published.id
+
+
+def _checked(state: task_state.TaskState) -> None:
+    try:
+        state.validate()
+    except ValueError as error:
+        raise errors.UsageError(
+            f"the task {state.task!a} cannot be published: {error}"
+        ) from error
+
+
+def _check_free(files: interface.Files) -> None:
+    """Raises UsageError unless a system can be created in `files`."""
+    if files.exists(layout.SYSTEM_FILE):
+        raise errors.UsageError(
+            f"{files.where} already holds a system; open it, or use another "
+            "folder"
+        )
+    for name in files.list():
+        # What a creation that was interrupted leaves behind.
+        if name != layout.LOCK_FILE and codec.id_of_file(name) is None:
+            raise errors.UsageError(
+                f"{files.where} is not empty (it has {name!a}) and holds no "
+                "system; use a new or empty folder"
+            )

@@ -1,0 +1,159 @@
+"""What is published about one task: its best path and where it came from.
+
+Invariant: one file holds all of it, so that a reader sees the state before or
+after a task iteration and never parts of both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.core import names
+from keras_munet.core import specs
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskState:
+    """The published state of one task.
+
+    Attributes:
+      task: the task's bare name, without `private:`.
+      private: whether its paths are never seeds for other tasks.
+      num_classes: width of its head.
+      class_names: one per class, or none if the classes have no names.
+      num_iterations_done: task iterations finished for this task.
+      published: its best path.
+      retired: dead published path id -> its parent's id, for lineages.
+      child_counts: path id -> children sampled from it for this task.
+      seed_order: path ids in the order in which seeds are tried next.
+    """
+
+    task: str
+    private: bool
+    num_classes: int
+    class_names: tuple[str, ...]
+    num_iterations_done: int
+    published: specs.PathRecord
+    retired: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    child_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    seed_order: tuple[str, ...] = ()
+
+    def validate(self) -> TaskState:
+        """Returns itself if its parts agree.
+
+        Raises:
+          ValueError: they do not; the message is part of a line.
+        """
+        try:
+            bare, private = names.split_private(self.task)
+        except (errors.UsageError, TypeError, AttributeError) as error:
+            raise ValueError(f"its task cannot be {self.task!a}") from error
+        if private:
+            raise ValueError(
+                f"its task is {self.task!a}; name it {bare!a} with private=True"
+            )
+        _need(isinstance(self.private, bool), "private", "true or false")
+        _need(
+            _is_count(self.num_classes) and self.num_classes > 0,
+            "num_classes",
+            "a whole number above 0",
+        )
+        _need(
+            isinstance(self.class_names, tuple)
+            and all(isinstance(name, str) for name in self.class_names)
+            and len(self.class_names) in (0, self.num_classes),
+            "class_names",
+            f"{self.num_classes} texts, or none",
+        )
+        _need(
+            _is_count(self.num_iterations_done),
+            "num_iterations_done",
+            "a whole number from 0",
+        )
+        _need(
+            self.published.task == self.task,
+            "published",
+            f"a path of {self.task}",
+        )
+        _need(
+            all(
+                isinstance(key, str) and isinstance(value, str | None)
+                for key, value in self.retired.items()
+            ),
+            "retired",
+            "path ids by path id",
+        )
+        _need(
+            all(
+                isinstance(key, str) and _is_count(value)
+                for key, value in self.child_counts.items()
+            ),
+            "child_counts",
+            "whole numbers by path id",
+        )
+        _need(
+            isinstance(self.seed_order, tuple)
+            and all(isinstance(path_id, str) for path_id in self.seed_order),
+            "seed_order",
+            "path ids",
+        )
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "task": self.task,
+            "private": self.private,
+            "num_classes": self.num_classes,
+            "class_names": list(self.class_names),
+            "num_iterations_done": self.num_iterations_done,
+            "published": self.published.to_json(),
+            "retired": dict(self.retired),
+            "child_counts": dict(self.child_counts),
+            "seed_order": list(self.seed_order),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TaskState:
+        """Returns the state that `to_json` wrote.
+
+        Raises:
+          ValueError: it is not one, or a record's id does not fit.
+        """
+        try:
+            state = cls(
+                task=value["task"],
+                private=value["private"],
+                num_classes=value["num_classes"],
+                class_names=tuple(value["class_names"]),
+                num_iterations_done=value["num_iterations_done"],
+                published=specs.PathRecord.from_json(value["published"]),
+                retired=dict(value["retired"]),
+                child_counts=dict(value["child_counts"]),
+                seed_order=tuple(value["seed_order"]),
+            )
+            state.validate()
+            same = state.to_json() == value
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"its parts are not those of a task's state "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not same:
+            raise ValueError("it has parts that a task's state does not have")
+        return state
+
+
+def _need(holds: bool, name: str, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"its {name} must be {allowed}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0

@@ -1,0 +1,399 @@
+"""The facade: a system that learns tasks one after another and forgets none.
+
+Invariant: what a published path relies on is immutable; a task iteration
+ends in one atomic publication, and running it again after any interruption
+gives the same population bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+from keras_munet import errors
+from keras_munet import progress as progress_lib
+from keras_munet.core import family as family_lib
+from keras_munet.core import names
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.data import tasks as tasks_lib
+from keras_munet.roots import build as roots_build
+from keras_munet.roots import root as root_lib
+from keras_munet.search import evolution
+from keras_munet.search import population as population_lib
+from keras_munet.store import system_dir
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_munet.train import trainer as trainer_lib
+
+PathLike = str | os.PathLike[str]
+
+
+class System:
+    """A multitask image system in a directory.
+
+    Attributes:
+      settings: the experiment that the directory holds.
+      family: what paths of its root look like.
+    """
+
+    def __init__(
+        self,
+        directory: system_dir.SystemDir,
+        data: settings_lib.DataSettings | None = None,
+    ):
+        """Wraps an open directory; use `create` or `open` instead.
+
+        Args:
+          directory: of the system.
+          data: where data lie on this machine.
+        """
+        self._dir = directory
+        self.settings = dataclasses.replace(
+            settings_lib.Settings.from_dict(directory.experiment),
+            data=data or settings_lib.DataSettings(),
+        )
+        self.family = family_lib.from_json(directory.family_json)
+        self._trainer: trainer_lib.Trainer | None = None
+        self._task_data: dict[str, tasks_lib.TaskData] = {}
+
+    @classmethod
+    def create(
+        cls,
+        workdir: PathLike,
+        settings: settings_lib.Settings,
+        root: root_lib.Root | None = None,
+    ) -> System:
+        """Returns a new system in an empty or absent directory.
+
+        Args:
+          workdir: where it lives.
+          settings: the experiment; nothing about it changes later.
+          root: the first components; None builds what `settings.root` says.
+
+        Raises:
+          UsageError: the directory holds something else.
+          CheckpointError: the root's file does not fit.
+          StoreError: the directory cannot be written.
+        """
+        root = root or roots_build.build(
+            dataclasses.asdict(settings.root),
+            num_layers_max=settings.num_layers_max,
+        )
+        directory = system_dir.SystemDir.create(
+            workdir,
+            experiment=settings.to_json(),
+            family=root.family.to_json(),
+            root_components=root.components,
+            root_hparams={**settings.hparams, **root.hparams},
+            root_source=root.source,
+        )
+        return cls(directory, settings.data)
+
+    @classmethod
+    def open(
+        cls, workdir: PathLike, data: settings_lib.DataSettings | None = None
+    ) -> System:
+        """Returns the system that a directory holds.
+
+        Raises:
+          UsageError: there is none.
+          StoreError: it is damaged or of a newer format.
+        """
+        return cls(system_dir.SystemDir.open(workdir), data)
+
+    @classmethod
+    def create_or_open(
+        cls, workdir: PathLike, settings: settings_lib.Settings
+    ) -> System:
+        """Returns the system of an experiment, new or as it was left.
+
+        Raises:
+          UsageError: the directory holds another experiment; the message
+            names the settings that differ.
+        """
+        if not system_dir.is_system(workdir):
+            return cls.create(workdir, settings)
+        system = cls.open(workdir, settings.data)
+        system._dir.compare_experiment(settings.to_json())
+        return system
+
+    @property
+    def tasks(self) -> dict[str, system_dir.TaskState]:
+        """The published state of every task, by name."""
+        return self._dir.tasks()
+
+    @property
+    def root(self) -> specs.PathRecord:
+        """The root path."""
+        return self._dir.root
+
+    def population(self) -> population_lib.Population:
+        """Returns the living paths as the search sees them."""
+        states = self.tasks
+        retired: dict[str, str | None] = {}
+        for state in states.values():
+            retired.update(state.retired)
+        return population_lib.Population(
+            root=self._dir.root,
+            published={name: s.published for name, s in states.items()},
+            private=frozenset(n for n, s in states.items() if s.private),
+            retired=retired,
+            num_iterations_done=sum(
+                s.num_iterations_done for s in states.values()
+            ),
+        )
+
+    def run(
+        self,
+        *,
+        strategy: str = "auto",
+        progress: progress_lib.Progress | None = None,
+    ) -> bool:
+        """Runs what is left of the experiment: every round over every task.
+
+        Args:
+          strategy: which devices train; see `train.strategy.make`.
+          progress: is told what happens.
+
+        Returns:
+          False if nothing was left to do.
+
+        Raises:
+          UsageError: another job evolves this system, or a task is unknown.
+          DataError: a task's data are missing or damaged.
+        """
+        progress = progress or progress_lib.Progress(quiet=True)
+        todo = self._todo()
+        if not todo:
+            return False
+        # Every task is loaded before the first trains: a missing file is
+        # found now and not after hours.
+        for name in dict.fromkeys(self.settings.task_names):
+            self._data(name)
+        progress.plan(len(todo) * self.settings.num_generations)
+        for number, name in todo:
+            progress.line(
+                f"round {number + 1}/{self.settings.num_task_iters}: {name}"
+            )
+            self.evolve(name, strategy=strategy, progress=progress)
+        return True
+
+    def evolve(
+        self,
+        task_name: str,
+        *,
+        strategy: str = "auto",
+        progress: progress_lib.Progress | None = None,
+    ) -> specs.PathRecord:
+        """Spends one task iteration on a task and publishes its best path.
+
+        Args:
+          task_name: the task; `private:NAME` keeps its paths to itself.
+          strategy: which devices train.
+          progress: is told what happens.
+
+        Returns:
+          The published path.
+
+        Raises:
+          UsageError: the task is unknown or another job holds the system.
+          DataError: the task's data are missing or damaged.
+          ChildError: no child of the task could be trained.
+        """
+        # TensorFlow is imported only where something trains.
+        from keras_munet import iteration
+
+        data = self._data(task_name)
+        name, private = names.split_private(task_name)
+        with self._dir.lock():
+            state = self.tasks.get(name)
+            search = evolution.TaskIteration(
+                self.settings,
+                self.family,
+                self.population(),
+                name,
+                num_classes=data.num_classes,
+                iteration=state.num_iterations_done if state else 0,
+                num_children=self._num_children(name),
+            )
+            best, outcome = iteration.run(
+                search,
+                data,
+                self._dir,
+                self.family,
+                self.settings,
+                self._make_trainer(strategy),
+                progress or progress_lib.Progress(quiet=True),
+            )
+            retired = dict(state.retired) if state else {}
+            self._dir.publish(
+                system_dir.TaskState(
+                    task=name,
+                    private=private,
+                    num_classes=data.num_classes,
+                    class_names=data.class_names,
+                    num_iterations_done=search.iteration + 1,
+                    published=best,
+                    retired={**retired, **outcome.retired},
+                    child_counts=dict(outcome.num_children),
+                )
+            )
+            self._dir.collect()
+        return best
+
+    def evaluate(
+        self,
+        task_names: Sequence[str] | None = None,
+        *,
+        strategy: str = "auto",
+    ) -> dict[str, Any]:
+        """Measures published paths on their validation and test data.
+
+        Args:
+          task_names: which tasks; None for all.
+          strategy: which devices compute.
+
+        Returns:
+          Task name -> `path_id`, `validation_accuracy`, `test_accuracy`,
+          `score`, `num_params`, `accounted_params`, `num_layers`.
+
+        Raises:
+          UsageError: a task is not in the system.
+        """
+        from keras_munet import iteration
+
+        population = self.population()
+        measured = {}
+        for name in self._checked(task_names):
+            path = population.published[name]
+            data = self._data(name)
+            accuracy = {
+                split: iteration.accuracy(
+                    path, data, split, self._dir, self._make_trainer(strategy)
+                )
+                for split in ("validation", "test")
+            }
+            measured[name] = {
+                "path_id": path.id,
+                "validation_accuracy": accuracy["validation"],
+                "test_accuracy": accuracy["test"],
+                "score": path.score,
+                "num_layers": path.hparams["num_layers"],
+                "num_params": path.num_params,
+                "accounted_params": population.accounted_params(
+                    name, path.components
+                ),
+            }
+        return measured
+
+    def model(self, task_names: str | Sequence[str]) -> keras.Model:
+        """Returns a plain functional Keras model of one or several tasks.
+
+        Args:
+          task_names: one task, or several that share what they can.
+
+        Returns:
+          A model from `[batch, size, size, 3] float32` images in [-1, 1] to
+          `[batch, num_classes] float32` logits; a dict of these by task
+          where several tasks were asked for. It is a copy: training it
+          never changes the system.
+
+        Raises:
+          UsageError: a task is not in the system, or the tasks were
+            evolved at different image sizes.
+        """
+        from keras_munet.graph import builder
+
+        one = isinstance(task_names, str)
+        asked = self._checked([task_names] if one else task_names)
+        paths = {name: self.tasks[name].published for name in asked}
+        return builder.path_model(paths, self._dir.objects.get, single=one)
+
+    def export(
+        self, out: PathLike, task_names: Sequence[str] | None = None
+    ) -> str:
+        """Writes one SavedModel that serves tasks; see `export.saved_model`.
+
+        Args:
+          out: the folder to make; it must not exist or be empty.
+          task_names: which tasks; None for all.
+
+        Returns:
+          The folder.
+
+        Raises:
+          UsageError: a task is not in the system, or `out` is not empty.
+          StoreError: `out` cannot be written.
+        """
+        from keras_munet.export import saved_model
+
+        states = {n: self.tasks[n] for n in self._checked(task_names)}
+        return saved_model.export(out, states, self._dir.objects.get)
+
+    def _todo(self) -> list[tuple[int, str]]:
+        """Returns (round, task) of every task iteration that is left."""
+        states = self.tasks
+        todo = []
+        for number in range(self.settings.num_task_iters):
+            for task_name in self.settings.task_names:
+                name, _ = names.split_private(task_name)
+                state = states.get(name)
+                if state is None or state.num_iterations_done <= number:
+                    todo.append((number, task_name))
+        return todo
+
+    def _num_children(self, task: str) -> dict[str, int]:
+        """Returns path id -> children so far: v2 counts them per task."""
+        states = self.tasks
+        if self.settings.search.version == "mu2net":
+            states = {n: s for n, s in states.items() if n == task}
+        counts: dict[str, int] = {}
+        for state in states.values():
+            for path_id, number in state.child_counts.items():
+                counts[path_id] = counts.get(path_id, 0) + number
+        return counts
+
+    def _data(self, task_name: str) -> tasks_lib.TaskData:
+        name, _ = names.split_private(task_name)
+        if name not in self._task_data:
+            self._task_data[name] = tasks_lib.load(
+                name,
+                data_dir=self.settings.data.data_dir,
+                manual_dir=self.settings.data.manual_dir,
+            )
+        return self._task_data[name]
+
+    def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:
+        if self._trainer is None:
+            from keras_munet import iteration
+
+            self._trainer = iteration.make_trainer(self.settings, strategy)
+        return self._trainer
+
+    def _checked(self, task_names: Sequence[str] | None) -> list[str]:
+        """Returns bare names of tasks that the system has."""
+        known = sorted(self.tasks)
+        asked = known if task_names is None else task_names
+        bare = [names.split_private(name)[0] for name in asked]
+        for name in bare:
+            if name not in known:
+                raise errors.UsageError(
+                    f"task {name!r} is not in this system; it has: "
+                    f"{', '.join(known) or 'none yet'}"
+                )
+        if not bare:
+            raise errors.UsageError(
+                "this system has no published task yet; run launch/evolve.py "
+                "first"
+            )
+        return bare
+
+
+__all__ = ["System"]

@@ -1,0 +1,1 @@
+"""Training of generations under a tf.distribute strategy."""

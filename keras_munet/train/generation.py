@@ -1,0 +1,260 @@
+"""One generation as one compiled step.
+
+Invariant: the children's graph is ONE functional model; what they share
+frozen is evaluated once per batch, no gradient is computed below a child's
+lowest trained component, and each child's update depends on its own loss
+alone. Hyperparameters are arguments, so a structure compiles once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_munet.core import specs
+from keras_munet.data import preprocessing
+from keras_munet.graph import builder
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import optimizer
+from keras_munet.train import slots as slots_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """Which layer each place of each child uses; equal ones share a graph.
+
+    Attributes:
+      chains: per child, (role, spec, count) of each component.
+      image_size: side of the input, pixels.
+    """
+
+    chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
+    image_size: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable; equal for structures that can share a compiled step."""
+        return self.image_size, tuple(
+            tuple((role, spec.spec_id, count) for role, spec, count in chain)
+            for chain in self.chains
+        )
+
+
+def structure_of(
+    children: Sequence[jobs_lib.ChildJob], image_size: int
+) -> Structure:
+    """Returns the structure of children that are trained together."""
+    counts: dict[tuple[str, str], int] = {}
+    shared: dict[str, tuple[str, specs.ComponentSpec, int]] = {}
+
+    def next_use(role: str, spec: specs.ComponentSpec):
+        count = counts.get((role, spec.spec_id), 0)
+        counts[role, spec.spec_id] = count + 1
+        return role, spec, count
+
+    chains = []
+    for child in children:
+        chain = []
+        for part in child.components:
+            if part.trainable:
+                chain.append(next_use(slots_lib.TRAINED, part.spec))
+            elif part.shared_id is None:
+                chain.append(next_use(slots_lib.FROZEN, part.spec))
+            else:
+                if part.shared_id not in shared:
+                    shared[part.shared_id] = next_use(
+                        slots_lib.FROZEN, part.spec
+                    )
+                chain.append(shared[part.shared_id])
+        chains.append(tuple(chain))
+    return Structure(tuple(chains), image_size)
+
+
+class GenerationGraph:
+    """The functional model of a structure with its compiled functions."""
+
+    def __init__(
+        self,
+        structure: Structure,
+        pool: slots_lib.SlotPool,
+        strategy: tf.distribute.Strategy,
+    ):
+        """Builds the graph; compiles nothing before the first call."""
+        self._strategy = strategy
+        self._image_size = structure.image_size
+        with strategy.scope():
+            self.slots = [
+                [pool.get(role, spec, n) for role, spec, n in chain]
+                for chain in structure.chains
+            ]
+            self._model = builder.build(
+                {
+                    str(i): [slot.layer for slot in chain]
+                    for i, chain in enumerate(self.slots)
+                },
+                structure.image_size,
+            )
+        self._trained = [
+            [slot for slot in chain if slot.momenta] for chain in self.slots
+        ]
+        self.train_cycle = tf.function(self._train_cycle, autograph=True)
+        self.count_correct = tf.function(self._count_correct, autograph=True)
+
+    @property
+    def num_children(self) -> int:
+        """Outputs of the graph."""
+        return len(self.slots)
+
+    def _train_cycle(
+        self, images, labels, indices, seeds, augment, jitter, rates
+    ):
+        """Trains every child for one cycle on the same batches.
+
+        Args:
+          images: `[n, height, width, channels] uint8`, the train split.
+          labels: `[n] int32`.
+          indices: `[steps, batch] int32`, the examples of each step.
+          seeds: `[steps, 2] int32`, of the augmentation.
+          augment: `preprocessing.AugmentHparams` of scalar tensors.
+          jitter: Python bool, whether colour is jittered.
+          rates: `[steps, children, 3] float32`: learning rate, momentum and
+            Nesterov of each child.
+
+        Returns:
+          `[children] float32`, the mean loss over the cycle, nats.
+        """
+        num_steps = tf.shape(indices)[0]
+        total = tf.zeros([self.num_children])
+        for step in tf.range(num_steps):
+            picked = indices[step]
+            batch = preprocessing.training_images(
+                tf.gather(images, picked),
+                self._image_size,
+                seeds[step],
+                augment,
+                use_color_jitter=jitter,
+            )
+            losses = self._strategy.run(
+                self._step, (batch, tf.gather(labels, picked), rates[step])
+            )
+            total += self._strategy.reduce("SUM", losses, axis=None)
+        return total / tf.cast(num_steps, tf.float32)
+
+    def _step(self, images, labels, rates):
+        """One update of every child on this replica's share of a batch."""
+        context = tf.distribute.get_replica_context()
+        batch_size = images.shape[0]
+        images, labels = _replica_share(context, images, labels)
+        variables = [
+            [v for slot in child for v in slot.variables]
+            for child in self._trained
+        ]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([v for child in variables for v in child])
+            logits = self._model(images, training=True)
+            losses = [
+                tf.reduce_sum(
+                    tf.nn.sparse_softmax_cross_entropy_with_logits(
+                        labels, tf.cast(logits[str(i)], tf.float32)
+                    )
+                )
+                / batch_size
+                for i in range(self.num_children)
+            ]
+        gradients = tape.gradient(
+            losses, variables, unconnected_gradients="zero"
+        )
+        if context.num_replicas_in_sync > 1:
+            flat = context.all_reduce("SUM", tf.nest.flatten(gradients))
+            gradients = tf.nest.pack_sequence_as(gradients, flat)
+        for i, child in enumerate(self._trained):
+            self._update(context, child, gradients[i], rates[i])
+        return tf.stack(losses)
+
+    def _update(self, context, slots, gradients, rates):
+        """Applies one child's clipped gradients to its trained slots."""
+        scale = optimizer.clip_scale(gradients)
+        weights = [v for slot in slots for v in slot.variables]
+        momenta = [m for slot in slots for m in slot.momenta]
+        if context.num_replicas_in_sync == 1:
+            for triple in zip(weights, momenta, gradients, strict=True):
+                _assign_update(*triple, scale, rates)
+            return
+
+        # Mirrored variables may be assigned only where replicas meet.
+        def merged(strategy, gradients, scale, rates):
+            for weight, momentum, gradient in zip(
+                weights, momenta, gradients, strict=True
+            ):
+                strategy.extended.update(
+                    weight,
+                    _assign_update,
+                    args=(momentum, gradient, scale, rates),
+                    group=False,
+                )
+
+        context.merge_call(merged, args=(gradients, scale, rates))
+
+    def _count_correct(self, images, labels, indices, mask):
+        """Counts right answers over a split.
+
+        Args:
+          images: `[n, height, width, channels] uint8`.
+          labels: `[n] int32`.
+          indices: `[steps, batch] int32`, padded.
+          mask: `[steps, batch] float32`, 0 where padded.
+
+        Returns:
+          `[children] float32`: the number of right answers, or NaN where a
+          child's logits are not finite.
+        """
+        total = tf.zeros([self.num_children])
+        for step in tf.range(tf.shape(indices)[0]):
+            picked = indices[step]
+            batch = preprocessing.evaluation_images(
+                tf.gather(images, picked), self._image_size
+            )
+            counts = self._strategy.run(
+                self._count, (batch, tf.gather(labels, picked), mask[step])
+            )
+            total += self._strategy.reduce("SUM", counts, axis=None)
+        return total
+
+    def _count(self, images, labels, mask):
+        context = tf.distribute.get_replica_context()
+        images, labels, mask = _replica_share(context, images, labels, mask)
+        logits = self._model(images, training=False)
+        counts = []
+        for i in range(self.num_children):
+            child = tf.cast(logits[str(i)], tf.float32)
+            right = tf.cast(tf.argmax(child, 1, tf.int32) == labels, tf.float32)
+            # 0 * x is NaN where x is not finite: a diverged child never wins.
+            poison = 0.0 * tf.reduce_sum(child)
+            counts.append(tf.reduce_sum(right * mask) + poison)
+        return tf.stack(counts)
+
+
+def _assign_update(weight, momentum, gradient, scale, rates):
+    """Moves one weight and its momentum by one step."""
+    new = optimizer.update(
+        weight.read_value(),
+        momentum.read_value(),
+        gradient,
+        scale,
+        optimizer.Rates(*tf.unstack(rates)),
+    )
+    weight.assign(new[0], read_value=False)
+    momentum.assign(new[1], read_value=False)
+
+
+def _replica_share(context, *tensors):
+    """Returns the rows of each tensor that belong to this replica."""
+    num_replicas = context.num_replicas_in_sync
+    if num_replicas == 1:
+        return tensors
+    size = tensors[0].shape[0] // num_replicas
+    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
+    return tuple(tensor[start : start + size] for tensor in tensors)

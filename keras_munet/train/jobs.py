@@ -1,0 +1,87 @@
+"""What training is given and what it returns, free of the search's records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet.core import specs
+
+
+@dataclasses.dataclass(frozen=True)
+class JobComponent:
+    """One component of a child in training.
+
+    Attributes:
+      spec: what it is.
+      load: returns its first values; called only when they are not at hand.
+      shared_id: the published id if it is shared frozen, else None.
+      trainable: whether the child trains it.
+    """
+
+    spec: specs.ComponentSpec
+    load: Callable[[], specs.Component]
+    shared_id: str | None
+    trainable: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ChildJob:
+    """One child to train.
+
+    Attributes:
+      index: its number within the task iteration.
+      components: its components, input first.
+      hparams: reads the `opt_*` hyperparameters.
+      size_factor: score = quality * size_factor.
+      score_to_beat: the first snapshot must reach it.
+    """
+
+    index: int
+    components: tuple[JobComponent, ...]
+    hparams: Mapping[str, Any]
+    size_factor: float = 1.0
+    score_to_beat: float = -float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedChild:
+    """A child after its training.
+
+    Attributes:
+      index: its number within the task iteration.
+      scores: the score after each cycle.
+      losses: the mean training loss of each cycle, nats.
+      quality: validation accuracy of the best snapshot; None without one.
+      components: place -> its own components as the best snapshot left them.
+    """
+
+    index: int
+    scores: tuple[float, ...]
+    losses: tuple[float, ...]
+    quality: float | None
+    components: Mapping[str, specs.Component]
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long every child trains.
+
+    Attributes:
+      num_cycles: validations per child.
+      batch_size: examples per step over all replicas.
+      num_train_examples_max: bound of one cycle, examples.
+      num_validation_examples_max: bound of one validation, examples.
+    """
+
+    num_cycles: int
+    batch_size: int
+    num_train_examples_max: int
+    num_validation_examples_max: int
+
+    def num_steps_per_cycle(self, num_train_examples: int) -> int:
+        """Returns the steps of a cycle over a train split of that size."""
+        examples = min(num_train_examples, self.num_train_examples_max)
+        return -(-examples // self.batch_size)

@@ -1,0 +1,62 @@
+"""Clipped SGD with momentum, its hyperparameters as tensors.
+
+Invariant: nothing here depends on the value of a hyperparameter, so children
+that differ only in these share one compiled step. The momentum is kept in
+bfloat16 between steps and used in float32 within one (section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+CLIP_NORM = 1.0
+
+
+class Rates(NamedTuple):
+    """Optimizer hyperparameters of one child at one step; float32 scalars.
+
+    Attributes:
+      learning_rate: of this step.
+      momentum: decay of the accumulator.
+      nesterov: 1.0 with the Nesterov update, else 0.0.
+    """
+
+    learning_rate: tf.Tensor
+    momentum: tf.Tensor
+    nesterov: tf.Tensor
+
+
+def clip_scale(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns min(1, CLIP_NORM / global norm), a float32 scalar.
+
+    Args:
+      gradients: all gradients of one child, summed over replicas.
+    """
+    squares = [tf.nn.l2_loss(gradient) for gradient in gradients]
+    norm = tf.sqrt(2.0 * tf.add_n(squares))
+    return CLIP_NORM / tf.maximum(norm, CLIP_NORM)
+
+
+def update(
+    weight: tf.Tensor,
+    momentum: tf.Tensor,
+    gradient: tf.Tensor,
+    scale: tf.Tensor,
+    rates: Rates,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the next (weight float32, momentum bfloat16).
+
+    trace = momentum * decay + g; the step is trace, or g + decay * trace
+    with Nesterov (Sutskever et al. 2013, as SGD is commonly implemented).
+    """
+    gradient = gradient * scale
+    trace = gradient + rates.momentum * tf.cast(momentum, tf.float32)
+    # nesterov is 0 or 1: both rules in one formula, without a branch.
+    step = trace + rates.nesterov * (
+        gradient + (rates.momentum - 1.0) * trace
+    )
+    weight = weight - rates.learning_rate * step
+    return weight, tf.cast(trace, tf.bfloat16)

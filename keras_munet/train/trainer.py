@@ -1,0 +1,306 @@
+"""Trains generations: cycles, validation, snapshots (section 2, "Training").
+
+Invariant: what a child becomes depends on its job, the data, and the
+generation's seeds, not on timing nor on what was trained before it.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.core import seeds as seeds_lib
+from keras_munet.core import specs
+from keras_munet.data import preprocessing
+from keras_munet.data import tasks as tasks_lib
+from keras_munet.train import generation as generation_lib
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import schedules
+from keras_munet.train import slots as slots_lib
+
+_NUM_GRAPHS_MAX = 8
+
+Clock = dict[str, float]
+
+
+class Trainer:
+    """Runs the generations of one process under one strategy."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        budget: jobs_lib.Budget,
+        seed: int,
+    ):
+        """Prepares a trainer.
+
+        Args:
+          strategy: where steps run.
+          budget: how long every child trains.
+          seed: the experiment's root seed.
+
+        Raises:
+          UsageError: the batch does not divide over the replicas.
+        """
+        num_replicas = strategy.num_replicas_in_sync
+        if budget.batch_size % num_replicas:
+            raise errors.UsageError(
+                f"batch_size {budget.batch_size} does not divide over "
+                f"{num_replicas} replicas; choose a multiple of it"
+            )
+        self._strategy = strategy
+        self._budget = budget
+        self._seed = seed
+        self._pool = slots_lib.SlotPool(strategy)
+        # Least recently used structures are dropped: every traced graph
+        # holds memory for as long as it is kept.
+        self._graphs: collections.OrderedDict[
+            Any, generation_lib.GenerationGraph
+        ] = collections.OrderedDict()
+        self._arrays: dict[tuple[str, str], tuple[tf.Tensor, tf.Tensor]] = {}
+        self.clock: Clock = collections.defaultdict(float)
+
+    def train(
+        self,
+        children: Sequence[jobs_lib.ChildJob],
+        data: tasks_lib.TaskData,
+        data_hparams: Mapping[str, Any],
+        event: tuple[str | int, ...],
+        *,
+        accept_ties: bool,
+        on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
+    ) -> list[jobs_lib.TrainedChild]:
+        """Trains children together and returns what became of them.
+
+        Args:
+          children: at least one.
+          data: the task's data.
+          data_hparams: the `ds_*` hyperparameters that they share.
+          event: names the generation; its seeds derive from it.
+          accept_ties: whether an equal score makes a new snapshot.
+          on_cycle: told (cycle, `[children]` scores, `[children]` losses).
+        """
+        graph = self._graph(children, int(data_hparams["ds_image_size"]))
+        self._fill(graph, children)
+        num_cycles = self._budget.num_cycles
+        num_steps = self._budget.num_steps_per_cycle(len(data.train.labels))
+        indices = self._train_indices(data, num_cycles * num_steps, event)
+        seeds = self._rng("augment", *event).integers(
+            0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
+        )
+        rates = _rates(children, num_cycles, num_steps)
+        augment, jitter = preprocessing.augment_hparams(dict(data_hparams))
+        augment = type(augment)(*(tf.constant(value) for value in augment))
+        images, labels = self._on_device(data, "train")
+        best = _Snapshots(children, accept_ties)
+        for cycle in range(num_cycles):
+            window = slice(cycle * num_steps, (cycle + 1) * num_steps)
+            started = time.perf_counter()
+            losses = graph.train_cycle(
+                images,
+                labels,
+                tf.constant(indices[window]),
+                tf.constant(seeds[window]),
+                augment,
+                jitter,
+                tf.constant(rates[window]),
+            ).numpy()
+            # The first call of a structure traces and optimises its graph.
+            kind = "train" if cycle else "first_cycle"
+            self.clock[f"{kind}_secs"] += time.perf_counter() - started
+            qualities = self._accuracies(graph, data, "validation")
+            scores = best.offer(graph, qualities, losses)
+            if on_cycle is not None:
+                on_cycle(cycle, scores, losses)
+        return best.results()
+
+    def evaluate(
+        self,
+        components: Sequence[jobs_lib.JobComponent],
+        data: tasks_lib.TaskData,
+        split: str,
+        image_size: int,
+    ) -> float:
+        """Returns the accuracy of one path, every example seen exactly once.
+
+        Args:
+          components: the path's, all shared frozen.
+          data: the task's data.
+          split: `train`, `validation` or `test`, used whole.
+          image_size: side of the path's input, pixels.
+        """
+        child = jobs_lib.ChildJob(0, tuple(components), {})
+        graph = self._graph([child], image_size)
+        self._fill(graph, [child])
+        return float(self._accuracies(graph, data, split)[0])
+
+    def forget(self, task: str) -> None:
+        """Frees the data of `task`."""
+        for key in [key for key in self._arrays if key[0] == task]:
+            del self._arrays[key]
+
+    def _rng(self, *event: str | int) -> np.random.Generator:
+        return seeds_lib.generator(self._seed, *event)
+
+    def _graph(
+        self, children: Sequence[jobs_lib.ChildJob], image_size: int
+    ) -> generation_lib.GenerationGraph:
+        started = time.perf_counter()
+        structure = generation_lib.structure_of(children, image_size)
+        graph = self._graphs.pop(structure.key, None)
+        if graph is None:
+            graph = generation_lib.GenerationGraph(
+                structure, self._pool, self._strategy
+            )
+        self._graphs[structure.key] = graph
+        while len(self._graphs) > _NUM_GRAPHS_MAX:
+            self._graphs.popitem(last=False)
+        self.clock["build_secs"] += time.perf_counter() - started
+        return graph
+
+    def _fill(
+        self,
+        graph: generation_lib.GenerationGraph,
+        children: Sequence[jobs_lib.ChildJob],
+    ) -> None:
+        started = time.perf_counter()
+        for slots, child in zip(graph.slots, children, strict=True):
+            for slot, part in zip(slots, child.components, strict=True):
+                slot.fill(part.load, part.shared_id)
+        self.clock["fill_secs"] += time.perf_counter() - started
+
+    def _train_indices(
+        self,
+        data: tasks_lib.TaskData,
+        num_steps: int,
+        event: tuple[str | int, ...],
+    ) -> np.ndarray:
+        """Returns `[steps, batch] int32`: epoch after epoch, reshuffled."""
+        rng = self._rng("order", *event)
+        num_examples = len(data.train.labels)
+        num_wanted = num_steps * self._budget.batch_size
+        num_epochs = -(-num_wanted // num_examples)
+        order = np.concatenate(
+            [rng.permutation(num_examples) for _ in range(num_epochs)]
+        )
+        return order[:num_wanted].reshape(num_steps, -1).astype(np.int32)
+
+    def _accuracies(
+        self,
+        graph: generation_lib.GenerationGraph,
+        data: tasks_lib.TaskData,
+        split: str,
+    ) -> np.ndarray:
+        """Returns `[children] float64`; NaN where a child diverged."""
+        started = time.perf_counter()
+        num_examples = len(getattr(data, split).labels)
+        if split == "validation":
+            num_examples = min(
+                num_examples, self._budget.num_validation_examples_max
+            )
+        batch_size = self._budget.batch_size
+        num_steps = -(-num_examples // batch_size)
+        order = np.arange(num_steps * batch_size)
+        mask = (order < num_examples).astype(np.float32)
+        indices = np.minimum(order, num_examples - 1).astype(np.int32)
+        counts = graph.count_correct(
+            *self._on_device(data, split),
+            tf.constant(indices.reshape(num_steps, batch_size)),
+            tf.constant(mask.reshape(num_steps, batch_size)),
+        ).numpy()
+        self.clock["validate_secs"] += time.perf_counter() - started
+        return counts.astype(np.float64) / num_examples
+
+    def _on_device(
+        self, data: tasks_lib.TaskData, split: str
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        key = data.name, split
+        if key not in self._arrays:
+            part = getattr(data, split)
+            self._arrays[key] = (
+                tf.constant(part.images),
+                tf.constant(part.labels, tf.int32),
+            )
+        return self._arrays[key]
+
+
+class _Snapshots:
+    """The best snapshot of each child of a generation."""
+
+    def __init__(self, children: Sequence[jobs_lib.ChildJob], ties: bool):
+        self._children = children
+        self._ties = ties
+        self._best = [child.score_to_beat for child in children]
+        self._scores: list[list[float]] = [[] for _ in children]
+        self._losses: list[list[float]] = [[] for _ in children]
+        self._quality: list[float | None] = [None] * len(children)
+        self._taken: list[dict[str, specs.Component]] = [{} for _ in children]
+
+    def offer(
+        self,
+        graph: generation_lib.GenerationGraph,
+        qualities: np.ndarray,
+        losses: np.ndarray,
+    ) -> np.ndarray:
+        """Takes a snapshot of each improved child; returns the scores."""
+        factors = np.array([child.size_factor for child in self._children])
+        scores = qualities * factors
+        for i, child in enumerate(self._children):
+            self._scores[i].append(float(scores[i]))
+            self._losses[i].append(float(losses[i]))
+            # NaN compares as neither: a diverged child is never taken.
+            better = scores[i] > self._best[i] or (
+                self._ties and scores[i] == self._best[i]
+            )
+            if better:
+                self._best[i] = float(scores[i])
+                self._quality[i] = float(qualities[i])
+                self._taken[i] = {
+                    part.spec.name: slot.snapshot()
+                    for part, slot in zip(
+                        child.components, graph.slots[i], strict=True
+                    )
+                    if part.shared_id is None
+                }
+        return scores
+
+    def results(self) -> list[jobs_lib.TrainedChild]:
+        """Returns every child, with its best snapshot where it has one."""
+        return [
+            jobs_lib.TrainedChild(
+                index=child.index,
+                scores=tuple(self._scores[i]),
+                losses=tuple(self._losses[i]),
+                quality=self._quality[i],
+                components=self._taken[i],
+            )
+            for i, child in enumerate(self._children)
+        ]
+
+
+def _rates(
+    children: Sequence[jobs_lib.ChildJob], num_cycles: int, num_steps: int
+) -> np.ndarray:
+    """Returns `[steps, children, 3] float32` for `optimizer.Rates`."""
+    columns = []
+    for child in children:
+        hparams = child.hparams
+        rates = schedules.learning_rates(
+            hparams["opt_lr_schedule"],
+            hparams["opt_lr"],
+            hparams["opt_lr_warmup_ratio"],
+            num_cycles,
+            num_steps,
+        )
+        momentum = np.full_like(rates, hparams["opt_momentum"])
+        nesterov = np.full_like(rates, float(hparams["opt_nesterov"]))
+        columns.append(np.stack([rates, momentum, nesterov], axis=-1))
+    return np.stack(columns, axis=1)

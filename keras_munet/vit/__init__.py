@@ -1,0 +1,1 @@
+"""The Vision Transformer as components: records, initial values, layers."""

@@ -1,0 +1,186 @@
+"""What every ViT layer shares: weights from the table, one compute function.
+
+Invariant: `layer.weights` has the order, names and shapes of the component's
+record, whatever built the layer; a layer maps one tensor to one tensor.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.core import registry
+from keras_munet.core import specs
+from keras_munet.vit import initial
+from keras_munet.vit import shapes
+
+Shape = tuple[int | None, ...]
+
+
+class VitLayer(keras.layers.Layer):
+    """One component of a path, live.
+
+    Subclasses name their sizes in `size_names`, keep each as an attribute and
+    give the function that computes them in `function`.
+    """
+
+    size_names: ClassVar[tuple[str, ...]] = ()
+    function: ClassVar[Callable[..., tf.Tensor]]
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._initial_value: Callable[[str], np.ndarray] | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The constructor's own arguments, as a record's `config` has them."""
+        return {name: getattr(self, name) for name in self.size_names}
+
+    @property
+    def spec_weights(self) -> shapes.Weights:
+        """(weight name, shape) in the order of `weights`."""
+        return shapes.weights(type(self).__name__, self.sizes)
+
+    def start_from(self, values: Mapping[str, np.ndarray]) -> None:
+        """Makes `build` start from `values` instead of drawing them.
+
+        Args:
+          values: weight name -> float32 array of the record's shape.
+        """
+        self._initial_value = values.__getitem__
+
+    def build(self, input_shape: Shape | None = None) -> None:
+        """Creates the weights; the sizes alone say their shapes.
+
+        Raises:
+          UsageError: the input has another width, or a given value another
+            shape.
+        """
+        self._check_input(input_shape)
+        value_of = self._initial_value or self._draw()
+        for name, shape in self.spec_weights:
+            value = np.asarray(value_of(name), np.float32)
+            if value.shape != shape:
+                raise errors.UsageError(
+                    f"{type(self).__name__} got {list(value.shape)} for its "
+                    f"{name}, which is {list(shape)}; give it a component "
+                    "of its own spec"
+                )
+            # Casting is the function's: norms keep float32 parameters.
+            self.add_weight(
+                name=name,
+                shape=shape,
+                dtype="float32",
+                initializer=_constant(value),
+                autocast=False,
+            )
+        self._initial_value = None
+
+    def _draw(self) -> Callable[[str], np.ndarray]:
+        # Python's generator, as Keras's own initialisers use, so that
+        # `keras.utils.set_random_seed` decides these values too.
+        rng = np.random.default_rng(random.randrange(2**31))
+        spec_shapes = dict(self.spec_weights)
+        kind = type(self).__name__
+        return lambda name: initial.initial_value(
+            kind, name, spec_shapes[name], rng
+        )
+
+    def _check_input(self, input_shape: Shape | None) -> None:
+        width = self.input_width
+        if input_shape is not None and input_shape[-1] != width:
+            raise errors.UsageError(
+                f"{type(self).__name__} {self.name!r} got an input of shape "
+                f"{list(input_shape)}; its last axis must be {width}"
+            )
+
+    @property
+    def input_width(self) -> int:
+        """The last axis of the input."""
+        return self.sizes["width"]
+
+    def weight_values(self) -> list[tf.Tensor]:
+        """Returns the weights as tensors, in the record's order."""
+        return [tf.convert_to_tensor(v.value) for v in self.weights]
+
+    def compute(
+        self, x: tf.Tensor, weights: Sequence[tf.Tensor], **options: bool
+    ) -> tf.Tensor:
+        """Returns the output for given weights instead of the layer's own.
+
+        Args:
+          x: the input, in the layer's compute dtype.
+          weights: float32 tensors in the record's order.
+          **options: `class_token_only`, where the layer has it.
+        """
+        return type(self).function(x, *weights, **options)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the output for the layer's own weights."""
+        return self.compute(x, self.weight_values())
+
+    def compute_output_spec(
+        self, x: keras.KerasTensor, **options: bool
+    ) -> keras.KerasTensor:
+        """Returns shape and dtype without tracing anything."""
+        shape = self.compute_output_shape(x.shape, **options)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Returns the output's shape; by default the input's."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), **self.sizes}
+
+
+class ClassTokenOption(VitLayer):
+    """A layer whose output can be cut to token 0, which the head reads."""
+
+    def call(self, x: tf.Tensor, class_token_only: bool = False) -> tf.Tensor:
+        """Returns every token, or `[batch, 1, width]` of token 0 alone."""
+        only = bool(class_token_only)
+        return self.compute(x, self.weight_values(), class_token_only=only)
+
+    def compute_output_shape(
+        self, input_shape: Shape, class_token_only: bool = False
+    ) -> Shape:
+        """Returns the input's shape, with one token if that is asked for."""
+        batch, num_tokens, width = input_shape
+        return (batch, 1 if class_token_only else num_tokens, width)
+
+
+def _constant(value: np.ndarray) -> Callable[..., tf.Tensor]:
+    def initializer(shape: Shape, dtype: Any = None) -> tf.Tensor:
+        del shape
+        return tf.constant(value, dtype)
+
+    return initializer
+
+
+def from_component(component: specs.Component, **kwargs: Any) -> VitLayer:
+    """Returns a built layer that holds the values of `component`.
+
+    Args:
+      component: of a registered ViT layer.
+      **kwargs: Keras's own, e.g. `name`, `dtype`, `trainable`.
+
+    Raises:
+      UsageError: the layer is unknown or a value has the wrong shape.
+    """
+    layer = registry.LAYERS.get(component.spec.layer)(
+        **component.spec.config, **kwargs
+    )
+    layer.start_from(component.weights)
+    layer.build()
+    return layer

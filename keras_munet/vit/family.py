@@ -1,0 +1,175 @@
+"""Which components a Vision Transformer path is made of (section 1).
+
+Invariant: a layout depends on its arguments alone, and equal places with
+equal sizes have equal records, so that paths can exchange components.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from collections.abc import Set
+from typing import Any
+from typing import ClassVar
+
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.core import family as family_lib
+from keras_munet.core import specs
+from keras_munet.vit import initial as initial_lib
+from keras_munet.vit import resample as resample_lib
+from keras_munet.vit import shapes
+from keras_munet.vit import variants
+
+EMBEDDING = "embedding"
+CLASS_TOKEN = "cls"
+POSITION_EMBEDDING = "posembed_input"
+ADAPTER_PREFIX = "residual_adapter_"
+BLOCK_PREFIX = "encoderblock_"
+ENCODER_NORM = "encoder_norm"
+HEAD = "head"
+
+
+@family_lib.FAMILIES.register("vit")
+@dataclasses.dataclass(frozen=True)
+class VitFamily:
+    """Every path that one ViT root can give rise to.
+
+    Attributes:
+      width: features per token.
+      num_heads: attention heads of a block.
+      mlp_dim: hidden features of a block's MLP.
+      patch_size: side of a square patch, pixels.
+      num_layers_max: the deepest path there can be.
+    """
+
+    name: ClassVar[str] = "vit"
+
+    width: int
+    num_heads: int
+    mlp_dim: int
+    patch_size: int
+    num_layers_max: int
+
+    @classmethod
+    def of(cls, variant: variants.Variant, num_layers_max: int) -> VitFamily:
+        """Returns the family of `variant`, up to `num_layers_max` deep."""
+        return cls(
+            width=variant.width,
+            num_heads=variant.num_heads,
+            mlp_dim=variant.mlp_dim,
+            patch_size=variant.patch_size,
+            num_layers_max=num_layers_max,
+        )
+
+    def layout(
+        self,
+        hparams: specs.Hparams,
+        num_classes: int,
+        adapters: Set[int] = frozenset(),
+    ) -> tuple[specs.ComponentSpec, ...]:
+        """Returns the components of a path, input first.
+
+        Args:
+          hparams: reads `num_layers` and `ds_image_size` (pixels), and
+            `adapter_dim` where there is an adapter.
+          num_classes: width of the head.
+          adapters: the layers with a residual adapter in front; those above
+            `num_layers` are dropped, as the method says.
+
+        Raises:
+          UsageError: a depth or an image size that this family cannot have.
+        """
+        num_layers = hparams["num_layers"]
+        self._check_depth(num_layers)
+        num_tokens = 1 + self.grid_size(hparams["ds_image_size"]) ** 2
+        width = self.width
+        block = {
+            "width": width,
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+        }
+        layout = [
+            _spec(
+                EMBEDDING,
+                "PatchEmbedding",
+                {"width": width, "patch_size": self.patch_size},
+            ),
+            _spec(CLASS_TOKEN, "ClassToken", {"width": width}),
+            _spec(
+                POSITION_EMBEDDING,
+                "PositionEmbedding",
+                {"width": width, "num_tokens": num_tokens},
+            ),
+        ]
+        for i in range(num_layers):
+            if i in adapters:
+                adapter = {"width": width, "hidden_dim": hparams["adapter_dim"]}
+                name = f"{ADAPTER_PREFIX}{i}"
+                layout.append(_spec(name, "ResidualAdapter", adapter))
+            layout.append(_spec(f"{BLOCK_PREFIX}{i}", "EncoderBlock", block))
+        head = {"width": width, "num_classes": num_classes}
+        layout.append(_spec(ENCODER_NORM, "EncoderNorm", {"width": width}))
+        layout.append(_spec(HEAD, "Head", head))
+        return tuple(layout)
+
+    def grid_size(self, image_size: int) -> int:
+        """Returns the patches along one side of an image of `image_size` px.
+
+        Raises:
+          UsageError: the size is not a positive multiple of the patch.
+        """
+        patch = self.patch_size
+        whole = isinstance(image_size, int) and not isinstance(image_size, bool)
+        if not whole or image_size < patch or image_size % patch:
+            raise errors.UsageError(
+                f"ds_image_size is {image_size!r}; it must be a multiple of "
+                f"the patch size, {patch} pixels"
+            )
+        return image_size // patch
+
+    def can_resample(self, spec: specs.ComponentSpec) -> bool:
+        """Whether values of another shape can be resampled to `spec`."""
+        return spec.layer == "PositionEmbedding"
+
+    def initial(
+        self, spec: specs.ComponentSpec, rng: np.random.Generator
+    ) -> specs.Component:
+        """Returns a component with the initial values of the published ViT."""
+        return initial_lib.initial_component(spec, rng)
+
+    def resample(
+        self, component: specs.Component, spec: specs.ComponentSpec
+    ) -> specs.Component:
+        """Returns `component` resampled to the shape of `spec`.
+
+        Raises:
+          UsageError: the two are not position embeddings of one width.
+        """
+        return resample_lib.resample_component(component, spec)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse."""
+        return {"family": self.name, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> VitFamily:
+        """Returns the family that `to_json` wrote."""
+        fields = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{key: value[key] for key in fields})
+
+    def _check_depth(self, num_layers: Any) -> None:
+        whole = isinstance(num_layers, int) and not isinstance(num_layers, bool)
+        if not whole or not 0 <= num_layers <= self.num_layers_max:
+            raise errors.UsageError(
+                f"num_layers is {num_layers!r}; this root allows 0 to "
+                f"{self.num_layers_max}, so lower it or raise the range of "
+                "num_layers"
+            )
+
+
+def _spec(name: str, layer: str, config: dict[str, int]) -> specs.ComponentSpec:
+    return specs.ComponentSpec(
+        name, layer, dict(config), shapes.weights(layer, config)
+    )

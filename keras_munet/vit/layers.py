@@ -1,0 +1,168 @@
+"""The seven kinds of ViT component as Keras layers (section 1).
+
+Invariant: a path is a plain chain of these layers, images in and logits out:
+`[b, side, side, 3]` -> embedding -> `[b, n, width]` -> cls ->
+`[b, n + 1, width]` -> posembed_input -> adapters and blocks -> encoder_norm ->
+head -> `[b, classes]` float32. Importing this module registers them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_munet import errors
+from keras_munet.core import registry
+from keras_munet.vit import base
+from keras_munet.vit import functions
+from keras_munet.vit import shapes
+
+_serializable = keras.saving.register_keras_serializable(package="keras_munet")
+
+
+@_serializable
+@registry.LAYERS.register("PatchEmbedding")
+class PatchEmbedding(base.VitLayer):
+    """Cuts images into square patches and projects each to one token."""
+
+    size_names = ("width", "patch_size")
+    function = functions.patch_embedding
+
+    def __init__(self, width: int, patch_size: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.patch_size = patch_size
+
+    @property
+    def input_width(self) -> int:
+        """The channels of an image."""
+        return shapes.NUM_CHANNELS
+
+    def compute_output_shape(self, input_shape: base.Shape) -> base.Shape:
+        """Returns `(batch, patches, width)`.
+
+        Raises:
+          UsageError: a side is not a multiple of the patch.
+        """
+        batch, *sides, _ = input_shape
+        if any(s is not None and s % self.patch_size for s in sides):
+            raise errors.UsageError(
+                f"an image of {sides[0]} x {sides[1]} pixels has no whole "
+                f"number of patches; use multiples of {self.patch_size}"
+            )
+        grid = [s and s // self.patch_size for s in sides]
+        num_patches = None if None in grid else grid[0] * grid[1]
+        return (batch, num_patches, self.width)
+
+
+@_serializable
+@registry.LAYERS.register("ClassToken")
+class ClassToken(base.VitLayer):
+    """Puts a learned token in front of the patches."""
+
+    size_names = ("width",)
+    function = functions.class_token
+
+    def __init__(self, width: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+
+    def compute_output_shape(self, input_shape: base.Shape) -> base.Shape:
+        """Returns `(batch, 1 + tokens, width)`."""
+        batch, num_tokens, width = input_shape
+        return (batch, None if num_tokens is None else num_tokens + 1, width)
+
+
+@_serializable
+@registry.LAYERS.register("PositionEmbedding")
+class PositionEmbedding(base.VitLayer):
+    """Adds a learned vector per position."""
+
+    size_names = ("width", "num_tokens")
+    function = functions.position_embedding
+
+    def __init__(self, width: int, num_tokens: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.num_tokens = num_tokens
+
+    def compute_output_shape(self, input_shape: base.Shape) -> base.Shape:
+        """Returns the input's shape.
+
+        Raises:
+          UsageError: the input has another number of tokens.
+        """
+        if input_shape[1] not in (None, self.num_tokens):
+            raise errors.UsageError(
+                f"{self.name!r} has positions for {self.num_tokens} tokens "
+                f"and got {input_shape[1]}; resample it to the image size"
+            )
+        return (input_shape[0], self.num_tokens, input_shape[2])
+
+
+@_serializable
+@registry.LAYERS.register("ResidualAdapter")
+class ResidualAdapter(base.VitLayer):
+    """Adds a small MLP's output; a fresh one changes nothing."""
+
+    size_names = ("width", "hidden_dim")
+    function = functions.residual_adapter
+
+    def __init__(self, width: int, hidden_dim: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.hidden_dim = hidden_dim
+
+
+@_serializable
+@registry.LAYERS.register("EncoderBlock")
+class EncoderBlock(base.ClassTokenOption):
+    """Self-attention and an MLP, each behind a norm and added to its input."""
+
+    size_names = ("width", "num_heads", "mlp_dim")
+    function = functions.encoder_block
+
+    def __init__(self, width: int, num_heads: int, mlp_dim: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+
+
+@_serializable
+@registry.LAYERS.register("EncoderNorm")
+class EncoderNorm(base.ClassTokenOption):
+    """The norm between the last block and the head."""
+
+    size_names = ("width",)
+    function = functions.encoder_norm
+
+    def __init__(self, width: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+
+
+@_serializable
+@registry.LAYERS.register("Head")
+class Head(base.VitLayer):
+    """Reads the class token and gives one float32 logit per class."""
+
+    size_names = ("width", "num_classes")
+    function = functions.head
+
+    def __init__(self, width: int, num_classes: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.num_classes = num_classes
+
+    def compute_output_shape(self, input_shape: base.Shape) -> base.Shape:
+        """Returns `(batch, classes)`."""
+        return (input_shape[0], self.num_classes)
+
+    def compute_output_spec(
+        self, x: keras.KerasTensor, **options: bool
+    ) -> keras.KerasTensor:
+        """Returns `(batch, classes)` float32, whatever the compute dtype."""
+        shape = self.compute_output_shape(x.shape, **options)
+        return keras.KerasTensor(shape, dtype="float32")

@@ -1,0 +1,113 @@
+"""The weights that each kind of component has: names and shapes.
+
+Invariant: the family's records and the live layers both read this table, so
+that a layer's variables always have the order of its record. Shapes are those
+of the published AugReg checkpoints; kernels keep their heads apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet import errors
+
+NUM_CHANNELS = 3
+
+Weights = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def _patch_embedding(*, width: int, patch_size: int) -> Weights:
+    return (
+        ("kernel", (patch_size, patch_size, NUM_CHANNELS, width)),
+        ("bias", (width,)),
+    )
+
+
+def _class_token(*, width: int) -> Weights:
+    return (("token", (1, 1, width)),)
+
+
+def _position_embedding(*, width: int, num_tokens: int) -> Weights:
+    return (("pos_embedding", (1, num_tokens, width)),)
+
+
+def _residual_adapter(*, width: int, hidden_dim: int) -> Weights:
+    return (
+        ("norm_scale", (width,)),
+        ("norm_bias", (width,)),
+        ("dense_0_kernel", (width, hidden_dim)),
+        ("dense_0_bias", (hidden_dim,)),
+        ("dense_1_kernel", (hidden_dim, width)),
+        ("dense_1_bias", (width,)),
+    )
+
+
+def _encoder_block(*, width: int, num_heads: int, mlp_dim: int) -> Weights:
+    if num_heads < 1 or width % num_heads:
+        raise errors.UsageError(
+            f"{num_heads} heads do not divide a width of {width}; choose a "
+            "number of heads that does"
+        )
+    head_dim = width // num_heads
+    return (
+        ("norm_0_scale", (width,)),
+        ("norm_0_bias", (width,)),
+        ("query_kernel", (width, num_heads, head_dim)),
+        ("query_bias", (num_heads, head_dim)),
+        ("key_kernel", (width, num_heads, head_dim)),
+        ("key_bias", (num_heads, head_dim)),
+        ("value_kernel", (width, num_heads, head_dim)),
+        ("value_bias", (num_heads, head_dim)),
+        ("out_kernel", (num_heads, head_dim, width)),
+        ("out_bias", (width,)),
+        ("norm_1_scale", (width,)),
+        ("norm_1_bias", (width,)),
+        ("mlp_0_kernel", (width, mlp_dim)),
+        ("mlp_0_bias", (mlp_dim,)),
+        ("mlp_1_kernel", (mlp_dim, width)),
+        ("mlp_1_bias", (width,)),
+    )
+
+
+def _encoder_norm(*, width: int) -> Weights:
+    return (("scale", (width,)), ("bias", (width,)))
+
+
+def _head(*, width: int, num_classes: int) -> Weights:
+    return (("kernel", (width, num_classes)), ("bias", (num_classes,)))
+
+
+_KINDS: Mapping[str, Callable[..., Weights]] = {
+    "PatchEmbedding": _patch_embedding,
+    "ClassToken": _class_token,
+    "PositionEmbedding": _position_embedding,
+    "ResidualAdapter": _residual_adapter,
+    "EncoderBlock": _encoder_block,
+    "EncoderNorm": _encoder_norm,
+    "Head": _head,
+}
+
+
+def weights(layer: str, config: Mapping[str, Any]) -> Weights:
+    """Returns (weight name, shape) in the order of the layer's variables.
+
+    Args:
+      layer: the registered name of the layer's class.
+      config: its constructor arguments.
+
+    Raises:
+      UsageError: no such kind, or a size that cannot be.
+    """
+    if layer not in _KINDS:
+        raise errors.UsageError(
+            f"unknown ViT layer {layer!r}; there are: {', '.join(_KINDS)}"
+        )
+    for key, size in config.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise errors.UsageError(
+                f"{layer}'s {key} is {size!r}; it must be a whole number "
+                "from 1"
+            )
+    return _KINDS[layer](**config)

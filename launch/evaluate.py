@@ -1,0 +1,48 @@
+"""Measures every published path on its validation and test data.
+
+    python launch/evaluate.py --workdir=DIR [--tasks=a,b] [--out=metrics.json]
+
+The JSON is sorted and holds no times: equal systems give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import launching
+from absl import flags
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
+_TASKS = flags.DEFINE_list("tasks", None, "Tasks to measure; default all.")
+_OUT = flags.DEFINE_string("out", "", "File to write; default prints it.")
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", "", "Data files as <dataset>/<config>/<file>."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Prepared TFDS data.")
+_STRATEGY = flags.DEFINE_string(
+    "strategy", "auto", "Devices: auto, one_device or mirrored."
+)
+flags.mark_flags_as_required(["workdir"])
+
+
+def main() -> None:
+    """Prints or writes the measurements."""
+    launching.quiet_tensorflow()
+    from keras_munet import system
+    from keras_munet.store import files
+
+    opened = system.System.open(
+        _WORKDIR.value,
+        launching.data_settings(_MANUAL_DIR.value, _DATA_DIR.value),
+    )
+    measured = opened.evaluate(_TASKS.value, strategy=_STRATEGY.value)
+    text = json.dumps(measured, indent=2, sort_keys=True) + "\n"
+    if _OUT.value:
+        files.write_file(_OUT.value, text.encode())
+    else:
+        sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    launching.run(main)

@@ -1,0 +1,104 @@
+"""What every launcher shares: quiet start, one-line errors, exit codes.
+
+Exit codes: 0 done, 1 the job failed (data, store, checkpoint), 2 the command
+was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from keras_munet import errors
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, runs `main` and exits with its code."""
+    logging.set_verbosity(logging.ERROR)
+    with _one_line_errors():
+        app.run(lambda argv: _main(main, argv), flags_parser=_parse)
+
+
+def quiet_tensorflow() -> None:
+    """Imports TensorFlow without its start-up notices.
+
+    These come from C++ before any log level is read, so the descriptor itself
+    is turned away; what was written is shown if the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            # The first use of a device writes notices too.
+            tf.config.list_logical_devices()
+        except BaseException:
+            notices.seek(0)
+            os.write(saved, notices.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+    tf.get_logger().setLevel("ERROR")
+
+
+def settings_from(config: Any):
+    """Returns checked settings of an `ml_collections.ConfigDict`."""
+    from keras_munet.core import settings
+
+    return settings.Settings.from_dict(config.to_dict())
+
+
+def data_settings(manual_dir: str, data_dir: str):
+    """Returns where data lie on this machine."""
+    from keras_munet.core import settings
+
+    return settings.DataSettings(manual_dir=manual_dir, data_dir=data_dir)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.Error as e:
+        raise errors.UsageError(_first_line(e)) from e
+    except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
+        # How config_flags answers a misspelt key, a value of the wrong kind,
+        # or a config file that is not there.
+        raise errors.UsageError(f"--config: {_first_line(e)}") from e
+
+
+def _main(main: Callable[[], None], argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise errors.UsageError(
+            f"{argv[1]!r} is not a flag; write it as --name=value"
+        )
+    main()
+
+
+@contextlib.contextmanager
+def _one_line_errors():
+    try:
+        yield
+    except errors.MunetError as e:
+        print(f"error: {_first_line(e)}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).strip("'\"").split())

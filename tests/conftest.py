@@ -1,0 +1,26 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _shared_dir() -> pathlib.Path:
+    named = os.environ.get("KERAS_MUNET_SHARED")
+    if named:
+        return pathlib.Path(named)
+    return pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """The folder of real data, weights and goldens beside the project."""
+    folder = _shared_dir()
+    if not (folder / "design").is_dir():
+        pytest.skip(f"{folder} is absent; set KERAS_MUNET_SHARED to have it")
+    return folder
