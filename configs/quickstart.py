@@ -1,6 +1,6 @@
 """Three small real tasks that come with the install; a few minutes on 2 cores.
 
-    python launch/evolve.py --config=configs/quickstart.py --workdir=DIR
+python launch/evolve.py --config=configs/quickstart.py --workdir=DIR
 """
 
 from __future__ import annotations

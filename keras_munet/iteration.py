@@ -14,7 +14,7 @@ from keras_munet.core import family as family_lib
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.data import tasks as tasks_lib
+from keras_munet.data import records
 from keras_munet.progress import Progress
 from keras_munet.search import cloning
 from keras_munet.search import evolution
@@ -48,7 +48,7 @@ def make_trainer(
 
 def run(
     search: evolution.TaskIteration,
-    data: tasks_lib.TaskData,
+    data: records.TaskData,
     directory: system_dir.SystemDir,
     family: family_lib.Family,
     settings: settings_lib.Settings,
@@ -112,7 +112,7 @@ def run(
 
 def accuracy(
     path: specs.PathRecord,
-    data: tasks_lib.TaskData,
+    data: records.TaskData,
     split: str,
     directory: system_dir.SystemDir,
     trainer: trainer_lib.Trainer,
@@ -144,7 +144,7 @@ def _restore(
 
 def _train(
     plan: plan_lib.GenerationPlan,
-    data: tasks_lib.TaskData,
+    data: records.TaskData,
     directory: system_dir.SystemDir,
     family: family_lib.Family,
     settings: settings_lib.Settings,
@@ -177,12 +177,10 @@ def _train(
             refs = tuple(
                 directory.objects.put(result.components[part.spec.name])
                 if part.is_new
-                else part.source
+                else part.known_source()
                 for part in child.components
             )
-        results.append(
-            plan_lib.ChildResult(child.index, result.quality, refs)
-        )
+        results.append(plan_lib.ChildResult(child.index, result.quality, refs))
         reports.append(
             {
                 "index": child.index,
@@ -191,7 +189,9 @@ def _train(
                 "num_layers": child.hparams["num_layers"],
                 "hparams": dict(child.hparams),
                 "trained": [
-                    part.spec.name for part in child.components if part.trainable
+                    part.spec.name
+                    for part in child.components
+                    if part.trainable
                 ],
                 "scores": [_finite(score) for score in result.scores],
                 "losses": [_finite(loss) for loss in result.losses],
@@ -227,12 +227,12 @@ def _job_component(
 
         def load() -> specs.Component:
             return family.resample(
-                directory.objects.get(part.source), part.spec
+                directory.objects.get(part.known_source()), part.spec
             )
 
     else:
-        load = _loader(directory, part.source)
-    shared_id = None if part.is_new else part.source.id
+        load = _loader(directory, part.known_source())
+    shared_id = None if part.is_new else part.known_source().id
     return jobs_lib.JobComponent(part.spec, load, shared_id, part.trainable)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -20,12 +19,14 @@ from keras_munet.core import family as family_lib
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.data import records
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.roots import build as roots_build
 from keras_munet.roots import root as root_lib
 from keras_munet.search import evolution
 from keras_munet.search import population as population_lib
 from keras_munet.store import system_dir
+from keras_munet.store import task_state
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +62,7 @@ class System:
         )
         self.family = family_lib.from_json(directory.family_json)
         self._trainer: trainer_lib.Trainer | None = None
-        self._task_data: dict[str, tasks_lib.TaskData] = {}
+        self._task_data: dict[str, records.TaskData] = {}
 
     @classmethod
     def create(
@@ -118,14 +119,14 @@ class System:
           UsageError: the directory holds another experiment; the message
             names the settings that differ.
         """
-        if not system_dir.is_system(workdir):
+        if not system_dir.SystemDir.is_system(workdir):
             return cls.create(workdir, settings)
         system = cls.open(workdir, settings.data)
         system._dir.compare_experiment(settings.to_json())
         return system
 
     @property
-    def tasks(self) -> dict[str, system_dir.TaskState]:
+    def tasks(self) -> dict[str, task_state.TaskState]:
         """The published state of every task, by name."""
         return self._dir.tasks()
 
@@ -234,7 +235,7 @@ class System:
             )
             retired = dict(state.retired) if state else {}
             self._dir.publish(
-                system_dir.TaskState(
+                task_state.TaskState(
                     task=name,
                     private=private,
                     num_classes=data.num_classes,
@@ -312,7 +313,9 @@ class System:
         from keras_munet.graph import builder
 
         one = isinstance(task_names, str)
-        asked = self._checked([task_names] if one else task_names)
+        asked = self._checked(
+            [task_names] if isinstance(task_names, str) else task_names
+        )
         paths = {name: self.tasks[name].published for name in asked}
         return builder.path_model(paths, self._dir.objects.get, single=one)
 
@@ -360,7 +363,7 @@ class System:
                 counts[path_id] = counts.get(path_id, 0) + number
         return counts
 
-    def _data(self, task_name: str) -> tasks_lib.TaskData:
+    def _data(self, task_name: str) -> records.TaskData:
         name, _ = names.split_private(task_name)
         if name not in self._task_data:
             self._task_data[name] = tasks_lib.load(

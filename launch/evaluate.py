@@ -13,7 +13,9 @@ import sys
 import launching
 from absl import flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The system's directory.", required=True
+)
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks to measure; default all.")
 _OUT = flags.DEFINE_string("out", "", "File to write; default prints it.")
 _MANUAL_DIR = flags.DEFINE_string(
@@ -23,14 +25,12 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "Prepared TFDS data.")
 _STRATEGY = flags.DEFINE_string(
     "strategy", "auto", "Devices: auto, one_device or mirrored."
 )
-flags.mark_flags_as_required(["workdir"])
 
 
 def main() -> None:
     """Prints or writes the measurements."""
     launching.quiet_tensorflow()
     from keras_munet import system
-    from keras_munet.store import files
 
     opened = system.System.open(
         _WORKDIR.value,
@@ -39,7 +39,7 @@ def main() -> None:
     measured = opened.evaluate(_TASKS.value, strategy=_STRATEGY.value)
     text = json.dumps(measured, indent=2, sort_keys=True) + "\n"
     if _OUT.value:
-        files.write_file(_OUT.value, text.encode())
+        launching.write_file(_OUT.value, text)
     else:
         sys.stdout.write(text)
 

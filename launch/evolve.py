@@ -14,14 +14,16 @@ from absl import flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, e.g. configs/quickstart.py.", True
+    "config", None, "The experiment, e.g. configs/quickstart.py."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The system's directory.", required=True
+)
 _STRATEGY = flags.DEFINE_string(
     "strategy", "auto", "Devices: auto, one_device or mirrored."
 )
 _QUIET = flags.DEFINE_bool("quiet", False, "Print nothing but errors.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main() -> None:

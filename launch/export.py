@@ -1,6 +1,6 @@
 """Writes published paths as one SavedModel.
 
-    python launch/export.py --workdir=DIR --out=OUT [--tasks=a,b]
+python launch/export.py --workdir=DIR --out=OUT [--tasks=a,b]
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import launching
 from absl import flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
-_OUT = flags.DEFINE_string("out", None, "The folder to make.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The system's directory.", required=True
+)
+_OUT = flags.DEFINE_string("out", None, "The folder to make.", required=True)
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks to serve; default all.")
-flags.mark_flags_as_required(["workdir", "out"])
 
 
 def main() -> None:

@@ -69,6 +69,25 @@ def data_settings(manual_dir: str, data_dir: str):
     return settings.DataSettings(manual_dir=manual_dir, data_dir=data_dir)
 
 
+def write_file(path: str, text: str) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+      StoreError: it cannot be written.
+    """
+    part = f"{path}.part"
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            os.remove(part)
+        raise errors.StoreError(
+            f"cannot write {path}: {e.strerror}; choose another --out"
+        ) from e
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))

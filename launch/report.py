@@ -14,9 +14,10 @@ from absl import flags
 
 from keras_munet import report
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The system's directory.", required=True
+)
 _OUT = flags.DEFINE_string("out", "", "Folder; default <workdir>/report.")
-flags.mark_flags_as_required(["workdir"])
 
 
 def main() -> None:

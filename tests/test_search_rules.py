@@ -54,9 +54,7 @@ class TinyFamily:
 
 def _refs(layout, tag):
     return tuple(
-        specs.ComponentRef(
-            s.name, f"{tag}.{s.name}", s.spec_id, s.num_params
-        )
+        specs.ComponentRef(s.name, f"{tag}.{s.name}", s.spec_id, s.num_params)
         for s in layout
     )
 
@@ -66,8 +64,8 @@ def _path(task, parent, born, tag, score=None, hparams=None, components=None):
     if components is None:
         components = _refs(TinyFamily().layout(hparams, 4), tag)
     path = specs.PathRecord(task, parent, born, hparams, components)
-    return path if score is None else path.with_metrics(
-        score=score, quality=score
+    return (
+        path if score is None else path.with_metrics(score=score, quality=score)
     )
 
 
@@ -104,16 +102,20 @@ def _tell(search, plan, quality):
     results = []
     for child in plan.children:
         value = quality(child)
-        refs = () if value is None else tuple(
-            specs.ComponentRef(
-                p.spec.name,
-                f"{plan.task}{plan.iteration}.{child.index}.{p.spec.name}",
-                p.spec.spec_id,
-                p.spec.num_params,
+        refs = (
+            ()
+            if value is None
+            else tuple(
+                specs.ComponentRef(
+                    p.spec.name,
+                    f"{plan.task}{plan.iteration}.{child.index}.{p.spec.name}",
+                    p.spec.spec_id,
+                    p.spec.num_params,
+                )
+                if p.is_new
+                else p.source
+                for p in child.components
             )
-            if p.is_new
-            else p.source
-            for p in child.components
         )
         results.append(plan_lib.ChildResult(child.index, value, refs))
     search.tell(results)
@@ -222,9 +224,7 @@ def test_mu_mutates_first_and_rules_the_rest():
 
 
 def test_data_hyperparameters_start_from_the_best_path_and_are_shared():
-    best = _path(
-        "a", None, (0, 0, 0), "x", 0.9, {"ds_area_range_min": 0.5}
-    )
+    best = _path("a", None, (0, 0, 0), "x", 0.9, {"ds_area_range_min": 0.5})
     values = mutations.mutate_data(
         _HPARAMS, best.hparams, {}, 0.0, np.random.default_rng(0)
     )
@@ -245,12 +245,11 @@ def test_munet_does_not_mutate_data_until_every_seed_was_tried():
     }
     population = population_lib.Population(root, others)
     search = _iteration(population, settings=settings)
-    first, expected = search.ask(), sorted(
-        [root, *others.values()], key=lambda p: p.born, reverse=True
+    first, expected = (
+        search.ask(),
+        sorted([root, *others.values()], key=lambda p: p.born, reverse=True),
     )
-    assert [c.parent.id for c in first.children] == [
-        p.id for p in expected[:4]
-    ]
+    assert [c.parent.id for c in first.children] == [p.id for p in expected[:4]]
     for child in first.children:
         assert child.hparams == dict(child.parent.hparams)
         for part in child.components:
@@ -323,9 +322,7 @@ def test_unlocked_components_are_always_cloned_trainable():
 
 def test_another_shape_sends_the_search_on_to_older_ancestors():
     root = _root()
-    resized = _path(
-        "b", root.id, (0, 0, 0), "b", 0.5, {"ds_image_size": 64}
-    )
+    resized = _path("b", root.id, (0, 0, 0), "b", 0.5, {"ds_image_size": 64})
     layout = TinyFamily().layout(_HPARAMS, 4)
     parts = _planned([resized, root], layout=layout)
     assert parts["posembed_input"].source.id == "root.posembed_input"
@@ -353,7 +350,8 @@ def test_a_new_block_is_initialised_afresh():
 def test_adapters_are_inserted_at_the_probability_and_dropped_above_layers():
     rng = np.random.default_rng(6)
     inserted = sum(
-        0 in mutations.mutate_adapters(
+        0
+        in mutations.mutate_adapters(
             set(), 1, 0.2, rng, insert=True, remove=False
         )
         for _ in range(_NUM_DRAWS)
@@ -363,9 +361,7 @@ def test_adapters_are_inserted_at_the_probability_and_dropped_above_layers():
         {0, 2}, 2, 1.0, rng, insert=False, remove=False
     )
     assert kept == {0}
-    gone = mutations.mutate_adapters(
-        {0}, 1, 1.0, rng, insert=True, remove=True
-    )
+    gone = mutations.mutate_adapters({0}, 1, 1.0, rng, insert=True, remove=True)
     assert gone == frozenset()
 
 
@@ -409,12 +405,8 @@ def test_accounted_parameters_sum_to_the_unique_parameters_in_use():
     assert total == pytest.approx(sum(unique.values()))
 
 
-@pytest.mark.parametrize(
-    ("version", "expected"), [("munet", 0), ("mu2net", 7)]
-)
-def test_among_equal_scores_the_published_path_is_by_version(
-    version, expected
-):
+@pytest.mark.parametrize(("version", "expected"), [("munet", 0), ("mu2net", 7)])
+def test_among_equal_scores_the_published_path_is_by_version(version, expected):
     settings = _settings(search={"version": version, "auto_tune": "off"})
     search = _iteration(population_lib.Population(_root()), settings=settings)
     while not search.done:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from typing import Any
+from typing import ClassVar
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ FAMILIES = registry.Registry("model family")
 class Family(Protocol):
     """The shape of every path that one root can give rise to."""
 
-    name: str
+    name: ClassVar[str]
 
     def layout(
         self,

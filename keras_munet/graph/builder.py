@@ -16,7 +16,8 @@ import keras
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.graph import nodes
-from keras_munet.vit import blocks
+from keras_munet.vit import base
+from keras_munet.vit import layers as vit_layers
 
 Chain = Sequence[keras.layers.Layer]
 
@@ -37,7 +38,9 @@ def build(
     """
     images = keras.Input((image_size, image_size, 3), name="images")
     done: dict[tuple[int, int, bool], keras.KerasTensor] = {}
-    outputs = {key: _apply(chain, images, done) for key, chain in chains.items()}
+    outputs = {
+        key: _apply(chain, images, done) for key, chain in chains.items()
+    }
     return keras.Model(images, outputs, name=name)
 
 
@@ -79,9 +82,7 @@ def path_model(
         chains[name] = [layers[ref.id] for ref in path.components]
     model = build(chains, next(iter(sizes.values())))
     for component_id, component in components.items():
-        nodes.assign(
-            layers[component_id], component.spec, component.weights
-        )
+        nodes.assign(layers[component_id], component.spec, component.weights)
     if single:
         (output,) = model.output.values()
         return keras.Model(model.input, output, name=model.name)
@@ -99,11 +100,13 @@ def _apply(
     for position, layer in enumerate(chain):
         # The head reads the class token alone, so the top block and all above
         # it need no other token's output.
-        narrow = position >= top and isinstance(layer, blocks.NARROWABLE)
+        narrow = position >= top and isinstance(layer, base.ClassTokenOption)
         key = id(layer), id(tensor), narrow
         if key not in done:
             done[key] = (
-                layer(tensor, class_token_only=True) if narrow else layer(tensor)
+                layer(tensor, class_token_only=True)
+                if narrow
+                else layer(tensor)
             )
         tensor = done[key]
     return tensor
@@ -112,6 +115,8 @@ def _apply(
 def _top_block(chain: Chain) -> int:
     """Returns the position of the last encoder block, or 0 without one."""
     positions = [
-        i for i, layer in enumerate(chain) if isinstance(layer, blocks.TOP)
+        i
+        for i, layer in enumerate(chain)
+        if isinstance(layer, vit_layers.EncoderBlock)
     ]
     return positions[-1] if positions else 0

@@ -55,7 +55,5 @@ def values(
     """Returns copies of a layer's values: weight name -> float32 array."""
     return {
         name: np.array(variable.numpy(), dtype=np.float32)
-        for variable, (name, _) in zip(
-            layer.weights, spec.weights, strict=True
-        )
+        for variable, (name, _) in zip(layer.weights, spec.weights, strict=True)
     }

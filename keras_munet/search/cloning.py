@@ -43,6 +43,11 @@ class PlannedComponent:
         """Whether the child gets an object of its own."""
         return self.init != SHARE
 
+    def known_source(self) -> specs.ComponentRef:
+        """Returns `source` where there must be one: not for `fresh`."""
+        assert self.source is not None, self.spec.name
+        return self.source
+
 
 def plan_components(
     layout: Iterable[specs.ComponentSpec],

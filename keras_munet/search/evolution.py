@@ -146,7 +146,9 @@ class TaskIteration:
             raise ValueError("results do not belong to the asked children")
         for child, result in zip(children, results, strict=True):
             if result.quality is not None:
-                self._active.append(self._record(child, result))
+                self._active.append(
+                    self._record(child, result.quality, result.components)
+                )
         self._num_children, self._seeds = counts, seeds
         self._untried = untried
         self.generation += 1
@@ -291,7 +293,7 @@ class TaskIteration:
         )
         accounted = self._population.accounted_params(
             self.task,
-            [c.source for c in components if not c.is_new and c.source],
+            [c.known_source() for c in components if not c.is_new],
             sum(c.spec.num_params for c in components if c.is_new),
         )
         same_task = parent.task == self.task
@@ -308,7 +310,10 @@ class TaskIteration:
         )
 
     def _record(
-        self, child: plan_lib.ChildPlan, result: plan_lib.ChildResult
+        self,
+        child: plan_lib.ChildPlan,
+        quality: float,
+        components: tuple[specs.ComponentRef, ...],
     ) -> specs.PathRecord:
         born = (
             self._population.num_iterations_done,
@@ -320,11 +325,11 @@ class TaskIteration:
             parent=child.parent.id,
             born=born,
             hparams=child.hparams,
-            components=result.components,
+            components=components,
         )
         return record.with_metrics(
-            quality=result.quality,
-            score=result.quality * child.size_factor,
+            quality=quality,
+            score=quality * child.size_factor,
             accounted_params=child.accounted_params,
             num_params=record.num_params,
         )

@@ -13,6 +13,7 @@ from keras_munet.store import interface
 from keras_munet.store import layout
 from keras_munet.store import objects
 from keras_munet.store import references
+from keras_munet.store import sealed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,8 @@ def collect(
       dry_run: whether to report only.
 
     Raises:
-      StoreError: a record cannot be read; nothing has been removed.
+      StoreError: a record cannot be read; nothing has been removed. Progress
+        whose bytes are damaged counts as absent instead, with a warning.
     """
     used = set(keep)
     used.update(r.id for r in layout.read_system(files).root.components)
@@ -54,9 +56,13 @@ def collect(
         state = layout.read_task(files, name)
         used.update(ref.id for ref in state.published.components)
     for name in layout.record_files(files, layout.PROGRESS_DIR):
-        # A damaged one counts as absent, as it does for `load_progress`.
-        progress = layout.read_progress_or_warn(files, name)
-        if progress is not None:
+        try:
+            progress = layout.read_progress(files, name)
+        except sealed.DamagedError as error:
+            # It counts as absent. One that is newer than this program, or
+            # that the disk refuses just now, does not.
+            layout.warn_of_progress(name, error)
+        else:
             used.update(references.object_ids(progress.payload))
     unused = [i for i in store.ids() if i not in used]
     num_bytes = sum(map(store.num_bytes, unused))

@@ -17,6 +17,10 @@ from keras_munet.core import canonical
 NUM_BYTES_MAX = 64 << 20
 
 
+class DamagedError(errors.StoreError):
+    """The bytes of a sealed file are not those that were written."""
+
+
 def seal(body: dict[str, Any], name: str) -> bytes:
     """Returns the bytes of a file that holds `body`.
 
@@ -52,7 +56,8 @@ def unseal(data: bytes, name: str, *, version_max: int) -> dict[str, Any]:
       version_max: the newest `format_version` that can be read.
 
     Raises:
-      StoreError: a byte has changed, or the version is newer.
+      DamagedError: a byte has changed.
+      StoreError: the version is newer.
     """
     try:
         body = json.loads(data.decode("ascii"))["body"]
@@ -62,7 +67,7 @@ def unseal(data: bytes, name: str, *, version_max: int) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         intact = False
     if not intact:
-        raise errors.StoreError(
+        raise DamagedError(
             f"{name} is damaged: its text and its SHA-256 do not fit; restore "
             "it from a copy of the system"
         )

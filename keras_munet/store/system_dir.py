@@ -198,7 +198,7 @@ class SystemDir:
           StoreError: it is damaged or cannot be read.
         """
         state = self._published(name)
-        if state is None or state.task != name:
+        if state is None:
             raise errors.UsageError(
                 f"{self.where} has no task {name!a}; there are: "
                 f"{', '.join(self.tasks()) or 'none'}"
@@ -211,21 +211,22 @@ class SystemDir:
         The task's progress is removed after that.
 
         Raises:
-          UsageError: the state's parts do not agree, or its file would be
-            that of another task.
+          UsageError: the state's parts do not agree, or another task's name
+            differs in capitals only.
           StoreError: an object of the published path is missing or another,
             or the write failed; the old state is then still there.
         """
         _checked(state)
         for ref in state.published.components:
             objects.check_ref(ref, self.objects.spec(ref.id))
-        known = self._published(state.task)
-        if known is not None and known.task != state.task:
-            raise errors.UsageError(
-                f"the tasks {state.task!a} and {known.task!a} would share one "
-                "file; rename the new one"
-            )
         name = layout.task_file(state.task)
+        for other in self._files.list(layout.TASKS_DIR):
+            # On some file systems the two would be one file.
+            if other != name and other.lower() == name.lower():
+                raise errors.UsageError(
+                    f"{state.task!a} cannot name a new task beside {other}, "
+                    "which differs in capitals only; use another name"
+                )
         self._files.write_atomic(name, sealed.seal(state.to_json(), name))
         self.clear_progress(state.task)
 

@@ -20,6 +20,7 @@ from keras_munet.graph import builder
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import optimizer
 from keras_munet.train import slots as slots_lib
+from keras_munet.vit import functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,48 +101,42 @@ class GenerationGraph:
         self._trained = [
             [slot for slot in chain if slot.momenta] for chain in self.slots
         ]
-        self.train_cycle = tf.function(self._train_cycle, autograph=True)
-        self.count_correct = tf.function(self._count_correct, autograph=True)
+        self.train_step = tf.function(self._train_step, autograph=False)
+        self.count_step = tf.function(self._count_step, autograph=False)
 
     @property
     def num_children(self) -> int:
         """Outputs of the graph."""
         return len(self.slots)
 
-    def _train_cycle(
-        self, images, labels, indices, seeds, augment, jitter, rates
+    def _train_step(
+        self, images, labels, indices, seed, augment, jitter, rates
     ):
-        """Trains every child for one cycle on the same batches.
+        """Trains every child on one batch.
 
         Args:
           images: `[n, height, width, channels] uint8`, the train split.
           labels: `[n] int32`.
-          indices: `[steps, batch] int32`, the examples of each step.
-          seeds: `[steps, 2] int32`, of the augmentation.
+          indices: `[batch] int32`, the examples of the step.
+          seed: `[2] int32`, of the augmentation.
           augment: `preprocessing.AugmentHparams` of scalar tensors.
           jitter: Python bool, whether colour is jittered.
-          rates: `[steps, children, 3] float32`: learning rate, momentum and
-            Nesterov of each child.
+          rates: `[children, 3] float32`: `optimizer.Rates` of each child.
 
         Returns:
-          `[children] float32`, the mean loss over the cycle, nats.
+          `[children] float32`, the losses, nats.
         """
-        num_steps = tf.shape(indices)[0]
-        total = tf.zeros([self.num_children])
-        for step in tf.range(num_steps):
-            picked = indices[step]
-            batch = preprocessing.training_images(
-                tf.gather(images, picked),
-                self._image_size,
-                seeds[step],
-                augment,
-                use_color_jitter=jitter,
-            )
-            losses = self._strategy.run(
-                self._step, (batch, tf.gather(labels, picked), rates[step])
-            )
-            total += self._strategy.reduce("SUM", losses, axis=None)
-        return total / tf.cast(num_steps, tf.float32)
+        batch = preprocessing.training_images(
+            tf.gather(images, indices),
+            self._image_size,
+            seed,
+            augment,
+            use_color_jitter=jitter,
+        )
+        losses = self._strategy.run(
+            self._step, (batch, tf.gather(labels, indices), rates)
+        )
+        return self._strategy.reduce("SUM", losses, axis=None)
 
     def _step(self, images, labels, rates):
         """One update of every child on this replica's share of a batch."""
@@ -152,6 +147,7 @@ class GenerationGraph:
             [v for slot in child for v in slot.variables]
             for child in self._trained
         ]
+        self._choose_gradients()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v for child in variables for v in child])
             logits = self._model(images, training=True)
@@ -174,58 +170,73 @@ class GenerationGraph:
             self._update(context, child, gradients[i], rates[i])
         return tf.stack(losses)
 
+    def _choose_gradients(self) -> None:
+        """Has each call compute only the gradients that the step needs."""
+        for chain in self.slots:
+            lowest = next((slot for slot in chain if slot.momenta), None)
+            for slot in chain:
+                if not slot.momenta:
+                    slot.layer.stand_apart(functions.INPUT_ONLY)
+                elif slot is lowest:
+                    slot.layer.stand_apart(functions.WEIGHTS_ONLY)
+                else:
+                    slot.layer.stand_apart(functions.ALL)
+
     def _update(self, context, slots, gradients, rates):
-        """Applies one child's clipped gradients to its trained slots."""
-        scale = optimizer.clip_scale(gradients)
-        weights = [v for slot in slots for v in slot.variables]
-        momenta = [m for slot in slots for m in slot.momenta]
+        """Applies one child's gradients to its trained slots."""
+        gradients = list(gradients)
+        parts = []
+        for slot in slots:
+            parts.append(gradients[: len(slot.momenta)])
+            del gradients[: len(slot.momenta)]
+        scale = optimizer.clip_scale(
+            [optimizer.compiled_squared_norm(part) for part in parts]
+        )
         if context.num_replicas_in_sync == 1:
-            for triple in zip(weights, momenta, gradients, strict=True):
-                _assign_update(*triple, scale, rates)
+            for slot, part in zip(slots, parts, strict=True):
+                _assign_update(slot, part, scale, rates)
             return
 
         # Mirrored variables may be assigned only where replicas meet.
-        def merged(strategy, gradients, scale, rates):
-            for weight, momentum, gradient in zip(
-                weights, momenta, gradients, strict=True
-            ):
-                strategy.extended.update(
-                    weight,
-                    _assign_update,
-                    args=(momentum, gradient, scale, rates),
-                    group=False,
-                )
+        def merged(strategy, parts, scale, rates):
+            for slot, part in zip(slots, parts, strict=True):
+                for weight, momentum, gradient in zip(
+                    slot.variables, slot.momenta, part, strict=True
+                ):
+                    strategy.extended.update(
+                        weight,
+                        _assign_one,
+                        args=(momentum, gradient, scale, rates),
+                        group=False,
+                    )
 
-        context.merge_call(merged, args=(gradients, scale, rates))
+        context.merge_call(merged, args=(parts, scale, rates))
 
-    def _count_correct(self, images, labels, indices, mask):
-        """Counts right answers over a split.
+    def _count_step(self, images, labels, indices, mask):
+        """Counts right answers in one batch.
 
         Args:
           images: `[n, height, width, channels] uint8`.
           labels: `[n] int32`.
-          indices: `[steps, batch] int32`, padded.
-          mask: `[steps, batch] float32`, 0 where padded.
+          indices: `[batch] int32`, padded.
+          mask: `[batch] float32`, 0 where padded.
 
         Returns:
           `[children] float32`: the number of right answers, or NaN where a
           child's logits are not finite.
         """
-        total = tf.zeros([self.num_children])
-        for step in tf.range(tf.shape(indices)[0]):
-            picked = indices[step]
-            batch = preprocessing.evaluation_images(
-                tf.gather(images, picked), self._image_size
-            )
-            counts = self._strategy.run(
-                self._count, (batch, tf.gather(labels, picked), mask[step])
-            )
-            total += self._strategy.reduce("SUM", counts, axis=None)
-        return total
+        batch = preprocessing.evaluation_images(
+            tf.gather(images, indices), self._image_size
+        )
+        counts = self._strategy.run(
+            self._count, (batch, tf.gather(labels, indices), mask)
+        )
+        return self._strategy.reduce("SUM", counts, axis=None)
 
     def _count(self, images, labels, mask):
         context = tf.distribute.get_replica_context()
         images, labels, mask = _replica_share(context, images, labels, mask)
+        self._choose_gradients()
         logits = self._model(images, training=False)
         counts = []
         for i in range(self.num_children):
@@ -237,17 +248,33 @@ class GenerationGraph:
         return tf.stack(counts)
 
 
-def _assign_update(weight, momentum, gradient, scale, rates):
-    """Moves one weight and its momentum by one step."""
-    new = optimizer.update(
-        weight.read_value(),
-        momentum.read_value(),
-        gradient,
+def _assign_update(slot, gradients, scale, rates):
+    """Moves a slot's weights and momenta by one step."""
+    variables, momenta = slot.variables, slot.momenta
+    new_weights, new_momenta = optimizer.compiled_update_all(
+        [variable.read_value() for variable in variables],
+        [momentum.read_value() for momentum in momenta],
+        gradients,
         scale,
-        optimizer.Rates(*tf.unstack(rates)),
+        rates,
     )
-    weight.assign(new[0], read_value=False)
-    momentum.assign(new[1], read_value=False)
+    for variable, value in zip(
+        [*variables, *momenta], [*new_weights, *new_momenta], strict=True
+    ):
+        variable.assign(value, read_value=False)
+
+
+def _assign_one(weight, momentum, gradient, scale, rates):
+    """Moves one weight and its momentum by one step."""
+    (new,), (trace,) = optimizer.update_all(
+        [weight.read_value()],
+        [momentum.read_value()],
+        [gradient],
+        scale,
+        rates,
+    )
+    weight.assign(new, read_value=False)
+    momentum.assign(trace, read_value=False)
 
 
 def _replica_share(context, *tensors):

@@ -29,14 +29,18 @@ class Rates(NamedTuple):
     nesterov: tf.Tensor
 
 
-def clip_scale(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+def squared_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the sum of squares over all gradients, a float32 scalar."""
+    return 2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
+
+
+def clip_scale(squared_norms: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns min(1, CLIP_NORM / global norm), a float32 scalar.
 
     Args:
-      gradients: all gradients of one child, summed over replicas.
+      squared_norms: of all parts of one child's gradients.
     """
-    squares = [tf.nn.l2_loss(gradient) for gradient in gradients]
-    norm = tf.sqrt(2.0 * tf.add_n(squares))
+    norm = tf.sqrt(tf.add_n(squared_norms))
     return CLIP_NORM / tf.maximum(norm, CLIP_NORM)
 
 
@@ -55,8 +59,43 @@ def update(
     gradient = gradient * scale
     trace = gradient + rates.momentum * tf.cast(momentum, tf.float32)
     # nesterov is 0 or 1: both rules in one formula, without a branch.
-    step = trace + rates.nesterov * (
-        gradient + (rates.momentum - 1.0) * trace
-    )
+    step = trace + rates.nesterov * (gradient + (rates.momentum - 1.0) * trace)
     weight = weight - rates.learning_rate * step
     return weight, tf.cast(trace, tf.bfloat16)
+
+
+def update_all(
+    weights: Sequence[tf.Tensor],
+    momenta: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    scale: tf.Tensor,
+    rates: tf.Tensor,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Returns the next weights and momenta of one component.
+
+    Args:
+      weights: float32 tensors.
+      momenta: bfloat16 tensors of the same shapes.
+      gradients: float32 tensors of the same shapes.
+      scale: the child's `clip_scale`.
+      rates: `[3] float32`, in the order of `Rates`.
+    """
+    rates = Rates(*tf.unstack(rates))
+    pairs = [
+        update(weight, momentum, gradient, scale, rates)
+        for weight, momentum, gradient in zip(
+            weights, momenta, gradients, strict=True
+        )
+    ]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _compiled_apart(function):
+    # Never inlined, for the reason `vit.functions.apart` gives.
+    return tf.function(
+        function, autograph=False, experimental_attributes={"_noinline": True}
+    )
+
+
+compiled_squared_norm = _compiled_apart(squared_norm)
+compiled_update_all = _compiled_apart(update_all)

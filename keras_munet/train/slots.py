@@ -90,7 +90,6 @@ class SlotPool:
         role: str,
         spec: specs.ComponentSpec,
         count: int,
-        input_shape: tuple[int | None, ...],
     ) -> Slot:
         """Returns the slot of the `count`-th use of `spec` in `role`.
 
@@ -98,11 +97,10 @@ class SlotPool:
           role: `TRAINED` or `FROZEN`.
           spec: what the layer is.
           count: how many such uses came before in the same generation.
-          input_shape: of the tensor that the layer is applied to.
         """
         key = role, spec.spec_id, count
         if key not in self._slots:
-            self._slots[key] = self._make(role, spec, count, input_shape)
+            self._slots[key] = self._make(role, spec, count)
         return self._slots[key]
 
     def _make(
@@ -110,13 +108,12 @@ class SlotPool:
         role: str,
         spec: specs.ComponentSpec,
         count: int,
-        input_shape: tuple[int | None, ...],
     ) -> Slot:
         name = f"{spec.name}_{role}{count}_{spec.spec_id[:6]}"
         # Every variable must exist before a step is traced (platform fact 2).
         with self._strategy.scope():
             layer = nodes.make_layer(spec, name)
-            layer.build(input_shape)
+            layer.build()
             momenta = []
             if role == TRAINED:
                 momenta = [

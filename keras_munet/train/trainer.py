@@ -20,7 +20,7 @@ from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
-from keras_munet.data import tasks as tasks_lib
+from keras_munet.data import records
 from keras_munet.train import generation as generation_lib
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import schedules
@@ -71,7 +71,7 @@ class Trainer:
     def train(
         self,
         children: Sequence[jobs_lib.ChildJob],
-        data: tasks_lib.TaskData,
+        data: records.TaskData,
         data_hparams: Mapping[str, Any],
         event: tuple[str | int, ...],
         *,
@@ -102,17 +102,22 @@ class Trainer:
         images, labels = self._on_device(data, "train")
         best = _Snapshots(children, accept_ties)
         for cycle in range(num_cycles):
-            window = slice(cycle * num_steps, (cycle + 1) * num_steps)
             started = time.perf_counter()
-            losses = graph.train_cycle(
-                images,
-                labels,
-                tf.constant(indices[window]),
-                tf.constant(seeds[window]),
-                augment,
-                jitter,
-                tf.constant(rates[window]),
-            ).numpy()
+            # A loop of calls, not a device loop: on a CPU the loop's own
+            # optimisation costs more than all its steps (docs/decisions.md).
+            total = sum(
+                graph.train_step(
+                    images,
+                    labels,
+                    tf.constant(indices[step]),
+                    tf.constant(seeds[step]),
+                    augment,
+                    jitter,
+                    tf.constant(rates[step]),
+                )
+                for step in range(cycle * num_steps, (cycle + 1) * num_steps)
+            )
+            losses = total.numpy() / num_steps
             # The first call of a structure traces and optimises its graph.
             kind = "train" if cycle else "first_cycle"
             self.clock[f"{kind}_secs"] += time.perf_counter() - started
@@ -125,7 +130,7 @@ class Trainer:
     def evaluate(
         self,
         components: Sequence[jobs_lib.JobComponent],
-        data: tasks_lib.TaskData,
+        data: records.TaskData,
         split: str,
         image_size: int,
     ) -> float:
@@ -179,7 +184,7 @@ class Trainer:
 
     def _train_indices(
         self,
-        data: tasks_lib.TaskData,
+        data: records.TaskData,
         num_steps: int,
         event: tuple[str | int, ...],
     ) -> np.ndarray:
@@ -196,7 +201,7 @@ class Trainer:
     def _accuracies(
         self,
         graph: generation_lib.GenerationGraph,
-        data: tasks_lib.TaskData,
+        data: records.TaskData,
         split: str,
     ) -> np.ndarray:
         """Returns `[children] float64`; NaN where a child diverged."""
@@ -211,16 +216,23 @@ class Trainer:
         order = np.arange(num_steps * batch_size)
         mask = (order < num_examples).astype(np.float32)
         indices = np.minimum(order, num_examples - 1).astype(np.int32)
-        counts = graph.count_correct(
-            *self._on_device(data, split),
-            tf.constant(indices.reshape(num_steps, batch_size)),
-            tf.constant(mask.reshape(num_steps, batch_size)),
+        images, labels = self._on_device(data, split)
+        steps = zip(
+            indices.reshape(num_steps, batch_size),
+            mask.reshape(num_steps, batch_size),
+            strict=True,
+        )
+        counts = sum(
+            graph.count_step(
+                images, labels, tf.constant(picked), tf.constant(weights)
+            )
+            for picked, weights in steps
         ).numpy()
         self.clock["validate_secs"] += time.perf_counter() - started
         return counts.astype(np.float64) / num_examples
 
     def _on_device(
-        self, data: tasks_lib.TaskData, split: str
+        self, data: records.TaskData, split: str
     ) -> tuple[tf.Tensor, tf.Tensor]:
         key = data.name, split
         if key not in self._arrays:

@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_munet import errors
 from keras_munet.core import registry
 from keras_munet.core import specs
+from keras_munet.vit import functions
 from keras_munet.vit import initial
 from keras_munet.vit import shapes
 
@@ -39,6 +40,7 @@ class VitLayer(keras.layers.Layer):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._initial_value: Callable[[str], np.ndarray] | None = None
+        self._apart: str | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -108,6 +110,14 @@ class VitLayer(keras.layers.Layer):
         """The last axis of the input."""
         return self.sizes["width"]
 
+    def stand_apart(self, gradients: str) -> None:
+        """Makes graphs traced from now on call this layer, not inline it.
+
+        Args:
+          gradients: those that the call computes; see `functions.apart`.
+        """
+        self._apart = gradients
+
     def weight_values(self) -> list[tf.Tensor]:
         """Returns the weights as tensors, in the record's order."""
         return [tf.convert_to_tensor(v.value) for v in self.weights]
@@ -122,7 +132,10 @@ class VitLayer(keras.layers.Layer):
           weights: float32 tensors in the record's order.
           **options: `class_token_only`, where the layer has it.
         """
-        return type(self).function(x, *weights, **options)
+        function = type(self).function
+        if self._apart is not None:
+            function = functions.apart(function, self._apart)
+        return function(x, *weights, **options)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the output for the layer's own weights."""

@@ -107,7 +107,6 @@ def weights(layer: str, config: Mapping[str, Any]) -> Weights:
     for key, size in config.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise errors.UsageError(
-                f"{layer}'s {key} is {size!r}; it must be a whole number "
-                "from 1"
+                f"{layer}'s {key} is {size!r}; it must be a whole number from 1"
             )
     return _KINDS[layer](**config)

@@ -1,0 +1,1 @@
+"""Tasks as arrays in memory, and what turns their images into batches."""

@@ -1,0 +1,297 @@
+"""What happened, read from `metrics.jsonl`.
+
+Invariant: of a generation that was reported several times the last report
+counts. A line that cannot be used costs a note and nothing else: the file is
+appended to by jobs that may be killed in the middle of a line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet.report import formats
+
+METRICS_FILE = "metrics.jsonl"
+_WRONG = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """One generation of one task iteration.
+
+    Attributes:
+      task: its task.
+      iteration: the task iteration, from 0.
+      number: the generation within it, from 1.
+      num_children: children that were trained.
+      num_improved: those that became paths.
+      num_failed: those that never had a finite score.
+      best_child_score: the best score among its children.
+      best_score: the task's best score after it.
+      secs: wall time, seconds.
+      clock: `<kind>_secs` -> seconds.
+    """
+
+    task: str
+    iteration: int
+    number: int
+    num_children: int
+    num_improved: int
+    num_failed: int
+    best_child_score: float | None
+    best_score: float | None
+    secs: float
+    clock: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """Everything that a report uses of `metrics.jsonl`.
+
+    Attributes:
+      generations: sorted by task, iteration and number.
+      path_tasks: path id -> the task it belongs or belonged to.
+      num_repeated: reports of generations that later ones replace.
+      notes: what a reader should know about the file, one line each.
+    """
+
+    generations: tuple[Generation, ...] = ()
+    path_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    num_repeated: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_children(self) -> int:
+        """Children trained over all generations."""
+        return sum(g.num_children for g in self.generations)
+
+    @property
+    def num_improved(self) -> int:
+        """Children that became paths."""
+        return sum(g.num_improved for g in self.generations)
+
+    @property
+    def num_failed(self) -> int:
+        """Children that never had a finite score."""
+        return sum(g.num_failed for g in self.generations)
+
+    @property
+    def total_secs(self) -> float:
+        """Wall time of all generations, seconds."""
+        return sum(g.secs for g in self.generations)
+
+    @property
+    def clock(self) -> dict[str, float]:
+        """Clock key -> seconds, largest first; `other_secs` is the rest."""
+        total: dict[str, float] = {}
+        for generation in self.generations:
+            for key, value in generation.clock.items():
+                total[key] = total.get(key, 0.0) + value
+        clock = dict(sorted(total.items(), key=lambda kv: (-kv[1], kv[0])))
+        # Below that, it is what rounding leaves.
+        rest = self.total_secs - sum(clock.values())
+        if rest >= 0.01:
+            clock["other_secs"] = clock.get("other_secs", 0.0) + rest
+        return clock
+
+
+def read(
+    workdir: str | os.PathLike[str], num_iterations_done: Mapping[str, int]
+) -> History:
+    """Returns the history of a system.
+
+    Args:
+      workdir: the system's directory.
+      num_iterations_done: task -> its published task iterations; says which
+        iteration a generation without a later publication belongs to.
+    """
+    reader = _Reader()
+    try:
+        with open(os.path.join(workdir, METRICS_FILE), "rb") as file:
+            for line in file:
+                reader.take(line)
+    except FileNotFoundError:
+        return History(
+            notes=(
+                f"there is no {METRICS_FILE}: scores over generations and "
+                "times are not known",
+            )
+        )
+    except OSError as error:
+        reader.notes.append(
+            f"{METRICS_FILE} cannot be read ({error.strerror}): scores over "
+            "generations and times are not complete"
+        )
+    return reader.history(num_iterations_done)
+
+
+class _Reader:
+    """Sorts events into task iterations.
+
+    A generation does not say which task iteration it belongs to, the
+    publication that follows it does.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._open: dict[str, dict[int, Generation]] = {}
+        self._closed: dict[tuple[str, int], dict[int, Generation]] = {}
+        self._path_tasks: dict[str, str] = {}
+        self._num_repeated = 0
+        self._num_damaged = 0
+
+    def take(self, line: bytes) -> None:
+        """Takes one line in, whole or not."""
+        text = line.decode("utf-8", "replace").strip()
+        if not text:
+            return
+        record = _parsed(text)
+        if record is None:
+            self._num_damaged += 1
+            # The first event of a resumed job continues a torn line.
+            record = _parsed_tail(text)
+        if record is None:
+            return
+        try:
+            if record.get("event") == "generation":
+                self._generation(record)
+            elif record.get("event") == "published":
+                self._published(record)
+        except _WRONG:
+            self._num_damaged += 1
+
+    def history(self, num_iterations_done: Mapping[str, int]) -> History:
+        """Returns what was taken in."""
+        for task, numbers in self._open.items():
+            done = [i + 1 for t, i in self._closed if t == task]
+            number = max([0, num_iterations_done.get(task, 0), *done])
+            self._close(task, number, numbers)
+        if self._num_damaged:
+            lines = formats.number_of(self._num_damaged, "line")
+            self.notes.append(
+                f"{lines} of {METRICS_FILE} could not be read whole, as an "
+                "interrupted job leaves them: what they held is missing here"
+            )
+        if self._num_repeated:
+            self.notes.append(
+                f"{formats.number_of(self._num_repeated, 'generation')} ran "
+                "more than once after an interruption; the last run counts"
+            )
+        generations = [
+            generation
+            for numbers in self._closed.values()
+            for generation in numbers.values()
+        ]
+        return History(
+            generations=tuple(
+                sorted(
+                    generations, key=lambda g: (g.task, g.iteration, g.number)
+                )
+            ),
+            path_tasks=self._path_tasks,
+            num_repeated=self._num_repeated,
+            notes=tuple(self.notes),
+        )
+
+    def _generation(self, record: Mapping[str, Any]) -> None:
+        children = [dict(child) for child in record["children"]]
+        scores = [_finite(child["score"]) for child in children]
+        generation = Generation(
+            task=_text(record["task"]),
+            iteration=0,
+            number=_whole(record["number"]),
+            num_children=len(children),
+            num_improved=sum(child["improved"] is True for child in children),
+            num_failed=scores.count(None),
+            best_child_score=max(
+                (score for score in scores if score is not None), default=None
+            ),
+            best_score=_finite(record["best_score"]),
+            secs=_duration(record["generation_secs"]),
+            clock={
+                _text(key): _duration(value)
+                for key, value in dict(record["clock"]).items()
+            },
+        )
+        parents = {
+            _text(child["parent"]): _text(child["parent_task"])
+            for child in children
+        }
+        self._path_tasks.update(parents)
+        numbers = self._open.setdefault(generation.task, {})
+        self._num_repeated += generation.number in numbers
+        numbers[generation.number] = generation
+
+    def _published(self, record: Mapping[str, Any]) -> None:
+        task, iteration = _text(record["task"]), _whole(record["iteration"])
+        self._path_tasks[_text(record["path"]["id"])] = task
+        self._close(task, iteration, self._open.pop(task, {}))
+
+    def _close(
+        self, task: str, iteration: int, numbers: Mapping[int, Generation]
+    ) -> None:
+        closed = self._closed.setdefault((task, iteration), {})
+        for number, generation in numbers.items():
+            self._num_repeated += number in closed
+            closed[number] = dataclasses.replace(
+                generation, iteration=iteration
+            )
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """Returns the event that `text` is, or None."""
+    try:
+        record = json.loads(text)
+    except _WRONG:
+        return None
+    return record if isinstance(record, dict) and "event" in record else None
+
+
+def _parsed_tail(text: str) -> dict[str, Any] | None:
+    """Returns the whole event that ends a line which begins with a torn one.
+
+    An event inside an event cannot be mistaken for it: its text does not
+    reach the end of the line.
+    """
+    start = text.find('{"', 1)
+    while start >= 0:
+        record = _parsed(text[start:])
+        if record is not None:
+            return record
+        start = text.find('{"', start + 1)
+    return None
+
+
+def _finite(value: Any) -> float | None:
+    """Returns a number that a report can show, or None for the others."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("not a number")
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _duration(value: Any) -> float:
+    number = _finite(value)
+    if number is None or number < 0:
+        raise ValueError("not a duration")
+    return number
+
+
+def _whole(value: Any) -> int:
+    # The bound keeps a damaged number from making a table of that width.
+    if type(value) is not int or not 0 <= value < 1_000_000:
+        raise ValueError("not a count")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value

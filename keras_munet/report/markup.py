@@ -1,0 +1,91 @@
+"""Small pieces of HTML: cells, tables, bars.
+
+Invariant: `esc` is the only way from a text of a system into the page; what
+the other functions take is markup already.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from keras_munet.report import formats
+
+# The attribute of cells and headers that hold words in a table of numbers.
+TEXT = ' class="text"'
+
+
+def esc(value: object) -> str:
+    """Returns `value` as text that can stand anywhere in a page."""
+    return html.escape(formats.plain(value))
+
+
+def section(title: str, lead: str, body: str) -> str:
+    """Returns a part of the page with a heading and a word on what it is."""
+    return (
+        f"<section>\n<h2>{title}</h2>\n"
+        f'<p class="quiet">{lead}</p>\n{body}\n</section>'
+    )
+
+
+def table(
+    label: str,
+    head: Iterable[str],
+    rows: Sequence[Sequence[str]],
+    foot: Sequence[str] = (),
+    kind: str = "",
+) -> str:
+    """Returns a table that scrolls sideways on its own where it must."""
+    lines = [
+        f'<div class="wide" role="region" aria-label="{label}" tabindex="0">',
+        f"<table{kind}>\n<thead><tr>{''.join(head)}</tr></thead>\n<tbody>",
+        *(f"<tr>{''.join(row)}</tr>" for row in rows),
+        "</tbody>",
+    ]
+    if foot:
+        lines.append(f"<tfoot><tr>{''.join(foot)}</tr></tfoot>")
+    return "\n".join([*lines, "</table>\n</div>"])
+
+
+def bar(
+    parts: Sequence[tuple[str, float]],
+    whole: float,
+    kind: str = ' class="bar"',
+) -> str:
+    """Returns a bar of (CSS class, value) parts; texts beside it say more."""
+    shares = [
+        (name, min(100.0, max(0.0, 100 * value / whole)) if whole else 0.0)
+        for name, value in parts
+    ]
+    inner = "".join(
+        f'<i class="{name}" style="width:{share:.2f}%"></i>'
+        for name, share in shares
+    )
+    return f'<div{kind} aria-hidden="true">{inner}</div>'
+
+
+def name(text: str, private: bool = False) -> str:
+    """Returns the name of a task or place, which may break after `/` and `_`.
+
+    Args:
+      text: the name.
+      private: whether it is a private task's.
+    """
+    shown = esc(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    return shown + (' <span class="tag">private</span>' if private else "")
+
+
+def th(inner: str) -> str:
+    """Returns the cell that names a row."""
+    return f'<th scope="row"><div>{inner}</div></th>'
+
+
+def td(inner: str, kind: str = "") -> str:
+    """Returns a cell; `kind` are more attributes."""
+    return f"<td{kind}>{inner}</td>"
+
+
+def column(inner: str, kind: str = "") -> str:
+    """Returns the cell that names a column; `kind` are more attributes."""
+    return f'<th scope="col"{kind}><div>{inner}</div></th>'

@@ -1,0 +1,208 @@
+"""The report as plain text: aligned tables for a terminal or a log.
+
+Invariant: no line is wider than 100 columns; what does not fit is shortened
+with `..`, numbers never.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from keras_munet.report import formats
+from keras_munet.report import summary as summary_lib
+from keras_munet.report import wording
+
+NUM_COLUMNS_MAX = 100
+_GAP = "  "
+_NUM_TEXT_CHARS_MIN = 8
+# Deeper nodes say their depth instead of moving further to the right.
+_DEPTH_MAX = 20
+
+
+def render(summary: summary_lib.Summary) -> str:
+    """Returns the report without a newline at its end."""
+    blocks = [
+        _head(summary),
+        _leaderboard(summary),
+        _parameters(summary),
+        _lineage(summary),
+        _time(summary),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    num_text_columns: int = 1,
+    num_columns_max: int = NUM_COLUMNS_MAX,
+) -> list[str]:
+    """Returns lines with a header, texts to the left and numbers to the right.
+
+    Args:
+      columns: the names of the columns.
+      rows: a text per column.
+      num_text_columns: how many columns from the left hold texts; these give
+        way where a line would get too wide, the widest first.
+      num_columns_max: the widest line.
+    """
+    widths = [
+        max(map(len, cells)) for cells in zip(columns, *rows, strict=True)
+    ]
+    texts = range(num_text_columns)
+    too_wide = sum(widths) + len(_GAP) * (len(widths) - 1) - num_columns_max
+    while too_wide > 0:
+        widest = max(texts, key=lambda i: widths[i])
+        if widths[widest] <= _NUM_TEXT_CHARS_MIN:
+            break
+        widths[widest] -= 1
+        too_wide -= 1
+    lines = []
+    for row in [columns, ["-" * width for width in widths], *rows]:
+        cells = [
+            _end_of(cell, width).ljust(width)
+            if i in texts
+            else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(_GAP.join(cells).rstrip())
+    return lines
+
+
+def _head(summary: summary_lib.Summary) -> list[str]:
+    lines = [
+        _short(f"System {formats.plain(summary.name)}", NUM_COLUMNS_MAX),
+        _short(
+            f"Root: {formats.plain(summary.root_source)}, "
+            f"{formats.count(summary.root_params)} parameters",
+            NUM_COLUMNS_MAX,
+        ),
+        f"Published: {formats.number_of(len(summary.tasks), 'task')}, "
+        f"{wording.iterations(summary)}",
+    ]
+    if not summary.tasks:
+        lines.append("No task is published yet.")
+    for note in summary.notes:
+        lines += textwrap.wrap(
+            f"Note: {note}.", NUM_COLUMNS_MAX, subsequent_indent="      "
+        )
+    return lines
+
+
+def _leaderboard(summary: summary_lib.Summary) -> list[str]:
+    if not summary.tasks:
+        return []
+    rows = [
+        [
+            task.name + (" (private)" if task.private else ""),
+            wording.parent_name(task.parent_task),
+            formats.count(task.num_classes),
+            formats.plain(
+                formats.NONE if task.num_layers is None else task.num_layers
+            ),
+            formats.fraction(task.validation),
+            formats.fraction(task.test),
+            formats.fraction(task.score),
+        ]
+        for task in summary.tasks
+    ]
+    rows.append(
+        [
+            "mean",
+            "",
+            "",
+            "",
+            formats.fraction(summary.mean_validation),
+            formats.fraction(summary.mean_test),
+            "",
+        ]
+    )
+    columns = [
+        "task",
+        "parent",
+        "classes",
+        "layers",
+        "validation",
+        "test",
+        "score",
+    ]
+    return ["LEADERBOARD", *table(columns, rows, num_text_columns=2)]
+
+
+def _parameters(summary: summary_lib.Summary) -> list[str]:
+    if not summary.tasks:
+        return []
+    rows = [
+        [
+            task.name,
+            formats.count(task.num_params),
+            formats.count(task.shared_params),
+            formats.count(task.own_params),
+            formats.count(task.accounted_params),
+        ]
+        for task in summary.tasks
+    ]
+    accounted = sum(task.accounted_params for task in summary.tasks)
+    rows.append(
+        [
+            "sum",
+            formats.count(summary.params_separate),
+            "",
+            "",
+            formats.count(accounted),
+        ]
+    )
+    in_use = [c for place in summary.components for c in place.components]
+    num_shared = sum(c.is_shared for c in in_use)
+    return [
+        "PARAMETERS",
+        *table(["task", "all", "shared", "own", "accounted"], rows),
+        f"{formats.number_of(len(in_use), 'component')} in use, {num_shared} "
+        "of them by several tasks.",
+        f"In use: {formats.count(summary.params_in_use)} parameters, "
+        f"{formats.percent(summary.params_in_use, summary.params_separate)} of "
+        f"the {formats.count(summary.params_separate)} of separate models.",
+    ]
+
+
+def _lineage(summary: summary_lib.Summary) -> list[str]:
+    if not summary.tasks:
+        return []
+    lines = ["LINEAGE"]
+    for node in summary.tree:
+        note = wording.node_note(node)
+        depth = f"[{node.depth}] " if node.depth > _DEPTH_MAX else ""
+        line = (
+            "  " * min(node.depth, _DEPTH_MAX)
+            + depth
+            + wording.parent_name(node.task)
+            + (f" ({note})" if note else "")
+        )
+        lines.append(_short(line, NUM_COLUMNS_MAX))
+    return lines
+
+
+def _time(summary: summary_lib.Summary) -> list[str]:
+    history = summary.history
+    if not history.generations:
+        return []
+    num = len(history.generations)
+    return [
+        "TIME",
+        *table(
+            ["kind of work", "time", "share", "per generation"],
+            list(wording.time_rows(summary)),
+        ),
+        wording.children(summary)
+        + f" in {formats.number_of(num, 'generation')}.",
+    ]
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 2)] + ".."
+
+
+def _end_of(text: str, width: int) -> str:
+    # Names of tasks of one family differ at their ends.
+    return text if len(text) <= width else ".." + text[2 - width :]

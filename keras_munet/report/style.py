@@ -1,0 +1,112 @@
+"""The one style sheet of the page.
+
+Invariant: it names no other file and no web address, and every colour is a
+variable that has a light and a dark value.
+"""
+
+from __future__ import annotations
+
+CSS = """
+:root {
+  color-scheme: light dark;
+  --page: #f7f7f4; --card: #ffffff; --ink: #1d2329; --quiet: #5c6670;
+  --line: #dfe1dc; --head: #f0f0ec; --shared: #2f6f9f; --own: #c98524;
+  --tint: #dcebf5; --note: #fdf4dd; --noteline: #e2c472;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #14181c; --card: #1c2126; --ink: #e4e7ea; --quiet: #9aa5b0;
+    --line: #323a42; --head: #242a31; --shared: #62a5d6; --own: #dba04a;
+    --tint: #22394b; --note: #332c1a; --noteline: #6b5a2a;
+  }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif;
+}
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; }
+h1, p, summary, td, li { overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.25rem 0 .4rem; }
+p { margin: .3rem 0 .7rem; max-width: 46rem; }
+.where, .quiet { color: var(--quiet); }
+.quiet { font-size: .9rem; }
+.note {
+  background: var(--note); border: 1px solid var(--noteline);
+  border-radius: .5rem; padding: .5rem .8rem; max-width: none;
+}
+.facts {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr));
+  gap: .6rem; margin: 1.2rem 0;
+}
+.facts div, .wide, .tree, details {
+  background: var(--card); border: 1px solid var(--line);
+  border-radius: .5rem;
+}
+.facts div { padding: .6rem .8rem; }
+dt { color: var(--quiet); font-size: .85rem; }
+dd { margin: 0; font-size: 1.3rem; line-height: 1.3; }
+dd small { display: block; color: var(--quiet); font-size: .8rem; }
+.wide { overflow-x: auto; }
+table {
+  border-collapse: collapse; width: 100%; font-size: .92rem;
+  font-variant-numeric: tabular-nums;
+}
+th, td {
+  padding: .4rem .7rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line);
+}
+tbody tr:last-child > *, tfoot tr:last-child > * { border-bottom: 0; }
+tfoot tr:first-child > * { border-top: 2px solid var(--line); }
+tfoot th, tfoot td { font-weight: 600; }
+thead th { background: var(--head); font-weight: 600; vertical-align: bottom; }
+th:first-child, .text { text-align: left; }
+tbody th:first-child { font-weight: 500; }
+th:first-child {
+  position: sticky; left: 0; background: var(--card); white-space: normal;
+  min-width: 8rem;
+}
+th > div { max-width: 20rem; overflow-wrap: break-word; }
+.grid thead th:not(:first-child) > div { max-width: 9rem; margin: 0 auto; }
+thead th:first-child { background: var(--head); }
+.tag {
+  border: 1px solid var(--line); border-radius: .6rem; padding: 0 .4rem;
+  color: var(--quiet); font-size: .8rem; font-weight: 400; white-space: nowrap;
+}
+.bar {
+  display: flex; height: .8rem; min-width: 9rem; background: var(--head);
+  border-radius: .2rem; overflow: hidden;
+}
+.bar i { display: block; flex: none; }
+.thin { height: .3rem; min-width: 3.5rem; margin-top: .15rem; }
+.shared, .key.shared { background: var(--shared); }
+.own, .key.own { background: var(--own); }
+.key {
+  display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem;
+  margin-right: .3rem; vertical-align: -.08rem;
+}
+.grid td { text-align: center; }
+.grid .several { background: var(--tint); font-weight: 600; }
+.grid thead th:not(:first-child) {
+  text-align: center; white-space: normal; min-width: 5rem; font-size: .85rem;
+}
+.tree { overflow-x: auto; padding: .6rem .8rem; }
+.tree ul { list-style: none; margin: 0; padding-left: 1.1rem; }
+.tree > ul { padding-left: 0; }
+.tree li { padding-left: .5rem; min-width: 9rem; }
+.tree ul ul { border-left: 1px solid var(--line); margin-left: .5rem; }
+details { margin-top: .6rem; }
+summary { cursor: pointer; padding: .5rem .8rem; font-weight: 600; }
+details > .wide { border-width: 1px 0 0; border-radius: 0 0 .5rem .5rem; }
+details td { white-space: normal; }
+details td, details th { text-align: left; }
+details th > div { max-width: 16rem; }
+@media (max-width: 30rem) {
+  main { padding: 1rem .75rem 3rem; }
+  th, td { padding: .35rem .5rem; }
+  th:first-child { min-width: 7rem; }
+  th > div { max-width: 9rem; }
+}
+"""

@@ -1,0 +1,261 @@
+"""Everything that a report says, read from a system directory once.
+
+Invariant: the parameters of a path are counted as the search counts them, so
+the accounted parameters of all tasks add up to the parameters in use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet.core import names
+from keras_munet.core import specs
+from keras_munet.report import events
+from keras_munet.report import formats
+from keras_munet.report import lineages
+from keras_munet.report import sharing
+from keras_munet.search import population as population_lib
+from keras_munet.store import system_dir
+from keras_munet.store import task_state
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSummary:
+    """One task and its published path.
+
+    Attributes:
+      name: the task's bare name.
+      private: whether its paths are never seeds for other tasks.
+      class_names: one per class, or none.
+      num_classes: width of its head.
+      num_iterations_done: task iterations behind it.
+      path_id: of its published path.
+      num_layers: transformer blocks of the path; None if it does not say.
+      validation: accuracy in [0, 1]; None if it was not measured.
+      test: accuracy in [0, 1]; None if it was not measured.
+      score: what the search judged it by.
+      num_params: parameters of the path, shared or not.
+      shared_params: those in components that another task uses too.
+      own_params: those in components that no other task uses.
+      accounted_params: each parameter divided by the tasks that use it now.
+      parent_task: the task of the nearest living ancestor, `NOT_TRAINABLE`
+        for the root; None if the records do not lead to one.
+      lineage: its ancestors, nearest first, the root last.
+    """
+
+    name: str
+    private: bool
+    class_names: tuple[str, ...]
+    num_classes: int
+    num_iterations_done: int
+    path_id: str
+    num_layers: int | None
+    validation: float | None
+    test: float | None
+    score: float | None
+    num_params: int
+    shared_params: int
+    own_params: int
+    accounted_params: float
+    parent_task: str | None
+    lineage: tuple[lineages.Step, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One system.
+
+    Attributes:
+      name: the last part of its directory's path.
+      root_source: where the root's values came from.
+      root_params: parameters of the root path.
+      tasks: in the order of the experiment, others after them.
+      tree: who descends from whom, a parent before its children.
+      components: the components in use, place by place.
+      history: generations and times.
+      settings: the experiment as it was created.
+      num_iterations_planned: task iterations of the experiment; None if the
+        settings do not say.
+      notes: what a reader should know first, one line each.
+    """
+
+    name: str
+    root_source: str
+    root_params: int
+    tasks: tuple[TaskSummary, ...]
+    tree: tuple[lineages.Node, ...]
+    components: tuple[sharing.Place, ...]
+    history: events.History
+    settings: Mapping[str, Any]
+    num_iterations_planned: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def num_iterations_done(self) -> int:
+        """Published task iterations over all tasks."""
+        return sum(task.num_iterations_done for task in self.tasks)
+
+    @property
+    def params_in_use(self) -> int:
+        """Parameters of the tasks' paths, each counted once."""
+        return sum(
+            component.num_params
+            for place in self.components
+            for component in place.components
+        )
+
+    @property
+    def params_separate(self) -> int:
+        """Parameters if every task had a model of its own."""
+        return sum(task.num_params for task in self.tasks)
+
+    @property
+    def mean_validation(self) -> float | None:
+        """Mean validation accuracy; None unless every task has one."""
+        return _mean([task.validation for task in self.tasks])
+
+    @property
+    def mean_test(self) -> float | None:
+        """Mean test accuracy; None unless every task has one."""
+        return _mean([task.test for task in self.tasks])
+
+    @property
+    def flat_settings(self) -> list[tuple[str, str]]:
+        """The settings as (dotted key, value), in the order of their record."""
+        return list(_flat("", self.settings))
+
+
+def read(workdir: str | os.PathLike[str]) -> Summary:
+    """Returns the summary of the system in a directory.
+
+    Raises:
+      UsageError: there is no system.
+      StoreError: it is damaged or of a newer format.
+    """
+    directory = system_dir.SystemDir.open(workdir)
+    settings = directory.experiment
+    wanted = _task_names(settings)
+    found = directory.tasks()
+    states = [found[name] for name in wanted if name in found]
+    states += [s for name, s in found.items() if name not in wanted]
+    history = events.read(
+        workdir, {s.task: s.num_iterations_done for s in states}
+    )
+    population = _population(directory, states)
+    family_tree = lineages.FamilyTree(population, history.path_tasks)
+    tasks = tuple(_task(s, population, family_tree) for s in states)
+    return Summary(
+        name=os.path.basename(os.path.abspath(workdir)),
+        root_source=directory.root_source,
+        root_params=directory.root.num_params,
+        tasks=tasks,
+        tree=family_tree.nodes(),
+        components=sharing.places(
+            directory.root, [s.published for s in states]
+        ),
+        history=history,
+        settings=settings,
+        num_iterations_planned=_num_planned(settings, len(wanted)),
+        notes=(*_running(states, history), *history.notes),
+    )
+
+
+def _task(
+    state: task_state.TaskState,
+    population: population_lib.Population,
+    family_tree: lineages.FamilyTree,
+) -> TaskSummary:
+    path = state.published
+    shared = sum(
+        ref.num_params
+        for ref in path.components
+        if population.locks(ref.id, without=state.task) - {specs.NOT_TRAINABLE}
+    )
+    return TaskSummary(
+        name=state.task,
+        private=state.private,
+        class_names=state.class_names,
+        num_classes=state.num_classes,
+        num_iterations_done=state.num_iterations_done,
+        path_id=path.id,
+        num_layers=path.hparams.get("num_layers"),
+        validation=path.metrics.get("quality"),
+        test=path.metrics.get("test_quality"),
+        score=path.metrics.get("score"),
+        num_params=path.num_params,
+        shared_params=shared,
+        own_params=path.num_params - shared,
+        accounted_params=population.accounted_params(
+            state.task, path.components
+        ),
+        parent_task=family_tree.parent_task(path),
+        lineage=family_tree.lineage(path),
+    )
+
+
+def _population(
+    directory: system_dir.SystemDir, states: Sequence[task_state.TaskState]
+) -> population_lib.Population:
+    retired: dict[str, str | None] = {}
+    for state in states:
+        retired.update(state.retired)
+    return population_lib.Population(
+        root=directory.root,
+        published={s.task: s.published for s in states},
+        private=frozenset(s.task for s in states if s.private),
+        retired=retired,
+        num_iterations_done=sum(s.num_iterations_done for s in states),
+    )
+
+
+def _running(
+    states: Sequence[task_state.TaskState], history: events.History
+) -> list[str]:
+    """Returns a note per task iteration that is not published."""
+    done = {s.task: s.num_iterations_done for s in states}
+    newest = {
+        (g.task, g.iteration): g.number
+        for g in history.generations
+        if g.iteration >= done.get(g.task, 0)
+    }
+    return [
+        f"task iteration {iteration + 1} of {formats.plain(task)} is not "
+        f"published: {formats.number_of(number, 'generation')} of it "
+        f"{'is' if number == 1 else 'are'} done"
+        for (task, iteration), number in newest.items()
+    ]
+
+
+def _task_names(settings: Mapping[str, Any]) -> list[str]:
+    """Returns the bare names of the experiment's tasks, in its order."""
+    wanted = settings.get("task_names", ())
+    return list(dict.fromkeys(names.split_private(n)[0] for n in wanted))
+
+
+def _num_planned(settings: Mapping[str, Any], num_tasks: int) -> int | None:
+    num_rounds = settings.get("num_task_iters")
+    if num_tasks == 0 or not isinstance(num_rounds, int):
+        return None
+    return num_rounds * num_tasks
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return sum(known) / len(known)
+
+
+def _flat(prefix: str, value: Any):
+    """Yields (dotted key, text) of every value that is no mapping."""
+    if isinstance(value, Mapping) and (value or not prefix):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, list | tuple):
+        yield prefix, ", ".join(str(item) for item in value) or formats.NONE
+    else:
+        yield prefix, str(value) if value not in ({}, "") else formats.NONE

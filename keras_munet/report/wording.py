@@ -1,0 +1,72 @@
+"""Sentences and rows that the text and the page have in common.
+
+Invariant: both say the same about a system; only their layout differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keras_munet.core import specs
+from keras_munet.report import formats
+from keras_munet.report import lineages
+from keras_munet.report import summary as summary_lib
+
+_NUM_REPLACED_SHOWN = 3
+
+
+def iterations(summary: summary_lib.Summary) -> str:
+    """Returns how far the experiment is: `6 of 8 task iterations`."""
+    planned = summary.num_iterations_planned
+    if planned is None:
+        done = summary.num_iterations_done
+        return formats.number_of(done, "task iteration")
+    return f"{summary.num_iterations_done} of {planned} task iterations"
+
+
+def parent_name(task: str | None) -> str:
+    """Returns how a report calls the parent of a path."""
+    if task is None:
+        return "unknown"
+    return "root" if task == specs.NOT_TRAINABLE else task
+
+
+def node_note(node: lineages.Node) -> str:
+    """Returns what a tree adds to a path's name, or nothing."""
+    if not node.depth and node.task != specs.NOT_TRAINABLE:
+        return "ancestors unknown"
+    if not node.replaced:
+        return ""
+    known = dict.fromkeys(step.task for step in node.replaced if step.task)
+    names = [formats.plain(task) for task in known][:_NUM_REPLACED_SHOWN]
+    dots = ", .." if len(known) > len(names) else ""
+    of = f" of {', '.join(names)}{dots}" if names else ""
+    return f"via {formats.number_of(len(node.replaced), 'replaced path')}{of}"
+
+
+def children(summary: summary_lib.Summary) -> str:
+    """Returns what became of the children: `16 children trained, ...`."""
+    history = summary.history
+    num_trained = formats.number_of(history.num_children, "child", "children")
+    failed = (
+        f", {history.num_failed:,} without a finite score"
+        if history.num_failed
+        else ""
+    )
+    return f"{num_trained} trained, {history.num_improved:,} improved{failed}"
+
+
+def time_rows(
+    summary: summary_lib.Summary,
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yields (kind of work, time, share, time per generation), then the sum."""
+    history = summary.history
+    total, num = history.total_secs, len(history.generations)
+    for key, value in history.clock.items():
+        yield (
+            formats.kind(key),
+            formats.secs(value),
+            formats.percent(value, total),
+            formats.secs(value / num),
+        )
+    yield "all", formats.secs(total), "", formats.secs(total / num)

@@ -1,0 +1,227 @@
+"""From uint8 images to a model's input."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_munet.data import preprocessing
+
+PLAIN = {
+    "ds_crop": False,
+    "ds_area_range_min": 0.05,
+    "ds_aspect_ratio_range_min": 0.75,
+    "ds_flip_left_right": False,
+}
+
+
+def _images(num=6, height=12, width=15, channels=3, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (num, height, width, channels)
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def _train(images, size, seed=(1, 2), jitter=None, **hparams):
+    record, use_jitter = preprocessing.augment_hparams({**PLAIN, **hparams})
+    use_jitter = use_jitter if jitter is None else jitter
+    return preprocessing.training_images(
+        tf.constant(images), size, tf.constant(seed), record, use_jitter
+    ).numpy()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 12, 31])
+def test_evaluation_equals_scaling_and_tensorflows_resize(channels, size):
+    images = _images(channels=channels)
+    got = preprocessing.evaluation_images(images, size)
+    scaled = np.repeat(images / 127.5 - 1.0, 3 // channels, -1)
+    expected = tf.image.resize(scaled.astype(np.float32), [size, size])
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert got.dtype == tf.float32
+
+
+@pytest.mark.parametrize("channels", [1, 3, None])
+def test_evaluation_serves_any_shape_with_one_trace(channels):
+    spec = tf.TensorSpec([None, None, None, channels], tf.uint8)
+    function = tf.function(
+        lambda images: preprocessing.evaluation_images(images, 10),
+        input_signature=[spec],
+    )
+    assert function.get_concrete_function().output_shapes == [None, 10, 10, 3]
+    for height in (7, 20):
+        images = _images(height=height, channels=channels or 1)
+        expected = preprocessing.evaluation_images(images, 10)
+        np.testing.assert_allclose(function(images), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_without_variation_equals_evaluation(channels):
+    images = _images(channels=channels)
+    for size in (12, 20):
+        got = _train(images, size)
+        expected = preprocessing.evaluation_images(images, size)
+        np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+def test_half_of_the_images_are_mirrored():
+    images = np.repeat(_images(num=1), 2000, 0)
+    got = _train(images, 12, ds_flip_left_right=True)
+    plain = np.asarray(preprocessing.evaluation_images(images[:1], 12))[0]
+    mirrored = np.abs(got - plain[:, ::-1]).max((1, 2, 3)) < 1e-5
+    kept = np.abs(got - plain).max((1, 2, 3)) < 1e-5
+    assert (mirrored ^ kept).all()
+    assert 0.45 < mirrored.mean() < 0.55
+
+
+def test_brightness_is_added_and_contrast_keeps_the_mean():
+    # Middle greys, so that nothing is clipped.
+    images = _images(num=400) // 4 + 96
+    plain = np.asarray(preprocessing.evaluation_images(images, 12))
+    shift = _train(images, 12, ds_brightness_delta=0.2) - plain
+    assert np.ptp(shift, axis=(1, 2, 3)).max() < 1e-5
+    shift = shift.mean((1, 2, 3))
+    assert -0.2 <= shift.min() < -0.18
+    assert 0.18 < shift.max() < 0.2
+
+    square = images[:, :, :12]
+    plain = np.asarray(preprocessing.evaluation_images(square, 12))
+    mean = plain.mean((1, 2), keepdims=True)
+    got = _train(square, 12, ds_contrast_delta=0.2)
+    gain = ((got - mean) * (plain - mean)).sum((1, 2, 3))
+    gain /= ((plain - mean) ** 2).sum((1, 2, 3))
+    expected = (plain - mean) * gain[:, None, None, None] + mean
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert 0.8 <= gain.min() < 0.82
+    assert 1.18 < gain.max() <= 1.2
+
+
+def test_contrast_turns_about_the_mean_of_the_crop():
+    images = _images(num=64) // 4 + 96
+    cropped = _train(images, 9, ds_crop=True)
+    got = _train(images, 9, ds_crop=True, ds_contrast_delta=0.5)
+    # Each channel's pixels move along a line through the crop's own mean:
+    # the ratio of deviations from it is one gain per image.
+    fitted = [
+        np.polyfit(cropped[i, ..., c].ravel(), got[i, ..., c].ravel(), 1)
+        for i in range(64)
+        for c in range(3)
+    ]
+    gains = np.array(fitted)[:, 0].reshape(64, 3)
+    np.testing.assert_allclose(gains, gains[:, :1].repeat(3, 1), atol=1e-3)
+    assert np.ptp(gains[:, 0]) > 0.5
+
+
+def test_saturation_and_hue_change_what_their_names_say():
+    images = _images(num=50, height=4, width=4)
+    hsv = np.vectorize(colorsys.rgb_to_hsv)
+    plain = preprocessing.evaluation_images(images, 4).numpy() / 2 + 0.5
+    before = hsv(*np.moveaxis(plain.astype(np.float64), -1, 0))
+    hue = _train(images, 4, ds_hue_delta=0.1) / 2 + 0.5
+    after = hsv(*np.moveaxis(hue.astype(np.float64), -1, 0))
+    turn = (after[0] - before[0] + 0.5) % 1.0 - 0.5
+    assert np.abs(turn).max() < 0.101
+    assert np.ptp(turn, axis=(1, 2)).max() < 1e-3
+    np.testing.assert_allclose(after[1:], before[1:], atol=1e-4)
+
+    grey = np.repeat(_images(channels=1), 3, -1)
+    np.testing.assert_allclose(
+        _train(grey, 12, ds_saturation_delta=0.2), _train(grey, 12), atol=1e-5
+    )
+    vivid = _train(images, 4, ds_saturation_delta=0.2) / 2 + 0.5
+    after = hsv(*np.moveaxis(vivid.astype(np.float64), -1, 0))
+    free = (before[1] > 0.1) & (before[1] < 0.8)
+    ratio = after[1][free] / before[1][free]
+    assert 0.79 < ratio.min() < 0.85
+    assert 1.15 < ratio.max() < 1.21
+
+
+def test_tracing_color_jitter_without_deltas_changes_nothing():
+    images = _images()
+    given = {"ds_crop": True, "ds_contrast_delta": 0.0}
+    np.testing.assert_allclose(
+        _train(images, 9, jitter=True, **given),
+        _train(images, 9, jitter=False, **given),
+        atol=1e-5,
+    )
+
+
+def test_equal_seeds_give_equal_images_and_others_do_not():
+    images = _images()
+    given = {"ds_crop": True, "ds_flip_left_right": True}
+    first = _train(images, 12, (3, 4), **given)
+    assert (first == _train(images, 12, (3, 4), **given)).all()
+    assert np.abs(first - _train(images, 12, (3, 5), **given)).max() > 0.1
+
+
+def test_each_image_has_draws_of_its_own():
+    images = np.repeat(_images(num=1), 8, 0)
+    got = _train(images, 12, ds_crop=True)
+    assert len({image.tobytes() for image in got}) == 8
+
+
+@pytest.mark.parametrize("use_xla", [False, True])
+def test_one_trace_serves_every_hyperparameter(use_xla):
+    images = tf.constant(_images())
+    seed = tf.constant([5, 6])
+
+    @tf.function(jit_compile=use_xla)
+    def varied(images, seed, hparams):
+        return preprocessing.training_images(images, 10, seed, hparams, True)
+
+    def call(**hparams):
+        record, _ = preprocessing.augment_hparams({**PLAIN, **hparams})
+        tensors = type(record)(*map(tf.constant, record))
+        return varied(images, seed, tensors).numpy()
+
+    plain = preprocessing.evaluation_images(images, 10).numpy()
+    for hparams in (
+        {},
+        {"ds_crop": True, "ds_area_range_min": 1.0},
+        {"ds_crop": True, "ds_area_range_min": 0.05},
+        {"ds_flip_left_right": True, "ds_contrast_delta": 0.2},
+        {"ds_saturation_delta": 0.2, "ds_hue_delta": 0.1},
+    ):
+        got = call(**hparams)
+        assert (got == call(**hparams)).all()
+        # The second crop can only be the whole image.
+        unchanged = hparams.get("ds_area_range_min", 1.0) == 1.0
+        unchanged = unchanged and set(hparams) <= {
+            "ds_crop",
+            "ds_area_range_min",
+        }
+        # XLA's own products are the less exact ones.
+        assert (np.abs(got - plain).max() < 1e-4) == unchanged
+    assert varied.experimental_get_tracing_count() == 1
+
+
+def test_hyperparameters_are_read_by_their_published_names():
+    record, jitter = preprocessing.augment_hparams(
+        {
+            "ds_area_range_min": 0.5,
+            "ds_aspect_ratio_range_min": 1,
+            "ds_flip_left_right": True,
+            "ds_brightness_delta": 0.1,
+        }
+    )
+    assert record == (True, 0.5, 1.0, True, 0.1, 0.0, 0.0, 0.0)
+    assert not jitter
+    _, jitter = preprocessing.augment_hparams({**PLAIN, "ds_hue_delta": 0.01})
+    assert jitter
+
+
+def test_all_pixels_stay_in_range():
+    got = _train(
+        _images(num=50),
+        9,
+        ds_crop=True,
+        ds_brightness_delta=0.2,
+        ds_contrast_delta=0.2,
+        ds_saturation_delta=0.2,
+        ds_hue_delta=0.2,
+    )
+    assert got.min() >= -1.0
+    assert got.max() <= 1.0
+    assert np.isfinite(got).all()

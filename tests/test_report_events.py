@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import report_samples
+
+from keras_munet import progress
+from keras_munet.report import events
+from keras_munet.report import summary as summary_lib
+
+generation = report_samples.generation
+published = report_samples.published
+
+
+def _read(tmp_path, *records, torn="", done=None):
+    report_samples.write_events(tmp_path, *records, torn=torn)
+    return events.read(tmp_path, done or {})
+
+
+def _keys(history):
+    return [(g.task, g.iteration, g.number) for g in history.generations]
+
+
+def test_the_file_is_the_one_that_jobs_write(tmp_path):
+    assert events.METRICS_FILE == progress.METRICS_FILE
+    job = progress.Progress(tmp_path, quiet=True)
+    event = generation("birds", 1)
+    job.generation(
+        task="birds",
+        number=1,
+        num_generations=4,
+        children=event["children"],
+        best_score=0.5,
+        clock=event["clock"],
+        secs=10.0,
+    )
+    history = events.read(tmp_path, {})
+    assert _keys(history) == [("birds", 0, 1)]
+    assert history.notes == ()
+
+
+def test_children_and_seconds_add_up(tmp_path):
+    history = _read(
+        tmp_path,
+        *(generation("birds", n) for n in (1, 2)),
+        published("birds", 0),
+    )
+    assert history.num_children == 6
+    assert history.num_improved == 2
+    assert history.num_failed == 2
+    assert history.total_secs == pytest.approx(20.0)
+    assert history.clock == pytest.approx(
+        {"train_secs": 12.0, "validate_secs": 4.0, "other_secs": 4.0}
+    )
+    assert history.generations[0].best_child_score == 0.5
+
+
+def test_a_publication_says_which_iteration_its_generations_were(tmp_path):
+    history = _read(
+        tmp_path,
+        generation("birds", 1),
+        published("birds", 0),
+        generation("cats", 1),
+        published("cats", 0),
+        generation("birds", 1),
+        published("birds", 1),
+        generation("cats", 1),
+    )
+    assert _keys(history) == [
+        ("birds", 0, 1),
+        ("birds", 1, 1),
+        ("cats", 0, 1),
+        ("cats", 1, 1),
+    ]
+    assert history.num_repeated == 0
+
+
+def test_the_published_state_says_so_where_the_file_does_not(tmp_path):
+    history = _read(tmp_path, generation("birds", 1), done={"birds": 3})
+    assert _keys(history) == [("birds", 3, 1)]
+
+
+def test_the_last_report_of_a_repeated_generation_counts(tmp_path):
+    history = _read(
+        tmp_path,
+        generation("birds", 1),
+        generation("birds", 2, best_score=0.1),
+        generation("birds", 2, best_score=0.9),
+        published("birds", 0),
+        published("birds", 0),
+    )
+    assert _keys(history) == [("birds", 0, 1), ("birds", 0, 2)]
+    assert history.generations[1].best_score == 0.9
+    assert history.num_repeated == 1
+    assert history.total_secs == pytest.approx(20.0)
+    assert "more than once" in history.notes[0]
+
+
+def test_a_generation_repeated_after_its_publication_counts_once(tmp_path):
+    once = [generation("birds", 1), published("birds", 0)]
+    history = _read(tmp_path, *once, *once)
+    assert _keys(history) == [("birds", 0, 1)]
+    assert history.num_repeated == 1
+
+
+@pytest.mark.parametrize("num_chars", [1, 5, 40, 200])
+def test_a_torn_last_line_is_said_and_left_out(tmp_path, num_chars):
+    torn = json.dumps(generation("birds", 2))[:num_chars]
+    history = _read(tmp_path, generation("birds", 1), torn=torn)
+    assert _keys(history) == [("birds", 0, 1)]
+    assert len(history.notes) == 1
+    assert "1 line of metrics.jsonl" in history.notes[0]
+
+
+def test_an_event_that_continues_a_torn_line_is_found(tmp_path):
+    torn = json.dumps(generation("birds", 2), sort_keys=True)[:150]
+    whole = json.dumps(generation("birds", 3), sort_keys=True)
+    history = _read(tmp_path, generation("birds", 1), torn=f"{torn}{whole}\n")
+    assert _keys(history) == [("birds", 0, 1), ("birds", 0, 3)]
+    assert "1 line of metrics.jsonl" in history.notes[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "null",
+        "[" * 50_000,
+        '{"a":' * 50_000,
+        "9" * 5_000,
+        '{"event": "generation"}',
+        '{"event": "published", "task": 3}',
+        json.dumps(generation("birds", "2")),
+        json.dumps(generation("birds", -1)),
+        json.dumps(generation("birds", 10**9)),
+        json.dumps(generation("birds", 2, generation_secs=float("nan"))),
+        json.dumps(generation("birds", 2, generation_secs=10**400)),
+        json.dumps(generation("birds", 2, clock={"train_secs": "long"})),
+        json.dumps(generation("birds", 2, children=[{"score": 1.0}])),
+        json.dumps(generation("birds", 2, children=7)),
+        "\x00\x01",
+    ],
+)
+def test_a_line_that_is_no_event_costs_a_note_only(tmp_path, line):
+    history = _read(tmp_path, generation("birds", 1), torn=line + "\n")
+    assert _keys(history) == [("birds", 0, 1)]
+    assert len(history.notes) == 1
+
+
+def test_bytes_that_are_no_text_cost_a_note_only(tmp_path):
+    report_samples.write_events(tmp_path, generation("birds", 1))
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(b"\xff\xfe{\n")
+    history = events.read(tmp_path, {})
+    assert _keys(history) == [("birds", 0, 1)]
+    assert len(history.notes) == 1
+
+
+def test_events_of_other_kinds_are_passed_over(tmp_path):
+    history = _read(tmp_path, {"event": "started", "anything": [1]})
+    assert history == events.History()
+
+
+def test_an_absent_file_is_said(tmp_path):
+    history = events.read(tmp_path, {})
+    assert history.generations == ()
+    assert "there is no metrics.jsonl" in history.notes[0]
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    assert "cannot be read" in events.read(tmp_path, {}).notes[0]
+
+
+def test_an_iteration_that_is_not_published_is_said(tmp_path):
+    report_samples.build(tmp_path)
+    report_samples.write_events(
+        tmp_path,
+        generation("cats/wild", 1),
+        generation("cats/wild", 2),
+        generation("new", 1),
+    )
+    assert summary_lib.read(tmp_path).notes == (
+        "task iteration 2 of cats/wild is not published: 2 generations of it "
+        "are done",
+        "task iteration 1 of new is not published: 1 generation of it is done",
+    )

@@ -1,0 +1,302 @@
+"""Roots from AugReg files: strict, and safe with damaged ones."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_munet import errors
+from keras_munet.roots import augreg
+from keras_munet.roots import build
+from keras_munet.roots import npz
+from keras_munet.roots import root as root_lib
+
+_REAL = "weights/Ti_16-augreg-in21k-ft-in1k-224.npz"
+_ATTENTION = "MultiHeadDotProductAttention"
+_RENAMED = {
+    f"{_ATTENTION}_1": f"{_ATTENTION}_0",
+    "LayerNorm_2": "LayerNorm_1",
+    "MlpBlock_3": "MlpBlock_0",
+}
+
+
+def _root() -> root_lib.Root:
+    root = root_lib.random("mu", image_size=32, num_classes=5, seed=1)
+    # A head of zeros would hide that its columns were mixed up.
+    root.components[-1].weights["kernel"][...] = np.arange(5)
+    return root
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    root = _root()
+    names = augreg.file_names(tuple(c.spec for c in root.components), ())
+    return {
+        names[c.spec.name, weight]: value
+        for c in root.components
+        for weight, value in c.weights.items()
+    }
+
+
+def _saved(folder, arrays, **kwargs) -> str:
+    path = str(folder / "some.npz")
+    np.savez(path, **arrays, **kwargs)
+    return path
+
+
+def _refused(path, **options) -> str:
+    with pytest.raises(errors.CheckpointError) as refused:
+        npz.from_npz(path, **options)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 2000
+    return str(refused.value)
+
+
+def _newer(arrays):
+    def renamed(name: str) -> str:
+        for old, new in _RENAMED.items():
+            name = name.replace(f"/{old}/", f"/{new}/")
+        return name
+
+    return {renamed(name): value for name, value in arrays.items()}
+
+
+@pytest.mark.parametrize("variant", [None, "mu/8"])
+@pytest.mark.parametrize("spelling", [dict, _newer])
+def test_both_spellings_give_every_weight_its_own_values(
+    tmp_path, spelling, variant
+):
+    path = _saved(tmp_path, spelling(_arrays()))
+    read, wanted = npz.from_npz(path, variant=variant), _root()
+    assert read.family == wanted.family
+    assert read.hparams == wanted.hparams
+    for one, two in zip(read.components, wanted.components, strict=True):
+        assert one.spec == two.spec
+        for name, value in two.weights.items():
+            np.testing.assert_array_equal(one.weights[name], value)
+
+
+def test_packed_and_fortran_ordered_files_are_read_alike(tmp_path):
+    path = str(tmp_path / "packed.npz")
+    arrays = {k: np.asfortranarray(v) for k, v in _arrays().items()}
+    np.savez_compressed(path, **arrays)
+    read = npz.from_npz(path)
+    for one, two in zip(read.components, _root().components, strict=True):
+        for name, value in two.weights.items():
+            np.testing.assert_array_equal(one.weights[name], value)
+
+
+def test_first_layers_first_classes_and_another_image_size(tmp_path):
+    path = _saved(tmp_path, _arrays())
+    root = npz.from_npz(
+        path, num_layers=1, num_layers_max=3, image_size=16, num_classes=2
+    )
+    names = [c.spec.name for c in root.components]
+    assert names.count("encoderblock_0") == 1
+    assert "encoderblock_1" not in names
+    assert root.components[2].weights["pos_embedding"].shape == (1, 5, 64)
+    head = root.components[-1]
+    np.testing.assert_array_equal(head.weights["kernel"][0], [0.0, 1.0])
+    assert head.spec.num_params == 65 * 2
+    assert root.family.num_layers_max == 3
+    assert root.hparams == {"num_layers": 1, "ds_image_size": 16}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_layers": 5},
+        {"num_layers": -1},
+        {"num_classes": 6},
+        {"num_classes": 0},
+        {"image_size": 20},
+        {"variant": "XL"},
+    ],
+)
+def test_more_than_the_checkpoint_has_is_the_caller_s_mistake(
+    tmp_path, options
+):
+    path = _saved(tmp_path, _arrays())
+    with pytest.raises(errors.UsageError):
+        npz.from_npz(path, **options)
+
+
+def test_the_real_checkpoint_has_the_published_sizes(shared_dir):
+    whole = npz.from_npz(shared_dir / _REAL)
+    assert whole.num_params == 5_717_416
+    settings = {
+        "source": "npz",
+        "path": str(shared_dir / _REAL),
+        "variant": "Ti/16",
+        "num_layers": 3,
+        "image_size": 32,
+    }
+    assert build.build(settings).num_params == 1_484_162
+
+
+def test_every_difference_is_named_in_one_sorted_line(tmp_path):
+    arrays = _arrays()
+    arrays["a_stranger"] = np.zeros(2, np.float32)
+    del arrays["cls"]
+    arrays["embedding/bias"] = arrays["embedding/bias"].astype(np.float64)
+    arrays["head/bias"] = np.zeros(4, np.float32)
+    said = _refused(_saved(tmp_path, arrays))
+    parts = [
+        "unexpected 'a_stranger'",
+        "missing cls",
+        "embedding/bias is float64, not float32",
+        "head/bias is [4], not [5]",
+    ]
+    places = [said.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_a_long_list_of_differences_ends_in_a_count(tmp_path):
+    arrays = {k: v for k, v in _arrays().items() if "encoderblock_2" not in k}
+    said = _refused(_saved(tmp_path, arrays), variant="mu")
+    assert said.count("missing") == 6
+    assert "and 10 more" in said
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_named(tmp_path, value):
+    arrays = _arrays()
+    arrays["cls"][0, 0, 3] = value
+    assert "cls has values that are not" in _refused(_saved(tmp_path, arrays))
+
+
+@pytest.mark.parametrize("name", sorted(_arrays()))
+def test_any_missing_or_misshapen_array_is_refused(tmp_path, name):
+    arrays = _arrays()
+    value = arrays.pop(name)
+    assert name.split("/")[-1] in _refused(_saved(tmp_path, arrays))
+    arrays[name] = np.concatenate([value, value], axis=-1)
+    _refused(_saved(tmp_path, arrays), variant="mu")
+    arrays[name] = value[None]
+    _refused(_saved(tmp_path, arrays))
+
+
+def test_mixed_spellings_are_refused(tmp_path):
+    arrays = _arrays()
+    newer = _newer(arrays)
+    mixed = {
+        **{k: v for k, v in arrays.items() if "encoderblock_1" in k},
+        **{k: v for k, v in newer.items() if "encoderblock_1" not in k},
+    }
+    said = _refused(_saved(tmp_path, mixed))
+    assert "missing" in said or "unexpected" in said
+
+
+def test_pre_logits_are_refused_by_name(tmp_path):
+    arrays = {**_arrays(), "pre_logits/kernel": np.zeros((2, 2), np.float32)}
+    assert "pre_logits/kernel" in _refused(_saved(tmp_path, arrays))
+
+
+def test_another_variant_s_file_is_refused(tmp_path):
+    said = _refused(_saved(tmp_path, _arrays()), variant="Ti/16")
+    assert "not" in said and "variant" in said
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    arrays = {**_arrays(), "cls": np.array([{}], object)}
+    assert "cls" in _refused(_saved(tmp_path, arrays))
+
+
+def test_no_file_a_folder_and_other_bytes_are_refused(tmp_path):
+    assert "absent" in _refused(tmp_path / "none.npz")
+    assert "folder" in _refused(tmp_path)
+    (tmp_path / "text.npz").write_bytes(b"no zip at all")
+    assert "no whole .npz" in _refused(tmp_path / "text.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    _refused(tmp_path / "empty.npz")
+    with zipfile.ZipFile(tmp_path / "none_inside.npz", "w"):
+        pass
+    _refused(tmp_path / "none_inside.npz")
+
+
+def _header(shape: str, descr: str = "'<f4'") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+    return (
+        b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _header("(1000000000000,)"),
+        _header("(99999999999999999999999999,)"),
+        _header("(-1,)"),
+        _header("(-2, -2)") + bytes(16),
+        _header("(2,"),
+        _header("'x'"),
+        _header("(1.5,)"),
+        _header("(2,)", "'|O'") + bytes(16),
+        _header("(2,)", "[('a', '<f4')]") + bytes(8),
+        _header("(2,)", "'nothing'") + bytes(8),
+        _header("(2,)") + bytes(9),
+        b"",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x07\x00" + bytes(20),
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(20),
+    ],
+)
+def test_a_header_that_lies_is_refused_without_memory(tmp_path, content):
+    path = _saved(tmp_path, {k: v for k, v in _arrays().items() if k != "cls"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("cls.npy", content)
+    tracemalloc.start()
+    _refused(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz.archive, "NUM_BYTES_MAX", 1000)
+    assert "more than 1000" in _refused(_saved(tmp_path, _arrays()))
+
+
+def test_an_array_held_twice_is_refused(tmp_path):
+    path = _saved(tmp_path, _arrays())
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((1, 1, 64), np.float32))
+    with (
+        pytest.warns(UserWarning, match="Duplicate"),
+        zipfile.ZipFile(path, "a") as archive,
+    ):
+        archive.writestr("cls.npy", stream.getvalue())
+    assert "twice" in _refused(path)
+
+
+def test_files_cut_short_anywhere_are_refused(tmp_path):
+    content = (tmp_path / _saved(tmp_path, _arrays())).read_bytes()
+    path = tmp_path / "short.npz"
+    for share in np.linspace(0.0, 0.999, 40):
+        path.write_bytes(content[: int(len(content) * share)])
+        _refused(path)
+
+
+def test_changed_bytes_are_refused_or_change_nothing(tmp_path):
+    content = (tmp_path / _saved(tmp_path, _arrays())).read_bytes()
+    path = tmp_path / "changed.npz"
+    rng = np.random.default_rng(0)
+    wanted = _arrays()["cls"]
+    for _ in range(60):
+        changed = bytearray(content)
+        # The end is the zip's directory, where damage does most.
+        low = 0 if rng.random() < 0.5 else len(content) - 8000
+        for place in rng.integers(low, len(content), 3):
+            changed[place] = rng.integers(256)
+        path.write_bytes(bytes(changed))
+        try:
+            root = npz.from_npz(path)
+        except errors.CheckpointError as refused:
+            assert "\n" not in str(refused)
+        else:
+            np.testing.assert_array_equal(
+                root.components[1].weights["token"], wanted
+            )
