@@ -86,6 +86,7 @@ def run(
         trainer.clock["store_secs"] += now - stored
         progress.generation(
             task=search.task,
+            iteration=search.iteration,
             number=search.generation,
             num_generations=settings.num_generations,
             children=reports,
@@ -196,7 +197,7 @@ def _train(
                 "scores": [_finite(score) for score in result.scores],
                 "losses": [_finite(loss) for loss in result.losses],
                 "score": max(
-                    (s for s in result.scores if s == s), default=float("-inf")
+                    (s for s in result.scores if s == s), default=None
                 ),
                 "improved": improved,
             }

@@ -68,7 +68,8 @@ class Progress:
         record = {"event": event, "job_secs": secs, **values}
         try:
             with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record, sort_keys=True) + "\n")
+                text = json.dumps(record, sort_keys=True, allow_nan=False)
+                file.write(text + "\n")
         except OSError as e:
             raise errors.StoreError(
                 f"cannot write {self._path}: {e.strerror}; free space or "
@@ -79,6 +80,7 @@ class Progress:
         self,
         *,
         task: str,
+        iteration: int,
         number: int,
         num_generations: int,
         children: Sequence[Mapping[str, Any]],
@@ -90,6 +92,7 @@ class Progress:
 
         Args:
           task: its task.
+          iteration: of the task, from 0.
           number: from 1.
           num_generations: of the task iteration.
           children: `score`, `improved` and more of each child.
@@ -100,7 +103,9 @@ class Progress:
         self._generation_secs.append(secs)
         self._num_left = max(0, self._num_left - 1)
         scores = " ".join(
-            f"{child['score']:.3f}{'*' if child['improved'] else ''}"
+            "diverged"
+            if child["score"] is None
+            else f"{child['score']:.3f}{'*' if child['improved'] else ''}"
             for child in children
         )
         best = "-" if best_score is None else f"{best_score:.4f}"
@@ -111,6 +116,7 @@ class Progress:
         self.event(
             "generation",
             task=task,
+            iteration=iteration,
             number=number,
             children=list(children),
             best_score=best_score,

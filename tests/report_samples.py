@@ -18,7 +18,7 @@ from keras_munet.store import task_state
 HOSTILE = '<script>alert("x")</script>'
 TASKS = ("birds", "cats/wild", "private:dogs")
 # Children of every generation: (score, whether it improved).
-CHILDREN = ((0.5, True), (float("-inf"), False), (0.25, False))
+CHILDREN = ((0.5, True), (None, False), (0.25, False))
 CLOCK = {"train_secs": 6.0, "validate_secs": 2.0}
 GENERATION_SECS = 10.0
 
@@ -137,7 +137,7 @@ def build(workdir: pathlib.Path) -> system_dir.SystemDir:
     return directory
 
 
-def generation(task: str, number: int, **changes) -> dict:
+def generation(task: str, number: int, iteration: int = 0, **changes) -> dict:
     """The event of a generation."""
     children = [
         {
@@ -158,6 +158,7 @@ def generation(task: str, number: int, **changes) -> dict:
         "event": "generation",
         "job_secs": 1.0,
         "task": task,
+        "iteration": iteration,
         "number": number,
         "children": children,
         "best_score": 0.5,

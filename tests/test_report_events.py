@@ -13,9 +13,9 @@ generation = report_samples.generation
 published = report_samples.published
 
 
-def _read(tmp_path, *records, torn="", done=None):
+def _read(tmp_path, *records, torn=""):
     report_samples.write_events(tmp_path, *records, torn=torn)
-    return events.read(tmp_path, done or {})
+    return events.read(tmp_path)
 
 
 def _keys(history):
@@ -28,6 +28,7 @@ def test_the_file_is_the_one_that_jobs_write(tmp_path):
     event = generation("birds", 1)
     job.generation(
         task="birds",
+        iteration=0,
         number=1,
         num_generations=4,
         children=event["children"],
@@ -35,7 +36,7 @@ def test_the_file_is_the_one_that_jobs_write(tmp_path):
         clock=event["clock"],
         secs=10.0,
     )
-    history = events.read(tmp_path, {})
+    history = events.read(tmp_path)
     assert _keys(history) == [("birds", 0, 1)]
     assert history.notes == ()
 
@@ -56,29 +57,21 @@ def test_children_and_seconds_add_up(tmp_path):
     assert history.generations[0].best_child_score == 0.5
 
 
-def test_a_publication_says_which_iteration_its_generations_were(tmp_path):
+def test_generations_are_sorted_by_task_iteration_and_number(tmp_path):
     history = _read(
         tmp_path,
-        generation("birds", 1),
-        published("birds", 0),
+        generation("birds", 1, 1),
         generation("cats", 1),
-        published("cats", 0),
+        generation("birds", 2),
         generation("birds", 1),
-        published("birds", 1),
-        generation("cats", 1),
     )
     assert _keys(history) == [
         ("birds", 0, 1),
+        ("birds", 0, 2),
         ("birds", 1, 1),
         ("cats", 0, 1),
-        ("cats", 1, 1),
     ]
     assert history.num_repeated == 0
-
-
-def test_the_published_state_says_so_where_the_file_does_not(tmp_path):
-    history = _read(tmp_path, generation("birds", 1), done={"birds": 3})
-    assert _keys(history) == [("birds", 3, 1)]
 
 
 def test_the_last_report_of_a_repeated_generation_counts(tmp_path):
@@ -152,7 +145,7 @@ def test_bytes_that_are_no_text_cost_a_note_only(tmp_path):
     report_samples.write_events(tmp_path, generation("birds", 1))
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(b"\xff\xfe{\n")
-    history = events.read(tmp_path, {})
+    history = events.read(tmp_path)
     assert _keys(history) == [("birds", 0, 1)]
     assert len(history.notes) == 1
 
@@ -163,22 +156,22 @@ def test_events_of_other_kinds_are_passed_over(tmp_path):
 
 
 def test_an_absent_file_is_said(tmp_path):
-    history = events.read(tmp_path, {})
+    history = events.read(tmp_path)
     assert history.generations == ()
     assert "there is no metrics.jsonl" in history.notes[0]
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
-    assert "cannot be read" in events.read(tmp_path, {}).notes[0]
+    assert "cannot be read" in events.read(tmp_path).notes[0]
 
 
 def test_an_iteration_that_is_not_published_is_said(tmp_path):
     report_samples.build(tmp_path)
     report_samples.write_events(
         tmp_path,
-        generation("cats/wild", 1),
-        generation("cats/wild", 2),
+        generation("cats/wild", 1, 1),
+        generation("cats/wild", 2, 1),
         generation("new", 1),
     )
     assert summary_lib.read(tmp_path).notes == (

@@ -227,7 +227,7 @@ def test_a_report_leaves_the_system_as_it_was(system):
 
 
 def test_times_add_up_on_the_page(system):
-    history = events.read(system, {})
+    history = events.read(system)
     assert sum(history.clock.values()) == pytest.approx(history.total_secs)
     shown = _text(_render(system))
     assert "12.0 s" in shown

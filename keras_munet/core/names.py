@@ -27,8 +27,9 @@ def split_private(task_name: str) -> tuple[str, bool]:
     if not _TASK.fullmatch(name) or len(name) > _NUM_CHARS_MAX:
         raise errors.UsageError(
             f"{task_name!r} cannot name a task: use letters, digits "
-            f"and . _ + - in parts joined by '/', at most {_NUM_CHARS_MAX} characters, "
-            "with 'private:' in front for a private task"
+            "and . _ + - in parts joined by '/', at most "
+            f"{_NUM_CHARS_MAX} characters, with 'private:' in front for a "
+            "private task"
         )
     return name, private
 

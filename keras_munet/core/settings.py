@@ -167,7 +167,9 @@ class Settings:
         hparams = dict(DEFAULT_HPARAMS)
         given = dict(value.pop("hparams", {}))
         _refuse_unknown("hparams.", given, DEFAULT_HPARAMS)
-        hparams.update(given)
+        for key, seen in given.items():
+            annotation = type(DEFAULT_HPARAMS[key]).__name__
+            hparams[key] = _converted(annotation, seen, f"hparams.{key}")
         groups = {
             "search": SearchSettings,
             "root": RootSettings,
@@ -182,6 +184,12 @@ class Settings:
             for key, steps in dict(value.pop("ranges", {})).items()
         }
         _refuse_unknown("ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS])
+        for key, steps in ranges.items():
+            if not steps or isinstance(steps, str):
+                raise errors.UsageError(
+                    f"config key ranges.{key} is empty; it takes a list of "
+                    "the values in order"
+                )
         return _record(cls, value, "", hparams=hparams, ranges=ranges, **parts)
 
 
@@ -189,7 +197,7 @@ def _record(kind: type, value: Mapping[str, Any], prefix: str, **parts: Any):
     fields = {f.name: f for f in dataclasses.fields(kind)}
     _refuse_unknown(prefix, value, fields)
     for key, seen in value.items():
-        parts[key] = _converted(fields[key].type, seen, prefix + key)
+        parts[key] = _converted(str(fields[key].type), seen, prefix + key)
     return kind(**parts)
 
 
@@ -211,15 +219,15 @@ def _converted(annotation: str, seen: Any, key: str) -> Any:
                 f"config key {key} is {seen!r}; it takes a list of strings"
             )
         return tuple(seen)
-    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}
-    kind = kinds[annotation]
-    wrong_bool = isinstance(seen, bool) and annotation != "bool"
-    if wrong_bool or not isinstance(seen, kind):
+    if annotation == "float" and type(seen) is int:
+        seen = float(seen)
+    # By exact type: True is an int to isinstance.
+    if type(seen).__name__ != annotation:
         raise errors.UsageError(
             f"config key {key} is {seen!r}; it takes a value of type "
             f"{annotation}"
         )
-    return float(seen) if annotation == "float" else seen
+    return seen
 
 
 def _check(settings: Settings) -> None:

@@ -100,16 +100,8 @@ class History:
         return clock
 
 
-def read(
-    workdir: str | os.PathLike[str], num_iterations_done: Mapping[str, int]
-) -> History:
-    """Returns the history of a system.
-
-    Args:
-      workdir: the system's directory.
-      num_iterations_done: task -> its published task iterations; says which
-        iteration a generation without a later publication belongs to.
-    """
+def read(workdir: str | os.PathLike[str]) -> History:
+    """Returns the history of the system in the directory `workdir`."""
     reader = _Reader()
     try:
         with open(os.path.join(workdir, METRICS_FILE), "rb") as file:
@@ -127,20 +119,15 @@ def read(
             f"{METRICS_FILE} cannot be read ({error.strerror}): scores over "
             "generations and times are not complete"
         )
-    return reader.history(num_iterations_done)
+    return reader.history()
 
 
 class _Reader:
-    """Sorts events into task iterations.
-
-    A generation does not say which task iteration it belongs to, the
-    publication that follows it does.
-    """
+    """Collects events; the last report of a generation counts."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self._open: dict[str, dict[int, Generation]] = {}
-        self._closed: dict[tuple[str, int], dict[int, Generation]] = {}
+        self._generations: dict[tuple[str, int, int], Generation] = {}
         self._path_tasks: dict[str, str] = {}
         self._num_repeated = 0
         self._num_damaged = 0
@@ -165,12 +152,8 @@ class _Reader:
         except _WRONG:
             self._num_damaged += 1
 
-    def history(self, num_iterations_done: Mapping[str, int]) -> History:
+    def history(self) -> History:
         """Returns what was taken in."""
-        for task, numbers in self._open.items():
-            done = [i + 1 for t, i in self._closed if t == task]
-            number = max([0, num_iterations_done.get(task, 0), *done])
-            self._close(task, number, numbers)
         if self._num_damaged:
             lines = formats.number_of(self._num_damaged, "line")
             self.notes.append(
@@ -182,16 +165,9 @@ class _Reader:
                 f"{formats.number_of(self._num_repeated, 'generation')} ran "
                 "more than once after an interruption; the last run counts"
             )
-        generations = [
-            generation
-            for numbers in self._closed.values()
-            for generation in numbers.values()
-        ]
         return History(
             generations=tuple(
-                sorted(
-                    generations, key=lambda g: (g.task, g.iteration, g.number)
-                )
+                self._generations[key] for key in sorted(self._generations)
             ),
             path_tasks=self._path_tasks,
             num_repeated=self._num_repeated,
@@ -203,7 +179,7 @@ class _Reader:
         scores = [_finite(child["score"]) for child in children]
         generation = Generation(
             task=_text(record["task"]),
-            iteration=0,
+            iteration=_whole(record["iteration"]),
             number=_whole(record["number"]),
             num_children=len(children),
             num_improved=sum(child["improved"] is True for child in children),
@@ -223,24 +199,12 @@ class _Reader:
             for child in children
         }
         self._path_tasks.update(parents)
-        numbers = self._open.setdefault(generation.task, {})
-        self._num_repeated += generation.number in numbers
-        numbers[generation.number] = generation
+        key = generation.task, generation.iteration, generation.number
+        self._num_repeated += key in self._generations
+        self._generations[key] = generation
 
     def _published(self, record: Mapping[str, Any]) -> None:
-        task, iteration = _text(record["task"]), _whole(record["iteration"])
-        self._path_tasks[_text(record["path"]["id"])] = task
-        self._close(task, iteration, self._open.pop(task, {}))
-
-    def _close(
-        self, task: str, iteration: int, numbers: Mapping[int, Generation]
-    ) -> None:
-        closed = self._closed.setdefault((task, iteration), {})
-        for number, generation in numbers.items():
-            self._num_repeated += number in closed
-            closed[number] = dataclasses.replace(
-                generation, iteration=iteration
-            )
+        self._path_tasks[_text(record["path"]["id"])] = _text(record["task"])
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

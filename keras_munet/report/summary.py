@@ -142,9 +142,7 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
     found = directory.tasks()
     states = [found[name] for name in wanted if name in found]
     states += [s for name, s in found.items() if name not in wanted]
-    history = events.read(
-        workdir, {s.task: s.num_iterations_done for s in states}
-    )
+    history = events.read(workdir)
     population = _population(directory, states)
     family_tree = lineages.FamilyTree(population, history.path_tasks)
     tasks = tuple(_task(s, population, family_tree) for s in states)

@@ -11,6 +11,7 @@ import math
 import os
 import zipfile
 from typing import IO
+from typing import Literal
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Archive:
             raise self._damaged(what) from error
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
-        self._orders: dict[str, str] = {}
+        self._orders: dict[str, Literal["C", "F"]] = {}
         try:
             self._read_headers()
         except BaseException:

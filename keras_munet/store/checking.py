@@ -36,18 +36,18 @@ def problems(files: interface.Files) -> Iterator[str]:
         yield str(error)
     states: list[task_state.TaskState] = []
     for name, record in _records(files, layout.TASKS_DIR):
-        if isinstance(record, task_state.TaskState):
+        if isinstance(record, str):
+            yield record
+        elif isinstance(record, task_state.TaskState):
             states.append(record)
             paths.append(record.published)
             yield from _missing(name, record.published.components, found)
-        else:
-            yield record
     for name, record in _records(files, layout.PROGRESS_DIR):
-        if isinstance(record, layout.Progress):
+        if isinstance(record, str):
+            yield record
+        elif isinstance(record, layout.Progress):
             refs = references.component_refs(record.payload)
             yield from _missing(name, refs, found)
-        else:
-            yield record
     yield from _orphans(paths, states)
 
 

@@ -188,7 +188,9 @@ def _check_arrays(
     shown: str,
 ) -> None:
     """Verifies names, shapes and dtypes of all tensors against the spec."""
-    expected = {_WEIGHTS + n: (s, np.float32) for n, s in spec.weights}
+    expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+        _WEIGHTS + n: (s, np.float32) for n, s in spec.weights
+    }
     if has_momentum:
         expected |= {_MOMENTUM + n: (s, np.uint16) for n, s in spec.weights}
     num_names = len({name for name, _ in spec.weights})

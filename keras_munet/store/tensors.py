@@ -18,7 +18,10 @@ import numpy as np
 from keras_munet.core import canonical
 
 # Little-endian dtypes by their safetensors names, in the order written.
-DTYPES = {"F32": np.dtype("<f4"), "U16": np.dtype("<u2")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "U16": np.dtype("<u2"),
+}
 HEADER_NUM_BYTES_MAX = 16 << 20
 NUM_LENGTH_BYTES = 8
 _ALIGNMENT_NUM_BYTES = 8

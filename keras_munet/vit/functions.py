@@ -14,7 +14,7 @@ written by hand to pass over memory fewer times.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -260,7 +260,7 @@ def _traced_once(math):
 
 
 @functools.cache
-def apart(function: Callable[..., tf.Tensor], gradients: str):
+def apart(function: Any, gradients: str):
     """Returns `function` as one that is compiled once and never inlined.
 
     A graph of many such calls is optimised in a fraction of the time, since
@@ -269,7 +269,7 @@ def apart(function: Callable[..., tf.Tensor], gradients: str):
     that nobody needs are left out here.
 
     Args:
-      function: one of this module's.
+      function: one of this module's `tf.function`s.
       gradients: `all`, or `weights` or `input` alone.
     """
 

@@ -51,8 +51,11 @@ class PatchEmbedding(base.VitLayer):
                 f"an image of {sides[0]} x {sides[1]} pixels has no whole "
                 f"number of patches; use multiples of {self.patch_size}"
             )
-        grid = [s and s // self.patch_size for s in sides]
-        num_patches = None if None in grid else grid[0] * grid[1]
+        num_patches = 1
+        for side in sides:
+            if side is None:
+                return (batch, None, self.width)
+            num_patches *= side // self.patch_size
         return (batch, num_patches, self.width)
 
 

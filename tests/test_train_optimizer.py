@@ -1,0 +1,73 @@
+"""Clipped SGD and its schedules against formulas and Keras."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.train import optimizer
+from keras_munet.train import schedules
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_steps_equal_keras_sgd_up_to_the_momentums_precision(nesterov):
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(5, 3)).astype("f4")
+    reference = keras.Variable(start)
+    sgd = keras.optimizers.SGD(0.05, momentum=0.9, nesterov=nesterov)
+    weight, momentum = tf.constant(start), tf.zeros((5, 3), tf.bfloat16)
+    for _ in range(6):
+        gradient = tf.constant(rng.normal(size=(5, 3)).astype("f4"))
+        sgd.apply([gradient], [reference])
+        rates = tf.constant([0.05, 0.9, float(nesterov)])
+        (weight,), (momentum,) = optimizer.update_all(
+            [weight], [momentum], [gradient], tf.constant(1.0), rates
+        )
+    # bfloat16 has 8 significant bits: 0.4% of a step of about 0.2.
+    np.testing.assert_allclose(weight, reference.value, atol=5e-3)
+    assert momentum.dtype == tf.bfloat16
+
+
+def test_the_clip_scales_by_the_global_norm_and_never_up():
+    parts = [tf.constant([3.0, 0.0]), tf.constant([[4.0]])]
+    norm = optimizer.squared_norm(parts)
+    assert float(norm) == pytest.approx(25.0)
+    assert float(optimizer.clip_scale([norm])) == pytest.approx(0.2)
+    assert float(optimizer.clip_scale([tf.constant(0.25)])) == 1.0
+
+
+def test_constant_uses_half_of_the_learning_rate():
+    rates = schedules.learning_rates("constant", 0.2, 0.1, 2, 5)
+    np.testing.assert_allclose(rates, np.full(10, 0.1))
+
+
+def test_cosine_warms_up_from_a_hundredth_and_decays_to_zero():
+    rates = schedules.learning_rates("cosine", 0.1, 0.2, 4, 25)
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[10] == pytest.approx(0.001 + 0.099 * 10 / 20)
+    assert rates[20] == pytest.approx(0.1)
+    assert rates[60] == pytest.approx(0.05)
+    assert 0 <= rates[-1] < 1e-4
+    assert (np.diff(rates[:20]) > 0).all()
+    assert (np.diff(rates[20:]) < 0).all()
+
+
+def test_restarts_repeats_the_schedule_in_every_cycle():
+    rates = schedules.learning_rates("restarts", 0.1, 0.2, 3, 10)
+    one = schedules.learning_rates("cosine", 0.1, 0.2, 1, 10)
+    np.testing.assert_array_equal(rates, np.tile(one, 3))
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.01, 1.0])
+def test_a_schedule_of_one_step_is_finite(warmup):
+    rates = schedules.learning_rates("cosine", 0.1, warmup, 1, 1)
+    assert rates.shape == (1,)
+    assert np.isfinite(rates).all()
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(errors.UsageError, match="'linear'; choose one of"):
+        schedules.learning_rates("linear", 0.1, 0.1, 1, 1)

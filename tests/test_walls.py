@@ -1,0 +1,105 @@
+"""The import walls of the architecture, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_munet"
+_TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets"}
+# Each package may import those before it, and itself.
+_ALLOWED = {
+    "errors": set(),
+    "version": set(),
+    "core": {"errors"},
+    "config": {"core"},
+    "progress": {"errors"},
+    "search": {"errors", "core"},
+    "store": {"errors", "core"},
+    "vit": {"errors", "core"},
+    "roots": {"errors", "core", "vit"},
+    "graph": {"errors", "core", "vit"},
+    "data": {"errors", "core"},
+    "train": {"errors", "core", "vit", "graph", "data"},
+    "export": {"errors", "core", "vit", "graph", "data"},
+    # A report reads a system as the search sees it.
+    "report": {"errors", "core", "store", "search"},
+    # These two are the system: the only place that sees search and training.
+    "iteration": {
+        *("errors", "core", "search", "store", "data", "train", "progress"),
+    },
+    "system": {
+        *("errors", "core", "search", "store", "roots", "graph", "data"),
+        *("train", "export", "progress", "iteration"),
+    },
+    "__init__": {"core", "errors", "progress", "system", "version"},
+}
+_FILES = sorted(_PACKAGE.rglob("*.py"))
+
+
+def _home(path: pathlib.Path) -> str:
+    return path.relative_to(_PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_package_stands_in_the_table():
+    assert {_home(path) for path in _FILES} == set(_ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "path", _FILES, ids=lambda p: str(p.relative_to(_PACKAGE))
+)
+def test_a_file_imports_only_what_lies_before_it(path):
+    home = _home(path)
+    seen = {
+        name.split(".")[1]
+        for name in _imports(path)
+        if name.startswith("keras_munet.")
+    }
+    assert seen - {home} <= _ALLOWED[home]
+
+
+@pytest.mark.parametrize("package", ["core", "search", "store", "report"])
+def test_records_search_store_and_report_import_no_tensorflow(package):
+    for path in (_PACKAGE / package).rglob("*.py"):
+        tops = {name.split(".")[0] for name in _imports(path)}
+        assert not tops & _TENSORFLOW, path
+
+
+def test_only_train_touches_tf_distribute():
+    for path in _FILES:
+        if _home(path) != "train":
+            assert "tf.distribute" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "keras_munet",
+        "keras_munet.search.evolution",
+        "keras_munet.store.system_dir",
+        "keras_munet.report",
+        "keras_munet.vit.family",
+    ],
+)
+def test_importing_loads_no_tensorflow(module):
+    code = (
+        f"import sys, {module}\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,113 @@
+"""Small children and data that the training tests share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_munet.core import settings
+from keras_munet.core import specs
+from keras_munet.data import records
+from keras_munet.train import jobs
+from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import trainer as trainer_lib
+from keras_munet.vit import family as family_lib
+from keras_munet.vit import variants
+
+FAMILY = family_lib.VitFamily.of(variants.variant("mu"), 4)
+HPARAMS = {**settings.DEFAULT_HPARAMS, "opt_lr": 0.05}
+DATA_HPARAMS = {
+    **{k: v for k, v in HPARAMS.items() if k.startswith("ds_")},
+    "ds_image_size": 16,
+}
+NUM_CLASSES = 3
+
+
+def data(num_train: int = 96, num_validation: int = 50) -> records.TaskData:
+    """Images whose class is where their bright quarter lies."""
+    rng = np.random.default_rng(0)
+
+    def split(number: int) -> records.Split:
+        labels = rng.integers(0, NUM_CLASSES, number).astype(np.int32)
+        images = rng.integers(0, 120, (number, 16, 16, 3)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            row, column = divmod(int(label), 2)
+            image[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] += 120
+        return records.Split(images, labels)
+
+    return records.TaskData(
+        name="quarters",
+        num_classes=NUM_CLASSES,
+        class_names=("a", "b", "c"),
+        train=split(num_train),
+        validation=split(num_validation),
+        test=split(40),
+    )
+
+
+def job(
+    index: int,
+    num_layers: int,
+    frozen: tuple[str, ...] = (),
+    seed: int = 0,
+    **changes,
+) -> jobs.ChildJob:
+    """A child that trains all but the components named in `frozen`.
+
+    Frozen ones have equal ids and values in all children of one seed.
+    """
+    layout = FAMILY.layout(
+        {"num_layers": num_layers, "ds_image_size": 16, "adapter_dim": 8},
+        NUM_CLASSES,
+    )
+
+    def part(spec: specs.ComponentSpec) -> jobs.JobComponent:
+        shared = spec.name in frozen
+        # A new component has values of its own, a shared one those of all.
+        own = 0 if shared else index + 1
+
+        def load() -> specs.Component:
+            rng = np.random.default_rng([seed, own, len(spec.name)])
+            return FAMILY.initial(spec, rng)
+
+        shared_id = f"{spec.name}-{seed}" if shared else None
+        return jobs.JobComponent(spec, load, shared_id, not shared)
+
+    hparams = {**HPARAMS, **changes.pop("hparams", {})}
+    return jobs.ChildJob(
+        index=index,
+        components=tuple(part(spec) for spec in layout),
+        hparams=hparams,
+        **changes,
+    )
+
+
+def trainer(
+    strategy: str = "one_device", batch_size: int = 16, num_cycles: int = 2
+) -> trainer_lib.Trainer:
+    """A trainer of a few steps per child."""
+    budget = jobs.Budget(num_cycles, batch_size, 96, 50)
+    return trainer_lib.Trainer(strategy_lib.make(strategy), budget, seed=7)
+
+
+def train(children, made=None, data_hparams=None, **options):
+    """Trains children as generation 0; returns the results."""
+    return (made or trainer()).train(
+        children,
+        data(),
+        {**DATA_HPARAMS, **(data_hparams or {})},
+        ("quarters", 0),
+        **{"accept_ties": True, **options},
+    )
+
+
+def assert_close(first, second, atol=2e-5):
+    """Asserts that two trained children have close values."""
+    assert first.components.keys() == second.components.keys()
+    for name, component in first.components.items():
+        for key, value in component.weights.items():
+            np.testing.assert_allclose(
+                value,
+                second.components[name].weights[key],
+                atol=atol,
+                err_msg=f"{name}/{key}",
+            )
