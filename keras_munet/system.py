@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -48,12 +49,14 @@ class System:
         self,
         directory: system_dir.SystemDir,
         data: settings_lib.DataSettings | None = None,
+        task_data: Mapping[str, records.TaskData] | None = None,
     ):
         """Wraps an open directory; use `create` or `open` instead.
 
         Args:
           directory: of the system.
           data: where data lie on this machine.
+          task_data: data that were loaded before, by bare task name.
         """
         self._dir = directory
         self.settings = dataclasses.replace(
@@ -62,7 +65,7 @@ class System:
         )
         self.family = family_lib.from_json(directory.family_json)
         self._trainer: trainer_lib.Trainer | None = None
-        self._task_data: dict[str, records.TaskData] = {}
+        self._task_data = dict(task_data or {})
 
     @classmethod
     def create(
@@ -79,10 +82,14 @@ class System:
           root: the first components; None builds what `settings.root` says.
 
         Raises:
-          UsageError: the directory holds something else.
+          UsageError: the directory holds something else, or a task is
+            unknown.
+          DataError: a task's data are missing or damaged.
           CheckpointError: the root's file does not fit.
           StoreError: the directory cannot be written.
         """
+        # Before anything is written: a task that cannot be had leaves nothing.
+        task_data = _load(settings.task_names, settings.data)
         root = root or roots_build.build(
             dataclasses.asdict(settings.root),
             num_layers_max=settings.num_layers_max,
@@ -95,7 +102,7 @@ class System:
             root_hparams={**settings.hparams, **root.hparams},
             root_source=root.source,
         )
-        return cls(directory, settings.data)
+        return cls(directory, settings.data, task_data)
 
     @classmethod
     def open(
@@ -366,11 +373,7 @@ class System:
     def _data(self, task_name: str) -> records.TaskData:
         name, _ = names.split_private(task_name)
         if name not in self._task_data:
-            self._task_data[name] = tasks_lib.load(
-                name,
-                data_dir=self.settings.data.data_dir,
-                manual_dir=self.settings.data.manual_dir,
-            )
+            self._task_data.update(_load([name], self.settings.data))
         return self._task_data[name]
 
     def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:
@@ -399,4 +402,13 @@ class System:
         return bare
 
 
-__all__ = ["System"]
+def _load(
+    task_names: Sequence[str], data: settings_lib.DataSettings
+) -> dict[str, records.TaskData]:
+    """Returns the data of tasks by their bare names."""
+    return {
+        name: tasks_lib.load(
+            name, data_dir=data.data_dir, manual_dir=data.manual_dir
+        )
+        for name in (names.split_private(n)[0] for n in task_names)
+    }

@@ -28,7 +28,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     """Creates or continues the system and runs what is left."""
-    settings = launching.settings_from(_CONFIG.value)
+    settings = launching.settings_from(_CONFIG)
     launching.quiet_tensorflow()
     from keras_munet import progress
     from keras_munet import system

@@ -12,11 +12,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 from absl import app
 from absl import flags
 from absl import logging
+from ml_collections import config_flags
 
 from keras_munet import errors
 
@@ -55,11 +55,21 @@ def quiet_tensorflow() -> None:
     tf.get_logger().setLevel("ERROR")
 
 
-def settings_from(config: Any):
-    """Returns checked settings of an `ml_collections.ConfigDict`."""
+def settings_from(config: flags.FlagHolder):
+    """Returns the checked settings of a config file flag.
+
+    Raises:
+      UsageError: there is no such file, or its settings are wrong.
+    """
     from keras_munet.core import settings
 
-    return settings.Settings.from_dict(config.to_dict())
+    path = config_flags.get_config_filename(flags.FLAGS[config.name])
+    if not os.path.isfile(path):
+        raise errors.UsageError(
+            f"--config={path}: there is no such file; the experiments that "
+            "come with the project are in configs/"
+        )
+    return settings.Settings.from_dict(config.value.to_dict())
 
 
 def data_settings(manual_dir: str, data_dir: str):
