@@ -61,7 +61,7 @@ def system(tmp_path):
         folder,
         report_samples.generation("birds", 1),
         report_samples.published("birds", 0),
-        report_samples.generation("birds", 1),
+        report_samples.generation("birds", 1, 1),
         report_samples.published("birds", 1),
     )
     return folder
