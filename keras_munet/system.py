@@ -64,7 +64,7 @@ class System:
             data=data or settings_lib.DataSettings(),
         )
         self.family = family_lib.from_json(directory.family_json)
-        self._trainer: trainer_lib.Trainer | None = None
+        self._trainers: dict[str, trainer_lib.Trainer] = {}
         self._task_data = dict(task_data or {})
 
     @classmethod
@@ -174,10 +174,15 @@ class System:
           False if nothing was left to do.
 
         Raises:
-          UsageError: another job evolves this system, or a task is unknown.
+          UsageError: no task is named, a task is unknown, or another job
+            evolves this system.
           DataError: a task's data are missing or damaged.
         """
         progress = progress or progress_lib.Progress(quiet=True)
+        if not self.settings.task_names:
+            raise errors.UsageError(
+                "config key task_names is empty; name the tasks to evolve"
+            )
         todo = self._todo()
         if not todo:
             return False
@@ -377,11 +382,13 @@ class System:
         return self._task_data[name]
 
     def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:
-        if self._trainer is None:
+        if strategy not in self._trainers:
             from keras_munet import iteration
 
-            self._trainer = iteration.make_trainer(self.settings, strategy)
-        return self._trainer
+            self._trainers[strategy] = iteration.make_trainer(
+                self.settings, strategy
+            )
+        return self._trainers[strategy]
 
     def _checked(self, task_names: Sequence[str] | None) -> list[str]:
         """Returns bare names of tasks that the system has."""

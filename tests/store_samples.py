@@ -75,7 +75,6 @@ def state(
         published=path,
         retired={"0" * 24: system.root.id},
         child_counts={system.root.id: 3},
-        seed_order=(system.root.id,),
     )
     return dataclasses.replace(made, **changes)
 

@@ -154,7 +154,6 @@ def _replace_path(files, **changes):
         lambda f: _rewritten(f, "tasks/mnist.json", retired=[]),
         lambda f: _rewritten(f, "tasks/mnist.json", retired={"a": 1}),
         lambda f: _rewritten(f, "tasks/mnist.json", child_counts={"a": 1.5}),
-        lambda f: _rewritten(f, "tasks/mnist.json", seed_order="abc"),
         lambda f: _rewritten(f, "tasks/mnist.json", published=None),
         lambda f: _rewritten(f, "tasks/mnist.json", more=1),
         lambda f: _replace_path(f, hparams={}),

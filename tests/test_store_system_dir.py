@@ -185,7 +185,6 @@ def test_an_unknown_task_is_told_with_the_known_ones(system):
         {"num_iterations_done": True},
         {"retired": {"a": 1}},
         {"child_counts": {"a": -1}},
-        {"seed_order": ["a"]},
     ],
     ids=str,
 )
@@ -441,7 +440,6 @@ _IDS = st.text("0123456789abcdef", min_size=24, max_size=24)
         ),
         retired=st.dictionaries(_IDS, st.none() | _IDS),
         child_counts=st.dictionaries(_IDS, st.integers(0, 99)),
-        seed_order=st.lists(_IDS).map(tuple),
     )
 )
 @hypothesis.settings(deadline=None)

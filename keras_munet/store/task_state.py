@@ -30,7 +30,6 @@ class TaskState:
       published: its best path.
       retired: dead published path id -> its parent's id, for lineages.
       child_counts: path id -> children sampled from it for this task.
-      seed_order: path ids in the order in which seeds are tried next.
     """
 
     task: str
@@ -41,7 +40,6 @@ class TaskState:
     published: specs.PathRecord
     retired: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     child_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    seed_order: tuple[str, ...] = ()
 
     def validate(self) -> TaskState:
         """Returns itself if its parts agree.
@@ -96,12 +94,6 @@ class TaskState:
             "child_counts",
             "whole numbers by path id",
         )
-        _need(
-            isinstance(self.seed_order, tuple)
-            and all(isinstance(path_id, str) for path_id in self.seed_order),
-            "seed_order",
-            "path ids",
-        )
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +108,6 @@ class TaskState:
             "published": self.published.to_json(),
             "retired": dict(self.retired),
             "child_counts": dict(self.child_counts),
-            "seed_order": list(self.seed_order),
         }
 
     @classmethod
@@ -136,7 +127,6 @@ class TaskState:
                 published=specs.PathRecord.from_json(value["published"]),
                 retired=dict(value["retired"]),
                 child_counts=dict(value["child_counts"]),
-                seed_order=tuple(value["seed_order"]),
             )
             state.validate()
             same = state.to_json() == value
