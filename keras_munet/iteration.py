@@ -6,6 +6,7 @@ loses at most the children that were in training.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ from keras_munet.progress import Progress
 from keras_munet.search import cloning
 from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
+from keras_munet.search import population as population_lib
+from keras_munet.search import scoring
 from keras_munet.store import system_dir
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import strategy as strategy_lib
@@ -70,6 +73,7 @@ def run(
       The best path with its test accuracy, and the lineage it leaves.
     """
     _restore(search, directory)
+    progress.skip(search.generation)
     while not search.done:
         started = time.perf_counter()
         trainer.clock.clear()
@@ -127,17 +131,49 @@ def accuracy(
     return trainer.evaluate(parts, data, split, image_size)
 
 
+def measure(
+    task: str,
+    population: population_lib.Population,
+    data: records.TaskData,
+    directory: system_dir.SystemDir,
+    settings: settings_lib.Settings,
+    trainer: trainer_lib.Trainer,
+) -> dict[str, Any]:
+    """Returns what `System.evaluate` says of one published task.
+
+    The score is today's: what is shared has changed since the publication.
+    """
+    path = population.published[task]
+    quality = {
+        split: accuracy(path, data, split, directory, trainer)
+        for split in ("validation", "test")
+    }
+    accounted = population.accounted_params(task, path.components)
+    factor = scoring.size_factor(
+        accounted, population.root.num_params, settings.search.score_base
+    )
+    return {
+        "path_id": path.id,
+        "validation_accuracy": quality["validation"],
+        "test_accuracy": quality["test"],
+        "score": quality["validation"] * factor,
+        "num_layers": path.hparams["num_layers"],
+        "num_params": path.num_params,
+        "accounted_params": accounted,
+    }
+
+
 def _restore(
     search: evolution.TaskIteration, directory: system_dir.SystemDir
 ) -> None:
-    """Continues a saved iteration if every object it names is still there."""
+    """Continues a saved iteration, or forgets one that no longer fits.
+
+    Progress that names objects which are gone does not load at all.
+    """
     state = directory.load_progress(search.task)
-    if state is None or state["iteration"] != search.iteration:
-        # Left over from an iteration that was published since.
-        directory.clear_progress(search.task)
+    if state is None:
         return
-    wanted = {ref[1] for path in state["active"] for ref in path["components"]}
-    if all(directory.objects.has(object_id) for object_id in wanted):
+    if search.can_restore(state):
         search.restore(state)
     else:
         directory.clear_progress(search.task)
@@ -176,7 +212,9 @@ def _train(
         refs: tuple[specs.ComponentRef, ...] = ()
         if improved:
             refs = tuple(
-                directory.objects.put(result.components[part.spec.name])
+                directory.objects.put(
+                    _kept(result.components[part.spec.name], settings)
+                )
                 if part.is_new
                 else part.known_source()
                 for part in child.components
@@ -235,6 +273,18 @@ def _job_component(
         load = _loader(directory, part.known_source())
     shared_id = None if part.is_new else part.known_source().id
     return jobs_lib.JobComponent(part.spec, load, shared_id, part.trainable)
+
+
+def _kept(
+    component: specs.Component, settings: settings_lib.Settings
+) -> specs.Component:
+    """Returns what is stored of a trained component.
+
+    Only v2 hands the momentum on to clones, so only v2 keeps it.
+    """
+    if settings.search.version == "mu2net":
+        return component
+    return dataclasses.replace(component, momentum=None)
 
 
 def _loader(

@@ -1,7 +1,7 @@
 """What a person and a program can follow while a job runs.
 
-Invariant: everything printed is also an event in `metrics.jsonl`, one JSON
-object a line, every duration in seconds with `_secs` in its name.
+Invariant: every generation and publication is an event in `metrics.jsonl`, one
+JSON object a line, every duration in seconds with `_secs` in its name.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class Progress:
     def plan(self, num_generations_left: int) -> None:
         """Says how many generations the whole job still has."""
         self._num_left = num_generations_left
+
+    def skip(self, num_generations: int) -> None:
+        """Says that generations were done before this job."""
+        self._num_left = max(0, self._num_left - num_generations)
 
     def line(self, text: str) -> None:
         """Prints one line with the time since the start."""

@@ -7,6 +7,7 @@ gives the same population bit for bit.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_munet import errors
+from keras_munet import preflight
 from keras_munet import progress as progress_lib
 from keras_munet.core import family as family_lib
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import records
-from keras_munet.data import tasks as tasks_lib
 from keras_munet.roots import build as roots_build
 from keras_munet.roots import root as root_lib
 from keras_munet.search import evolution
@@ -89,11 +90,12 @@ class System:
           StoreError: the directory cannot be written.
         """
         # Before anything is written: a task that cannot be had leaves nothing.
-        task_data = _load(settings.task_names, settings.data)
+        task_data = preflight.load_tasks(settings.task_names, settings.data)
         root = root or roots_build.build(
             dataclasses.asdict(settings.root),
             num_layers_max=settings.num_layers_max,
         )
+        preflight.check_reach(settings, root)
         directory = system_dir.SystemDir.create(
             workdir,
             experiment=settings.to_json(),
@@ -183,20 +185,20 @@ class System:
             raise errors.UsageError(
                 "config key task_names is empty; name the tasks to evolve"
             )
-        todo = self._todo()
-        if not todo:
-            return False
         # Every task is loaded before the first trains: a missing file is
         # found now and not after hours.
-        for name in dict.fromkeys(self.settings.task_names):
+        for name in self.settings.task_names:
             self._data(name)
-        progress.plan(len(todo) * self.settings.num_generations)
-        for number, name in todo:
-            progress.line(
-                f"round {number + 1}/{self.settings.num_task_iters}: {name}"
-            )
-            self.evolve(name, strategy=strategy, progress=progress)
-        return True
+        # One lock for the whole run: what is left to do is decided under it.
+        with self._dir.lock():
+            todo = self._todo()
+            progress.plan(len(todo) * self.settings.num_generations)
+            for number, name in todo:
+                progress.line(
+                    f"round {number + 1}/{self.settings.num_task_iters}: {name}"
+                )
+                self._evolve(name, strategy, progress)
+        return bool(todo)
 
     def evolve(
         self,
@@ -220,45 +222,67 @@ class System:
           DataError: the task's data are missing or damaged.
           ChildError: no child of the task could be trained.
         """
+        with self._dir.lock():
+            return self._evolve(
+                task_name,
+                strategy,
+                progress or progress_lib.Progress(quiet=True),
+            )
+
+    def _evolve(
+        self,
+        task_name: str,
+        strategy: str,
+        progress: progress_lib.Progress,
+    ) -> specs.PathRecord:
+        """Does what `evolve` says; the caller holds the lock."""
         # TensorFlow is imported only where something trains.
         from keras_munet import iteration
 
         data = self._data(task_name)
         name, private = names.split_private(task_name)
-        with self._dir.lock():
-            state = self.tasks.get(name)
-            search = evolution.TaskIteration(
-                self.settings,
-                self.family,
-                self.population(),
-                name,
+        states = self.tasks
+        state = states.pop(name, None)
+        own = state.child_counts if state else {}
+        others: collections.Counter[str] = collections.Counter()
+        for other in states.values():
+            others.update(other.child_counts)
+        search = evolution.TaskIteration(
+            self.settings,
+            self.family,
+            self.population(),
+            name,
+            num_classes=data.num_classes,
+            iteration=state.num_iterations_done if state else 0,
+            num_children=own,
+            num_children_of_others=others,
+        )
+        trainer = self._make_trainer(strategy)
+        best, outcome = iteration.run(
+            search,
+            data,
+            self._dir,
+            self.family,
+            self.settings,
+            trainer,
+            progress,
+        )
+        trainer.forget(name)
+        retired = dict(state.retired) if state else {}
+        self._dir.publish(
+            task_state.TaskState(
+                task=name,
+                # Once private, always private: its paths were promised so.
+                private=private or (state is not None and state.private),
                 num_classes=data.num_classes,
-                iteration=state.num_iterations_done if state else 0,
-                num_children=self._num_children(name),
+                class_names=data.class_names,
+                num_iterations_done=search.iteration + 1,
+                published=best,
+                retired={**retired, **outcome.retired},
+                child_counts=dict(outcome.num_children),
             )
-            best, outcome = iteration.run(
-                search,
-                data,
-                self._dir,
-                self.family,
-                self.settings,
-                self._make_trainer(strategy),
-                progress or progress_lib.Progress(quiet=True),
-            )
-            retired = dict(state.retired) if state else {}
-            self._dir.publish(
-                task_state.TaskState(
-                    task=name,
-                    private=private,
-                    num_classes=data.num_classes,
-                    class_names=data.class_names,
-                    num_iterations_done=search.iteration + 1,
-                    published=best,
-                    retired={**retired, **outcome.retired},
-                    child_counts=dict(outcome.num_children),
-                )
-            )
-            self._dir.collect()
+        )
+        self._dir.collect()
         return best
 
     def evaluate(
@@ -283,28 +307,18 @@ class System:
         from keras_munet import iteration
 
         population = self.population()
-        measured = {}
-        for name in self._checked(task_names):
-            path = population.published[name]
-            data = self._data(name)
-            accuracy = {
-                split: iteration.accuracy(
-                    path, data, split, self._dir, self._make_trainer(strategy)
-                )
-                for split in ("validation", "test")
-            }
-            measured[name] = {
-                "path_id": path.id,
-                "validation_accuracy": accuracy["validation"],
-                "test_accuracy": accuracy["test"],
-                "score": path.score,
-                "num_layers": path.hparams["num_layers"],
-                "num_params": path.num_params,
-                "accounted_params": population.accounted_params(
-                    name, path.components
-                ),
-            }
-        return measured
+        trainer = self._make_trainer(strategy)
+        return {
+            name: iteration.measure(
+                name,
+                population,
+                self._data(name),
+                self._dir,
+                self.settings,
+                trainer,
+            )
+            for name in preflight.published_names(task_names, self.tasks)
+        }
 
     def model(self, task_names: str | Sequence[str]) -> keras.Model:
         """Returns a plain functional Keras model of one or several tasks.
@@ -325,8 +339,9 @@ class System:
         from keras_munet.graph import builder
 
         one = isinstance(task_names, str)
-        asked = self._checked(
-            [task_names] if isinstance(task_names, str) else task_names
+        asked = preflight.published_names(
+            [task_names] if isinstance(task_names, str) else task_names,
+            self.tasks,
         )
         paths = {name: self.tasks[name].published for name in asked}
         return builder.path_model(paths, self._dir.objects.get, single=one)
@@ -349,7 +364,11 @@ class System:
         """
         from keras_munet.export import saved_model
 
-        states = {n: self.tasks[n] for n in self._checked(task_names)}
+        states = self.tasks
+        states = {
+            name: states[name]
+            for name in preflight.published_names(task_names, states)
+        }
         return saved_model.export(out, states, self._dir.objects.get)
 
     def _todo(self) -> list[tuple[int, str]]:
@@ -364,21 +383,12 @@ class System:
                     todo.append((number, task_name))
         return todo
 
-    def _num_children(self, task: str) -> dict[str, int]:
-        """Returns path id -> children so far: v2 counts them per task."""
-        states = self.tasks
-        if self.settings.search.version == "mu2net":
-            states = {n: s for n, s in states.items() if n == task}
-        counts: dict[str, int] = {}
-        for state in states.values():
-            for path_id, number in state.child_counts.items():
-                counts[path_id] = counts.get(path_id, 0) + number
-        return counts
-
     def _data(self, task_name: str) -> records.TaskData:
         name, _ = names.split_private(task_name)
         if name not in self._task_data:
-            self._task_data.update(_load([name], self.settings.data))
+            self._task_data.update(
+                preflight.load_tasks([name], self.settings.data)
+            )
         return self._task_data[name]
 
     def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:
@@ -389,33 +399,3 @@ class System:
                 self.settings, strategy
             )
         return self._trainers[strategy]
-
-    def _checked(self, task_names: Sequence[str] | None) -> list[str]:
-        """Returns bare names of tasks that the system has."""
-        known = sorted(self.tasks)
-        asked = known if task_names is None else task_names
-        bare = [names.split_private(name)[0] for name in asked]
-        for name in bare:
-            if name not in known:
-                raise errors.UsageError(
-                    f"task {name!r} is not in this system; it has: "
-                    f"{', '.join(known) or 'none yet'}"
-                )
-        if not bare:
-            raise errors.UsageError(
-                "this system has no published task yet; run launch/evolve.py "
-                "first"
-            )
-        return bare
-
-
-def _load(
-    task_names: Sequence[str], data: settings_lib.DataSettings
-) -> dict[str, records.TaskData]:
-    """Returns the data of tasks by their bare names."""
-    return {
-        name: tasks_lib.load(
-            name, data_dir=data.data_dir, manual_dir=data.manual_dir
-        )
-        for name in (names.split_private(n)[0] for n in task_names)
-    }

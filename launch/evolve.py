@@ -32,7 +32,10 @@ def main() -> None:
     launching.quiet_tensorflow()
     from keras_munet import progress
     from keras_munet import system
+    from keras_munet.train import strategy
 
+    # Before anything is written: a wrong strategy leaves nothing behind.
+    strategy.make(_STRATEGY.value)
     evolved = system.System.create_or_open(_WORKDIR.value, settings)
     reporter = progress.Progress(_WORKDIR.value, quiet=_QUIET.value)
     worked = evolved.run(strategy=_STRATEGY.value, progress=reporter)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ from absl import logging
 from ml_collections import config_flags
 
 from keras_munet import errors
+
+# An error that is longer is cut; ours are shorter.
+_NUM_CHARS_MAX = 500
 
 
 def run(main: Callable[[], None]) -> None:
@@ -64,12 +68,19 @@ def settings_from(config: flags.FlagHolder):
     from keras_munet.core import settings
 
     path = config_flags.get_config_filename(flags.FLAGS[config.name])
+    # What follows a colon is the argument of `get_config`.
+    path = path.split(":", 1)[0]
     if not os.path.isfile(path):
         raise errors.UsageError(
             f"--config={path}: there is no such file; the experiments that "
             "come with the project are in configs/"
         )
-    return settings.Settings.from_dict(config.value.to_dict())
+    checked = settings.Settings.from_dict(config.value.to_dict())
+    if not checked.task_names:
+        raise errors.UsageError(
+            f"--config={path}: task_names is empty; name the tasks to evolve"
+        )
+    return checked
 
 
 def data_settings(manual_dir: str, data_dir: str):
@@ -102,11 +113,17 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(list(argv))
     except flags.Error as e:
-        raise errors.UsageError(_first_line(e)) from e
-    except (AttributeError, KeyError, ValueError, TypeError, OSError) as e:
-        # How config_flags answers a misspelt key, a value of the wrong kind,
-        # or a config file that is not there.
-        raise errors.UsageError(f"--config: {_first_line(e)}") from e
+        raise errors.UsageError(_one_line(e)) from e
+    except (AttributeError, KeyError, ValueError, TypeError) as e:
+        # How config_flags answers a misspelt key or a value of the wrong kind.
+        raise errors.UsageError(f"--config: {_one_line(e)}") from e
+    except Exception as e:
+        # The config is the user's program, and may fail in any way.
+        frame = traceback.extract_tb(e.__traceback__)[-1]
+        raise errors.UsageError(
+            f"--config cannot be run: {type(e).__name__}: {_one_line(e)} "
+            f"({frame.filename}, line {frame.lineno})"
+        ) from e
 
 
 def _main(main: Callable[[], None], argv: Sequence[str]) -> None:
@@ -122,12 +139,19 @@ def _one_line_errors():
     try:
         yield
     except errors.MunetError as e:
-        print(f"error: {_first_line(e)}", file=sys.stderr)
+        print(f"error: {_one_line(e)}", file=sys.stderr)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
 
 
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).strip("'\"").split())
+def _one_line(error: BaseException) -> str:
+    # str() of a KeyError is the repr of its message.
+    text = error.args[0] if isinstance(error, KeyError) else error
+    words = " ".join(str(text).split())
+    return (
+        words
+        if len(words) <= _NUM_CHARS_MAX
+        else words[:_NUM_CHARS_MAX] + "..."
+    )

@@ -144,6 +144,47 @@ def test_a_misspelt_flag_is_refused(tmp_path):
     _refused(done, 2, "workdri")
 
 
+def test_a_config_takes_an_argument_after_a_colon(tmp_path):
+    config = _config(tmp_path)
+    path = pathlib.Path(config.partition("=")[2])
+    path.write_text(
+        path.read_text()
+        .replace("get_config()", "get_config(task)")
+        .replace(
+            "    return config",
+            "    config.task_names = [task]\n    return config",
+        )
+    )
+    workdir = tmp_path / "system"
+    done = _launch("evolve", f"{config}:digitz", f"--workdir={workdir}")
+    _refused(done, 2, "'digitz'")
+
+
+@pytest.mark.parametrize("program", ["1 +", "import nothing_there", "1 / 0"])
+def test_a_config_that_fails_is_refused_with_its_place(program, tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(f"def get_config():\n    return 1\n{program}\n")
+    done = _launch("evolve", f"--config={path}", f"--workdir={tmp_path}/s")
+    _refused(done, 2, "--config cannot be run")
+
+
+def test_an_unknown_strategy_is_refused_before_anything_is_written(tmp_path):
+    workdir = tmp_path / "system"
+    done = _launch(
+        "evolve", _config(tmp_path), f"--workdir={workdir}", "--strategy=gpu"
+    )
+    _refused(done, 2, "'gpu'", "one_device")
+    assert not workdir.exists()
+
+
+def test_an_experiment_without_tasks_is_refused(tmp_path):
+    done = _launch(
+        "evolve", _config(tmp_path, task_names=[]), f"--workdir={tmp_path}/s"
+    )
+    _refused(done, 2, "task_names")
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_missing_flag_is_refused():
     _refused(_launch("evaluate"), 2, "workdir")
 

@@ -467,6 +467,46 @@ def test_asking_twice_gives_the_same_children():
     assert search.ask() == search.ask()
 
 
+@pytest.mark.parametrize(("version", "own"), [("munet", 0.5), ("mu2net", 1.0)])
+def test_only_munet_counts_the_children_of_other_tasks(version, own):
+    root = _root()
+    path = _path("a", root.id, (0, 0, 0), "a", 0.7)
+    taken = 0
+    for seed in range(400):
+        search = _iteration(
+            population_lib.Population(root, {"a": path}),
+            settings=_settings(
+                seed=seed,
+                search={"version": version, "auto_tune": "off"},
+                num_samples_per_task=1,
+            ),
+            iteration=1,
+            num_children_of_others={path.id: 500, root.id: 500},
+        )
+        search._untried = []
+        plan = search.ask()
+        taken += plan.children[0].parent.id == path.id
+        _tell(search, plan, lambda child: None)
+        # What it keeps is its own count alone.
+        assert sum(search.to_json()["num_children"].values()) == 1
+    assert taken / 400 == pytest.approx(own, abs=0.1)
+
+
+def test_progress_is_not_restored_after_another_task_published():
+    root = _root()
+    search = _iteration(population_lib.Population(root))
+    _tell(search, search.ask(), lambda child: 0.5)
+    state = search.to_json()
+    again = _iteration(population_lib.Population(root))
+    assert again.can_restore(state)
+    other = _path("b", root.id, (1, 0, 0), "b", 0.5)
+    changed = _iteration(population_lib.Population(root, {"b": other}))
+    assert not changed.can_restore(state)
+    assert not _iteration(
+        population_lib.Population(root), iteration=1
+    ).can_restore(state)
+
+
 def test_generations_cover_exactly_the_samples():
     settings = _settings(num_samples_per_task=10, children_per_generation=4)
     search = _iteration(population_lib.Population(_root()), settings=settings)

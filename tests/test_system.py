@@ -270,6 +270,39 @@ def test_a_second_job_is_refused_while_one_runs(finished):
         keras_munet.System.open(finished).evolve("digits")
 
 
+def test_a_private_task_stays_private_however_it_is_named(finished, tmp_path):
+    workdir = tmp_path / "system"
+    shutil.copytree(finished, workdir)
+    system = keras_munet.System.open(workdir)
+    system.evolve("glyphs/digits")
+    assert system.tasks["glyphs/digits"].private
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"hparams": {"mu": 0.25}}, "hparams.mu"),
+        ({"hparams": {"opt_lr": float("nan")}}, "hparams.opt_lr"),
+        ({"hparams": {"opt_lr_schedule": "linear"}}, "opt_lr_schedule"),
+        ({"hparams": {"ds_area_range_min": 0.0}}, "ds_area_range_min"),
+        ({"ranges": {"num_layers": [-1, 0]}}, "ranges.num_layers"),
+        ({"ranges": {"num_layers": 3}}, "ranges.num_layers"),
+        ({"ranges": {"num_layers": ["a"]}}, "ranges.num_layers"),
+        ({"ranges": {"ds_image_size": [15, 16]}}, "15"),
+        ({"root": {"variant": "mu", "num_layers": 1, "image_size": 20}}, "20"),
+        ({"task_names": ["digits", "digits"]}, "digits"),
+        ({"search": {"score_base": 0.0}}, "score_base"),
+    ],
+)
+def test_settings_that_cannot_hold_leave_nothing(changes, named, tmp_path):
+    with pytest.raises(errors.UsageError) as caught:
+        keras_munet.System.create(
+            tmp_path / "system", samples.settings(**changes)
+        )
+    assert named in str(caught.value)
+    assert not (tmp_path / "system").exists()
+
+
 def test_another_experiment_in_the_workdir_is_refused(finished):
     with pytest.raises(errors.UsageError, match="batch_size"):
         keras_munet.System.create_or_open(

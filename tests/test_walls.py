@@ -28,13 +28,14 @@ _ALLOWED = {
     "export": {"errors", "core", "vit", "graph", "data"},
     # A report reads a system as the search sees it.
     "report": {"errors", "core", "store", "search"},
-    # These two are the system: the only place that sees search and training.
+    "preflight": {"errors", "core", "data", "roots", "search"},
+    # These are the system: the only place that sees search and training.
     "iteration": {
         *("errors", "core", "search", "store", "data", "train", "progress"),
     },
     "system": {
         *("errors", "core", "search", "store", "roots", "graph", "data"),
-        *("train", "export", "progress", "iteration"),
+        *("train", "export", "progress", "iteration", "preflight"),
     },
     "__init__": {"core", "errors", "progress", "system", "version"},
 }

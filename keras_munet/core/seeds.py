@@ -23,12 +23,6 @@ def generator(root_seed: int, *event: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_entropy(root_seed, event)))
 
 
-def stateless_seed(root_seed: int, *event: str | int) -> np.ndarray:
-    """Returns `[2] int32`, the seed of TensorFlow's stateless random ops."""
-    words = np.random.SeedSequence(_entropy(root_seed, event)).generate_state(2)
-    return words.view(np.int32)
-
-
 def _entropy(root_seed: int, event: tuple[str | int, ...]) -> int:
     text = canonical.dumps([int(root_seed), *event])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")

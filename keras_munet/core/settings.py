@@ -36,6 +36,23 @@ DEFAULT_HPARAMS: dict[str, Any] = {
     "ds_saturation_delta": 0.0,
     "ds_hue_delta": 0.0,
 }
+# Lowest and highest value of each number among them.
+HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
+    "mu": (0.0, 1.0),
+    "num_layers": (0, 1_000),
+    "adapter_dim": (1, 65_536),
+    "opt_lr": (0.0, 1_000.0),
+    "opt_lr_warmup_ratio": (0.0, 1.0),
+    "opt_momentum": (0.0, 1.0),
+    "ds_image_size": (1, 4_096),
+    "ds_area_range_min": (1e-4, 1.0),
+    "ds_aspect_ratio_range_min": (1e-2, 1.0),
+    "ds_brightness_delta": (0.0, 1.0),
+    "ds_contrast_delta": (0.0, 1.0),
+    "ds_saturation_delta": (0.0, 1.0),
+    "ds_hue_delta": (0.0, 0.5),
+}
+SCHEDULES = ("constant", "cosine", "restarts")
 # Hyperparameters whose first value comes from the root, not from a default.
 ROOT_HPARAMS = ("num_layers", "ds_image_size")
 
@@ -168,8 +185,7 @@ class Settings:
         given = dict(value.pop("hparams", {}))
         _refuse_unknown("hparams.", given, DEFAULT_HPARAMS)
         for key, seen in given.items():
-            annotation = type(DEFAULT_HPARAMS[key]).__name__
-            hparams[key] = _converted(annotation, seen, f"hparams.{key}")
+            hparams[key] = _hparam(key, seen, f"hparams.{key}")
         groups = {
             "search": SearchSettings,
             "root": RootSettings,
@@ -179,17 +195,17 @@ class Settings:
             key: _record(group, value.pop(key, {}), f"{key}.")
             for key, group in groups.items()
         }
-        ranges = {
-            key: tuple(steps)
-            for key, steps in dict(value.pop("ranges", {})).items()
-        }
+        ranges = dict(value.pop("ranges", {}))
         _refuse_unknown("ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS])
         for key, steps in ranges.items():
-            if not steps or isinstance(steps, str):
+            if not isinstance(steps, (list, tuple)) or not steps:
                 raise errors.UsageError(
-                    f"config key ranges.{key} is empty; it takes a list of "
-                    "the values in order"
+                    f"config key ranges.{key} is {steps!r}; it takes a list "
+                    "of the values in order"
                 )
+            ranges[key] = tuple(
+                _hparam(key, step, f"ranges.{key}") for step in steps
+            )
         return _record(cls, value, "", hparams=hparams, ranges=ranges, **parts)
 
 
@@ -210,6 +226,21 @@ def _refuse_unknown(prefix: str, seen, allowed) -> None:
                 f"unknown config key {prefix}{key}{hint or '; there are: '}"
                 + ("" if hint else ", ".join(prefix + k for k in allowed))
             )
+
+
+def _hparam(key: str, seen: Any, shown: str) -> Any:
+    """Returns a hyperparameter's value if it is of its kind and bounds."""
+    default = DEFAULT_HPARAMS.get(key, 0)
+    seen = _converted(type(default).__name__, seen, shown)
+    if key == "opt_lr_schedule":
+        _one_of(shown, seen, SCHEDULES)
+    low, high = HPARAM_BOUNDS.get(key, (seen, seen))
+    if not low <= seen <= high:
+        raise errors.UsageError(
+            f"config key {shown} has the value {seen}; it must lie between "
+            f"{low} and {high}"
+        )
+    return seen
 
 
 def _converted(annotation: str, seen: Any, key: str) -> Any:
@@ -246,6 +277,12 @@ def _check(settings: Settings) -> None:
                 f"config key {key} is {getattr(settings, key)}; it must be "
                 "at least 1"
             )
+    if settings.root.num_layers < -1 or settings.root.image_size < 1:
+        raise errors.UsageError(
+            f"config keys root.num_layers and root.image_size are "
+            f"{settings.root.num_layers} and {settings.root.image_size}; they "
+            "must be at least -1 (all layers) and 1"
+        )
     bare = [names.split_private(t)[0] for t in settings.task_names]
     folded = [b.lower() for b in bare]
     for name in bare:

@@ -7,6 +7,7 @@ same draws (section 2).
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -55,6 +56,7 @@ class TaskIteration:
         num_classes: int,
         iteration: int,
         num_children: Mapping[str, int] | None = None,
+        num_children_of_others: Mapping[str, int] | None = None,
     ):
         """Starts an iteration: the task's own lock is off, its seeds known.
 
@@ -65,8 +67,9 @@ class TaskIteration:
           task: the task's bare name.
           num_classes: the width of its head.
           iteration: how many iterations the task has behind it.
-          num_children: path id -> children sampled from it so far; for
-            `mu2net` those of this task alone.
+          num_children: path id -> children of this task sampled from it.
+          num_children_of_others: the same for all other tasks; only `munet`
+            counts these too.
         """
         self._settings = settings
         self._family = family
@@ -78,6 +81,9 @@ class TaskIteration:
         self.generation = 0
         self._num_classes = num_classes
         self._num_children = dict(num_children or {})
+        self._of_others = dict(num_children_of_others or {})
+        if not self._is_v1:
+            self._of_others = {}
         own = population.published.get(task)
         self._active = [own] if own is not None else []
         self._seeds = self._ordered_seeds()
@@ -104,7 +110,8 @@ class TaskIteration:
             first + self._settings.children_per_generation,
             self._settings.num_samples_per_task,
         )
-        counts = dict(self._num_children)
+        counts = collections.Counter(self._num_children)
+        totals = counts + collections.Counter(self._of_others)
         seeds = list(self._seeds)
         untried = list(self._untried)
         children = []
@@ -117,15 +124,16 @@ class TaskIteration:
                 parent, seeds = sampling.parent(
                     self._active,
                     seeds,
-                    counts,
+                    totals,
                     rng,
                     walk_seeds=not self._is_v1,
                 )
-            counts[parent.id] = counts.get(parent.id, 0) + 1
+            counts[parent.id] += 1
+            totals[parent.id] += 1
             children.append(
                 self._child(index, parent, data_hparams, rng, mutates)
             )
-        self._asked = counts, seeds, untried, children
+        self._asked = dict(counts), seeds, untried, children
         return plan_lib.GenerationPlan(
             task=self.task,
             iteration=self.iteration,
@@ -192,6 +200,7 @@ class TaskIteration:
         return {
             "task": self.task,
             "iteration": self.iteration,
+            "living": sorted(self._population.living),
             "generation": self.generation,
             "num_children": dict(self._num_children),
             "active": [path.to_json() for path in self._active],
@@ -199,27 +208,21 @@ class TaskIteration:
             "untried": list(self._untried),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `to_json` wrote for the same iteration.
+    def can_restore(self, state: Mapping[str, Any]) -> bool:
+        """Whether `state` is of this very iteration over the same paths.
 
-        Raises:
-          StoreError: the state belongs to another task or iteration, or
-            names a seed path that is not in the system.
+        It is not if the iteration was published since, or if another task
+        published a path in between: seeds and locks are others then.
         """
-        seen = state["task"], state["iteration"]
-        if seen != (self.task, self.iteration):
-            raise errors.StoreError(
-                f"progress of task {seen[0]!r} iteration {seen[1]} was found "
-                f"where {self.task!r} iteration {self.iteration} runs; remove "
-                "the progress file and run again"
-            )
-        unknown = set(state["seeds"]) - set(self._population.living)
-        if unknown:
-            raise errors.StoreError(
-                f"progress of task {self.task!r} names seed path "
-                f"{min(unknown)}, which is not in the system; remove the "
-                "progress file and run again"
-            )
+        return (
+            state["task"] == self.task
+            and state["iteration"] == self.iteration
+            and state["living"] == sorted(self._population.living)
+        )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state that `can_restore`."""
+        assert self.can_restore(state)
         self.generation = state["generation"]
         self._num_children = dict(state["num_children"])
         self._active = [specs.PathRecord.from_json(p) for p in state["active"]]

@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 from keras_munet import errors
-
-_NAMES = ("constant", "cosine", "restarts")
+from keras_munet.core import settings
 
 
 def learning_rates(
@@ -47,7 +46,7 @@ def learning_rates(
         return np.tile(cycle, num_cycles)
     raise errors.UsageError(
         f"unknown opt_lr_schedule {schedule!r}; choose one of "
-        f"{', '.join(_NAMES)}"
+        f"{', '.join(settings.SCHEDULES)}"
     )
 
 

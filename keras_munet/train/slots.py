@@ -1,14 +1,15 @@
 """Live layers that generations borrow: made once, refilled for each child.
 
 Invariant: the n-th use of a spec in a role always gets the same layer, so
-graphs of different generations share variables and memory is bounded by the
-largest generation, not by their number.
+graphs of different generations share variables; what no kept graph uses is
+freed, so memory does not grow with the number of generations.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 
 import keras
@@ -102,6 +103,13 @@ class SlotPool:
         if key not in self._slots:
             self._slots[key] = self._make(role, spec, count)
         return self._slots[key]
+
+    def keep_only(self, slots: Iterable[Slot]) -> None:
+        """Frees every slot that is not one of `slots`."""
+        kept = {id(slot) for slot in slots}
+        self._slots = {
+            key: slot for key, slot in self._slots.items() if id(slot) in kept
+        }
 
     def _make(
         self,

@@ -134,12 +134,13 @@ class Trainer:
         split: str,
         image_size: int,
     ) -> float:
-        """Returns the accuracy of one path, every example seen exactly once.
+        """Returns the accuracy of one path, each example counted once.
 
         Args:
           components: the path's, all shared frozen.
           data: the task's data.
-          split: `train`, `validation` or `test`, used whole.
+          split: `train` or `test`, used whole, or `validation`, of which as
+            many examples are used as in training.
           image_size: side of the path's input, pixels.
         """
         child = jobs_lib.ChildJob(0, tuple(components), {})
@@ -166,8 +167,14 @@ class Trainer:
                 structure, self._pool, self._strategy
             )
         self._graphs[structure.key] = graph
-        while len(self._graphs) > _NUM_GRAPHS_MAX:
+        if len(self._graphs) > _NUM_GRAPHS_MAX:
             self._graphs.popitem(last=False)
+            self._pool.keep_only(
+                slot
+                for kept in self._graphs.values()
+                for chain in kept.slots
+                for slot in chain
+            )
         self.clock["build_secs"] += time.perf_counter() - started
         return graph
 

@@ -1,0 +1,84 @@
+"""What is checked before anything of a system is written.
+
+Invariant: an experiment that cannot run to its end for a reason that can be
+known at its start leaves no file behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from keras_munet import errors
+from keras_munet.core import names
+from keras_munet.core import settings as settings_lib
+from keras_munet.data import records
+from keras_munet.data import tasks as tasks_lib
+from keras_munet.roots import root as root_lib
+from keras_munet.search import autotune
+
+
+def load_tasks(
+    task_names: Sequence[str], data: settings_lib.DataSettings
+) -> dict[str, records.TaskData]:
+    """Returns the data of tasks by their bare names.
+
+    Raises:
+      UsageError: a task is unknown.
+      DataError: its data are missing or damaged.
+    """
+    return {
+        name: tasks_lib.load(
+            name, data_dir=data.data_dir, manual_dir=data.manual_dir
+        )
+        for name in (names.split_private(n)[0] for n in task_names)
+    }
+
+
+def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
+    """Lays out every path shape that mutations can reach, to be refused now.
+
+    Raises:
+      UsageError: a first value lies off its range, or the root's family
+        cannot build a path that a range allows.
+    """
+    ranges = autotune.ranges(settings)
+    first = {**settings.hparams, **root.hparams}
+    root.family.layout(first, num_classes=2)
+    for key in ("num_layers", "ds_image_size", "adapter_dim"):
+        for value in ranges.get(key, ()):
+            changed = {**first, key: value}
+            adapters = frozenset(range(changed["num_layers"]))
+            root.family.layout(changed, num_classes=2, adapters=adapters)
+
+
+def published_names(
+    asked: Sequence[str] | None, published: Iterable[str]
+) -> list[str]:
+    """Returns the bare names of the tasks that were asked for.
+
+    Args:
+      asked: task names, with or without `private:`; None for all.
+      published: the tasks that the system has.
+
+    Raises:
+      UsageError: one is not in the system, or none is named.
+    """
+    known = sorted(published)
+    if not known:
+        raise errors.UsageError(
+            "this system has no published task yet; run launch/evolve.py first"
+        )
+    bare = [
+        names.split_private(name)[0]
+        for name in (known if asked is None else asked)
+    ]
+    unknown = sorted(set(bare) - set(known))
+    if unknown or not bare:
+        seen = (
+            f"task {unknown[0]!r} is not in this system"
+            if unknown
+            else ("no task is named")
+        )
+        raise errors.UsageError(f"{seen}; it has: {', '.join(known)}")
+    return bare
