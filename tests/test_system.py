@@ -117,6 +117,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_population(
     assert system_dir.SystemDir.open(workdir).check() == []
 
 
+@pytest.mark.slow
 def test_another_seed_ends_in_another_population(finished, tmp_path):
     settings = samples.settings(seed=6, num_task_iters=1)
     system = keras_munet.System.create(tmp_path / "other", settings)

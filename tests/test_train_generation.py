@@ -160,6 +160,7 @@ def test_children_that_differ_in_hyperparameters_share_a_compiled_step():
     assert graph.train_step.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.slow
 def test_graphs_and_layers_do_not_grow_with_the_number_of_generations():
     made = samples.trainer(num_cycles=1)
     for i in range(12):
