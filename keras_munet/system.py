@@ -185,8 +185,9 @@ class System:
             raise errors.UsageError(
                 "config key task_names is empty; name the tasks to evolve"
             )
-        # Every task is loaded before the first trains: a missing file is
-        # found now and not after hours.
+        if not self._todo():
+            return False
+        # A missing file is found now and not after hours.
         for name in self.settings.task_names:
             self._data(name)
         # One lock for the whole run: what is left to do is decided under it.
@@ -241,12 +242,9 @@ class System:
 
         data = self._data(task_name)
         name, private = names.split_private(task_name)
-        states = self.tasks
-        state = states.pop(name, None)
-        own = state.child_counts if state else {}
-        others: collections.Counter[str] = collections.Counter()
-        for other in states.values():
-            others.update(other.child_counts)
+        others = self.tasks
+        state = others.pop(name, None)
+        counts = [collections.Counter(s.child_counts) for s in others.values()]
         search = evolution.TaskIteration(
             self.settings,
             self.family,
@@ -254,8 +252,8 @@ class System:
             name,
             num_classes=data.num_classes,
             iteration=state.num_iterations_done if state else 0,
-            num_children=own,
-            num_children_of_others=others,
+            num_children=state.child_counts if state else {},
+            num_children_of_others=sum(counts, collections.Counter()),
         )
         trainer = self._make_trainer(strategy)
         best, outcome = iteration.run(
