@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,7 @@ class Progress:
         *,
         stream: TextIO | None = None,
         quiet: bool = False,
+        stop: Callable[[], bool] | None = None,
     ):
         """Starts the clock.
 
@@ -36,10 +38,13 @@ class Progress:
           workdir: where `metrics.jsonl` grows; None writes no events.
           stream: where lines go; None for standard output.
           quiet: print nothing.
+          stop: asked after each generation, when everything is saved; True
+            ends the job with KeyboardInterrupt.
         """
         self._path = os.path.join(workdir, METRICS_FILE) if workdir else None
         self._stream = stream or sys.stdout
         self._quiet = quiet
+        self._stop = stop or (lambda: False)
         self._started = time.monotonic()
         self._generation_secs: list[float] = []
         self._num_left = 0
@@ -127,6 +132,8 @@ class Progress:
             generation_secs=round(secs, 3),
             clock={key: round(value, 3) for key, value in clock.items()},
         )
+        if self._stop():
+            raise KeyboardInterrupt
 
     def _left(self) -> str:
         recent = sorted(self._generation_secs[-9:])

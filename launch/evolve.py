@@ -28,6 +28,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     """Creates or continues the system and runs what is left."""
+    interrupted = launching.stop_on_interrupt()
     settings = launching.settings_from(_CONFIG)
     launching.quiet_tensorflow()
     from keras_munet import progress
@@ -37,7 +38,9 @@ def main() -> None:
     # Before anything is written: a wrong strategy leaves nothing behind.
     strategy.make(_STRATEGY.value)
     evolved = system.System.create_or_open(_WORKDIR.value, settings)
-    reporter = progress.Progress(_WORKDIR.value, quiet=_QUIET.value)
+    reporter = progress.Progress(
+        _WORKDIR.value, quiet=_QUIET.value, stop=interrupted
+    )
     worked = evolved.run(strategy=_STRATEGY.value, progress=reporter)
     if not worked:
         reporter.line(f"{_WORKDIR.value} is finished: nothing left to do")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
+import types
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -30,6 +32,22 @@ def run(main: Callable[[], None]) -> None:
     logging.set_verbosity(logging.ERROR)
     with _one_line_errors():
         app.run(lambda argv: _main(main, argv), flags_parser=_parse)
+
+
+def stop_on_interrupt() -> Callable[[], bool]:
+    """Returns whether Ctrl-C was pressed since this call.
+
+    Python raises KeyboardInterrupt wherever it is, which may be a callback of
+    TensorFlow that swallows it; what this returns is not lost.
+    """
+    pressed = []
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        pressed.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    return lambda: bool(pressed)
 
 
 def quiet_tensorflow() -> None:

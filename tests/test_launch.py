@@ -294,9 +294,29 @@ def test_a_full_or_read_only_disk_is_refused(tmp_path):
     _refused(done, 1, "/sys/munet")
 
 
+def test_an_interrupt_that_was_swallowed_still_stops_after_a_generation():
+    asked = []
+    progress = keras_munet.Progress(
+        quiet=True, stop=lambda: asked.append(1) or len(asked) == 2
+    )
+    report = {
+        "task": "a",
+        "iteration": 0,
+        "number": 1,
+        "num_generations": 2,
+        "children": [],
+        "best_score": None,
+        "clock": {},
+        "secs": 1.0,
+    }
+    progress.generation(**report)
+    with pytest.raises(KeyboardInterrupt):
+        progress.generation(**report)
+
+
 def test_interrupting_exits_130_and_the_same_command_continues(tmp_path):
     flags = [
-        _config(tmp_path, num_task_iters=30),
+        _config(tmp_path, num_task_iters=300),
         f"--workdir={tmp_path}/system",
     ]
     command = [sys.executable, str(_ROOT / "launch" / "evolve.py"), *flags]
@@ -304,7 +324,7 @@ def test_interrupting_exits_130_and_the_same_command_continues(tmp_path):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     for line in job.stdout:
-        if "round 2/30" in line:
+        if "round 2/300" in line:
             job.send_signal(2)
             break
     _, stderr = job.communicate(timeout=60)
