@@ -125,8 +125,9 @@ def accuracy(
     """Returns the accuracy of a published path on one split, in [0, 1]."""
     parts = []
     for ref in path.components:
-        load = _loader(directory, ref)
-        parts.append(jobs_lib.JobComponent(load().spec, load, ref.id, False))
+        # Its values are read only if no slot holds them.
+        spec, load = directory.objects.spec(ref.id), _loader(directory, ref)
+        parts.append(jobs_lib.JobComponent(spec, load, ref.id, False))
     image_size = int(path.hparams["ds_image_size"])
     return trainer.evaluate(parts, data, split, image_size)
 

@@ -78,7 +78,7 @@ def published_names(
         seen = (
             f"task {unknown[0]!r} is not in this system"
             if unknown
-            else ("no task is named")
+            else "no task is named"
         )
         raise errors.UsageError(f"{seen}; it has: {', '.join(known)}")
     return bare

@@ -13,6 +13,8 @@ import sys
 import launching
 from absl import flags
 
+from keras_munet.core import settings
+
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The system's directory.", required=True
 )
@@ -34,7 +36,9 @@ def main() -> None:
 
     opened = system.System.open(
         _WORKDIR.value,
-        launching.data_settings(_MANUAL_DIR.value, _DATA_DIR.value),
+        settings.DataSettings(
+            manual_dir=_MANUAL_DIR.value, data_dir=_DATA_DIR.value
+        ),
     )
     measured = opened.evaluate(_TASKS.value, strategy=_STRATEGY.value)
     text = json.dumps(measured, indent=2, sort_keys=True) + "\n"

@@ -22,6 +22,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from keras_munet import errors
+from keras_munet.core import settings as settings_lib
 
 # An error that is longer is cut; ours are shorter.
 _NUM_CHARS_MAX = 500
@@ -77,14 +78,12 @@ def quiet_tensorflow() -> None:
     tf.get_logger().setLevel("ERROR")
 
 
-def settings_from(config: flags.FlagHolder):
+def settings_from(config: flags.FlagHolder) -> settings_lib.Settings:
     """Returns the checked settings of a config file flag.
 
     Raises:
       UsageError: there is no such file, or its settings are wrong.
     """
-    from keras_munet.core import settings
-
     path = config_flags.get_config_filename(flags.FLAGS[config.name])
     # What follows a colon is the argument of `get_config`.
     path = path.split(":", 1)[0]
@@ -93,19 +92,12 @@ def settings_from(config: flags.FlagHolder):
             f"--config={path}: there is no such file; the experiments that "
             "come with the project are in configs/"
         )
-    checked = settings.Settings.from_dict(config.value.to_dict())
+    checked = settings_lib.Settings.from_dict(config.value.to_dict())
     if not checked.task_names:
         raise errors.UsageError(
             f"--config={path}: task_names is empty; name the tasks to evolve"
         )
     return checked
-
-
-def data_settings(manual_dir: str, data_dir: str):
-    """Returns where data lie on this machine."""
-    from keras_munet.core import settings
-
-    return settings.DataSettings(manual_dir=manual_dir, data_dir=data_dir)
 
 
 def write_file(path: str, text: str) -> None:

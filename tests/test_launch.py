@@ -252,33 +252,30 @@ def test_a_corrupt_component_file_is_refused(evolved, tmp_path):
     _refused(done, 1, component[:8], "damaged")
 
 
-def test_missing_data_files_are_refused(tmp_path):
-    config = _config(tmp_path, task_names=["cmaterdb/bangla"])
-    (tmp_path / "manual").mkdir()
-    done = _launch(
+def _evolve_bangla(folder: pathlib.Path) -> subprocess.CompletedProcess:
+    """Evolves a TFDS task from the files in `folder/manual`."""
+    return _launch(
         "evolve",
-        config,
-        f"--workdir={tmp_path}/system",
-        f"--config.data.manual_dir={tmp_path}/manual",
-        f"--config.data.data_dir={tmp_path}/tfds",
+        _config(folder, task_names=["cmaterdb/bangla"]),
+        f"--workdir={folder}/system",
+        f"--config.data.manual_dir={folder}/manual",
+        f"--config.data.data_dir={folder}/tfds",
     )
+
+
+def test_missing_data_files_are_refused(tmp_path):
+    (tmp_path / "manual").mkdir()
+    done = _evolve_bangla(tmp_path)
     _refused(done, 1, "cmaterdb/bangla")
     assert not (tmp_path / "system").exists()
 
 
 def test_data_files_with_a_wrong_checksum_are_refused(tmp_path):
-    config = _config(tmp_path, task_names=["cmaterdb/bangla"])
     folder = tmp_path / "manual" / "cmaterdb" / "bangla"
     folder.mkdir(parents=True)
     for name in ("training-images.npz", "testing-images.npz"):
         np.savez(folder / name, images=np.zeros(3))
-    done = _launch(
-        "evolve",
-        config,
-        f"--workdir={tmp_path}/system",
-        f"--config.data.manual_dir={tmp_path}/manual",
-        f"--config.data.data_dir={tmp_path}/tfds",
-    )
+    done = _evolve_bangla(tmp_path)
     _refused(done, 1, "images.npz", "SHA-256")
     assert not (tmp_path / "tfds" / "cmaterdb").exists()
 
