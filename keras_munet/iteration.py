@@ -151,7 +151,9 @@ def measure(
     }
     accounted = population.accounted_params(task, path.components)
     factor = scoring.size_factor(
-        accounted, population.root.num_params, settings.search.score_base
+        accounted,
+        settings.search.score_num_params or population.root.num_params,
+        settings.search.score_base,
     )
     return {
         "path_id": path.id,

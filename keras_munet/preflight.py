@@ -42,7 +42,7 @@ def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
       UsageError: a first value lies off its range, or the root's family
         cannot build a path that a range allows.
     """
-    ranges = autotune.ranges(settings)
+    ranges = autotune.ranges(settings, int(root.hparams["num_layers"]))
     first = {**settings.hparams, **root.hparams}
     root.family.layout(first, num_classes=2)
     for key in ("num_layers", "ds_image_size", "adapter_dim"):

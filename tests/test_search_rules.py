@@ -13,6 +13,7 @@ from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.search import autotune
 from keras_munet.search import cloning
+from keras_munet.search import draws as draws_lib
 from keras_munet.search import evolution
 from keras_munet.search import mutations
 from keras_munet.search import plan as plan_lib
@@ -121,6 +122,13 @@ def _tell(search, plan, quality):
     search.tell(results)
 
 
+def _many_draws(seed, kind="independent"):
+    """Yields the numbers of as many children as are counted."""
+    rng = np.random.default_rng(seed)
+    for position in range(_NUM_DRAWS):
+        yield draws_lib.Draws(kind, seed, ("child", "a"), position, rng)
+
+
 def _share(draws, expected, sigmas=5):
     spread = np.sqrt(expected * (1 - expected) / _NUM_DRAWS)
     assert abs(draws / _NUM_DRAWS - expected) < sigmas * spread
@@ -174,17 +182,29 @@ def test_munet_picks_uniformly_among_seeds_and_active_when_none_is_taken():
 
 
 def test_a_step_moves_to_either_neighbour_alike_and_clamps_at_the_ends():
-    rng = np.random.default_rng(3)
     steps = (1, 2, 3)
-    middle = collections.Counter(
-        mutations.step(2, steps, rng) for _ in range(_NUM_DRAWS)
+    ends = {
+        (value, way): mutations.step(value, steps, way)
+        for value in steps
+        for way in (-1, 1)
+    }
+    assert ends == {
+        (1, -1): 1,
+        (1, 1): 2,
+        (2, -1): 1,
+        (2, 1): 3,
+        (3, -1): 2,
+        (3, 1): 3,
+    }
+    values = {**_HPARAMS, "adapter_dim": 2}
+    moved = collections.Counter(
+        mutations.mutate(
+            values, ["adapter_dim"], {"adapter_dim": steps}, 0.2, draws
+        )["adapter_dim"]
+        for draws in _many_draws(3)
     )
-    assert set(middle) == {1, 3}
-    _share(middle[1], 0.5)
-    low = {mutations.step(1, steps, rng) for _ in range(100)}
-    high = {mutations.step(3, steps, rng) for _ in range(100)}
-    assert low == {1, 2}
-    assert high == {2, 3}
+    _share(moved[1], 0.1)
+    _share(moved[3], 0.1)
 
 
 @pytest.mark.parametrize("version", settings_lib.VERSIONS)
@@ -195,11 +215,10 @@ def test_every_hyperparameter_mutates_at_the_mutation_probability(version):
         for k, v in autotune.TABLES["v2"].items()
         if k != "mu" and not autotune.is_data(k)
     }
-    rng = np.random.default_rng(4)
     moved = collections.Counter()
-    for _ in range(_NUM_DRAWS):
+    for draws in _many_draws(4):
         child, prob = mutations.mutate_child(
-            _HPARAMS, table, rng, fixed_prob=fixed
+            _HPARAMS, table, draws, fixed_prob=fixed
         )
         assert prob == (0.1 if fixed else _HPARAMS["mu"])
         moved.update(k for k in table if child[k] != _HPARAMS[k])
@@ -212,12 +231,11 @@ def test_every_hyperparameter_mutates_at_the_mutation_probability(version):
 
 def test_mu_mutates_first_and_rules_the_rest():
     ranges = {"mu": (0.0, 1.0), "opt_lr": (0.005, 0.01, 0.02)}
-    rng = np.random.default_rng(5)
     # From 1.0, mu always mutates: up stays 1.0 and opt_lr moves, down 0.0
     # and opt_lr stays.
-    for _ in range(200):
+    for draws in _many_draws(5):
         child, prob = mutations.mutate_child(
-            {**_HPARAMS, "mu": 1.0}, ranges, rng, fixed_prob=None
+            {**_HPARAMS, "mu": 1.0}, ranges, draws, fixed_prob=None
         )
         assert prob == child["mu"]
         assert (child["opt_lr"] != 0.01) == (child["mu"] == 1.0)
@@ -226,7 +244,7 @@ def test_mu_mutates_first_and_rules_the_rest():
 def test_data_hyperparameters_start_from_the_best_path_and_are_shared():
     best = _path("a", None, (0, 0, 0), "x", 0.9, {"ds_area_range_min": 0.5})
     values = mutations.mutate_data(
-        _HPARAMS, best.hparams, {}, 0.0, np.random.default_rng(0)
+        _HPARAMS, best.hparams, {}, 0.0, next(_many_draws(0))
     )
     assert values["ds_area_range_min"] == 0.5
     assert all(autotune.is_data(key) for key in values)
@@ -288,8 +306,7 @@ def _planned(lineage, task="a", layout=None, locked=True, mutates=False):
         lineage,
         task,
         is_locked=lambda c: locked,
-        draw=lambda: mutates,
-        forced=("encoder_norm",),
+        trains=lambda place: mutates or place == "encoder_norm",
         can_resample=TinyFamily().can_resample,
         train_resampled=True,
     )
@@ -348,20 +365,21 @@ def test_a_new_block_is_initialised_afresh():
 
 
 def test_adapters_are_inserted_at_the_probability_and_dropped_above_layers():
-    rng = np.random.default_rng(6)
     inserted = sum(
         0
         in mutations.mutate_adapters(
-            set(), 1, 0.2, rng, insert=True, remove=False
+            set(), 1, 0.2, draws, insert=True, remove=False
         )
-        for _ in range(_NUM_DRAWS)
+        for draws in _many_draws(6)
     )
     _share(inserted, 0.2)
     kept = mutations.mutate_adapters(
-        {0, 2}, 2, 1.0, rng, insert=False, remove=False
+        {0, 2}, 2, 1.0, next(_many_draws(6)), insert=False, remove=False
     )
     assert kept == {0}
-    gone = mutations.mutate_adapters({0}, 1, 1.0, rng, insert=True, remove=True)
+    gone = mutations.mutate_adapters(
+        {0}, 1, 1.0, next(_many_draws(6)), insert=True, remove=True
+    )
     assert gone == frozenset()
 
 

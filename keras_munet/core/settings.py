@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,12 @@ from keras_munet import errors
 from keras_munet.core import names
 
 VERSIONS = ("munet", "mu2net")
-AUTO_TUNES = ("off", "v1", "v2")
+# `published` is the table of the version.
+AUTO_TUNES = ("published", "off", "v1", "v2")
+DRAWS = ("stratified", "independent")
+# Policies with a number behind a colon, e.g. `adapters:16`.
+NUMBERED_POLICIES = ("freeze_bottom_layers", "adapters")
+POLICIES = ("evolve", "finetune_all", "linear_probe", *NUMBERED_POLICIES)
 
 # Section 3, "Published experiment configurations".
 DEFAULT_HPARAMS: dict[str, Any] = {
@@ -63,22 +69,46 @@ class SearchSettings:
 
     Attributes:
       version: `munet` (v1) or `mu2net` (v2).
-      auto_tune: which table of hyperparameter ranges mutates.
+      policy: `evolve`, or a baseline that trains the root once per task on
+        the same budget: `finetune_all`, `linear_probe`,
+        `freeze_bottom_layers:K` or `adapters:D`.
+      draws: `independent` mutations, as published, or `stratified` ones of
+        the same probabilities that spread evenly; see `search.draws`.
+      auto_tune: which table of hyperparameter ranges mutates: `published`
+        (v1 for `munet`, v2 for `mu2net`), `v1`, `v2` or `off`.
       mutation_prob: the mutation probability of `munet`; `mu2net` uses the
         path's own `mu`.
       mutate_adapters: whether adapters may be inserted.
       remove_adapters: whether they may be removed again.
       force_finetune_components: places that are always cloned.
       score_base: score = quality * score_base ** relative size, in (0, 1].
+      score_num_params: parameters that make a relative size of 1; 0 for the
+        root's own.
     """
 
     version: str = "mu2net"
-    auto_tune: str = "v2"
+    policy: str = "evolve"
+    draws: str = "stratified"
+    auto_tune: str = "published"
     mutation_prob: float = 0.1
     mutate_adapters: bool = False
     remove_adapters: bool = False
     force_finetune_components: tuple[str, ...] = ("encoder_norm",)
     score_base: float = 1.0
+    score_num_params: int = 0
+
+    @property
+    def auto_tune_table(self) -> str:
+        """The table in force: `off`, `v1` or `v2`."""
+        if self.auto_tune == "published":
+            return "v1" if self.version == "munet" else "v2"
+        return self.auto_tune
+
+    @property
+    def policy_parts(self) -> tuple[str, int | None]:
+        """The policy's name and its number; None where it takes none."""
+        name, colon, number = self.policy.partition(":")
+        return name, int(number) if colon else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +138,9 @@ class DataSettings:
 
     Attributes:
       manual_dir: files laid out as `<dataset>/<config>/<file>`.
-      data_dir: prepared TFDS data; empty for TFDS's own default.
+      data_dir: prepared TFDS data; empty for TFDS's own default. Several
+        folders may be named with a comma between: all are read, the first is
+        written to.
     """
 
     manual_dir: str = ""
@@ -293,6 +325,13 @@ def _check(settings: Settings) -> None:
     search = settings.search
     _one_of("search.version", search.version, VERSIONS)
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
+    _one_of("search.draws", search.draws, DRAWS)
+    _check_policy(search.policy)
+    if search.score_num_params < 0:
+        raise errors.UsageError(
+            f"config key search.score_num_params is {search.score_num_params}"
+            "; give a count of parameters, or 0 for the root's own"
+        )
     if not 0.0 < search.score_base <= 1.0:
         raise errors.UsageError(
             f"config key search.score_base is {search.score_base}; it must "
@@ -302,6 +341,22 @@ def _check(settings: Settings) -> None:
         raise errors.UsageError(
             f"config key search.mutation_prob is {search.mutation_prob}; a "
             "probability lies between 0 and 1"
+        )
+
+
+def _check_policy(policy: str) -> None:
+    name, colon, number = policy.partition(":")
+    if name in NUMBERED_POLICIES:
+        # An adapter has a width; 0 frozen layers are all trained.
+        pattern = r"[1-9][0-9]{0,4}" if name == "adapters" else r"[0-9]{1,4}"
+        known = re.fullmatch(pattern, number) is not None
+    else:
+        known = name in POLICIES and not colon
+    if not known:
+        shown = [n + ":N" * (n in NUMBERED_POLICIES) for n in POLICIES]
+        raise errors.UsageError(
+            f"config key search.policy is {policy!r}; it must be one of "
+            f"{', '.join(shown)}"
         )
 
 

@@ -53,13 +53,23 @@ TABLES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def ranges(settings: settings_lib.Settings) -> dict[str, tuple[Any, ...]]:
+def ranges(
+    settings: settings_lib.Settings, num_root_layers: int
+) -> dict[str, tuple[Any, ...]]:
     """Returns every range in force: the table's, then the config's own.
+
+    Args:
+      settings: the experiment.
+      num_root_layers: layers of the root; v1 takes paths of 1 to so many.
 
     Raises:
       UsageError: the first value of a hyperparameter is not on its range.
     """
-    merged = {**TABLES[settings.search.auto_tune], **settings.ranges}
+    table = settings.search.auto_tune_table
+    merged = dict(TABLES[table])
+    if table == "v1" and num_root_layers > 0:
+        merged["num_layers"] = tuple(range(1, num_root_layers + 1))
+    merged.update(settings.ranges)
     for key, steps in merged.items():
         if key in settings.hparams and settings.hparams[key] not in steps:
             raise errors.UsageError(

@@ -55,8 +55,7 @@ def plan_components(
     task: str,
     *,
     is_locked: Callable[[specs.ComponentRef], bool],
-    draw: Callable[[], bool],
-    forced: Iterable[str],
+    trains: Callable[[str], bool],
     can_resample: Callable[[specs.ComponentSpec], bool],
     train_resampled: bool,
 ) -> tuple[PlannedComponent, ...]:
@@ -68,26 +67,25 @@ def plan_components(
         is last.
       task: the child's task; a head comes only from the same task.
       is_locked: whether another task or a root relies on a component.
-      draw: one decision with the mutation probability.
-      forced: places that are always cloned.
+      trains: whether a place is cloned though it is locked.
       can_resample: whether values of another shape can be resampled.
       train_resampled: whether resampled values are always trained (v2).
     """
     planned = []
     for spec in layout:
-        # One draw per place whether or not it decides, so that the draws of
-        # later places do not depend on what was found here.
-        mutates = draw()
+        drawn = trains(spec.name)
         found = _find(spec, lineage, task)
         if found is not None:
-            clone = mutates or spec.name in forced or not is_locked(found)
+            clone = drawn or not is_locked(found)
             init = COPY if clone else SHARE
             planned.append(PlannedComponent(spec, init, found, clone))
             continue
         other = lineage[-1].component(spec.name)
         if other is not None and can_resample(spec):
-            trains = mutates or train_resampled
-            planned.append(PlannedComponent(spec, RESAMPLE, other, trains))
+            resampled_trains = drawn or train_resampled
+            planned.append(
+                PlannedComponent(spec, RESAMPLE, other, resampled_trains)
+            )
         else:
             planned.append(PlannedComponent(spec, FRESH, None, True))
     return tuple(planned)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,17 @@ from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.search import autotune
+from keras_munet.search import baselines
 from keras_munet.search import cloning
+from keras_munet.search import draws as draws_lib
 from keras_munet.search import mutations
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import sampling
 from keras_munet.search import scoring
+
+# A child's hyperparameters, its adapters' layers, and which places it clones.
+_Change = tuple[dict[str, Any], frozenset[int], Callable[[str], bool]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +80,11 @@ class TaskIteration:
         self._settings = settings
         self._family = family
         self._population = population
-        self._ranges = autotune.ranges(settings)
+        self._baseline = baselines.of(settings.search)
+        self._ranges: autotune.Ranges = {}
+        if self._baseline is None:
+            num_root_layers = int(population.root.hparams["num_layers"])
+            self._ranges = autotune.ranges(settings, num_root_layers)
         self._is_v1 = settings.search.version == "munet"
         self.task = task
         self.iteration = iteration
@@ -118,7 +128,9 @@ class TaskIteration:
         for index in range(first, last):
             rng = self._rng("child", self.generation, index)
             mutates = not untried
-            if untried:
+            if self._baseline:
+                parent = self._population.root
+            elif untried:
                 parent = self._population.living[untried.pop(0)]
             else:
                 parent, seeds = sampling.parent(
@@ -234,6 +246,15 @@ class TaskIteration:
             self._settings.seed, *event, self.task, self.iteration
         )
 
+    def _draws(
+        self, kind: str, position: int, rng: np.random.Generator
+    ) -> draws_lib.Draws:
+        settings = self._settings
+        event = (kind, self.task)
+        return draws_lib.Draws(
+            settings.search.draws, settings.seed, event, position, rng
+        )
+
     def _ordered_seeds(self) -> list[specs.PathRecord]:
         seeds = self._population.seeds(self.task)
         if self._is_v1:
@@ -248,13 +269,13 @@ class TaskIteration:
             prob = 0.0 if self._untried else search.mutation_prob
         best = self.active[0].hparams if self._active else None
         defaults = {**self._population.root.hparams, **self._settings.hparams}
-        return mutations.mutate_data(
-            defaults,
-            best,
-            self._ranges,
-            prob,
+        num_before = self.iteration * self._settings.num_generations
+        draws = self._draws(
+            "data",
+            num_before + self.generation,
             self._rng("data", self.generation),
         )
+        return mutations.mutate_data(defaults, best, self._ranges, prob, draws)
 
     def _child(
         self,
@@ -265,23 +286,9 @@ class TaskIteration:
         mutates: bool,
     ) -> plan_lib.ChildPlan:
         search = self._settings.search
-        hparams, prob = dict(parent.hparams), 0.0
-        if mutates:
-            hparams, prob = mutations.mutate_child(
-                hparams,
-                self._ranges,
-                rng,
-                fixed_prob=search.mutation_prob if self._is_v1 else None,
-            )
+        change = self._mutated if self._baseline is None else self._fixed
+        hparams, adapters, trains = change(index, parent, rng, mutates)
         hparams.update(data_hparams)
-        adapters = mutations.mutate_adapters(
-            mutations.adapters_of(parent),
-            hparams["num_layers"],
-            prob,
-            rng,
-            insert=search.mutate_adapters,
-            remove=search.remove_adapters,
-        )
         components = cloning.plan_components(
             self._family.layout(hparams, self._num_classes, adapters),
             [parent, *self._ancestors(parent)],
@@ -289,8 +296,7 @@ class TaskIteration:
             is_locked=lambda c: bool(
                 self._population.locks(c.id, without=self.task)
             ),
-            draw=lambda: bool(rng.random() < prob),
-            forced=search.force_finetune_components,
+            trains=trains,
             can_resample=self._family.can_resample,
             train_resampled=not self._is_v1,
         )
@@ -306,11 +312,66 @@ class TaskIteration:
             hparams=hparams,
             components=components,
             size_factor=scoring.size_factor(
-                accounted, self._population.root.num_params, search.score_base
+                accounted,
+                search.score_num_params or self._population.root.num_params,
+                search.score_base,
             ),
             score_to_beat=parent.score if same_task else -float("inf"),
             accounted_params=accounted,
         )
+
+    def _mutated(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        rng: np.random.Generator,
+        mutates: bool,
+    ) -> _Change:
+        """Returns what the search makes of `parent`."""
+        search = self._settings.search
+        num_before = self.iteration * self._settings.num_samples_per_task
+        draws = self._draws("child", num_before + index, rng)
+        hparams, prob = dict(parent.hparams), 0.0
+        if mutates:
+            hparams, prob = mutations.mutate_child(
+                hparams,
+                self._ranges,
+                draws,
+                fixed_prob=search.mutation_prob if self._is_v1 else None,
+            )
+        adapters = mutations.mutate_adapters(
+            mutations.adapters_of(parent),
+            hparams["num_layers"],
+            prob,
+            draws,
+            insert=search.mutate_adapters,
+            remove=search.remove_adapters,
+        )
+        forced = search.force_finetune_components
+        return (
+            hparams,
+            adapters,
+            lambda place: (
+                draws.uniform(f"clone {place}") < prob or place in forced
+            ),
+        )
+
+    def _fixed(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        rng: np.random.Generator,
+        mutates: bool,
+    ) -> _Change:
+        """Returns what a baseline makes of the root: always the same."""
+        del index, rng, mutates
+        assert self._baseline is not None
+        hparams = dict(parent.hparams)
+        adapters: frozenset[int] = frozenset()
+        if self._baseline.adapter_dim is not None:
+            hparams["adapter_dim"] = self._baseline.adapter_dim
+            adapters = frozenset(range(hparams["num_layers"]))
+        return hparams, adapters, self._baseline.trains
 
     def _record(
         self,

@@ -10,21 +10,24 @@ from collections.abc import Iterable
 from collections.abc import Set
 from typing import Any
 
-import numpy as np
-
 from keras_munet.core import specs
 from keras_munet.search import autotune
+from keras_munet.search import draws as draws_lib
 
 _ADAPTER = "residual_adapter_"
 
 
-def step(value: Any, steps: tuple[Any, ...], rng: np.random.Generator) -> Any:
-    """Returns the neighbour of `value` on `steps`, up or down alike.
+def step(value: Any, steps: tuple[Any, ...], direction: int) -> Any:
+    """Returns the neighbour of `value` on `steps`.
 
     At an end, the step that would leave the range stays where it is. A value
     that is not on the range moves to the nearest one that is.
+
+    Args:
+      value: where it starts.
+      steps: the ordered range.
+      direction: 1 for up, -1 for down.
     """
-    direction = 1 if rng.random() < 0.5 else -1
     if value not in steps:
         return min(steps, key=lambda s: abs(s - value))
     index = steps.index(value) + direction
@@ -36,20 +39,26 @@ def mutate(
     keys: Iterable[str],
     ranges: autotune.Ranges,
     prob: float,
-    rng: np.random.Generator,
+    draws: draws_lib.Draws,
 ) -> dict[str, Any]:
-    """Returns `hparams` with each of `keys` moved with probability `prob`."""
+    """Returns `hparams` with each of `keys` moved with probability `prob`.
+
+    One number decides both whether a key moves and, by half of `prob` each,
+    whether up or down.
+    """
     mutated = dict(hparams)
     for key in sorted(keys):
-        if rng.random() < prob:
-            mutated[key] = step(mutated[key], ranges[key], rng)
+        number = draws.uniform(key)
+        if number < prob:
+            direction = 1 if number < prob / 2 else -1
+            mutated[key] = step(mutated[key], ranges[key], direction)
     return mutated
 
 
 def mutate_child(
     hparams: specs.Hparams,
     ranges: autotune.Ranges,
-    rng: np.random.Generator,
+    draws: draws_lib.Draws,
     *,
     fixed_prob: float | None,
 ) -> tuple[dict[str, Any], float]:
@@ -58,19 +67,19 @@ def mutate_child(
     Args:
       hparams: the parent's.
       ranges: every range in force; data hyperparameters are left alone.
-      rng: the child's generator.
+      draws: the child's numbers.
       fixed_prob: the probability of `munet`; None for `mu2net`, where the
         path's `mu` first mutates with itself and then rules the rest.
     """
     keys = {key for key in ranges if not autotune.is_data(key)}
     if fixed_prob is not None:
-        return mutate(hparams, keys - {"mu"}, ranges, fixed_prob, rng), (
+        return mutate(hparams, keys - {"mu"}, ranges, fixed_prob, draws), (
             fixed_prob
         )
     if "mu" in ranges:
-        hparams = mutate(hparams, ["mu"], ranges, hparams["mu"], rng)
+        hparams = mutate(hparams, ["mu"], ranges, hparams["mu"], draws)
     prob = float(hparams["mu"])
-    return mutate(hparams, keys - {"mu"}, ranges, prob, rng), prob
+    return mutate(hparams, keys - {"mu"}, ranges, prob, draws), prob
 
 
 def mutate_data(
@@ -78,7 +87,7 @@ def mutate_data(
     best: specs.Hparams | None,
     ranges: autotune.Ranges,
     prob: float,
-    rng: np.random.Generator,
+    draws: draws_lib.Draws,
 ) -> dict[str, Any]:
     """Returns the data hyperparameters that a whole generation shares.
 
@@ -87,13 +96,13 @@ def mutate_data(
       best: those of the task's best path so far, which take precedence.
       ranges: every range in force.
       prob: the mutation probability; 0.0 mutates nothing.
-      rng: the generation's generator.
+      draws: the generation's numbers.
     """
     values = {k: v for k, v in defaults.items() if autotune.is_data(k)}
     if best is not None:
         values.update({k: v for k, v in best.items() if k in values})
     keys = {key for key in ranges if key in values}
-    return mutate(values, keys, ranges, prob, rng)
+    return mutate(values, keys, ranges, prob, draws)
 
 
 def adapters_of(path: specs.PathRecord) -> frozenset[int]:
@@ -109,7 +118,7 @@ def mutate_adapters(
     adapters: Set[int],
     num_layers: int,
     prob: float,
-    rng: np.random.Generator,
+    draws: draws_lib.Draws,
     *,
     insert: bool,
     remove: bool,
@@ -118,7 +127,8 @@ def mutate_adapters(
     kept = set()
     for layer in range(num_layers):
         present = layer in adapters
-        flips = (remove if present else insert) and rng.random() < prob
+        number = draws.uniform(f"insert {_ADAPTER}{layer}")
+        flips = (remove if present else insert) and number < prob
         if present != flips:
             kept.add(layer)
     return frozenset(kept)

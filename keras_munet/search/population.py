@@ -11,6 +11,7 @@ import functools
 from collections.abc import Iterable
 from collections.abc import Mapping
 
+from keras_munet.core import lineage
 from keras_munet.core import specs
 
 
@@ -98,15 +99,10 @@ class Population:
         Args:
           path: where the walk starts; not part of the result.
           also: paths that live only within a running task iteration.
+
+        Raises:
+          StoreError: the records go round in a circle.
         """
-        also = also or {}
-        found = []
-        parent = path.parent
-        while parent is not None:
-            record = also.get(parent) or self.living.get(parent)
-            if record is None:
-                parent = self.retired.get(parent)
-            else:
-                found.append(record)
-                parent = record.parent
-        return found
+        living = {**self.living, **(also or {})}
+        walk = lineage.ancestors(path, living, self.retired)
+        return [living[ancestor] for ancestor in walk if ancestor in living]

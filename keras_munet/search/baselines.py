@@ -1,0 +1,73 @@
+"""What the method is compared with, on the same budget and harness.
+
+Invariant: a baseline is one training of the root per task, with as many
+cycles as all of a path's generations have together (section 2, "Baselines");
+nothing mutates, so its children would be equal and it has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_munet.core import settings as settings_lib
+
+_BLOCK = "encoderblock_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """How a baseline makes its child from the root.
+
+    Attributes:
+      trains: whether the component at a place is cloned; a new one always
+        is trained.
+      adapter_dim: width of the adapter before every layer; None for none.
+    """
+
+    trains: Callable[[str], bool]
+    adapter_dim: int | None = None
+
+
+def of(search: settings_lib.SearchSettings) -> Baseline | None:
+    """Returns the baseline that a policy names; None for `evolve`."""
+    name, number = search.policy_parts
+    forced = frozenset(search.force_finetune_components)
+    if name == "evolve":
+        return None
+    if name == "finetune_all":
+        return Baseline(lambda place: True)
+    if name == "linear_probe":
+        return Baseline(lambda place: False)
+    if name == "adapters":
+        return Baseline(lambda place: place in forced, adapter_dim=number)
+    assert number is not None, search.policy
+    return Baseline(lambda place: place in forced or _layer(place) >= number)
+
+
+def budgeted(settings: settings_lib.Settings) -> settings_lib.Settings:
+    """Returns the settings that a baseline runs under; others unchanged.
+
+    A path of the search is trained anew in each of its generations; the
+    baseline gets all those cycles at once.
+    """
+    if settings.search.policy == "evolve":
+        return settings
+    num_cycles = (
+        settings.num_validations_per_path_training
+        * settings.num_task_iters
+        * settings.num_generations
+    )
+    return dataclasses.replace(
+        settings,
+        num_task_iters=1,
+        num_samples_per_task=1,
+        children_per_generation=1,
+        num_validations_per_path_training=num_cycles,
+    )
+
+
+def _layer(place: str) -> int:
+    """Returns the number of the layer at `place`; -1 where there is none."""
+    number = place.removeprefix(_BLOCK)
+    return int(number) if number != place else -1
