@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_munet import errors
+from keras_munet import living
 from keras_munet import preflight
 from keras_munet import progress as progress_lib
 from keras_munet.core import family as family_lib
@@ -25,8 +26,10 @@ from keras_munet.core import specs
 from keras_munet.data import records
 from keras_munet.roots import build as roots_build
 from keras_munet.roots import root as root_lib
+from keras_munet.search import baselines
 from keras_munet.search import evolution
 from keras_munet.search import population as population_lib
+from keras_munet.store import collecting
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -42,7 +45,8 @@ class System:
     """A multitask image system in a directory.
 
     Attributes:
-      settings: the experiment that the directory holds.
+      settings: the experiment that the directory holds; of a baseline, with
+        its budget in one training.
       family: what paths of its root look like.
     """
 
@@ -61,7 +65,9 @@ class System:
         """
         self._dir = directory
         self.settings = dataclasses.replace(
-            settings_lib.Settings.from_dict(directory.experiment),
+            baselines.budgeted(
+                settings_lib.Settings.from_dict(directory.experiment)
+            ),
             data=data or settings_lib.DataSettings(),
         )
         self.family = family_lib.from_json(directory.family_json)
@@ -124,15 +130,24 @@ class System:
     ) -> System:
         """Returns the system of an experiment, new or as it was left.
 
+        A finished system continues with other tasks or more rounds: these
+        are what is still to come and no part of what it is.
+
         Raises:
           UsageError: the directory holds another experiment; the message
             names the settings that differ.
+          DataError: the data of a task that is new to it are missing.
         """
         if not system_dir.SystemDir.is_system(workdir):
             return cls.create(workdir, settings)
-        system = cls.open(workdir, settings.data)
-        system._dir.compare_experiment(settings.to_json())
-        return system
+        directory = system_dir.SystemDir.open(workdir)
+        asked = settings.to_json()
+        directory.compare_experiment(asked, besides=_plan_keys(settings))
+        if directory.experiment == asked:
+            return cls(directory, settings.data)
+        task_data = preflight.load_tasks(settings.task_names, settings.data)
+        directory.change_experiment(asked)
+        return cls(directory, settings.data, task_data)
 
     @property
     def tasks(self) -> dict[str, task_state.TaskState]:
@@ -146,19 +161,7 @@ class System:
 
     def population(self) -> population_lib.Population:
         """Returns the living paths as the search sees them."""
-        states = self.tasks
-        retired: dict[str, str | None] = {}
-        for state in states.values():
-            retired.update(state.retired)
-        return population_lib.Population(
-            root=self._dir.root,
-            published={name: s.published for name, s in states.items()},
-            private=frozenset(n for n, s in states.items() if s.private),
-            retired=retired,
-            num_iterations_done=sum(
-                s.num_iterations_done for s in states.values()
-            ),
-        )
+        return living.read(self._dir)
 
     def run(
         self,
@@ -244,6 +247,7 @@ class System:
         name, private = names.split_private(task_name)
         others = self.tasks
         state = others.pop(name, None)
+        before = state or self._dir.removed().get(name)
         counts = [collections.Counter(s.child_counts) for s in others.values()]
         search = evolution.TaskIteration(
             self.settings,
@@ -251,7 +255,7 @@ class System:
             self.population(),
             name,
             num_classes=data.num_classes,
-            iteration=state.num_iterations_done if state else 0,
+            iteration=before.num_iterations_done if before else 0,
             num_children=state.child_counts if state else {},
             num_children_of_others=sum(counts, collections.Counter()),
         )
@@ -266,7 +270,11 @@ class System:
             progress,
         )
         trainer.forget(name)
-        retired = dict(state.retired) if state else {}
+        retired = dict(before.retired) if before else {}
+        if state is not None:
+            num_before = state.num_iterations_before
+        else:
+            num_before = search.iteration
         self._dir.publish(
             task_state.TaskState(
                 task=name,
@@ -275,6 +283,7 @@ class System:
                 num_classes=data.num_classes,
                 class_names=data.class_names,
                 num_iterations_done=search.iteration + 1,
+                num_iterations_before=num_before,
                 published=best,
                 retired={**retired, **outcome.retired},
                 child_counts=dict(outcome.num_children),
@@ -282,6 +291,42 @@ class System:
         )
         self._dir.collect()
         return best
+
+    def remove(self, task_name: str) -> None:
+        """Takes a task out of the system; the others keep what they share.
+
+        Args:
+          task_name: the task, with or without `private:`.
+
+        Raises:
+          UsageError: the system has no such task, or another job holds it.
+          StoreError: the directory cannot be written.
+        """
+        name, _ = names.split_private(task_name)
+        with self._dir.lock():
+            self._dir.remove(name)
+            self._dir.clear_progress(name)
+            self._dir.collect()
+
+    def check(self) -> list[str]:
+        """Returns the problems of the directory, one line each.
+
+        Every hash, reference and rule is verified; none is reported if the
+        system is whole.
+        """
+        return self._dir.check()
+
+    def collect(self, *, dry_run: bool = False) -> collecting.CollectReport:
+        """Removes what nothing references; returns what that was.
+
+        Args:
+          dry_run: whether to report only.
+
+        Raises:
+          UsageError: another job is evolving the system.
+          StoreError: a record cannot be read; nothing is removed then.
+        """
+        return self._dir.collect(dry_run=dry_run)
 
     def evaluate(
         self,
@@ -377,7 +422,11 @@ class System:
             for task_name in self.settings.task_names:
                 name, _ = names.split_private(task_name)
                 state = states.get(name)
-                if state is None or state.num_iterations_done <= number:
+                done = 0
+                if state is not None:
+                    done = state.num_iterations_done
+                    done -= state.num_iterations_before
+                if done <= number:
                     todo.append((number, task_name))
         return todo
 
@@ -397,3 +446,11 @@ class System:
                 self.settings, strategy
             )
         return self._trainers[strategy]
+
+
+def _plan_keys(settings: settings_lib.Settings) -> tuple[str, ...]:
+    """Returns the settings that say what is still to come."""
+    if settings.search.policy == "evolve":
+        return "task_names", "num_task_iters"
+    # A baseline's rounds are the length of its one training.
+    return ("task_names",)

@@ -35,6 +35,20 @@ def run(main: Callable[[], None]) -> None:
         app.run(lambda argv: _main(main, argv), flags_parser=_parse)
 
 
+def run_command(main: Callable[[str], None], commands: Sequence[str]) -> None:
+    """Parses a command and flags, runs `main` and exits with its code.
+
+    Args:
+      main: is given the command.
+      commands: those that there are.
+    """
+    logging.set_verbosity(logging.ERROR)
+    with _one_line_errors():
+        app.run(
+            lambda argv: main(_command(argv, commands)), flags_parser=_parse
+        )
+
+
 def stop_on_interrupt() -> Callable[[], bool]:
     """Returns whether Ctrl-C was pressed since this call.
 
@@ -134,6 +148,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
             f"--config cannot be run: {type(e).__name__}: {_one_line(e)} "
             f"({frame.filename}, line {frame.lineno})"
         ) from e
+
+
+def _command(argv: Sequence[str], commands: Sequence[str]) -> str:
+    if len(argv) != 2 or argv[1] not in commands:
+        seen = " ".join(argv[1:]) or "no command"
+        raise errors.UsageError(
+            f"{seen!r} is given; give one of {', '.join(commands)} and flags "
+            "as --name=value"
+        )
+    return argv[1]
 
 
 def _main(main: Callable[[], None], argv: Sequence[str]) -> None:

@@ -26,8 +26,9 @@ _ALLOWED = {
     "data": {"errors", "core"},
     "train": {"errors", "core", "vit", "graph", "data"},
     "export": {"errors", "core", "vit", "graph", "data"},
-    # A report reads a system as the search sees it.
-    "report": {"errors", "core", "store", "search"},
+    # A system as the search sees it: both need it, neither trains.
+    "living": {"search", "store"},
+    "report": {"errors", "core", "living", "store", "search"},
     "preflight": {"errors", "core", "data", "roots", "search"},
     # These are the system: the only place that sees search and training.
     "iteration": {
@@ -35,7 +36,7 @@ _ALLOWED = {
     },
     "system": {
         *("errors", "core", "search", "store", "roots", "graph", "data"),
-        *("train", "export", "progress", "iteration", "preflight"),
+        *("train", "export", "progress", "iteration", "living", "preflight"),
     },
     "__init__": {"core", "errors", "progress", "system", "version"},
 }

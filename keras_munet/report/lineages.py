@@ -10,10 +10,9 @@ import dataclasses
 import itertools
 from collections.abc import Mapping
 
-from keras_munet import errors
+from keras_munet.core import lineage as lineage_lib
 from keras_munet.core import specs
 from keras_munet.search import population as population_lib
-from keras_munet.store import lineage as lineage_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ class FamilyTree:
         """
         living = self._population.living
         parent = lineage_lib.living_parent(
-            path, living.keys(), self._population.retired
+            path, living, self._population.retired
         )
         return None if parent is None else living[parent].task
 
@@ -82,24 +81,15 @@ class FamilyTree:
         Raises:
           StoreError: the records go round in a circle.
         """
-        steps: dict[str, Step] = {}
-        ancestor = path.parent
-        while ancestor is not None:
-            if ancestor in steps or ancestor == path.id:
-                raise errors.StoreError(
-                    f"the lineage of path {path.id} comes back to {ancestor}; "
-                    "a parent must be older than its child: restore the task "
-                    "from a copy of the system"
-                )
-            record = self._population.living.get(ancestor)
-            if record is not None:
-                steps[ancestor] = Step(ancestor, record.task, True)
-                ancestor = record.parent
-            else:
-                task = self._path_tasks.get(ancestor)
-                steps[ancestor] = Step(ancestor, task, False)
-                ancestor = self._population.retired.get(ancestor)
-        return tuple(steps.values())
+        living = self._population.living
+        return tuple(
+            Step(ancestor, living[ancestor].task, True)
+            if ancestor in living
+            else Step(ancestor, self._path_tasks.get(ancestor), False)
+            for ancestor in lineage_lib.ancestors(
+                path, living, self._population.retired
+            )
+        )
 
     def nodes(self) -> tuple[Node, ...]:
         """Returns the living paths, each before those that descend from it.

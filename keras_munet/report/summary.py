@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet import living
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.report import events
@@ -126,7 +127,7 @@ class Summary:
     @property
     def flat_settings(self) -> list[tuple[str, str]]:
         """The settings as (dotted key, value), in the order of their record."""
-        return list(_flat("", self.settings))
+        return flat(self.settings)
 
 
 def read(workdir: str | os.PathLike[str]) -> Summary:
@@ -143,7 +144,7 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
     states = [found[name] for name in wanted if name in found]
     states += [s for name, s in found.items() if name not in wanted]
     history = events.read(workdir)
-    population = _population(directory, states)
+    population = living.read(directory)
     family_tree = lineages.FamilyTree(population, history.path_tasks)
     tasks = tuple(_task(s, population, family_tree) for s in states)
     return Summary(
@@ -160,6 +161,11 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
         num_iterations_planned=_num_planned(settings, len(wanted)),
         notes=(*_running(states, history), *history.notes),
     )
+
+
+def flat(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns settings as (dotted key, value), in the order of their record."""
+    return list(_flat("", settings))
 
 
 def _task(
@@ -192,21 +198,6 @@ def _task(
         ),
         parent_task=family_tree.parent_task(path),
         lineage=family_tree.lineage(path),
-    )
-
-
-def _population(
-    directory: system_dir.SystemDir, states: Sequence[task_state.TaskState]
-) -> population_lib.Population:
-    retired: dict[str, str | None] = {}
-    for state in states:
-        retired.update(state.retired)
-    return population_lib.Population(
-        root=directory.root,
-        published={s.task: s.published for s in states},
-        private=frozenset(s.task for s in states if s.private),
-        retired=retired,
-        num_iterations_done=sum(s.num_iterations_done for s in states),
     )
 
 

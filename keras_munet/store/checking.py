@@ -10,14 +10,16 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.core import lineage
 from keras_munet.core import specs
 from keras_munet.store import codec
 from keras_munet.store import interface
 from keras_munet.store import layout
-from keras_munet.store import lineage
 from keras_munet.store import objects
 from keras_munet.store import references
 from keras_munet.store import task_state
+
+_Record = task_state.TaskState | task_state.RemovedTask | layout.Progress
 
 
 def problems(files: interface.Files) -> Iterator[str]:
@@ -35,10 +37,14 @@ def problems(files: interface.Files) -> Iterator[str]:
     except errors.StoreError as error:
         yield str(error)
     states: list[task_state.TaskState] = []
+    retired: dict[str, str | None] = {}
     for name, record in _records(files, layout.TASKS_DIR):
         if isinstance(record, str):
             yield record
-        elif isinstance(record, task_state.TaskState):
+            continue
+        assert not isinstance(record, layout.Progress)
+        retired.update(record.retired)
+        if isinstance(record, task_state.TaskState):
             states.append(record)
             paths.append(record.published)
             yield from _missing(name, record.published.components, found)
@@ -48,7 +54,7 @@ def problems(files: interface.Files) -> Iterator[str]:
         elif isinstance(record, layout.Progress):
             refs = references.component_refs(record.payload)
             yield from _missing(name, refs, found)
-    yield from _orphans(paths, states)
+    yield from _orphans(paths, states, retired)
 
 
 def _objects(
@@ -73,7 +79,7 @@ def _objects(
 
 def _records(
     files: interface.Files, folder: str
-) -> Iterator[tuple[str, task_state.TaskState | layout.Progress | str]]:
+) -> Iterator[tuple[str, _Record | str]]:
     """Yields (file name, its record or the problem with it)."""
     for name in files.list(folder):
         if not layout.is_record_file(name, folder):
@@ -109,11 +115,12 @@ def _missing(
 
 
 def _orphans(
-    paths: list[specs.PathRecord], states: list[task_state.TaskState]
+    paths: list[specs.PathRecord],
+    states: list[task_state.TaskState],
+    retired: dict[str, str | None],
 ) -> Iterator[str]:
     """Yields the paths whose lineage does not lead to a living path."""
-    living = {path.id for path in paths}
-    retired = {k: v for state in states for k, v in state.retired.items()}
+    living = {path.id: path for path in paths}
     for state in states:
         path = state.published
         try:

@@ -14,6 +14,7 @@ from keras_munet.store import layout
 from keras_munet.store import objects
 from keras_munet.store import references
 from keras_munet.store import sealed
+from keras_munet.store import task_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,8 @@ def collect(
     used.update(r.id for r in layout.read_system(files).root.components)
     for name in layout.record_files(files, layout.TASKS_DIR):
         state = layout.read_task(files, name)
-        used.update(ref.id for ref in state.published.components)
+        if isinstance(state, task_state.TaskState):
+            used.update(ref.id for ref in state.published.components)
     for name in layout.record_files(files, layout.PROGRESS_DIR):
         try:
             progress = layout.read_progress(files, name)

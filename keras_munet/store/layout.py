@@ -123,8 +123,10 @@ def read_system(files: interface.Files) -> SystemRecord:
     return record
 
 
-def read_task(files: interface.Files, name: str) -> task_state.TaskState:
-    """Returns the published state in the file `name`.
+def read_task(
+    files: interface.Files, name: str
+) -> task_state.TaskState | task_state.RemovedTask:
+    """Returns the published state in the file `name`, or what is left of it.
 
     Raises:
       MissingFileError: there is none.
@@ -132,7 +134,7 @@ def read_task(files: interface.Files, name: str) -> task_state.TaskState:
     """
     body = _read(files, name, task_state.FORMAT_VERSION)
     try:
-        state = task_state.TaskState.from_json(body)
+        state = task_state.from_json(body)
     except ValueError as error:
         raise _unreadable(name, error) from error
     if name != task_file(state.task):

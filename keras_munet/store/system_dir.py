@@ -4,9 +4,10 @@ Invariant: a reader sees a task before or after a publication, never between;
 objects are durable before anything names them, and stay while it does.
 `system.json` is written last, so a folder with it is a whole system.
 
-    system.json                       settings, family and root; written once
+    system.json                       settings, family and root
     objects/<2 hex>/<64 hex>.safetensors     immutable components
-    tasks/<task>.json                 the published state of one task
+    tasks/<task>.json                 the published state of one task, or what
+                                      is left of one that was removed
     progress/<task>.json              a running task iteration; disposable
     lock                              held by the job that evolves the system
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import os
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -160,15 +162,23 @@ class SystemDir:
         """Where the root's values came from."""
         return self._record.root_source
 
-    def compare_experiment(self, settings_json: Mapping[str, Any]) -> None:
+    def compare_experiment(
+        self, settings_json: Mapping[str, Any], *, besides: Iterable[str] = ()
+    ) -> None:
         """Verifies that the system was created with these settings.
+
+        Args:
+          settings_json: plain JSON values.
+          besides: keys that may differ.
 
         Raises:
           UsageError: it was not; the first differing keys are named.
         """
-        found = comparison.differences(
-            self._record.experiment, dict(settings_json)
-        )
+        asked, seen = dict(settings_json), dict(self._record.experiment)
+        for key in besides:
+            asked.pop(key, None)
+            seen.pop(key, None)
+        found = comparison.differences(seen, asked)
         if found:
             more = len(found) - _NUM_DIFFERENCES_SHOWN
             raise errors.UsageError(
@@ -178,17 +188,46 @@ class SystemDir:
                 "or another folder"
             )
 
+    def change_experiment(self, settings_json: Mapping[str, Any]) -> None:
+        """Records other settings for what is still to come, in one step.
+
+        Raises:
+          UsageError: another job is evolving the system.
+          StoreError: the write failed; the old settings are still there.
+        """
+        record = dataclasses.replace(
+            self._record, experiment=dict(settings_json)
+        )
+        with self.lock():
+            self._files.write_atomic(
+                layout.SYSTEM_FILE,
+                sealed.seal(record.to_json(), layout.SYSTEM_FILE),
+            )
+        self._record = record
+
     def tasks(self) -> dict[str, task_state.TaskState]:
         """Returns the published state of every task, sorted by name.
 
         Raises:
           StoreError: one of them is damaged or cannot be read.
         """
-        states = [
-            layout.read_task(self._files, name)
-            for name in layout.record_files(self._files, layout.TASKS_DIR)
-        ]
-        return {s.task: s for s in sorted(states, key=lambda s: s.task)}
+        return {
+            record.task: record
+            for record in self._task_records()
+            if isinstance(record, task_state.TaskState)
+        }
+
+    def removed(self) -> dict[str, task_state.RemovedTask]:
+        """Returns what is left of every removed task, sorted by name.
+
+        Raises:
+          StoreError: a record is damaged or cannot be read.
+        """
+        return {
+            record.task: record
+            for record in self._task_records()
+            if isinstance(record, task_state.RemovedTask)
+        }
 
     def task(self, name: str) -> task_state.TaskState:
         """Returns the published state of one task.
@@ -197,8 +236,8 @@ class SystemDir:
           UsageError: the system has no such task.
           StoreError: it is damaged or cannot be read.
         """
-        state = self._published(name)
-        if state is None:
+        state = self._record_of(name)
+        if not isinstance(state, task_state.TaskState):
             raise errors.UsageError(
                 f"{self.where} has no task {name!a}; there are: "
                 f"{', '.join(self.tasks()) or 'none'}"
@@ -219,6 +258,23 @@ class SystemDir:
         _checked(state)
         for ref in state.published.components:
             objects.check_ref(ref, self.objects.spec(ref.id))
+        self._write_task(state)
+
+    def remove(self, name: str) -> None:
+        """Takes a task out of the system in one durable step.
+
+        Other tasks keep what they share with it. Its own objects stay until
+        `collect`.
+
+        Raises:
+          UsageError: the system has no such task.
+          StoreError: the write failed; the task is then still there.
+        """
+        self._write_task(task_state.RemovedTask.of(self.task(name)))
+
+    def _write_task(
+        self, state: task_state.TaskState | task_state.RemovedTask
+    ) -> None:
         name = layout.task_file(state.task)
         for other in self._files.list(layout.TASKS_DIR):
             # On some file systems the two would be one file.
@@ -316,17 +372,30 @@ class SystemDir:
         finally:
             self.release_job_lock()
 
-    def _published(self, task: str) -> task_state.TaskState | None:
+    def _task_records(
+        self,
+    ) -> list[task_state.TaskState | task_state.RemovedTask]:
+        records = [
+            layout.read_task(self._files, name)
+            for name in layout.record_files(self._files, layout.TASKS_DIR)
+        ]
+        return sorted(records, key=lambda record: record.task)
+
+    def _record_of(
+        self, task: str
+    ) -> task_state.TaskState | task_state.RemovedTask | None:
         try:
             return layout.read_task(self._files, layout.task_file(task))
         except interface.MissingFileError:
             return None
 
     def _base(self, task: str) -> tuple[int, str] | None:
-        state = self._published(task)
-        if state is None:
+        record = self._record_of(task)
+        if record is None:
             return None
-        return state.num_iterations_done, state.published.id
+        if isinstance(record, task_state.RemovedTask):
+            return record.num_iterations_done, ""
+        return record.num_iterations_done, record.published.id
 
 
 def _checked(state: task_state.TaskState) -> None:

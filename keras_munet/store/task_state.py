@@ -1,7 +1,8 @@
 """What is published about one task: its best path and where it came from.
 
 Invariant: one file holds all of it, so that a reader sees the state before or
-after a task iteration and never parts of both.
+after a task iteration and never parts of both. When the task is removed, the
+same file keeps what other tasks' lineages need.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class TaskState:
       num_classes: width of its head.
       class_names: one per class, or none if the classes have no names.
       num_iterations_done: task iterations finished for this task.
+      num_iterations_before: those of them from before it was removed and
+        added again.
       published: its best path.
       retired: dead published path id -> its parent's id, for lineages.
       child_counts: path id -> children sampled from it for this task.
@@ -40,6 +43,7 @@ class TaskState:
     published: specs.PathRecord
     retired: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     child_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    num_iterations_before: int = 0
 
     def validate(self) -> TaskState:
         """Returns itself if its parts agree.
@@ -74,18 +78,17 @@ class TaskState:
             "a whole number from 0",
         )
         _need(
+            _is_count(self.num_iterations_before)
+            and self.num_iterations_before <= self.num_iterations_done,
+            "num_iterations_before",
+            "a whole number up to num_iterations_done",
+        )
+        _need(
             self.published.task == self.task,
             "published",
             f"a path of {self.task}",
         )
-        _need(
-            all(
-                isinstance(key, str) and isinstance(value, str | None)
-                for key, value in self.retired.items()
-            ),
-            "retired",
-            "path ids by path id",
-        )
+        _need_retired(self.retired)
         _need(
             all(
                 isinstance(key, str) and _is_count(value)
@@ -105,6 +108,7 @@ class TaskState:
             "num_classes": self.num_classes,
             "class_names": list(self.class_names),
             "num_iterations_done": self.num_iterations_done,
+            "num_iterations_before": self.num_iterations_before,
             "published": self.published.to_json(),
             "retired": dict(self.retired),
             "child_counts": dict(self.child_counts),
@@ -124,6 +128,7 @@ class TaskState:
                 num_classes=value["num_classes"],
                 class_names=tuple(value["class_names"]),
                 num_iterations_done=value["num_iterations_done"],
+                num_iterations_before=value["num_iterations_before"],
                 published=specs.PathRecord.from_json(value["published"]),
                 retired=dict(value["retired"]),
                 child_counts=dict(value["child_counts"]),
@@ -138,6 +143,92 @@ class TaskState:
         if not same:
             raise ValueError("it has parts that a task's state does not have")
         return state
+
+
+@dataclasses.dataclass(frozen=True)
+class RemovedTask:
+    """What is left of a task that was removed.
+
+    Attributes:
+      task: the task's bare name.
+      num_iterations_done: task iterations that it had.
+      retired: dead path id -> its parent's id; its last path is among them.
+    """
+
+    task: str
+    num_iterations_done: int
+    retired: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, state: TaskState) -> RemovedTask:
+        """Returns what is to be left of a published task."""
+        path = state.published
+        return cls(
+            state.task,
+            state.num_iterations_done,
+            {**state.retired, path.id: path.parent},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "task": self.task,
+            "removed": True,
+            "num_iterations_done": self.num_iterations_done,
+            "retired": dict(self.retired),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> RemovedTask:
+        """Returns the record that `to_json` wrote.
+
+        Raises:
+          ValueError: it is not one.
+        """
+        try:
+            record = cls(
+                task=value["task"],
+                num_iterations_done=value["num_iterations_done"],
+                retired=dict(value["retired"]),
+            )
+            _need_retired(record.retired)
+            _need(
+                _is_count(record.num_iterations_done),
+                "num_iterations_done",
+                "a whole number from 0",
+            )
+            same = record.to_json() == value
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"its parts are not those of a removed task "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not same:
+            raise ValueError("it has parts that a removed task does not have")
+        return record
+
+
+def from_json(value: Mapping[str, Any]) -> TaskState | RemovedTask:
+    """Returns what a task's file says.
+
+    Raises:
+      ValueError: it is neither a task's state nor what is left of one.
+    """
+    if "removed" in value:
+        return RemovedTask.from_json(value)
+    return TaskState.from_json(value)
+
+
+def _need_retired(retired: Mapping[str, str | None]) -> None:
+    _need(
+        all(
+            isinstance(key, str) and isinstance(value, str | None)
+            for key, value in retired.items()
+        ),
+        "retired",
+        "path ids by path id",
+    )
 
 
 def _need(holds: bool, name: str, allowed: str) -> None:
