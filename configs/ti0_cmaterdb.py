@@ -28,6 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.children_per_generation = 8
     config.num_validations_per_path_training = 4
     config.batch_size = 512
+    # Three layers of Ti/16, the deepest path.
+    config.search.score_num_params = 1_484_162
     config.hparams.mu = 0.2
     config.root.source = "random"
     config.root.variant = "Ti/16"
