@@ -51,7 +51,9 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
     config.root.image_size = 32
     if "small" in chosen:
         config.num_samples_per_task = 16
-        config.num_validations_per_path_training = 4
-        config.num_train_examples_between_validations_max = 4096
-        config.num_validation_examples_max = 2048
+        config.num_validations_per_path_training = 3
+        config.num_train_examples_between_validations_max = 2048
+        config.num_validation_examples_max = 1024
+        # Few examples: more steps of them.
+        config.batch_size = 128
     return config

@@ -230,6 +230,7 @@ def _train(
                 "parent_task": child.parent.task,
                 "num_layers": child.hparams["num_layers"],
                 "hparams": dict(child.hparams),
+                "components": [part.spec.name for part in child.components],
                 "trained": [
                     part.spec.name
                     for part in child.components

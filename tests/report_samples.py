@@ -146,6 +146,7 @@ def generation(task: str, number: int, iteration: int = 0, **changes) -> dict:
             "parent_task": "NOT_TRAINABLE",
             "num_layers": 1,
             "hparams": {"opt_lr": 0.01},
+            "components": ["embedding", "head"],
             "trained": ["head"],
             "scores": [score],
             "losses": [1.0],

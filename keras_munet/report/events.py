@@ -35,6 +35,7 @@ class Generation:
       best_score: the task's best score after it.
       secs: wall time, seconds.
       clock: `<kind>_secs` -> seconds.
+      children: what was reported of each child.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Generation:
     best_score: float | None
     secs: float
     clock: Mapping[str, float]
+    children: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +195,7 @@ class _Reader:
                 _text(key): _duration(value)
                 for key, value in dict(record["clock"]).items()
             },
+            children=tuple(children),
         )
         parents = {
             _text(child["parent"]): _text(child["parent_task"])

@@ -1,4 +1,4 @@
-"""Small pieces of HTML: cells, tables, bars.
+"""The frame of a page and small pieces of HTML: cells, tables, bars.
 
 Invariant: `esc` is the only way from a text of a system into the page; what
 the other functions take is markup already.
@@ -11,14 +11,37 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from keras_munet.report import formats
+from keras_munet.report import style
 
 # The attribute of cells and headers that hold words in a table of numbers.
 TEXT = ' class="text"'
+# Even an unescaped script or address would do nothing under this policy.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def esc(value: object) -> str:
     """Returns `value` as text that can stand anywhere in a page."""
     return html.escape(formats.plain(value))
+
+
+def document(title: str, parts: Iterable[str], more_css: str = "") -> str:
+    """Returns a whole page that needs nothing else.
+
+    Args:
+      title: its title, markup.
+      parts: its parts in order, markup.
+      more_css: rules that only this kind of page needs.
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, '
+        'initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        f"<title>{title}</title>\n<style>{style.CSS}{more_css}</style>\n"
+        "</head>\n<body>\n<main>\n"
+        + "\n".join(parts)
+        + "\n</main>\n</body>\n</html>\n"
+    )
 
 
 def section(title: str, lead: str, body: str) -> str:

@@ -14,12 +14,8 @@ from keras_munet.report import formats
 from keras_munet.report import lineages
 from keras_munet.report import markup
 from keras_munet.report import sharing
-from keras_munet.report import style
 from keras_munet.report import summary as summary_lib
 from keras_munet.report import wording
-
-# Even an unescaped script or address would do nothing under this policy.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(summary: summary_lib.Summary) -> str:
@@ -49,14 +45,7 @@ def render(summary: summary_lib.Summary) -> str:
     if summary.history.generations:
         parts += [_scores(summary), _time(summary)]
     parts += [_settings(summary), _classes(summary)]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, '
-        'initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>{style.CSS}</style>\n</head>\n"
-        "<body>\n<main>\n" + "\n".join(parts) + "\n</main>\n</body>\n</html>\n"
-    )
+    return markup.document(title, parts)
 
 
 def _facts(summary: summary_lib.Summary) -> str:

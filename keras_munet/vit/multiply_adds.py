@@ -1,0 +1,75 @@
+"""What a path costs to run and to train, in multiply-adds.
+
+Invariant: a count follows from the records alone, never from a clock, so that
+equal paths cost the same on every machine.
+
+Counted are the products of kernels and of attention; norms, biases,
+activations and softmax are not (below 2% at the published widths). A layer
+counts in full even where the program leaves out what the head does not read,
+or computes once what several children share.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from collections.abc import Set
+
+from keras_munet.core import specs
+
+
+def forward(layout: Sequence[specs.ComponentSpec]) -> dict[str, int]:
+    """Returns place -> multiply-adds of one image.
+
+    A kernel costs its size at each position that it is applied to: every
+    patch for the embedding, the class token from the last norm on, every token
+    elsewhere. A block's two attention products cost 2 * tokens^2 * width.
+
+    Args:
+      layout: the components of a path, input first.
+    """
+    num_tokens = _num_tokens(layout)
+    return {spec.name: _forward(spec, num_tokens) for spec in layout}
+
+
+def training(layout: Sequence[specs.ComponentSpec], trained: Set[str]) -> int:
+    """Returns the multiply-adds of one training example.
+
+    Forward once through everything; backward costs a trained component twice
+    its forward (gradients of weights and of inputs), a frozen one that stands
+    above a trained one once, and a frozen one below nothing.
+
+    Args:
+      layout: the components of a path, input first.
+      trained: the places that are trained.
+    """
+    total, is_above = 0, False
+    for place, cost in forward(layout).items():
+        is_above = is_above or place in trained
+        total += cost * (3 if place in trained else 2 if is_above else 1)
+    return total
+
+
+def _forward(spec: specs.ComponentSpec, num_tokens: int) -> int:
+    num_positions = {
+        "PatchEmbedding": num_tokens - 1,
+        "PreLogits": 1,
+        "Head": 1,
+    }
+    cost = num_positions.get(spec.layer, num_tokens) * sum(
+        math.prod(shape)
+        for name, shape in spec.weights
+        if name.endswith("kernel")
+    )
+    if spec.layer == "EncoderBlock":
+        cost += 2 * num_tokens**2 * spec.config["width"]
+    return cost
+
+
+def _num_tokens(layout: Sequence[specs.ComponentSpec]) -> int:
+    """Returns patches and class token, as the position embedding has them."""
+    return next(
+        spec.config["num_tokens"]
+        for spec in layout
+        if spec.layer == "PositionEmbedding"
+    )
