@@ -31,7 +31,7 @@ def get_config(options: str = "vit") -> ml_collections.ConfigDict:
             f"{', '.join(catalogue.BENCHMARKS)}, and ,small behind it"
         )
     config = config_lib.base()
-    config.task_names = list(catalogue.BENCHMARKS[name])
+    config.task_names = list(catalogue.benchmark(name))
     config.num_task_iters = 1
     config.num_samples_per_task = 128
     config.children_per_generation = 32

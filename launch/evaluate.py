@@ -23,7 +23,9 @@ _OUT = flags.DEFINE_string("out", "", "File to write; default prints it.")
 _MANUAL_DIR = flags.DEFINE_string(
     "manual_dir", "", "Data files as <dataset>/<config>/<file>."
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Prepared TFDS data.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Prepared TFDS data; commas between folders."
+)
 _STRATEGY = flags.DEFINE_string(
     "strategy", "auto", "Devices: auto, one_device or mirrored."
 )

@@ -12,8 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_munet import errors
+from keras_munet.data import storage
 from keras_munet.data import tasks
-from keras_munet.data import tfds_tasks
+from keras_munet.data import tfds_builders
 
 CONFIGS = {"bangla": (4000, 1000, 1000), "telugu": (2000, 500, 500)}
 
@@ -68,7 +69,8 @@ def test_source_files_are_prepared_once_and_then_read(
     splits = [first.train, first.validation, first.test]
     assert tuple(len(s.labels) for s in splits) == CONFIGS[config]
     assert first.num_classes == 10
-    assert first.train.images.shape[1:] == (32, 32, 3)
+    # Stored with three equal channels, kept as one.
+    assert first.train.images.shape[1:] == (32, 32, 1)
     assert (first.train.images == again.train.images).all()
     assert (first.test.labels == again.test.labels).all()
 
@@ -82,7 +84,7 @@ def test_splits_hold_every_example_of_the_source_once(manual_dir, prepared_dir):
     folder = manual_dir / "cmaterdb" / "telugu"
     source = np.load(folder / "training-images.npz")["images"]
     read = np.concatenate([data.train.images, data.validation.images])
-    assert sorted(i.tobytes() for i in read) == sorted(
+    assert sorted(np.repeat(i, 3, -1).tobytes() for i in read) == sorted(
         np.asarray(i, np.uint8).tobytes() for i in source
     )
 
@@ -92,7 +94,7 @@ def test_a_missing_file_is_named_at_once_and_leaves_nothing(
 ):
     folder = _copied(manual_dir, tmp_path)
     (folder / "testing-images.npz").unlink()
-    tfds_tasks.data_set_names()
+    tfds_builders.data_set_names()
     started = time.perf_counter()
     message = _refused(
         "cmaterdb/bangla",
@@ -157,7 +159,8 @@ def test_a_folder_that_cannot_be_written_is_named(manual_dir, tmp_path):
 
 def test_unprepared_data_without_source_files_say_what_to_do(tmp_path):
     message = _refused("cmaterdb/bangla", data_dir=str(tmp_path))
-    assert "--config.data.manual_dir=FOLDER" in message
+    assert "python launch/tasks.py prepare cmaterdb/bangla" in message
+    assert f"--data_dir={tmp_path} with --manual_dir=FOLDER" in message
     assert "FOLDER/cmaterdb/bangla/<file>" in message
     message = _refused(
         "mnist", data_dir=str(tmp_path), manual_dir=str(tmp_path / "none")
@@ -168,12 +171,6 @@ def test_unprepared_data_without_source_files_say_what_to_do(tmp_path):
 def test_a_data_set_without_labels_is_refused_before_its_data_are(tmp_path):
     message = _refused("binarized_mnist", data_dir=str(tmp_path))
     assert "has no class labels: its features are image (Image)" in message
-
-
-def test_images_of_varying_shape_are_refused(tmp_path):
-    message = _refused("visual_domain_decathlon/dtd", data_dir=str(tmp_path))
-    assert "(None, None, 3)" in message
-    assert "one fixed shape" in message
 
 
 def test_a_config_is_asked_for_where_there_are_several():
@@ -231,14 +228,97 @@ def test_a_data_set_with_train_alone_gives_three_disjoint_splits(
     assert (data.train.labels == data.train.images[:, 0, 0, 0] % 2).all()
 
 
-def test_more_pixels_than_memory_may_hold_are_refused(
+def test_more_pixels_than_memory_may_hold_become_squares_or_are_refused(
     one_split_dir, monkeypatch
 ):
-    monkeypatch.setattr(tfds_tasks, "NUM_BYTES_MAX", 200 * 20 - 1)
+    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 4 * 5)
+    exact = tasks.load("one_split_task", data_dir=str(one_split_dir))
+    assert exact.train.images.shape[1:] == (4, 5, 1)
+    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 4 * 5 - 1)
+    monkeypatch.setattr(storage, "SIDES", (4, 3))
+    square = tasks.load("one_split_task", data_dir=str(one_split_dir))
+    assert square.train.images.shape[1:] == (4, 4, 1)
+    # Every image has one value, which no resize changes.
+    assert (square.train.images[:, 0, 0] == exact.train.images[:, 0, 0]).all()
+    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 3 * 3 - 1)
     message = _refused("one_split_task", data_dir=str(one_split_dir))
     assert "at most" in message
-    monkeypatch.setattr(tfds_tasks, "NUM_BYTES_MAX", 200 * 20)
-    tasks.load("one_split_task", data_dir=str(one_split_dir))
+
+
+class ManySizesTask(tfds.core.GeneratorBasedBuilder):
+    """Images of many widths: the left half dark, the right half bright."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "label": tfds.features.ClassLabel(num_classes=2),
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(40, 80):
+            image = np.zeros((100, 2 * i, 3), np.uint8)
+            image[:, i:, 0] = 200
+            yield i, {"label": i % 2, "image": image}
+
+
+def test_images_of_many_sizes_become_squares_of_the_whole_image(tmp_path):
+    ManySizesTask(data_dir=tmp_path).download_and_prepare()
+    data = tasks.load("many_sizes_task", data_dir=str(tmp_path))
+    images = data.train.images
+    assert images.shape == (36, storage.SIDES[0], storage.SIDES[0], 3)
+    half = storage.SIDES[0] // 2
+    assert (images[:, :, : half - 4] == 0).all()
+    assert (images[:, :, half + 4 :, 0] == 200).all()
+
+
+def test_a_set_prepared_in_any_folder_is_read_and_never_written(
+    one_split_dir, tmp_path
+):
+    places = f"{tmp_path / 'mine'},{one_split_dir}"
+    data = tasks.load("one_split_task", data_dir=places)
+    assert len(data.train.labels) == 180
+    assert not (tmp_path / "mine").exists()
+
+
+def test_prepared_data_without_code_are_read(one_split_dir, tmp_path):
+    target = tmp_path / "data" / "nobodys_task"
+    shutil.copytree(one_split_dir / "one_split_task", target)
+    for file in list(target.rglob("*")):
+        if file.is_file():
+            content = file.read_bytes()
+            if file.suffix == ".json":
+                content = content.replace(b"one_split_task", b"nobodys_task")
+            name = file.name.replace("one_split_task", "nobodys_task")
+            file.unlink()
+            (file.parent / name).write_bytes(content)
+    places = f"{tmp_path / 'mine'},{tmp_path / 'data'}"
+    data = tasks.load("nobodys_task", data_dir=places)
+    assert data.class_names == ("a", "b")
+    assert len(data.train.labels) == 180
+
+
+def test_what_no_folder_has_is_prepared_in_the_first(
+    manual_dir, one_split_dir, tmp_path
+):
+    before = sorted(one_split_dir.rglob("*"))
+    data = tasks.load(
+        "cmaterdb/telugu",
+        data_dir=f"{tmp_path},{one_split_dir}",
+        manual_dir=str(manual_dir),
+    )
+    assert len(data.test.labels) == 500
+    assert (tmp_path / "cmaterdb" / "telugu").is_dir()
+    assert sorted(one_split_dir.rglob("*")) == before
 
 
 def test_a_damaged_record_is_refused(one_split_dir, tmp_path):
@@ -252,11 +332,13 @@ def test_a_damaged_record_is_refused(one_split_dir, tmp_path):
     assert "prepare it again" in message
 
 
-def test_prepared_data_of_the_published_split_are_read(shared_dir):
-    builder = tfds.builder("omniglot", data_dir=shared_dir / "data" / "tfds")
-    split = tfds_tasks._read("omniglot", builder, "small1")
-    assert split.images.shape == (2720, 105, 105, 3)
-    assert split.labels.dtype == np.int32
+@pytest.mark.slow
+def test_grey_images_in_three_channels_are_kept_as_one(shared_dir):
+    data = tasks.load("omniglot", data_dir=str(shared_dir / "data" / "tfds"))
+    splits = [data.train, data.validation, data.test]
+    assert [len(s.labels) for s in splits] == [19_280, 2_720, 3_120]
+    assert {s.images.shape[1:] for s in splits} == {(105, 105, 1)}
+    assert data.num_classes == 1_623
 
 
 def test_reading_a_task_writes_nothing_to_the_terminal(one_split_dir, capfd):

@@ -8,11 +8,16 @@ only a task of TensorFlow Datasets (TFDS) does.
 from __future__ import annotations
 
 import difflib
+import warnings
 
 from keras_munet import errors
 from keras_munet.core import names
+from keras_munet.data import catalogue
 from keras_munet.data import digits
 from keras_munet.data import glyphs
+from keras_munet.data import own_sources
+from keras_munet.data import own_store
+from keras_munet.data import places
 from keras_munet.data import records
 
 # The records under the name that the rest of the library knows.
@@ -35,9 +40,12 @@ def load(
     """Returns the data of one task.
 
     Args:
-      task_name: `digits`, `glyphs/NAME`, or a data set of TFDS as
-        `DATASET[/CONFIG]`; `private:` may stand in front.
-      data_dir: prepared TFDS data; empty for TFDS's own default.
+      task_name: `digits`, `glyphs/NAME`, a published task, another data set
+        of TFDS as `DATASET[/CONFIG]`, or `own/NAME`; `private:` may stand in
+        front of these. Also `folder:PATH` or `table:PATH`, read as they are.
+      data_dir: prepared data; empty for TFDS's own default. Several folders
+        may be named with a comma between: all are read, the first is written
+        to.
       manual_dir: source files as `<dataset>[/<config>]/<file>`, used to
         prepare what `data_dir` lacks.
       download: whether TFDS may fetch what is in neither. Nothing is ever
@@ -48,24 +56,130 @@ def load(
       DataError: its data are missing, damaged or of a kind that no image
         classifier can use.
     """
+    if own_sources.is_own(task_name):
+        return _built(task_name)
     name, _ = names.split_private(task_name)
+    if name.partition("/")[0] == own_store.FAMILY:
+        return own_store.load(name, places.folders(data_dir))
     if name == digits.TASK:
         return records.checked(digits.load())
     if name in glyphs.ALPHABETS:
         return records.checked(glyphs.load(name))
-    if name.partition("/")[0] in _embedded_families():
-        raise errors.UsageError(_unknown(name, []))
+    known = _known(name, data_dir)
 
-    # TFDS takes a second to import; embedded tasks do not need it.
     from keras_munet.data import tfds_tasks
 
-    if not tfds_tasks.exists(name, data_dir):
-        raise errors.UsageError(_unknown(name, tfds_tasks.data_set_names()))
     return records.checked(
         tfds_tasks.load(
-            name, data_dir=data_dir, manual_dir=manual_dir, download=download
+            known, data_dir=data_dir, manual_dir=manual_dir, download=download
         )
     )
+
+
+def check_name(task_name: str, *, data_dir: str = "") -> None:
+    """Refuses a name that no task of any kind can have.
+
+    Args:
+      task_name: as of `load`, but no `folder:` or `table:`.
+      data_dir: as of `load`.
+
+    Raises:
+      UsageError: there is no such task.
+    """
+    name, _ = names.split_private(task_name)
+    own = name.partition("/")[0] == own_store.FAMILY
+    if not own and name not in embedded_names():
+        _known(name, data_dir)
+
+
+def describe(task_name: str, *, data_dir: str = ""):
+    """Returns what is known of a task of TFDS without reading its data.
+
+    Args:
+      task_name: a published task, or `DATASET[/CONFIG]`.
+      data_dir: as of `load`.
+
+    Returns:
+      A `tfds_tasks.Description`.
+
+    Raises:
+      UsageError: there is no such task.
+      DataError: its data set cannot be opened.
+    """
+    from keras_munet.data import tfds_tasks
+
+    return tfds_tasks.describe(_known(task_name, data_dir), data_dir)
+
+
+def prepare(
+    task_name: str,
+    *,
+    data_dir: str = "",
+    manual_dir: str = "",
+    download: bool = False,
+    progress: bool = False,
+) -> list[str]:
+    """Makes a task of TFDS ready to be read; what is ready stays as it is.
+
+    Args:
+      task_name: a published task, or `DATASET[/CONFIG]`.
+      data_dir: as of `load`.
+      manual_dir: as of `load`.
+      download: as of `load`.
+      progress: whether progress bars are shown.
+
+    Returns:
+      The data sets that were prepared; none if all were ready.
+
+    Raises:
+      UsageError: there is no such task.
+      DataError: as of `load`.
+    """
+    from keras_munet.data import tfds_tasks
+
+    return tfds_tasks.prepare(
+        _known(task_name, data_dir),
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        download=download,
+        progress=progress,
+    )
+
+
+def _known(task_name: str, data_dir: str) -> str:
+    """Returns the bare name of a task of TFDS.
+
+    Raises:
+      UsageError: there is no such task.
+    """
+    name, _ = names.split_private(task_name)
+    family = name.partition("/")[0]
+    if family in _embedded_families():
+        raise errors.UsageError(_unknown(name, []))
+    if catalogue.find(name):
+        return name
+
+    # TFDS takes a second to import; other tasks do not need it.
+    from keras_munet.data import tfds_builders
+
+    if not tfds_builders.exists(name, data_dir):
+        others = [*catalogue.tasks(), *tfds_builders.data_set_names()]
+        raise errors.UsageError(_unknown(name, others))
+    return name
+
+
+def _built(source: str) -> TaskData:
+    """Reads a folder or table; what it skips is told as a warning."""
+    # Needs Pillow, which nothing else does.
+    from keras_munet.data import own_tasks
+
+    data, skipped = own_tasks.build(source)
+    if skipped:
+        shown = "; ".join(f"{s.where}: {s.reason}" for s in skipped)
+        warnings.warn(
+            f"{source!r}: {len(skipped)} skipped: {shown}", stacklevel=3
+        )
+    return data
 
 
 def _embedded_families() -> set[str]:
@@ -78,6 +192,7 @@ def _unknown(name: str, others: list[str]) -> str:
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return (
         f"there is no task {name!r}{hint} embedded tasks: "
-        f"{', '.join(embedded)}; any other is an image-classification data "
-        "set of TFDS, as DATASET or DATASET/CONFIG"
+        f"{', '.join(embedded)}; python launch/tasks.py list names the "
+        "published ones; any other is an image-classification data set of "
+        "TFDS, as DATASET or DATASET/CONFIG"
     )

@@ -11,7 +11,6 @@ import contextlib
 import io
 import os
 import urllib.parse
-import uuid
 from collections.abc import Iterator
 
 import promise
@@ -20,12 +19,20 @@ from absl import logging
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.data import places
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps TFDS's progress bars, notes and warnings off the terminal."""
-    tfds.disable_progress_bar()
+def quiet(progress: bool = False) -> Iterator[None]:
+    """Keeps TFDS's notes and warnings off the terminal.
+
+    Args:
+      progress: whether its progress bars are shown.
+    """
+    if progress:
+        tfds.enable_progress_bar()
+    else:
+        tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
@@ -86,9 +93,13 @@ def manual_folder(
     builder: tfds.core.DatasetBuilder, manual_dir: str
 ) -> epath.Path:
     """Returns where the source files of a data set lie in `manual_dir`."""
-    folder = epath.Path(manual_dir).expanduser() / builder.name
+    return epath.Path(manual_dir).expanduser() / layout(builder)
+
+
+def layout(builder: tfds.core.DatasetBuilder) -> str:
+    """Returns a builder's data set as `DATASET[/CONFIG]`."""
     config = builder.builder_config
-    return folder / config.name if config else folder
+    return f"{builder.name}/{config.name}" if config else builder.name
 
 
 def prepare(
@@ -110,10 +121,10 @@ def prepare(
     if folder is not None and not download and not folder.is_dir():
         raise errors.DataError(
             f"folder {folder} is missing; put the source files of "
-            f"{_name(builder)} there"
+            f"{layout(builder)} there"
         )
     root = epath.Path(builder.data_dir_root)
-    scratch = root / f".preparing_{uuid.uuid4().hex}"
+    scratch = places.unfinished(root)
     existed = root.exists()
     try:
         scratch.mkdir(parents=True)
@@ -123,7 +134,7 @@ def prepare(
         raise errors.DataError(str(e)) from None
     except Exception as e:
         raise errors.DataError(
-            f"cannot prepare {_name(builder)} in {root}: {_one_line(e)}; "
+            f"cannot prepare {layout(builder)} in {root}: {_one_line(e)}; "
             "prepare it with TFDS and name its folder in data.data_dir"
         ) from e
     finally:
@@ -137,15 +148,20 @@ def _prepare_in(builder, scratch: epath.Path, folder, download: bool) -> None:
     copy = type(builder)(
         data_dir=scratch,
         config=builder.builder_config and builder.builder_config.name,
+        version=str(builder.version),
     )
-    if not download:
+    downloads = scratch / "downloads"
+    if download:
+        # Kept, so that an interrupted download goes on with the next file.
+        downloads = epath.Path(builder.data_dir_root) / "downloads"
+    else:
         if not hasattr(copy, "_make_download_manager"):
             raise RuntimeError("this version of TFDS makes its own downloads")
         copy._make_download_manager = lambda **_: _ManualFiles(
-            copy, scratch / "downloads", folder
+            copy, downloads, folder
         )
     copy.download_and_prepare(
-        download_dir=scratch / "downloads",
+        download_dir=downloads,
         download_config=tfds.download.DownloadConfig(
             manual_dir=folder, try_download_gcs=False
         ),
@@ -158,11 +174,6 @@ def _prepare_in(builder, scratch: epath.Path, folder, download: bool) -> None:
         # Another process may have prepared the same data meanwhile.
         if not builder.is_prepared():
             raise
-
-
-def _name(builder: tfds.core.DatasetBuilder) -> str:
-    config = builder.builder_config
-    return f"{builder.name}/{config.name}" if config else builder.name
 
 
 def _one_line(error: Exception) -> str:

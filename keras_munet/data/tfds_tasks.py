@@ -6,37 +6,43 @@ that are prepared are read as they are, never prepared again.
 
 from __future__ import annotations
 
-import difflib
-import math
+import dataclasses
+from collections.abc import Mapping
 
-import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
 
 from keras_munet import errors
 from keras_munet.data import catalogue
+from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import records
+from keras_munet.data import storage
+from keras_munet.data import tfds_builders
 from keras_munet.data import tfds_offline
-
-# Bound on a task's decoded pixels, all splits together.
-NUM_BYTES_MAX = 2 * 2**30
-_LABEL = "label"
-_IMAGE = "image"
-_READ_BATCH = 256
+from keras_munet.data import tfds_reading
 
 
-def data_set_names() -> list[str]:
-    """Returns the data sets that TFDS has code for."""
-    return tfds.list_builders(with_community_datasets=False)
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a task is, before its pixels are read.
 
+    Attributes:
+      name: of the task.
+      sources: the data sets it reads, `DATASET[/CONFIG]:VERSION`; the first
+        trains it.
+      prepared: which of these are on disk.
+      instructions: of TFDS, by split name.
+      num_examples: by split name; empty where nothing states it.
+      form: how its records become images; None where they cannot.
+      problem: why they cannot; empty where they can.
+    """
 
-def exists(task_name: str, data_dir: str) -> bool:
-    """Whether TFDS has code for a task's data set, or its prepared files."""
-    data_set = task_name.partition("/")[0]
-    if data_set in data_set_names():
-        return True
-    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    return (root / data_set).is_dir()
+    name: str
+    sources: tuple[str, ...]
+    prepared: tuple[bool, ...]
+    instructions: Mapping[str, str]
+    num_examples: Mapping[str, int]
+    form: tfds_reading.Form | None
+    problem: str = ""
 
 
 def load(
@@ -49,182 +55,206 @@ def load(
     """Returns the data of one task.
 
     Args:
-      task_name: `DATASET[/CONFIG]`, bare.
-      data_dir: prepared data; empty for TFDS's own default.
+      task_name: a published task, or `DATASET[/CONFIG]`, bare.
+      data_dir: prepared data; empty for TFDS's own default. Of several
+        folders with a comma between, each is looked in, and the first is
+        where what none of them has is prepared.
       manual_dir: source files as `<dataset>[/<config>]/<file>`.
       download: whether TFDS may fetch what is in neither.
 
     Raises:
       UsageError: the data set has no such config, or needs one.
-      DataError: the data are missing, damaged, or not images of one shape
-        with one class each, or more than `NUM_BYTES_MAX` bytes.
+      DataError: the data are missing, damaged, or no images with one class
+        each, or more than memory may hold.
     """
     with tfds_offline.quiet():
-        places = (data_dir, manual_dir, download)
-        own = _prepared(task_name, *places)
-        plan = catalogue.plan(task_name, list(own.info.splits))
-        builders = {
-            "train": own,
-            "validation": _prepared_or(plan.validation_source, own, *places),
-            "test": _prepared_or(plan.test_source, own, *places),
-        }
-        sources = [
-            (name, builder, getattr(plan, name))
-            for name, builder in builders.items()
-        ]
-        _refuse_large(task_name, sources)
+        # Before any work on its files: what cannot be read is not prepared.
+        _form_or_refuse(task_name, _builders(task_name, data_dir))
+        _prepare(task_name, data_dir, manual_dir, download)
+        builders = _builders(task_name, data_dir)
+        plan = _plan(task_name, builders)
+        form = _form_or_refuse(task_name, builders)
+        counts = _num_examples(task_name, builders) or {}
         splits = {
-            name: _read(task_name, builder, instruction)
-            for name, builder, instruction in sources
+            name: tfds_reading.read(
+                builders[name], getattr(plan, name), form, counts[name]
+            )
+            for name in records.SPLIT_NAMES
         }
-        feature = own.info.features[_LABEL]
         return records.TaskData(
             name=task_name,
-            num_classes=feature.num_classes,
-            class_names=tuple(feature.names),
-            **splits,
+            num_classes=len(form.class_names),
+            class_names=form.class_names,
+            **tfds_reading.with_equal_channels(splits),
         )
 
 
-def _prepared_or(name, own, data_dir, manual_dir, download):
-    return _prepared(name, data_dir, manual_dir, download) if name else own
+def prepare(
+    task_name: str,
+    *,
+    data_dir: str,
+    manual_dir: str = "",
+    download: bool = False,
+    progress: bool = False,
+) -> list[str]:
+    """Prepares what a task reads and is not prepared yet.
 
+    Args:
+      task_name: as of `load`.
+      data_dir: as of `load`.
+      manual_dir: as of `load`.
+      download: as of `load`.
+      progress: whether TFDS shows its progress bars.
 
-def _prepared(
-    name: str, data_dir: str, manual_dir: str, download: bool
-) -> tfds.core.DatasetBuilder:
-    """Returns a builder whose data are on disk and fit for a classifier."""
-    builder = _builder(name, data_dir)
-    # Before any work on its files.
-    image_key(name, builder.info.features)
-    if builder.is_prepared():
-        return builder
-    if not manual_dir and not download:
-        config = builder.builder_config
-        layout = f"{builder.name}/{config.name}" if config else builder.name
-        raise errors.DataError(
-            f"data set {name!r} is not prepared in {builder.data_dir_root}; "
-            "pass --config.data.manual_dir=FOLDER with its source files in "
-            f"FOLDER/{layout}/<file>, or --config.data.data_dir=FOLDER with "
-            "prepared TFDS data"
-        )
-    tfds_offline.prepare(builder, manual_dir, download)
-    # A builder reads what is prepared when it is made.
-    return _builder(name, data_dir)
-
-
-def _builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    data_set, _, config = name.partition("/")
-    configs: list[str] = []
-    if data_set in data_set_names():
-        configs = list(tfds.builder_cls(data_set).builder_configs)
-    if configs and config not in configs and (config or len(configs) > 1):
-        close = difflib.get_close_matches(config, configs, n=5)
-        shown = ", ".join(f"{data_set}/{c}" for c in close or configs[:20])
-        raise errors.UsageError(
-            f"{name!r} names none of the {len(configs)} configs of data set "
-            f"{data_set!r}; name one, such as {shown}"
-        )
-    if config and not configs and data_set in data_set_names():
-        raise errors.UsageError(
-            f"data set {data_set!r} has no configs, but {config!r} was "
-            f"named; write {data_set!r}"
-        )
-    try:
-        return tfds.builder(name, data_dir=data_dir or None)
-    except Exception as e:
-        text = " ".join(str(e).split())[:200]
-        raise errors.DataError(
-            f"TFDS cannot open data set {name!r} in "
-            f"{data_dir or tfds.core.constants.DATA_DIR}: "
-            f"{type(e).__name__}: {text}; prepare it again"
-        ) from e
-
-
-def image_key(name: str, features) -> str:
-    """Returns the feature that holds the images of a data set.
+    Returns:
+      The data sets that it prepared; none if all were there.
 
     Raises:
-      DataError: its features are not images of one shape and one label.
+      UsageError: as of `load`.
+      DataError: as of `load`.
     """
-    named = isinstance(features, tfds.features.FeaturesDict)
-    features = dict(features.items()) if named else {}
-    shown = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
-    label = features.get(_LABEL)
-    if not (isinstance(label, tfds.features.ClassLabel) and label.num_classes):
-        raise errors.DataError(
-            f"data set {name!r} has no class labels: its features are "
-            f"{shown or 'none'}; choose one with a ClassLabel named {_LABEL!r}"
-        )
-    images = [k for k, v in features.items() if type(v) is tfds.features.Image]
-    if _IMAGE not in images and len(images) != 1:
-        raise errors.DataError(
-            f"data set {name!r} has {len(images)} image features: its "
-            f"features are {shown}; choose one with a single Image"
-        )
-    key = _IMAGE if _IMAGE in images else images[0]
-    shape, dtype = features[key].shape, np.dtype(features[key].np_dtype)
-    if None in shape or shape[-1] not in records.CHANNELS or dtype != np.uint8:
-        raise errors.DataError(
-            f"data set {name!r} has {dtype} images of shape {shape}; only "
-            "uint8 images of one fixed shape with 1 or 3 channels are read, "
-            "as in mnist, cifar10 or cmaterdb/bangla"
-        )
-    return key
+    with tfds_offline.quiet(progress):
+        _form_or_refuse(task_name, _builders(task_name, data_dir))
+        done = _prepare(task_name, data_dir, manual_dir, download)
+        builders = _builders(task_name, data_dir)
+        # Refuses what is too large now, not when training starts.
+        _form_or_refuse(task_name, builders)
+        return done
 
 
-def _refuse_large(task_name: str, sources) -> None:
-    num_bytes = 0
-    for name, builder, instruction in sources:
+def describe(task_name: str, data_dir: str = "") -> Description:
+    """Returns what is known of a task without reading its data.
+
+    Raises:
+      UsageError: as of `load`.
+      DataError: its data set cannot be opened.
+    """
+    with tfds_offline.quiet():
+        builders = _builders(task_name, data_dir)
+        plan = _plan(task_name, builders)
+        form, problem = None, ""
         try:
-            num_examples = builder.info.splits[instruction].num_examples
-        except (KeyError, ValueError):
+            form = _form_or_refuse(task_name, builders)
+        except errors.DataError as e:
+            problem = str(e)
+        distinct = {b.info.full_name: b for b in builders.values()}
+        return Description(
+            name=task_name,
+            sources=tuple(_versioned(b) for b in distinct.values()),
+            prepared=tuple(b.is_prepared() for b in distinct.values()),
+            instructions={n: getattr(plan, n) for n in records.SPLIT_NAMES},
+            num_examples=_num_examples(task_name, builders) or {},
+            form=form,
+            problem=problem,
+        )
+
+
+def _source_names(task_name: str) -> dict[str, str]:
+    """Returns the data set of each split."""
+    task = catalogue.find(task_name)
+    if task is None:
+        return dict.fromkeys(records.SPLIT_NAMES, task_name)
+    return {
+        "train": task.source,
+        "validation": task.plan.validation_source or task.source,
+        "test": task.plan.test_source or task.source,
+    }
+
+
+def _builders(
+    task_name: str, data_dir: str
+) -> dict[str, tfds.core.DatasetBuilder]:
+    """Returns the builder of each split."""
+    names = _source_names(task_name)
+    opened = {
+        name: tfds_builders.find(name, data_dir)
+        for name in dict.fromkeys(names.values())
+    }
+    return {split: opened[name] for split, name in names.items()}
+
+
+def _prepare(
+    task_name: str, data_dir: str, manual_dir: str, download: bool
+) -> list[str]:
+    """Makes all that a task reads ready; returns what was not."""
+    names = dict.fromkeys(_source_names(task_name).values())
+    options = (task_name, data_dir, manual_dir, download)
+    return [n for n in names if tfds_builders.make_ready(n, *options)]
+
+
+def _plan(task_name: str, builders) -> catalogue.Plan:
+    task = catalogue.find(task_name)
+    if task:
+        return task.plan
+    # Nothing but its files tells the splits of other data sets.
+    available = list(builders["train"].info.splits) or ["train"]
+    return catalogue.plan(task_name, available)
+
+
+def _num_examples(task_name: str, builders) -> dict[str, int] | None:
+    """Returns the examples of each split; None where nothing states them.
+
+    Raises:
+      DataError: a data set has no such split.
+    """
+    plan = _plan(task_name, builders)
+    found = {}
+    for split, source_name in _source_names(task_name).items():
+        builder, instruction = builders[split], getattr(plan, split)
+        splits = builder.info.splits or _published_splits(source_name)
+        if not splits:
+            return None
+        try:
+            found[split] = _count(instruction, splits)
+        except ValueError:
             raise errors.DataError(
-                f"task {task_name!r} takes its {name} split from "
+                f"task {task_name!r} takes its {split} split from "
                 f"{instruction!r} of {builder.info.full_name}, which has "
-                f"{', '.join(sorted(builder.info.splits))}; prepare it again"
+                f"{', '.join(sorted(splits))}; prepare it again"
             ) from None
-        key = image_key(task_name, builder.info.features)
-        num_bytes += num_examples * math.prod(builder.info.features[key].shape)
-    if num_bytes > NUM_BYTES_MAX:
-        raise errors.DataError(
-            f"task {task_name!r} has {num_bytes / 2**30:.1f} GiB of decoded "
-            f"images; at most {NUM_BYTES_MAX / 2**30:.1f} GiB are held in "
-            "memory, choose a smaller data set or config"
-        )
+    return found
 
 
-def _read(task_name: str, builder, instruction: str) -> records.Split:
-    """Returns one split, decoded, in the order in which it is stored."""
-    key = image_key(task_name, builder.info.features)
-    num_examples = builder.info.splits[instruction].num_examples
-    shape = builder.info.features[key].shape
-    images = np.empty((num_examples, *shape), np.uint8)
-    labels = np.empty(num_examples, np.int32)
-    end = 0
-    try:
-        batches = builder.as_dataset(
-            split=instruction,
-            batch_size=_READ_BATCH,
-            shuffle_files=False,
-            decoders=tfds.decode.PartialDecoding({key: True, _LABEL: True}),
-            read_config=tfds.ReadConfig(try_autocache=False),
-        )
-        for batch in tfds.as_numpy(batches):
-            start, end = end, end + len(batch[_LABEL])
-            images[start:end] = batch[key]
-            labels[start:end] = batch[_LABEL]
-    except Exception as e:
-        text = " ".join(str(e).split())[:200]
+def _published_splits(source_name: str) -> dict[str, tfds.core.SplitInfo]:
+    source = sources.SOURCES.get(source_name)
+    return {
+        name: tfds.core.SplitInfo(name=name, shard_lengths=[n], num_bytes=0)
+        for name, n in (source.num_examples if source else {}).items()
+    }
+
+
+def _count(instruction: str, splits) -> int:
+    """Returns the number of examples of e.g. `train[:5%]`."""
+    parts = tfds.core.ReadInstruction.from_spec(instruction).to_absolute(splits)
+    total = 0
+    for part in parts:
+        end = part.to
+        if end is None:
+            end = splits[part.splitname].num_examples
+        total += end - (part.from_ or 0)
+    return total
+
+
+def _form_or_refuse(task_name: str, builders) -> tfds_reading.Form:
+    task = catalogue.find(task_name)
+    counts = _num_examples(task_name, builders) or {}
+    source = task and sources.SOURCES[task.source]
+    form = tfds_reading.form(
+        task_name,
+        builders["train"].info.features,
+        sum(counts.values()),
+        label=task.label if task else tfds_reading.LABEL,
+        side_max=source.side_max if source else storage.SIDES[0],
+        pixel_max=source.pixel_max if source else tfds_reading.FULL_PIXEL,
+    )
+    if task and len(form.class_names) != task.num_classes:
         raise errors.DataError(
-            f"cannot read {instruction!r} of {builder.data_dir}: "
-            f"{type(e).__name__}: {text}; delete that folder and prepare it "
-            "again"
-        ) from e
-    if end != num_examples:
-        raise errors.DataError(
-            f"{instruction!r} of {builder.data_dir} holds {end} examples "
-            f"where its index says {num_examples}; delete that folder and "
-            "prepare it again"
+            f"task {task_name!r} has {len(form.class_names)} classes in "
+            f"{builders['train'].info.full_name} where {task.num_classes} "
+            "were published; prepare that version again"
         )
-    return records.Split(images, labels)
+    return form
+
+
+def _versioned(builder) -> str:
+    return f"{tfds_offline.layout(builder)}:{builder.version}"

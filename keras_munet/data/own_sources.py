@@ -1,0 +1,316 @@
+"""Lists the examples of a user's own folder or table.
+
+Invariant: every file of a folder and every row of a table is either listed as
+an example or named among the skipped with a reason; the order is that of
+names in a folder and of rows in a table, on every machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+from etils import epath
+
+from keras_munet import errors
+from keras_munet.data import records
+
+FOLDER = "folder"
+TABLE = "table"
+_SPLIT_NAMES: dict[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+_IMAGE_COLUMNS = ("path", "file", "file_name", "filename", "image", "bytes")
+_LABEL_COLUMNS = ("label", "class", "class_name", "category")
+_SPLIT_COLUMN = "split"
+_PARQUET = ".parquet"
+
+
+class Skipped(NamedTuple):
+    """What is not used, and why.
+
+    Attributes:
+      where: a path in the folder, or a row of the table.
+      reason: in words.
+    """
+
+    where: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One image before it is read.
+
+    Attributes:
+      where: for messages: a path in the folder, or a row of the table.
+      class_name: its label.
+      path: of its file; None where `content` is given.
+      content: the file itself.
+      split: `train`, `validation` or `test` where the source says so.
+    """
+
+    where: str
+    class_name: str
+    path: epath.Path | None = None
+    content: bytes = b""
+    split: str = ""
+
+    def read(self) -> bytes:
+        """Returns the file.
+
+        Raises:
+          OSError: it cannot be read.
+        """
+        if self.path is None:
+            return self.content
+        return self.path.read_bytes()
+
+
+class Listing(NamedTuple):
+    """Examples in order, and what was left out."""
+
+    examples: list[Example]
+    skipped: list[Skipped]
+
+
+def is_own(task: str) -> bool:
+    """Whether `task` is `folder:PATH` or `table:PATH`."""
+    return task.partition(":")[0] in (FOLDER, TABLE) and ":" in task
+
+
+def listing(task: str) -> Listing:
+    """Returns what `folder:PATH` or `table:PATH` holds.
+
+    A folder holds a folder for each class, or `train`, `validation` and
+    `test` folders which do. A table is a CSV file with a header, or a
+    Parquet file: a column of paths (relative to the table) or of file
+    contents, a column of labels and, if there is one, a column `split`.
+
+    Raises:
+      UsageError: there is no such folder or table.
+      DataError: it has no examples, or cannot be read.
+    """
+    kind, _, where = task.partition(":")
+    path = epath.Path(where).expanduser()
+    if kind == FOLDER:
+        if not path.is_dir():
+            raise errors.UsageError(
+                f"{task!r}: there is no folder {path}; name one that holds "
+                "a folder of images for each class"
+            )
+        try:
+            found = _folder(path)
+        except OSError as e:
+            raise errors.DataError(
+                f"{task!r} cannot be read: {e.strerror or e}: {e.filename}"
+            ) from e
+    else:
+        if not path.is_file():
+            raise errors.UsageError(
+                f"{task!r}: there is no file {path}; name a CSV or Parquet "
+                "file of images and labels"
+            )
+        found = _table(path)
+    if not found.examples:
+        first = "; ".join(f"{s.where}: {s.reason}" for s in found.skipped[:3])
+        raise errors.DataError(
+            f"{task!r} has no examples"
+            f"{f' (skipped: {first})' if first else ''}; a folder needs a "
+            "folder of images for each class, a table rows with an image and "
+            "a label"
+        )
+    return found
+
+
+def _folder(root: epath.Path) -> Listing:
+    examples: list[Example] = []
+    skipped: list[Skipped] = []
+    children = sorted(root.iterdir(), key=lambda p: p.name)
+    folders = [p for p in children if p.is_dir()]
+    named = {_SPLIT_NAMES.get(p.name.lower()) for p in folders}
+    is_split = len(folders) > 1 and None not in named and "train" in named
+    skipped += [
+        Skipped(_shown(p.name), "lies in no class folder")
+        for p in children
+        if not p.is_dir()
+    ]
+    for folder in folders:
+        split = _SPLIT_NAMES[folder.name.lower()] if is_split else ""
+        for class_dir in _class_dirs(folder, skipped) if split else [folder]:
+            found = [
+                Example(
+                    where=_shown(str(file.relative_to(root))),
+                    class_name=_shown(class_dir.name),
+                    path=file,
+                    split=split,
+                )
+                for file in _files(class_dir, root, skipped)
+            ]
+            if not found:
+                where = _shown(str(class_dir.relative_to(root)))
+                skipped.append(Skipped(where, "no files"))
+            examples += found
+    return Listing(examples, skipped)
+
+
+def _class_dirs(folder: epath.Path, skipped: list[Skipped]):
+    children = sorted(folder.iterdir(), key=lambda p: p.name)
+    skipped += [
+        Skipped(_shown(f"{folder.name}/{p.name}"), "lies in no class folder")
+        for p in children
+        if not p.is_dir()
+    ]
+    return [p for p in children if p.is_dir()]
+
+
+def _files(
+    folder: epath.Path, root: epath.Path, skipped: list[Skipped]
+) -> Iterator[epath.Path]:
+    for child in sorted(folder.iterdir(), key=lambda p: p.name):
+        if not child.is_dir():
+            yield child
+        elif os.path.islink(child):
+            # It may lead back to where it lies.
+            where = _shown(str(child.relative_to(root)))
+            skipped.append(Skipped(where, "a link to a folder"))
+        else:
+            yield from _files(child, root, skipped)
+
+
+def _shown(text: str) -> str:
+    """Returns text that can be printed in one line anywhere."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def _table(path: epath.Path) -> Listing:
+    is_parquet = path.name.lower().endswith(_PARQUET)
+    columns, rows, skipped = (_parquet if is_parquet else _csv)(path)
+    image_column = _column(path, columns, _IMAGE_COLUMNS, "images")
+    label_column = _column(path, columns, _LABEL_COLUMNS, "labels")
+    examples: list[Example] = []
+    for where, row in rows:
+        image, label = row[image_column], row[label_column]
+        split = row.get(_SPLIT_COLUMN)
+        reason = ""
+        if label is None or not str(label).strip():
+            reason = "no label"
+        elif image is None or not len(image):
+            reason = "no image"
+        elif split and str(split).lower() not in _SPLIT_NAMES:
+            reason = (
+                f"split {split!r}, which is none of "
+                f"{', '.join(records.SPLIT_NAMES)}"
+            )
+        if reason:
+            skipped.append(Skipped(where, reason))
+            continue
+        is_content = isinstance(image, bytes)
+        examples.append(
+            Example(
+                where=where if is_content else _shown(f"{where}: {image}"),
+                class_name=_shown(str(label).strip()),
+                # An absolute path is kept as it is.
+                path=None if is_content else path.parent / str(image),
+                content=image if is_content else b"",
+                split=_SPLIT_NAMES[str(split).lower()] if split else "",
+            )
+        )
+    return Listing(examples, skipped)
+
+
+def _column(path, columns, allowed: tuple[str, ...], what: str) -> str:
+    for name in allowed:
+        if name in columns:
+            return name
+    raise errors.DataError(
+        f"table {path} has no column of {what}: its columns are "
+        f"{', '.join(map(repr, columns)) or 'none'}; name one of them "
+        f"{' or '.join(allowed)}"
+    )
+
+
+def _csv(path: epath.Path):
+    try:
+        # With or without the mark that spreadsheets put in front.
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise errors.DataError(
+            f"table {path} is not UTF-8 at byte {e.start}; save it as a CSV "
+            "file in UTF-8"
+        ) from None
+    lines = csv.reader(io.StringIO(text, newline=""))
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    skipped: list[Skipped] = []
+    try:
+        columns = [c.strip() for c in next(lines, [])]
+        for fields in lines:
+            where = f"line {lines.line_num}"
+            if not fields:
+                continue
+            if len(fields) != len(columns):
+                skipped.append(
+                    Skipped(
+                        where,
+                        f"{len(fields)} fields where the header has "
+                        f"{len(columns)}",
+                    )
+                )
+                continue
+            rows.append((where, dict(zip(columns, fields, strict=True))))
+    except csv.Error as e:
+        raise errors.DataError(
+            f"table {path} is no CSV at line {lines.line_num}: {e}; save it "
+            "as a CSV file in UTF-8"
+        ) from None
+    if len(set(columns)) != len(columns):
+        raise errors.DataError(
+            f"table {path} has a column twice: {', '.join(columns)}; name "
+            "each once"
+        )
+    return columns, rows, skipped
+
+
+def _parquet(path: epath.Path):
+    try:
+        from pyarrow import parquet
+    except ImportError as e:
+        raise errors.DataError(
+            f"table {path} is Parquet, which needs pyarrow; run pip install "
+            "pyarrow"
+        ) from e
+    try:
+        with path.open("rb") as file:
+            table = parquet.read_table(file)
+    except Exception as e:
+        text = " ".join(str(e).split())[:200]
+        raise errors.DataError(
+            f"table {path} cannot be read as Parquet: {text}; write it again"
+        ) from None
+    rows = [
+        (f"row {i}", {name: _plain(value) for name, value in row.items()})
+        for i, row in enumerate(table.to_pylist())
+    ]
+    return table.column_names, rows, []
+
+
+def _plain(value: Any) -> Any:
+    """Returns the image of a `{bytes, path}` record, which some tables hold."""
+    if isinstance(value, Mapping):
+        return value.get("bytes") or value.get("path")
+    return value

@@ -1,0 +1,235 @@
+"""Names the tasks that there are, tells about one, and prepares its data.
+
+    python launch/tasks.py list [--data_dir=DIR]
+    python launch/tasks.py show NAME [--data_dir=DIR]
+    python launch/tasks.py prepare NAME... --data_dir=DIR [--manual_dir=DIR]
+        [--download]
+    python launch/tasks.py prepare folder:PATH --data_dir=DIR [--name=own/NAME]
+        [--side=PIXELS]
+
+`list` prints one task a line, its name first. `prepare` makes a task ready to
+be read; what is ready is left as it is, so an interrupted command is run
+again. Source files are taken from --manual_dir, as <dataset>[/<config>]/<file>;
+nothing is fetched without --download. Own images are `folder:PATH`, with a
+folder for each class, or `table:PATH`, a CSV or Parquet file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import launching
+from absl import flags
+
+from keras_munet import errors
+from keras_munet.data import catalogue
+from keras_munet.data import catalogue_sources as sources
+from keras_munet.data import own_sources
+from keras_munet.data import own_store
+from keras_munet.data import places
+from keras_munet.data import tasks
+
+_COMMANDS = ("list", "show", "prepare")
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    "",
+    "Prepared data; commas between folders, of which the first is written "
+    "to. Default: that of TensorFlow Datasets.",
+)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir", "", "Source files as <dataset>[/<config>]/<file>."
+)
+_DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Fetch what is in no folder from its publisher."
+)
+_NAME = flags.DEFINE_string(
+    "name", "", "Name of own images, e.g. own/cats; default from the path."
+)
+_SIDE = flags.DEFINE_integer(
+    "side",
+    0,
+    "Own images of many sizes are stored as squares of so many pixels; "
+    "default from the images.",
+    lower_bound=0,
+    upper_bound=4096,
+)
+
+
+def main(command: str, names: Sequence[str]) -> None:
+    """Does what the command says."""
+    if command == "list":
+        if names:
+            raise errors.UsageError(
+                f"list takes no names, {names[0]!r} is given; run show "
+                f"{names[0]}"
+            )
+        _list()
+        return
+    if not names:
+        raise errors.UsageError(
+            f"{command} needs the name of a task; list prints them"
+        )
+    if command == "show":
+        for name in names:
+            _show(name)
+    else:
+        _prepare(names)
+
+
+def _list() -> None:
+    lines = [(n, "embedded", "comes with the install") for n in embedded()]
+    for place in places.folders(_DATA_DIR.value):
+        lines += [(n, "own", f"in {place}") for n in own_store.listed(place)]
+    for task in catalogue.tasks().values():
+        source = sources.SOURCES[task.source]
+        told = f"{task.num_classes} classes, {task.source}:{source.version}"
+        if source.manual_files:
+            told += ", needs files by hand"
+        lines.append((task.name, task.benchmark, told))
+    lines += [(n, "other", "a data set of TFDS") for n in catalogue.OTHERS]
+    width = max(len(name) for name, _, _ in lines)
+    for name, benchmark, told in lines:
+        print(f"{name:<{width}}  {benchmark:<10}  {told}")
+
+
+def embedded() -> list[str]:
+    """Returns the tasks whose data need no files."""
+    return tasks.embedded_names()
+
+
+def _show(name: str) -> None:
+    if name in embedded() or name.startswith(own_store.FAMILY + "/"):
+        _show_loaded(tasks.load(name, data_dir=_DATA_DIR.value))
+        return
+    launching.quiet_tensorflow()
+    described = tasks.describe(name, data_dir=_DATA_DIR.value)
+    task = catalogue.find(name)
+    print(f"task:       {name}")
+    if task:
+        print(f"benchmark:  {task.benchmark}")
+    for source, prepared in zip(
+        described.sources, described.prepared, strict=True
+    ):
+        state = "prepared" if prepared else "not prepared"
+        print(f"data set:   {source} of TFDS, {state}")
+    for split, instruction in described.instructions.items():
+        count = described.num_examples.get(split)
+        number = "unknown until prepared" if count is None else f"{count:,}"
+        print(f"{split + ':':<11} {instruction}, {number} examples")
+    if described.form:
+        height, width, channels = described.form.shape
+        way = (
+            "squares of the whole image" if described.form.resized else "as is"
+        )
+        print(f"classes:    {len(described.form.class_names):,}")
+        print(f"label:      {described.form.label}")
+        print(f"stored as:  {height} x {width} x {channels}, {way}")
+    else:
+        print(f"unusable:   {described.problem}")
+    if task:
+        source = sources.SOURCES[task.source]
+        print(f"licence:    {source.licence}")
+        if source.manual_files:
+            print(f"by hand:    {source.manual_files}")
+
+
+def _show_loaded(data: tasks.TaskData) -> None:
+    shape = " x ".join(map(str, data.train.images.shape[1:]))
+    print(f"task:       {data.name}")
+    for split in ("train", "validation", "test"):
+        number = len(getattr(data, split).labels)
+        print(f"{split + ':':<11} {number:,} examples")
+    print(f"classes:    {data.num_classes:,}: {', '.join(data.class_names)}")
+    print(f"stored as:  {shape}")
+
+
+def _prepare(names: Sequence[str]) -> None:
+    num_own = sum(own_sources.is_own(name) for name in names)
+    if _NAME.value and (num_own, len(names)) != (1, 1):
+        raise errors.UsageError(
+            f"--name={_NAME.value} names one folder: or table:, "
+            f"{' '.join(names)} is given; prepare that by itself"
+        )
+    if _SIDE.value and num_own != len(names):
+        raise errors.UsageError(
+            f"--side={_SIDE.value} is for folder: and table:, "
+            f"{' '.join(names)} is given; prepare those by themselves"
+        )
+    for name in names:
+        # A misspelt one is told before hours of work on the others.
+        if not own_sources.is_own(name):
+            tasks.check_name(name, data_dir=_DATA_DIR.value)
+    failed = []
+    for name in names:
+        try:
+            if own_sources.is_own(name):
+                _prepare_own(name)
+            else:
+                _prepare_named(name)
+        except errors.DataError as e:
+            # The others may be had; this one is told again at the end.
+            if len(names) == 1:
+                raise
+            print(f"{name}: {e}", file=sys.stderr)
+            failed.append(name)
+    if failed:
+        raise errors.DataError(
+            f"{len(failed)} of {len(names)} tasks are not prepared: "
+            f"{', '.join(failed)}; run the same command again when the "
+            "reasons above are gone"
+        )
+
+
+def _prepare_named(name: str) -> None:
+    if name in embedded():
+        print(f"{name}: comes with the install")
+        return
+    if name.startswith(own_store.FAMILY + "/"):
+        tasks.load(name, data_dir=_DATA_DIR.value)
+        print(f"{name}: is prepared")
+        return
+    launching.quiet_tensorflow()
+    done = tasks.prepare(
+        name,
+        data_dir=_DATA_DIR.value,
+        manual_dir=_MANUAL_DIR.value,
+        download=_DOWNLOAD.value,
+        progress=sys.stderr.isatty(),
+    )
+    print(f"{name}: {'prepared ' + ', '.join(done) if done else 'is prepared'}")
+
+
+def _prepare_own(source: str) -> None:
+    import tqdm
+
+    from keras_munet.data import own_tasks
+
+    folder = places.folders(_DATA_DIR.value)[0]
+    name = _NAME.value or own_tasks.name_of(source)
+    if own_store.exists(name, folder):
+        print(f"{name}: is prepared in {folder}")
+        return
+    data, skipped = own_tasks.build(
+        source,
+        name=name,
+        side=_SIDE.value,
+        progress=lambda images: tqdm.tqdm(images, desc=name, disable=None),
+    )
+    for where, reason in skipped:
+        print(f"skipped {where}: {reason}")
+    own_store.save(data, folder, skipped)
+    numbers = [
+        f"{len(getattr(data, split).labels):,} {split}"
+        for split in ("train", "validation", "test")
+    ]
+    height, width, channels = data.train.images.shape[1:]
+    print(
+        f"{name}: {data.num_classes} classes, {', '.join(numbers)}, stored as "
+        f"{height} x {width} x {channels} in {folder}; {len(skipped)} skipped"
+    )
+
+
+if __name__ == "__main__":
+    launching.run_command_on_names(main, _COMMANDS)
