@@ -3,8 +3,8 @@
     python launch/evolve.py --config=configs/quickstart.py --workdir=DIR
 
 Digits are the UCI handwritten digits of scikit-learn; glyphs are letters of
-matplotlib's fonts, distorted like handwriting. The root is a small ViT with
-random weights, so all knowledge in the system is evolved.
+matplotlib's fonts, distorted like handwriting. The root is the packaged small
+ViT, which has seen other characters (docs/roots.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.root.source = "packaged"
     config.root.num_layers = 2
     config.root.image_size = 32
-    # A root that knows nothing: change more of it, and faster.
+    # Few children: let each change more, and faster.
     config.hparams.mu = 0.3
     config.hparams.opt_lr = 0.05
     # Characters have a left and a right, and fill their image.

@@ -8,12 +8,19 @@ import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import settings as settings_lib
+from keras_munet.roots import archive
 from keras_munet.roots import augreg
+from keras_munet.roots import augreg_catalogue
 from keras_munet.roots import build
 from keras_munet.roots import npz
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import strict
+from keras_munet.vit import base
+from keras_munet.vit import layers as _layers  # noqa: F401  registers
 
 _REAL = "weights/Ti_16-augreg-in21k-ft-in1k-224.npz"
 _ATTENTION = "MultiHeadDotProductAttention"
@@ -134,21 +141,22 @@ def test_the_real_checkpoint_has_the_published_sizes(shared_dir):
         "num_layers": 3,
         "image_size": 32,
     }
-    assert build.build(settings).num_params == 1_484_162
+    root = build.build(settings_lib.RootSettings(**settings))
+    assert root.num_params == 1_484_162
 
 
 def test_every_difference_is_named_in_one_sorted_line(tmp_path):
     arrays = _arrays()
     arrays["a_stranger"] = np.zeros(2, np.float32)
-    del arrays["cls"]
+    arrays["head/odd"] = np.zeros(2, np.float32)
     arrays["embedding/bias"] = arrays["embedding/bias"].astype(np.float64)
     arrays["head/bias"] = np.zeros(4, np.float32)
     said = _refused(_saved(tmp_path, arrays))
     parts = [
-        "unexpected 'a_stranger'",
-        "missing cls",
-        "embedding/bias is float64, not float32",
-        "head/bias is [4], not [5]",
+        "'a_stranger': expected nothing, found float32 [2]",
+        "'embedding/bias': expected float32 [64], found float64 [64]",
+        "'head/bias': expected float32 [5], found float32 [4]",
+        "'head/odd': expected nothing",
     ]
     places = [said.index(part) for part in parts]
     assert places == sorted(places)
@@ -156,16 +164,21 @@ def test_every_difference_is_named_in_one_sorted_line(tmp_path):
 
 def test_a_long_list_of_differences_ends_in_a_count(tmp_path):
     arrays = {k: v for k, v in _arrays().items() if "encoderblock_2" not in k}
-    said = _refused(_saved(tmp_path, arrays), variant="mu")
-    assert said.count("missing") == 6
+    path = _saved(tmp_path, arrays)
+    said = _refused(path, variant="mu")
+    assert said.count("found nothing") == 6
     assert "and 10 more" in said
+    with pytest.raises(strict.MismatchError) as refused:
+        npz.from_npz(path, variant="mu")
+    assert len(refused.value.differences) == 16
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_named(tmp_path, value):
     arrays = _arrays()
     arrays["cls"][0, 0, 3] = value
-    assert "cls has values that are not" in _refused(_saved(tmp_path, arrays))
+    said = _refused(_saved(tmp_path, arrays))
+    assert "'cls': expected finite values, found 1 that are not" in said
 
 
 @pytest.mark.parametrize("name", sorted(_arrays()))
@@ -187,12 +200,177 @@ def test_mixed_spellings_are_refused(tmp_path):
         **{k: v for k, v in newer.items() if "encoderblock_1" not in k},
     }
     said = _refused(_saved(tmp_path, mixed))
-    assert "missing" in said or "unexpected" in said
+    assert "nothing" in said
 
 
-def test_pre_logits_are_refused_by_name(tmp_path):
-    arrays = {**_arrays(), "pre_logits/kernel": np.zeros((2, 2), np.float32)}
-    assert "pre_logits/kernel" in _refused(_saved(tmp_path, arrays))
+def test_a_representation_layer_is_kept_before_the_head(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        **_arrays(),
+        "pre_logits/kernel": rng.normal(size=(64, 24)).astype(np.float32),
+        "pre_logits/bias": rng.normal(size=24).astype(np.float32),
+        "head/kernel": rng.normal(size=(24, 5)).astype(np.float32),
+    }
+    root = npz.from_npz(_saved(tmp_path, arrays))
+    assert root.family.representation_size == 24
+    *trunk, layer, head = map(base.from_component, root.components)
+    x = rng.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    for part in trunk:
+        x = part(x)
+    hidden = np.tanh(
+        np.asarray(x)[:, 0] @ arrays["pre_logits/kernel"]
+        + arrays["pre_logits/bias"]
+    )
+    wanted = hidden @ arrays["head/kernel"] + arrays["head/bias"]
+    np.testing.assert_allclose(head(layer(x)), wanted, atol=1e-5)
+
+
+def _big_vision(arrays, place, prefix="", *, with_class=True):
+    """The same weights as big_vision names them."""
+    arrays = _newer(arrays)
+    positions = arrays.pop(augreg.POSITIONS[0])
+    if not with_class:
+        # It has no class token there: what is added to it is added before.
+        arrays["cls"] = arrays["cls"] + positions[:, :1]
+        positions = positions[:, 1:]
+    arrays[place] = positions
+    return {prefix + name: value for name, value in arrays.items()}
+
+
+@pytest.mark.parametrize("place", augreg.POSITIONS[1:])
+@pytest.mark.parametrize("prefix", ["", "params/", "opt/target/"])
+def test_big_vision_names_load_to_equal_bits(tmp_path, place, prefix):
+    arrays = _big_vision(_arrays(), place, prefix)
+    if prefix == "params/":
+        arrays["opt/0/count"] = np.zeros((), np.int32)
+        arrays["chrono/accum_examples"] = np.zeros((), np.float64)
+    read = npz.from_npz(_saved(tmp_path, arrays), variant="mu")
+    for one, two in zip(read.components, _root().components, strict=True):
+        for name, value in two.weights.items():
+            np.testing.assert_array_equal(one.weights[name], value)
+
+
+def _outputs(root, x):
+    for component in root.components:
+        x = base.from_component(component)(x)
+    return np.asarray(x)
+
+
+def test_positions_without_a_class_token_give_equal_bits(tmp_path):
+    arrays = _arrays()
+    rng = np.random.default_rng(0)
+    arrays["cls"] = rng.normal(size=(1, 1, 64)).astype(np.float32)
+    x = rng.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    wanted = _outputs(npz.from_npz(_saved(tmp_path, arrays)), x)
+    changed = _big_vision(arrays, "pos_embedding", with_class=False)
+    assert changed["pos_embedding"].shape == (1, 16, 64)
+    root = npz.from_npz(_saved(tmp_path, changed))
+    np.testing.assert_array_equal(_outputs(root, x), wanted)
+    assert (
+        npz.from_npz(_saved(tmp_path, changed), image_size=64).hparams[
+            "ds_image_size"
+        ]
+        == 64
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("MAPHead_0/probe", "pools by attention"),
+        ("conv_root/kernel", "hybrid"),
+        ("stem/kernel", "lacks cls"),
+    ],
+)
+def test_relatives_are_refused_by_what_they_are(tmp_path, name, said):
+    arrays = _arrays()
+    del arrays["cls"]
+    arrays[name] = np.zeros((1, 1, 64), np.float32)
+    assert said in _refused(_saved(tmp_path, arrays))
+
+
+def test_a_file_without_a_head_gets_one_of_zeros(tmp_path):
+    arrays = {k: v for k, v in _arrays().items() if "head" not in k}
+    root = npz.from_npz(_saved(tmp_path, arrays), num_classes=7)
+    head = root.components[-1]
+    assert head.weights["kernel"].shape == (64, 7)
+    assert not head.weights["kernel"].any()
+
+
+def test_a_file_in_a_bucket_is_read_like_a_local_one(tmp_path):
+    content = (tmp_path / _saved(tmp_path, _arrays())).read_bytes()
+    with tf.io.gfile.GFile("ram://bucket/some.npz", "wb") as file:
+        file.write(content)
+    read = npz.from_npz("ram://bucket/some.npz")
+    np.testing.assert_array_equal(
+        read.components[0].weights["kernel"], _arrays()["embedding/kernel"]
+    )
+    assert "absent" in _refused("ram://bucket/none.npz")
+
+
+_QUERY = "augreg:name=Ti/16,ds=i21k,aug=none,wd=0.03,sd=0.0"
+
+
+def test_a_query_names_the_published_file():
+    # As published in the ViT repository's README.
+    assert augreg_catalogue.resolve(_QUERY) == (
+        "gs://vit_models/augreg/"
+        "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0.npz"
+    )
+    assert (
+        augreg_catalogue.file_name(
+            name="B/16", ds="i1k", aug="strong2", wd="0.1", sd="0.1"
+        )
+        == "B_16-i1k-300ep-lr_0.001-aug_strong2-wd_0.1-do_0.1-sd_0.1.npz"
+    )
+    names = list(augreg_catalogue.file_names())
+    assert len(names) == len(set(names)) == 6 * 2 * 7 * 2 * 2
+
+
+def test_a_query_reads_a_folder_of_such_files(tmp_path):
+    name = augreg_catalogue.resolve(_QUERY).rsplit("/", 1)[1]
+    np.savez(tmp_path / name, **_arrays())
+    root = npz.from_npz(f"{_QUERY},folder={tmp_path}")
+    assert root.source == f"npz {name}"
+
+
+def test_an_index_answers_for_its_folder(tmp_path):
+    (tmp_path / "index.csv").write_text(
+        "name,ds,aug,wd,sd,filename,adapt_ds,adapt_filename\n"
+        "mu/8,i21k,none,0.03,0.0,one,cifar10,one_c10\n"
+        "mu/8,i21k,none,0.03,0.0,one,cifar100,one_c100\n"
+        "mu/8,i21k,none,0.1,0.0,two,cifar10,two_c10\n"
+    )
+    np.savez(tmp_path / "one.npz", **_arrays())
+    query = f"augreg:folder={tmp_path},name=mu/8"
+    assert npz.from_npz(f"{query},wd=0.030").source == "npz one.npz"
+    found = augreg_catalogue.resolve(f"{query},wd=0.1,adapt_ds=cifar10")
+    assert found.endswith("/two_c10.npz")
+    with pytest.raises(errors.UsageError, match="fits 2 files"):
+        augreg_catalogue.resolve(query)
+    with pytest.raises(errors.UsageError, match="fits 0 files"):
+        augreg_catalogue.resolve(f"{query},wd=0.5")
+    (tmp_path / "index.csv").write_text("no,columns\n1,2\n")
+    with pytest.raises(errors.CheckpointError, match="lacks the columns"):
+        augreg_catalogue.resolve(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("augreg:", "has the part ''"),
+        ("augreg:name", "has the part 'name'"),
+        ("augreg:size=1", "has the part 'size=1'"),
+        (f"{_QUERY},wd=0.1", "at most once"),
+        (_QUERY.replace("none", "much"), "aug=much"),
+        (_QUERY.replace(",sd=0.0", ""), "lacks sd"),
+        (f"{_QUERY},adapt_ds=cifar10", "has adapt_ds"),
+    ],
+)
+def test_a_query_that_cannot_be_is_refused(query, said):
+    with pytest.raises(errors.UsageError, match=said) as refused:
+        npz.from_npz(query)
+    assert "\n" not in str(refused.value)
 
 
 def test_another_variant_s_file_is_refused(tmp_path):
@@ -256,8 +434,28 @@ def test_a_header_that_lies_is_refused_without_memory(tmp_path, content):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(npz.archive, "NUM_BYTES_MAX", 1000)
+    monkeypatch.setattr(archive, "NUM_BYTES_MAX", 1000)
     assert "more than 1000" in _refused(_saved(tmp_path, _arrays()))
+
+
+def test_a_zip_bomb_is_refused_without_memory(tmp_path):
+    # A gigabyte of zeros packs to a megabyte.
+    path = _saved(tmp_path, {k: v for k, v in _arrays().items() if k != "cls"})
+    num_bytes = 2**30
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as packed,
+        packed.open("cls.npy", "w") as member,
+    ):
+        head = _header(f"({num_bytes // 4},)")
+        member.write(head)
+        for _ in range(num_bytes // 2**20):
+            member.write(bytes(2**20))
+    assert (tmp_path / path).stat().st_size < 4 * 2**20
+    tracemalloc.start()
+    _refused(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 2**20
 
 
 def test_an_array_held_twice_is_refused(tmp_path):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import settings as settings_lib
+from keras_munet.data import tasks
+from keras_munet.pretraining import probe
 from keras_munet.roots import build
 from keras_munet.roots import packaged
 from keras_munet.roots import root as root_lib
+from keras_munet.vit import base
+from keras_munet.vit import family as vit_family
+from keras_munet.vit import variants
 
 
 def _assert_same(one: root_lib.Root, two: root_lib.Root) -> None:
@@ -59,30 +68,69 @@ def test_a_root_of_three_layers_has_the_published_size():
     assert root_lib.random("Ti/16", num_layers=3).num_params == 1_484_162
 
 
-def test_the_packaged_root_says_that_it_is_random_and_never_changes():
+def _built(**settings):
+    return build.build(settings_lib.RootSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("variant", "image_size", "num_layers", "num_params"),
+    [
+        ("Ti/16", 32, 3, 1_484_162),
+        ("B/16", 32, 12, 85_652_738),
+        ("L/16", 224, 24, 303_303_682),
+    ],
+)
+def test_layouts_have_the_published_numbers_of_parameters(
+    variant, image_size, num_layers, num_params
+):
+    found = variants.variant(variant)
+    family = vit_family.VitFamily.of(found, num_layers)
+    hparams = {"num_layers": num_layers, "ds_image_size": image_size}
+    layout = family.layout(hparams, 2)
+    assert sum(spec.num_params for spec in layout) == num_params
+
+
+def test_the_packaged_root_is_small_whole_and_the_same_everywhere():
     root = packaged.packaged()
-    assert "random" in root.source
-    _assert_same(root, build.build({"source": "packaged", "seed": 9}))
+    assert root.hparams == {"num_layers": 4, "ds_image_size": 32}
+    _assert_same(root, _built(source="packaged", seed=9))
+    files = [path for path in packaged.FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 4_000_000
+    # Written down so that a change of it cannot pass unseen.
     kernel = root.components[0].weights["kernel"]
     assert kernel.ravel()[:3].tolist() == pytest.approx(
         _PACKAGED_KERNEL, rel=1e-6
     )
 
 
-# The first three values of the packaged embedding kernel, written down so
-# that a change of the packaged root cannot pass unseen.
-_PACKAGED_KERNEL = [0.0713823587, 0.0336007588, -0.0616553463]
+_PACKAGED_KERNEL = [-0.16275951266, -0.16038092971, 0.14705741405]
+
+
+def test_the_packaged_root_can_be_called_without_this_library():
+    served = tf.saved_model.load(str(packaged.FOLDER))
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3))
+    x = wanted = images.astype(np.float32)
+    for component in packaged.packaged().components:
+        wanted = base.from_component(component)(wanted)
+    seen = served.signatures["serving_default"](tf.constant(x))["output_0"]
+    np.testing.assert_allclose(seen, wanted, atol=1e-5)
+    np.testing.assert_allclose(served(x), wanted, atol=1e-5)
+
+
+def test_a_linear_probe_on_digits_gains_much_from_the_packaged_root():
+    data = tasks.load("digits")
+    seen = probe.linear_probe(packaged.packaged(), data)
+    random = probe.linear_probe(root_lib.random("mu", seed=1), data)
+    record = json.loads((packaged.FOLDER / "pretraining.json").read_text())
+    assert seen == pytest.approx(record["digits_probe"], abs=0.01)
+    assert random == pytest.approx(record["digits_probe_random"][1], abs=0.01)
+    assert seen > random + 0.1
 
 
 def test_settings_build_the_root_they_name():
-    settings = {
-        "source": "random",
-        "variant": "mu",
-        "num_layers": -1,
-        "image_size": 16,
-        "seed": 5,
-        "path": "",
-    }
+    settings = settings_lib.RootSettings(
+        source="random", variant="mu", image_size=16, seed=5
+    )
     _assert_same(
         build.build(settings, num_layers_max=6),
         root_lib.random("mu", num_layers_max=6, image_size=16, seed=5),
@@ -92,9 +140,9 @@ def test_settings_build_the_root_they_name():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"source": "hub"}, "root.source"),
-        ({"sauce": "npz"}, "root.sauce"),
+        ({"source": "file"}, "root.source"),
         ({"source": "npz"}, "root.path"),
+        ({"source": "hub"}, "root.path is empty; source hub needs a hub"),
         ({"variant": "XL"}, "unknown ViT variant"),
         ({"num_layers": -2}, "num_layers"),
         ({"image_size": 30}, "ds_image_size"),
@@ -102,5 +150,5 @@ def test_settings_build_the_root_they_name():
 )
 def test_settings_that_cannot_be_are_refused_in_one_line(settings, said):
     with pytest.raises(errors.UsageError, match=said) as refused:
-        build.build(settings)
+        _built(**settings)
     assert "\n" not in str(refused.value)

@@ -34,7 +34,12 @@ _SAMPLES = {
     "ResidualAdapter": ({"width": 16, "hidden_dim": 4}, (5, 16)),
     "EncoderBlock": ({"width": 16, "num_heads": 2, "mlp_dim": 24}, (5, 16)),
     "EncoderNorm": ({"width": 16}, (5, 16)),
+    "PreLogits": ({"width": 16, "representation_size": 6}, (5, 16)),
     "Head": ({"width": 16, "num_classes": 3}, (5, 16)),
+}
+_OPTIONS = {
+    "EncoderBlock": {"exact_gelu": True, "norm_epsilon": 1e-3},
+    "EncoderNorm": {"norm_epsilon": 1e-3},
 }
 _CUT_TO_CLASS_TOKEN = ("EncoderBlock", "EncoderNorm")
 
@@ -53,6 +58,10 @@ every_layer = pytest.mark.parametrize("name", _vit_layers())
 
 def _layer(kind: str, **kwargs):
     return registry.LAYERS.get(kind)(**_SAMPLES[kind][0], **kwargs)
+
+
+def _with_options(kind: str, **kwargs):
+    return _layer(kind, **_OPTIONS.get(kind, {}), **kwargs)
 
 
 def _input(name: str, batch: int = 3) -> np.ndarray:
@@ -110,15 +119,51 @@ def test_bfloat16_stays_near_float32(name):
 
 @every_layer
 def test_config_holds_every_constructor_argument_and_survives_json(name):
-    layer = _layer(name, name="some_layer", dtype="mixed_bfloat16")
+    layer = _with_options(name, name="some_layer", dtype="mixed_bfloat16")
     config = json.loads(json.dumps(layer.get_config()))
     parameters = inspect.signature(type(layer).__init__).parameters.values()
     named = {
         p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD
     } - {"self"}
-    assert named == set(_SAMPLES[name][0]) <= set(config)
+    arguments = {**_SAMPLES[name][0], **_OPTIONS.get(name, {})}
+    assert named == set(arguments)
+    assert arguments.items() <= config.items()
     again = type(layer).from_config(config)
     assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("name", sorted(_OPTIONS))
+def test_options_change_the_output_and_no_shape(name):
+    plain, other = _layer(name), _with_options(name)
+    plain.build()
+    other.build()
+    assert plain.spec_weights == other.spec_weights
+    _perturb(plain)
+    other.set_weights(plain.get_weights())
+    x = _input(name)
+    assert np.abs(np.asarray(plain(x)) - np.asarray(other(x))).max() > 1e-5
+
+
+def test_the_exact_block_equals_keras_s_own_layers():
+    block = _layer("EncoderBlock", exact_gelu=True)
+    block.build()
+    _perturb(block)
+    x = _input("EncoderBlock")
+    norms = [keras.layers.LayerNormalization(epsilon=1e-6) for _ in range(2)]
+    attention = keras.layers.MultiHeadAttention(2, 8)
+    dense = keras.layers.Dense(24, activation="gelu"), keras.layers.Dense(16)
+
+    def plain(x):
+        normal = norms[0](x)
+        x = x + attention(normal, normal)
+        return x + dense[1](dense[0](norms[1](x)))
+
+    plain(x)
+    weights = block.get_weights()
+    parts = [norms[0], attention, norms[1], *dense]
+    for part, start in zip(parts, (0, 2, 10, 12, 14), strict=True):
+        part.set_weights(weights[start : start + len(part.weights)])
+    np.testing.assert_allclose(block(x), plain(x), rtol=0, atol=1e-5)
 
 
 @every_layer

@@ -59,6 +59,8 @@ HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "ds_hue_delta": (0.0, 0.5),
 }
 SCHEDULES = ("constant", "cosine", "restarts")
+# The value of `root.num_layers` that keeps every block.
+ALL_LAYERS = -1
 # Hyperparameters whose first value comes from the root, not from a default.
 ROOT_HPARAMS = ("num_layers", "ds_image_size")
 
@@ -116,12 +118,19 @@ class RootSettings:
     """Where the first components come from.
 
     Attributes:
-      source: `random`, `npz` or `packaged`.
-      variant: the ViT's name, e.g. `Ti/16`; unused by `packaged`.
+      source: `random`, `packaged`, `npz`, `hub`, `keras_hub` or `keras`.
+      variant: the ViT's name, e.g. `Ti/16`, for `random`; `npz` and `hub`
+        refuse another, and tell it from the file where this is empty.
       num_layers: how many blocks to keep; -1 keeps all.
       image_size: side of the square input, pixels.
-      path: the file of source `npz`.
+      path: the file, folder, handle, query or preset of the other sources.
       seed: of the random initial values.
+      blocks: for `keras`, a regular expression; layers with one match of
+        their names become one component. Empty for one per layer.
+      features: for `keras`, the layer that a head stands on; empty for the
+        model's output.
+      pixel_min: for `keras`, the value of a black pixel in the model's input.
+      pixel_max: the same of a white one.
     """
 
     source: str = "random"
@@ -130,6 +139,10 @@ class RootSettings:
     image_size: int = 32
     path: str = ""
     seed: int = 0
+    blocks: str = ""
+    features: str = ""
+    pixel_min: float = -1.0
+    pixel_max: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ values move between records and layers without a name map.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 
 from keras_munet.core import registry
 from keras_munet.core import specs
+from keras_munet.functional import layers as _blocks  # noqa: F401  registers
 from keras_munet.vit import layers as _vit_layers  # noqa: F401  registers
 
 
@@ -41,10 +43,14 @@ def assign(
     """Gives a built layer the values of a component.
 
     Args:
-      layer: built from `spec`.
+      layer: built from `spec`, packed or not.
       spec: what the layer is.
       weights: weight name -> float32 array of the spec's shape.
     """
+    if layer.packed:
+        (variable,) = layer.weights
+        variable.assign(pack(spec, weights))
+        return
     for variable, (name, _) in zip(layer.weights, spec.weights, strict=True):
         variable.assign(weights[name])
 
@@ -53,7 +59,29 @@ def values(
     layer: keras.layers.Layer, spec: specs.ComponentSpec
 ) -> dict[str, np.ndarray]:
     """Returns copies of a layer's values: weight name -> float32 array."""
+    if layer.packed:
+        (variable,) = layer.weights
+        return unpack(spec, np.array(variable.numpy()))
     return {
         name: np.array(variable.numpy(), dtype=np.float32)
         for variable, (name, _) in zip(layer.weights, spec.weights, strict=True)
     }
+
+
+def pack(
+    spec: specs.ComponentSpec, arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Returns the arrays of a component end to end, `[num_params]`."""
+    return np.concatenate([arrays[name].ravel() for name, _ in spec.weights])
+
+
+def unpack(
+    spec: specs.ComponentSpec, packed: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns weight name -> its array, a view of `packed`."""
+    arrays, start = {}, 0
+    for name, shape in spec.weights:
+        end = start + math.prod(shape)
+        arrays[name] = packed[start:end].reshape(shape)
+        start = end
+    return arrays

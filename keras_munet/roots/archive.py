@@ -11,6 +11,7 @@ import math
 import os
 import zipfile
 from typing import IO
+from typing import Any
 from typing import Literal
 
 import numpy as np
@@ -43,14 +44,11 @@ class Archive:
           CheckpointError: it is no readable `.npz` file of plain arrays.
         """
         self.path = os.fspath(path)
-        if not os.path.isfile(self.path):
-            kind = "a folder" if os.path.isdir(self.path) else "absent"
-            raise errors.CheckpointError(
-                f"{self.path} is {kind}; give the path of an .npz file"
-            )
+        self._file = _opened(self.path)
         try:
-            self._zip = zipfile.ZipFile(self.path)
+            self._zip = zipfile.ZipFile(self._file)
         except _BROKEN as error:
+            self._file.close()
             what = f"is no whole .npz file ({_one(error)})"
             raise self._damaged(what) from error
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -59,7 +57,7 @@ class Archive:
         try:
             self._read_headers()
         except BaseException:
-            self._zip.close()
+            self.__exit__()
             raise
 
     def __enter__(self) -> Archive:
@@ -67,6 +65,7 @@ class Archive:
 
     def __exit__(self, *unused: object) -> None:
         self._zip.close()
+        self._file.close()
 
     def read(self, name: str) -> np.ndarray:
         """Returns one array.
@@ -133,6 +132,30 @@ class Archive:
         return errors.CheckpointError(
             f"{self.path}: {what}; fetch the checkpoint anew"
         )
+
+
+def _opened(path: str) -> Any:
+    """Returns a file to read and seek in, local or of a bucket."""
+    if "://" not in path:
+        if not os.path.isfile(path):
+            kind = "a folder" if os.path.isdir(path) else "absent"
+            raise errors.CheckpointError(
+                f"{path} is {kind}; give the path of an .npz file"
+            )
+        return open(path, "rb")
+    import tensorflow as tf
+
+    try:
+        if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+            raise errors.CheckpointError(
+                f"{path} is absent or a folder; give the path of an .npz file"
+            )
+        return tf.io.gfile.GFile(path, "rb")
+    except tf.errors.OpError as error:
+        raise errors.CheckpointError(
+            f"{path} cannot be read ({_one(error)}); check the path, the "
+            "network and the access rights"
+        ) from error
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -1,7 +1,13 @@
-"""The names that AugReg's `.npz` files give to a ViT's weights.
+"""The names that published files give to a ViT's weights.
 
 Invariant: one table per spelling, from a component's place and weight to the
-file's name; shapes are equal on both sides, so loading is a renaming.
+file's name; shapes are equal on both sides, so loading is a renaming. Only a
+position embedding may lack the class token's row (`big_vision`).
+
+Spellings: AugReg counts a block's modules together (`MlpBlock_3`), files of
+later Flax count each kind alone (`MlpBlock_0`). `big_vision` keeps the
+position embedding at the top or in `Transformer/`, and puts all of it under
+`params/` where it saves a training state.
 """
 
 from __future__ import annotations
@@ -13,23 +19,32 @@ from collections.abc import Iterable
 from keras_munet.core import specs
 from keras_munet.vit import family as vit_family
 
-POSITIONS = "Transformer/posembed_input/pos_embedding"
 EMBEDDING_KERNEL = "embedding/kernel"
 HEAD_KERNEL = "head/kernel"
-HEAD_BIAS = "head/bias"
-PRE_LOGITS = "pre_logits/"
+PRE_LOGITS_KERNEL = "pre_logits/kernel"
+CLASS_TOKEN = "cls"
+# Places of the position embedding, AugReg's first.
+POSITIONS = (
+    "Transformer/posembed_input/pos_embedding",
+    "Transformer/pos_embedding",
+    "pos_embedding",
+)
+# Where a training state keeps the weights, and what else it holds.
+PREFIXES = ("params/", "opt/target/")
+_STATE = ("opt/", "chrono/", "extra/", "step", "measurements/")
 
 _BLOCK = "Transformer/encoderblock_"
 _BLOCK_INDEX = re.compile(re.escape(_BLOCK) + r"(0|[1-9][0-9]{0,3})/.+")
 _OUTER = {
     (vit_family.EMBEDDING, "kernel"): EMBEDDING_KERNEL,
     (vit_family.EMBEDDING, "bias"): "embedding/bias",
-    (vit_family.CLASS_TOKEN, "token"): "cls",
-    (vit_family.POSITION_EMBEDDING, "pos_embedding"): POSITIONS,
+    (vit_family.CLASS_TOKEN, "token"): CLASS_TOKEN,
     (vit_family.ENCODER_NORM, "scale"): "Transformer/encoder_norm/scale",
     (vit_family.ENCODER_NORM, "bias"): "Transformer/encoder_norm/bias",
+    (vit_family.PRE_LOGITS, "kernel"): PRE_LOGITS_KERNEL,
+    (vit_family.PRE_LOGITS, "bias"): "pre_logits/bias",
     (vit_family.HEAD, "kernel"): HEAD_KERNEL,
-    (vit_family.HEAD, "bias"): HEAD_BIAS,
+    (vit_family.HEAD, "bias"): "head/bias",
 }
 
 
@@ -56,7 +71,6 @@ def _block_names(
     }
 
 
-# Older files count a block's modules together, newer ones each kind alone.
 _TOGETHER = _block_names(
     "LayerNorm_0",
     "MultiHeadDotProductAttention_1",
@@ -76,12 +90,46 @@ QUERY_KERNELS = tuple(
 MLP_KERNELS = tuple(
     f"{_BLOCK}0/{names['mlp_0_kernel']}" for names in (_TOGETHER, _APART)
 )
+# What other models of the same sources have and these do not.
+STRANGERS = {
+    "MAPHead_0/": "pools by attention (MAPHead_0)",
+    "conv_root/": "is a hybrid of ResNet and ViT (conv_root)",
+    "MixerBlock_0/": "is an MLP-Mixer (MixerBlock_0)",
+    "block1/": "has ResNet stages (block1)",
+}
+
+
+def prefix(names: Collection[str]) -> str:
+    """Returns what stands before every weight's name; mostly nothing."""
+    heads = (p for p in PREFIXES if any(n.startswith(p) for n in names))
+    return next(heads, "")
+
+
+def weight_names(names: Iterable[str], before: str) -> dict[str, str]:
+    """Returns name without prefix -> name, less what is a training's state.
+
+    Args:
+      names: the file's.
+      before: the file's `prefix`.
+    """
+    found = {}
+    for name in names:
+        if name.startswith(before):
+            found[name.removeprefix(before)] = name
+        elif not name.startswith(_STATE):
+            found[name] = name
+    return found
 
 
 def num_layers(names: Iterable[str]) -> int:
     """Returns how many different blocks `names` speak of."""
     matches = (_BLOCK_INDEX.fullmatch(name) for name in names)
     return len({match[1] for match in matches if match})
+
+
+def positions(names: Collection[str]) -> str:
+    """Returns the name of the position embedding; AugReg's if none is."""
+    return next((n for n in POSITIONS if n in names), POSITIONS[0])
 
 
 def file_names(
@@ -91,16 +139,51 @@ def file_names(
 
     Args:
       layout: components without adapters, which no such file has.
-      seen: the file's names; they say which of the two spellings it uses.
+      seen: the file's names; they say which of the spellings it uses.
     """
     block = _APART if any(_APART_MARK in n for n in seen) else _TOGETHER
+    outer = {
+        **_OUTER,
+        (vit_family.POSITION_EMBEDDING, "pos_embedding"): positions(seen),
+    }
     found = {}
     for spec in layout:
         index = spec.name.removeprefix(vit_family.BLOCK_PREFIX)
         for weight, _ in spec.weights:
             key = (spec.name, weight)
             if index == spec.name:
-                found[key] = _OUTER[key]
+                found[key] = outer[key]
             else:
                 found[key] = f"{_BLOCK}{index}/{block[weight]}"
     return found
+
+
+def flax_order(names: Iterable[str]) -> list[str]:
+    """Returns `names` as a Flax tree is flattened: sorted at every level.
+
+    Block 10 comes before block 2.
+    """
+    return sorted(names, key=lambda name: name.split("/"))
+
+
+def unnamed(
+    num_blocks: int, *, has_head: bool, has_pre_logits: bool
+) -> list[str]:
+    """Returns the names of a checkpoint that numbers its variables.
+
+    Args:
+      num_blocks: of the ViT.
+      has_head: whether it has a classification head.
+      has_pre_logits: whether it has a layer before the head.
+    """
+    outer = {POSITIONS[0], *_OUTER.values()}
+    if not has_head:
+        outer -= {HEAD_KERNEL, "head/bias"}
+    if not has_pre_logits:
+        outer -= {PRE_LOGITS_KERNEL, "pre_logits/bias"}
+    blocks = [
+        f"{_BLOCK}{i}/{name}"
+        for i in range(num_blocks)
+        for name in _APART.values()
+    ]
+    return flax_order([*outer, *blocks])

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import settings as settings_lib
+from keras_munet.roots import hub
+from keras_munet.roots import keras_hub_source
+from keras_munet.roots import keras_source
 from keras_munet.roots import npz
 from keras_munet.roots import packaged
 from keras_munet.roots import root as root_lib
 
-SOURCES = ("random", "npz", "packaged")
-_ALL_LAYERS = -1
-_DEFAULTS: dict[str, Any] = {
-    "source": "random",
-    "variant": "Ti/16",
-    "num_layers": _ALL_LAYERS,
-    "path": "",
-    "image_size": 32,
-    "seed": 0,
+# What `root.path` is for each source that reads it.
+PATHS = {
+    "npz": "an .npz file or an AugReg query",
+    "hub": "a hub handle or a SavedModel folder",
+    "keras_hub": "a preset of a keras_hub ViTBackbone",
+    "keras": "a .keras file of a functional or Sequential model",
 }
+SOURCES = ("random", "packaged", *PATHS)
 
 
 def build(
-    settings: Mapping[str, Any],
+    settings: settings_lib.RootSettings,
     *,
     num_layers_max: int | None = None,
     num_classes: int = root_lib.NUM_CLASSES,
@@ -31,42 +32,46 @@ def build(
     """Returns the root of the settings group `root`.
 
     Args:
-      settings: any of `source`, `variant`, `num_layers` (-1 or None for all),
-        `path`, `image_size` (pixels) and `seed`.
+      settings: the group, as `Settings` checked it.
       num_layers_max: the deepest path; None for the root's own depth.
       num_classes: columns of the head; no path ever takes over a root's head.
 
     Raises:
-      UsageError: an unknown key, source or size.
-      CheckpointError: the file of source `npz` does not fit.
+      UsageError: an unknown source, variant or size.
+      CheckpointError: the file or model of a source does not fit.
     """
-    unknown = sorted(set(settings) - set(_DEFAULTS))
-    if unknown:
-        raise errors.UsageError(
-            f"unknown config key root.{unknown[0]}; there are: "
-            + ", ".join(f"root.{key}" for key in _DEFAULTS)
-        )
-    values = {**_DEFAULTS, **settings}
-    source = values["source"]
+    source = settings.source
     if source not in SOURCES:
         raise errors.UsageError(
             f"config key root.source is {source!r}; it must be one of "
             f"{', '.join(SOURCES)}"
         )
-    depth = values["num_layers"]
+    if source in PATHS and not settings.path:
+        raise errors.UsageError(
+            f"config key root.path is empty; source {source} needs "
+            f"{PATHS[source]}"
+        )
+    depth = settings.num_layers
     shared: dict[str, Any] = {
-        "num_layers": None if depth == _ALL_LAYERS else depth,
+        "num_layers": None if depth == settings_lib.ALL_LAYERS else depth,
         "num_layers_max": num_layers_max,
-        "image_size": values["image_size"],
+        "image_size": settings.image_size,
         "num_classes": num_classes,
     }
+    variant = settings.variant
     if source == "packaged":
         return packaged.packaged(**shared)
     if source == "random":
-        return root_lib.random(values["variant"], seed=values["seed"], **shared)
-    if not values["path"]:
-        raise errors.UsageError(
-            "config key root.path is empty; source npz needs the path of an "
-            "AugReg .npz file"
+        return root_lib.random(variant, seed=settings.seed, **shared)
+    if source == "keras_hub":
+        return keras_hub_source.from_keras_hub(settings.path, **shared)
+    if source == "keras":
+        return keras_source.from_file(
+            settings.path,
+            blocks=settings.blocks or None,
+            features=settings.features or None,
+            pixel_range=(settings.pixel_min, settings.pixel_max),
+            **shared,
         )
-    return npz.from_npz(values["path"], variant=values["variant"], **shared)
+    read = npz.from_npz if source == "npz" else hub.from_hub
+    return read(settings.path, variant=variant or None, **shared)

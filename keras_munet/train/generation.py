@@ -99,7 +99,8 @@ class GenerationGraph:
                 structure.image_size,
             )
         self._trained = [
-            [slot for slot in chain if slot.momenta] for chain in self.slots
+            [slot for slot in chain if slot.momentum is not None]
+            for chain in self.slots
         ]
         self.train_step = tf.function(self._train_step, autograph=False)
         self.count_step = tf.function(self._count_step, autograph=False)
@@ -144,8 +145,7 @@ class GenerationGraph:
         batch_size = images.shape[0]
         images, labels = _replica_share(context, images, labels)
         variables = [
-            [v for slot in child for v in slot.variables]
-            for child in self._trained
+            [slot.variable for slot in child] for child in self._trained
         ]
         self._choose_gradients()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -173,44 +173,37 @@ class GenerationGraph:
     def _choose_gradients(self) -> None:
         """Has each call compute only the gradients that the step needs."""
         for chain in self.slots:
-            lowest = next((slot for slot in chain if slot.momenta), None)
+            below = True
             for slot in chain:
-                if not slot.momenta:
-                    slot.layer.stand_apart(functions.INPUT_ONLY)
-                elif slot is lowest:
-                    slot.layer.stand_apart(functions.WEIGHTS_ONLY)
+                if slot.momentum is None:
+                    slot.layer.choose_gradients(functions.INPUT_ONLY)
+                elif below:
+                    slot.layer.choose_gradients(functions.WEIGHTS_ONLY)
+                    below = False
                 else:
-                    slot.layer.stand_apart(functions.ALL)
+                    slot.layer.choose_gradients(functions.ALL)
 
     def _update(self, context, slots, gradients, rates):
         """Applies one child's gradients to its trained slots."""
-        gradients = list(gradients)
-        parts = []
-        for slot in slots:
-            parts.append(gradients[: len(slot.momenta)])
-            del gradients[: len(slot.momenta)]
         scale = optimizer.clip_scale(
-            [optimizer.compiled_squared_norm(part) for part in parts]
+            [optimizer.compiled_squared_norm(part) for part in gradients]
         )
         if context.num_replicas_in_sync == 1:
-            for slot, part in zip(slots, parts, strict=True):
-                _assign_update(slot, part, scale, rates)
+            for slot, part in zip(slots, gradients, strict=True):
+                _assign_update(slot.variable, slot.momentum, part, scale, rates)
             return
 
         # Mirrored variables may be assigned only where replicas meet.
         def merged(strategy, parts, scale, rates):
             for slot, part in zip(slots, parts, strict=True):
-                for weight, momentum, gradient in zip(
-                    slot.variables, slot.momenta, part, strict=True
-                ):
-                    strategy.extended.update(
-                        weight,
-                        _assign_one,
-                        args=(momentum, gradient, scale, rates),
-                        group=False,
-                    )
+                strategy.extended.update(
+                    slot.variable,
+                    _assign_update,
+                    args=(slot.momentum, part, scale, rates),
+                    group=False,
+                )
 
-        context.merge_call(merged, args=(parts, scale, rates))
+        context.merge_call(merged, args=(gradients, scale, rates))
 
     def _count_step(self, images, labels, indices, mask):
         """Counts right answers in one batch.
@@ -248,32 +241,12 @@ class GenerationGraph:
         return tf.stack(counts)
 
 
-def _assign_update(slot, gradients, scale, rates):
-    """Moves a slot's weights and momenta by one step."""
-    variables, momenta = slot.variables, slot.momenta
-    new_weights, new_momenta = optimizer.compiled_update_all(
-        [variable.read_value() for variable in variables],
-        [momentum.read_value() for momentum in momenta],
-        gradients,
-        scale,
-        rates,
+def _assign_update(weight, momentum, gradient, scale, rates):
+    """Moves a component's weights and momentum by one step."""
+    value, trace = optimizer.compiled_update(
+        weight.read_value(), momentum.read_value(), gradient, scale, rates
     )
-    for variable, value in zip(
-        [*variables, *momenta], [*new_weights, *new_momenta], strict=True
-    ):
-        variable.assign(value, read_value=False)
-
-
-def _assign_one(weight, momentum, gradient, scale, rates):
-    """Moves one weight and its momentum by one step."""
-    (new,), (trace,) = optimizer.update_all(
-        [weight.read_value()],
-        [momentum.read_value()],
-        [gradient],
-        scale,
-        rates,
-    )
-    weight.assign(new, read_value=False)
+    weight.assign(value, read_value=False)
     momentum.assign(trace, read_value=False)
 
 

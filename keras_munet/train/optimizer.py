@@ -29,9 +29,9 @@ class Rates(NamedTuple):
     nesterov: tf.Tensor
 
 
-def squared_norm(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns the sum of squares over all gradients, a float32 scalar."""
-    return 2.0 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
+def squared_norm(gradient: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of squares of a gradient, a float32 scalar."""
+    return 2.0 * tf.nn.l2_loss(gradient)
 
 
 def clip_scale(squared_norms: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -49,45 +49,26 @@ def update(
     momentum: tf.Tensor,
     gradient: tf.Tensor,
     scale: tf.Tensor,
-    rates: Rates,
+    rates: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the next (weight float32, momentum bfloat16).
 
     trace = momentum * decay + g; the step is trace, or g + decay * trace
     with Nesterov (Sutskever et al. 2013, as SGD is commonly implemented).
-    """
-    gradient = gradient * scale
-    trace = gradient + rates.momentum * tf.cast(momentum, tf.float32)
-    # nesterov is 0 or 1: both rules in one formula, without a branch.
-    step = trace + rates.nesterov * (gradient + (rates.momentum - 1.0) * trace)
-    weight = weight - rates.learning_rate * step
-    return weight, tf.cast(trace, tf.bfloat16)
-
-
-def update_all(
-    weights: Sequence[tf.Tensor],
-    momenta: Sequence[tf.Tensor],
-    gradients: Sequence[tf.Tensor],
-    scale: tf.Tensor,
-    rates: tf.Tensor,
-) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Returns the next weights and momenta of one component.
 
     Args:
-      weights: float32 tensors.
-      momenta: bfloat16 tensors of the same shapes.
-      gradients: float32 tensors of the same shapes.
+      weight: float32, of any shape.
+      momentum: bfloat16, of the same shape.
+      gradient: float32, of the same shape.
       scale: the child's `clip_scale`.
       rates: `[3] float32`, in the order of `Rates`.
     """
-    rates = Rates(*tf.unstack(rates))
-    pairs = [
-        update(weight, momentum, gradient, scale, rates)
-        for weight, momentum, gradient in zip(
-            weights, momenta, gradients, strict=True
-        )
-    ]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    rate, decay, nesterov = Rates(*tf.unstack(rates))
+    gradient = gradient * scale
+    trace = gradient + decay * tf.cast(momentum, tf.float32)
+    # nesterov is 0 or 1: both rules in one formula, without a branch.
+    step = trace + nesterov * (gradient + (decay - 1.0) * trace)
+    return weight - rate * step, tf.cast(trace, tf.bfloat16)
 
 
 def _compiled_apart(function):
@@ -98,4 +79,4 @@ def _compiled_apart(function):
 
 
 compiled_squared_norm = _compiled_apart(squared_norm)
-compiled_update_all = _compiled_apart(update_all)
+compiled_update = _compiled_apart(update)

@@ -29,20 +29,21 @@ class Slot:
 
     Attributes:
       spec: what the layer is.
-      layer: the live layer, built.
-      momenta: bfloat16 variables beside the layer's; empty when frozen.
+      layer: the live layer, built and packed.
+      momentum: `[num_params] bfloat16` variable; None when frozen.
       holds: id of the component whose values it has; None when unknown.
     """
 
     spec: specs.ComponentSpec
     layer: keras.layers.Layer
-    momenta: list[tf.Variable]
+    momentum: tf.Variable | None
     holds: str | None = None
 
     @property
-    def variables(self) -> list[tf.Variable]:
-        """The layer's own variables, as TensorFlow's."""
-        return [variable.value for variable in self.layer.weights]
+    def variable(self) -> tf.Variable:
+        """The layer's weights, `[num_params] float32`."""
+        (variable,) = self.layer.weights
+        return variable.value
 
     def fill(
         self, load: Callable[[], specs.Component], component_id: str | None
@@ -57,22 +58,16 @@ class Slot:
             return
         component = load()
         nodes.assign(self.layer, self.spec, component.weights)
-        for variable, (name, shape) in zip(
-            self.momenta, self.spec.weights, strict=False
-        ):
-            variable.assign(_momentum(component.momentum, name, shape))
+        if self.momentum is not None:
+            self.momentum.assign(_momentum(self.spec, component.momentum))
         self.holds = component_id
 
     def snapshot(self) -> specs.Component:
         """Returns copies of the present values and momenta."""
         momentum = None
-        if self.momenta:
-            momentum = {
-                name: variable.numpy().view(np.uint16)
-                for variable, (name, _) in zip(
-                    self.momenta, self.spec.weights, strict=True
-                )
-            }
+        if self.momentum is not None:
+            bits = np.array(self.momentum.numpy()).view(np.uint16)
+            momentum = nodes.unpack(self.spec, bits)
         return specs.Component(
             self.spec, nodes.values(self.layer, self.spec), momentum
         )
@@ -121,26 +116,22 @@ class SlotPool:
         # Every variable must exist before a step is traced (platform fact 2).
         with self._strategy.scope():
             layer = nodes.make_layer(spec, name)
+            layer.pack()
             layer.build()
-            momenta = []
+            momentum = None
             if role == TRAINED:
-                momenta = [
-                    tf.Variable(
-                        tf.zeros(shape, tf.bfloat16),
-                        name=f"{name}_momentum_{weight}",
-                        trainable=False,
-                    )
-                    for weight, shape in spec.weights
-                ]
-        return Slot(spec, layer, momenta)
+                momentum = tf.Variable(
+                    tf.zeros([spec.num_params], tf.bfloat16),
+                    name=f"{name}_momentum",
+                    trainable=False,
+                )
+        return Slot(spec, layer, momentum)
 
 
 def _momentum(
-    momentum: Mapping[str, np.ndarray] | None,
-    name: str,
-    shape: tuple[int, ...],
+    spec: specs.ComponentSpec, momentum: Mapping[str, np.ndarray] | None
 ) -> np.ndarray:
     dtype = tf.bfloat16.as_numpy_dtype
     if momentum is None:
-        return np.zeros(shape, dtype)
-    return momentum[name].view(dtype)
+        return np.zeros(spec.num_params, dtype)
+    return nodes.pack(spec, momentum).view(dtype)

@@ -7,8 +7,10 @@ generation's seeds, not on timing nor on what was trained before it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -68,6 +70,22 @@ class Trainer:
         self._arrays: dict[tuple[str, str], tuple[tf.Tensor, tf.Tensor]] = {}
         self.clock: Clock = collections.defaultdict(float)
 
+    @contextlib.contextmanager
+    def _plain_graphs(self) -> Iterator[None]:
+        """Has TensorFlow run graphs as they were traced.
+
+        Its rewrites cost three times what they are applied to: a step is a
+        graph of calls to layers that are written as they should run. The
+        option is the process's own, so it is put back.
+        """
+        key = "disable_meta_optimizer"
+        before = tf.config.optimizer.get_experimental_options().get(key, False)
+        tf.config.optimizer.set_experimental_options({key: True})
+        try:
+            yield
+        finally:
+            tf.config.optimizer.set_experimental_options({key: before})
+
     def train(
         self,
         children: Sequence[jobs_lib.ChildJob],
@@ -88,6 +106,20 @@ class Trainer:
           accept_ties: whether an equal score makes a new snapshot.
           on_cycle: told (cycle, `[children]` scores, `[children]` losses).
         """
+        with self._plain_graphs():
+            return self._train(
+                children, data, data_hparams, event, accept_ties, on_cycle
+            )
+
+    def _train(
+        self,
+        children: Sequence[jobs_lib.ChildJob],
+        data: records.TaskData,
+        data_hparams: Mapping[str, Any],
+        event: tuple[str | int, ...],
+        accept_ties: bool,
+        on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None,
+    ) -> list[jobs_lib.TrainedChild]:
         graph = self._graph(children, int(data_hparams["ds_image_size"]))
         self._fill(graph, children)
         num_cycles = self._budget.num_cycles
@@ -144,9 +176,10 @@ class Trainer:
           image_size: side of the path's input, pixels.
         """
         child = jobs_lib.ChildJob(0, tuple(components), {})
-        graph = self._graph([child], image_size)
-        self._fill(graph, [child])
-        return float(self._accuracies(graph, data, split)[0])
+        with self._plain_graphs():
+            graph = self._graph([child], image_size)
+            self._fill(graph, [child])
+            return float(self._accuracies(graph, data, split)[0])
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""

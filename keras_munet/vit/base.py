@@ -1,11 +1,13 @@
 """What every ViT layer shares: weights from the table, one compute function.
 
 Invariant: `layer.weights` has the order, names and shapes of the component's
-record, whatever built the layer; a layer maps one tensor to one tensor.
+record, whatever built the layer, unless it is packed for training; a layer maps
+one tensor to one tensor.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -31,26 +33,40 @@ class VitLayer(keras.layers.Layer):
     """One component of a path, live.
 
     Subclasses name their sizes in `size_names`, keep each as an attribute and
-    give the function that computes them in `function`.
+    give the function that computes them in `function`. `option_names` are
+    arguments with a default that change no weight's shape.
     """
 
     size_names: ClassVar[tuple[str, ...]] = ()
+    option_names: ClassVar[tuple[str, ...]] = ()
+    # The row of the table of weights; a subclass's own name where empty.
+    table_kind: ClassVar[str] = ""
     function: ClassVar[Callable[..., tf.Tensor]]
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._initial_value: Callable[[str], np.ndarray] | None = None
-        self._apart: str | None = None
+        self._packed = False
+        self._gradients = functions.ALL
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The constructor's own arguments, as a record's `config` has them."""
+        """The arguments that say the shapes of the weights."""
         return {name: getattr(self, name) for name in self.size_names}
+
+    @property
+    def options(self) -> dict[str, bool | float]:
+        """The arguments that have a default."""
+        return {name: getattr(self, name) for name in self.option_names}
 
     @property
     def spec_weights(self) -> shapes.Weights:
         """(weight name, shape) in the order of `weights`."""
-        return shapes.weights(type(self).__name__, self.sizes)
+        return shapes.weights(self._kind, self.sizes)
+
+    @property
+    def _kind(self) -> str:
+        return type(self).table_kind or type(self).__name__
 
     def start_from(self, values: Mapping[str, np.ndarray]) -> None:
         """Makes `build` start from `values` instead of drawing them.
@@ -60,6 +76,19 @@ class VitLayer(keras.layers.Layer):
         """
         self._initial_value = values.__getitem__
 
+    def pack(self) -> None:
+        """Makes `build` create one flat weight, for training many at once.
+
+        A packed layer is called in graphs and not inlined, see
+        `functions.apart`; values go in and out of it through `graph.nodes`.
+        """
+        self._packed = True
+
+    @property
+    def packed(self) -> bool:
+        """Whether all weights are one, `[num_params] float32`."""
+        return self._packed
+
     def build(self, input_shape: Shape | None = None) -> None:
         """Creates the weights; the sizes alone say their shapes.
 
@@ -68,6 +97,10 @@ class VitLayer(keras.layers.Layer):
             shape.
         """
         self._check_input(input_shape)
+        if self._packed:
+            sizes = [math.prod(shape) for _, shape in self.spec_weights]
+            self._add_weight("packed", np.zeros(sum(sizes), np.float32))
+            return
         value_of = self._initial_value or self._draw()
         for name, shape in self.spec_weights:
             value = np.asarray(value_of(name), np.float32)
@@ -77,24 +110,24 @@ class VitLayer(keras.layers.Layer):
                     f"{name}, which is {list(shape)}; give it a component "
                     "of its own spec"
                 )
-            # Casting is the function's: norms keep float32 parameters.
-            self.add_weight(
-                name=name,
-                shape=shape,
-                dtype="float32",
-                initializer=_constant(value),
-                autocast=False,
-            )
+            self._add_weight(name, value)
         self._initial_value = None
 
+    def _add_weight(self, name: str, value: np.ndarray) -> None:
+        # Casting is the function's: norms keep float32 parameters.
+        self.add_weight(
+            name=name,
+            shape=value.shape,
+            dtype="float32",
+            initializer=_constant(value),
+            autocast=False,
+        )
+
     def _draw(self) -> Callable[[str], np.ndarray]:
-        # Python's generator, as Keras's own initialisers use, so that
-        # `keras.utils.set_random_seed` decides these values too.
-        rng = np.random.default_rng(random.randrange(2**31))
+        rng = np.random.default_rng(drawn_seed())
         spec_shapes = dict(self.spec_weights)
-        kind = type(self).__name__
         return lambda name: initial.initial_value(
-            kind, name, spec_shapes[name], rng
+            self._kind, name, spec_shapes[name], rng
         )
 
     def _check_input(self, input_shape: Shape | None) -> None:
@@ -110,13 +143,18 @@ class VitLayer(keras.layers.Layer):
         """The last axis of the input."""
         return self.sizes["width"]
 
-    def stand_apart(self, gradients: str) -> None:
-        """Makes graphs traced from now on call this layer, not inline it.
+    def choose_gradients(self, gradients: str) -> None:
+        """Says which gradients graphs traced from now on need of it.
 
         Args:
-          gradients: those that the call computes; see `functions.apart`.
+          gradients: see `functions.apart`; of a packed layer alone.
         """
-        self._apart = gradients
+        self._gradients = gradients
+
+    @property
+    def compiled(self) -> Any:
+        """The `tf.function` of (x, *weights) that computes the layer."""
+        return type(self).function
 
     def weight_values(self) -> list[tf.Tensor]:
         """Returns the weights as tensors, in the record's order."""
@@ -129,13 +167,15 @@ class VitLayer(keras.layers.Layer):
 
         Args:
           x: the input, in the layer's compute dtype.
-          weights: float32 tensors in the record's order.
+          weights: float32 tensors in the record's order; the one of a
+            packed layer.
           **options: `class_token_only`, where the layer has it.
         """
-        function = type(self).function
-        if self._apart is not None:
-            function = functions.apart(function, self._apart)
-        return function(x, *weights, **options)
+        function = self.compiled
+        if self._packed:
+            weight_shapes = tuple(shape for _, shape in self.spec_weights)
+            function = functions.apart(function, self._gradients, weight_shapes)
+        return function(x, *weights, **self.options, **options)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the output for the layer's own weights."""
@@ -154,7 +194,7 @@ class VitLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), **self.sizes}
+        return {**super().get_config(), **self.sizes, **self.options}
 
 
 class ClassTokenOption(VitLayer):
@@ -171,6 +211,15 @@ class ClassTokenOption(VitLayer):
         """Returns the input's shape, with one token if that is asked for."""
         batch, num_tokens, width = input_shape
         return (batch, 1 if class_token_only else num_tokens, width)
+
+
+def drawn_seed() -> int:
+    """Returns a seed from Python's generator.
+
+    Keras's own initialisers use it, so that `keras.utils.set_random_seed`
+    decides a layer's first values too.
+    """
+    return random.randrange(2**31)
 
 
 def _constant(value: np.ndarray) -> Callable[..., tf.Tensor]:

@@ -28,7 +28,10 @@ POSITION_EMBEDDING = "posembed_input"
 ADAPTER_PREFIX = "residual_adapter_"
 BLOCK_PREFIX = "encoderblock_"
 ENCODER_NORM = "encoder_norm"
+PRE_LOGITS = "pre_logits"
 HEAD = "head"
+# The published ViT's, which a record leaves out.
+NORM_EPSILON = 1e-6
 
 
 @family_lib.FAMILIES.register("vit")
@@ -42,6 +45,9 @@ class VitFamily:
       mlp_dim: hidden features of a block's MLP.
       patch_size: side of a square patch, pixels.
       num_layers_max: the deepest path there can be.
+      representation_size: features of the layer before the head; 0 without.
+      exact_gelu: GELU by the error function, not by tanh.
+      norm_epsilon: what norms add to the variance.
     """
 
     name: ClassVar[str] = "vit"
@@ -51,9 +57,17 @@ class VitFamily:
     mlp_dim: int
     patch_size: int
     num_layers_max: int
+    representation_size: int = 0
+    exact_gelu: bool = False
+    norm_epsilon: float = NORM_EPSILON
 
     @classmethod
-    def of(cls, variant: variants.Variant, num_layers_max: int) -> VitFamily:
+    def of(
+        cls,
+        variant: variants.Variant,
+        num_layers_max: int,
+        representation_size: int = 0,
+    ) -> VitFamily:
         """Returns the family of `variant`, up to `num_layers_max` deep."""
         return cls(
             width=variant.width,
@@ -61,6 +75,7 @@ class VitFamily:
             mlp_dim=variant.mlp_dim,
             patch_size=variant.patch_size,
             num_layers_max=num_layers_max,
+            representation_size=representation_size,
         )
 
     def layout(
@@ -90,6 +105,12 @@ class VitFamily:
             "num_heads": self.num_heads,
             "mlp_dim": self.mlp_dim,
         }
+        # Only what is not the published ViT's own: equal layers have equal
+        # records, whichever version wrote them.
+        norm = {}
+        if self.norm_epsilon != NORM_EPSILON:
+            norm["norm_epsilon"] = self.norm_epsilon
+        options = {**norm, "exact_gelu": True} if self.exact_gelu else norm
         layout = [
             _spec(
                 EMBEDDING,
@@ -108,9 +129,19 @@ class VitFamily:
                 adapter = {"width": width, "hidden_dim": hparams["adapter_dim"]}
                 name = f"{ADAPTER_PREFIX}{i}"
                 layout.append(_spec(name, "ResidualAdapter", adapter))
-            layout.append(_spec(f"{BLOCK_PREFIX}{i}", "EncoderBlock", block))
+            name = f"{BLOCK_PREFIX}{i}"
+            layout.append(_spec(name, "EncoderBlock", block, options))
+        layout.append(
+            _spec(ENCODER_NORM, "EncoderNorm", {"width": width}, norm)
+        )
+        if self.representation_size:
+            sizes = {
+                "width": width,
+                "representation_size": self.representation_size,
+            }
+            layout.append(_spec(PRE_LOGITS, "PreLogits", sizes))
+            width = self.representation_size
         head = {"width": width, "num_classes": num_classes}
-        layout.append(_spec(ENCODER_NORM, "EncoderNorm", {"width": width}))
         layout.append(_spec(HEAD, "Head", head))
         return tuple(layout)
 
@@ -157,7 +188,8 @@ class VitFamily:
     def from_json(cls, value: Mapping[str, Any]) -> VitFamily:
         """Returns the family that `to_json` wrote."""
         fields = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{key: value[key] for key in fields})
+        # Records from before a field with a default lack it.
+        return cls(**{key: value[key] for key in fields if key in value})
 
     def _check_depth(self, num_layers: Any) -> None:
         whole = isinstance(num_layers, int) and not isinstance(num_layers, bool)
@@ -169,7 +201,13 @@ class VitFamily:
             )
 
 
-def _spec(name: str, layer: str, config: dict[str, int]) -> specs.ComponentSpec:
+def _spec(
+    name: str,
+    layer: str,
+    sizes: dict[str, int],
+    options: Mapping[str, Any] | None = None,
+) -> specs.ComponentSpec:
+    config = {**sizes, **(options or {})}
     return specs.ComponentSpec(
-        name, layer, dict(config), shapes.weights(layer, config)
+        name, layer, config, shapes.weights(layer, sizes)
     )

@@ -14,6 +14,8 @@ written by hand to pass over memory fewer times.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -68,8 +70,18 @@ def dense(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor):
     return y, grad
 
 
-@tf.custom_gradient
-def layer_norm(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor):
+@functools.cache
+def layer_norm_of(epsilon: float):
+    """Returns `layer_norm` with `epsilon` added to the variance."""
+
+    @tf.custom_gradient
+    def normalise(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor):
+        return _layer_norm(x, scale, bias, epsilon)
+
+    return normalise
+
+
+def layer_norm(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Returns `x` normalised over its last axis, then scaled and shifted.
 
     Args:
@@ -80,10 +92,15 @@ def layer_norm(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor):
     Returns:
       `[rows, width]`, the dtype of `x`.
     """
+    return layer_norm_of(LAYER_NORM_EPSILON)(x, scale, bias)
+
+
+def _layer_norm(x, scale, bias, epsilon: float):
+    """Returns (what `layer_norm` does, its gradient)."""
     wide = tf.cast(x, tf.float32)
     centred = wide - tf.reduce_mean(wide, -1, keepdims=True)
     variance = tf.reduce_mean(tf.square(centred), -1, keepdims=True)
-    inverse = tf.math.rsqrt(variance + LAYER_NORM_EPSILON)
+    inverse = tf.math.rsqrt(variance + epsilon)
     normal = centred * inverse
     y = tf.cast(normal * scale + bias, x.dtype)
 
@@ -184,7 +201,11 @@ def residual_adapter_math(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
 
 
 def encoder_block_math(
-    x: tf.Tensor, *weights: tf.Tensor, class_token_only: bool = False
+    x: tf.Tensor,
+    *weights: tf.Tensor,
+    class_token_only: bool = False,
+    exact_gelu: bool = False,
+    norm_epsilon: float = LAYER_NORM_EPSILON,
 ) -> tf.Tensor:
     """Returns one block's output: attention, then an MLP, each added to `x`.
 
@@ -192,6 +213,8 @@ def encoder_block_math(
       x: `[batch, tokens, width]`.
       *weights: in the order of `shapes.weights("EncoderBlock", ...)`.
       class_token_only: compute what token 0 reads and nothing else.
+      exact_gelu: GELU by the error function, not by tanh.
+      norm_epsilon: what both norms add to the variance.
 
     Returns:
       `[batch, tokens, width]`, or `[batch, 1, width]` of token 0.
@@ -200,7 +223,8 @@ def encoder_block_math(
     width, num_heads, head_dim = attention[0].shape
     num_tokens = _size(x, 1)
     flat = tf.reshape(x, [-1, width])
-    normal = layer_norm(flat, scale_0, bias_0)
+    norm = layer_norm_of(norm_epsilon)
+    normal = norm(flat, scale_0, bias_0)
     # Scaling the query's kernel is cheaper than scaling queries or logits.
     share = head_dim**-0.5
     query_w, query_b = (w * share for w in attention[:2])
@@ -232,7 +256,8 @@ def encoder_block_math(
     read = tf.reshape(_attend(query, key, value), [-1, width])
     flat = flat + dense(read, out_w, out_b)
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in (w0, b0, w1, b1))
-    hidden = gelu(dense(layer_norm(flat, scale_1, bias_1), w0, b0))
+    hidden = dense(norm(flat, scale_1, bias_1), w0, b0)
+    hidden = tf.nn.gelu(hidden) if exact_gelu else gelu(hidden)
     return tf.reshape(flat + dense(hidden, w1, b1), [-1, num_queries, width])
 
 
@@ -242,12 +267,21 @@ def encoder_norm_math(
     bias: tf.Tensor,
     *,
     class_token_only: bool = False,
+    norm_epsilon: float = LAYER_NORM_EPSILON,
 ) -> tf.Tensor:
     """Returns `x` normalised, or `[batch, 1, width]` of token 0 alone."""
     x = x[:, :1] if class_token_only else x
     num_tokens, width = _size(x, 1), scale.shape[0]
-    y = layer_norm(tf.reshape(x, [-1, width]), scale, bias)
+    y = layer_norm_of(norm_epsilon)(tf.reshape(x, [-1, width]), scale, bias)
     return tf.reshape(y, [-1, num_tokens, width])
+
+
+def pre_logits_math(
+    x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+) -> tf.Tensor:
+    """Returns `tanh(dense(token 0))`, `[batch, 1, representation]`."""
+    kernel, bias = tf.cast(kernel, x.dtype), tf.cast(bias, x.dtype)
+    return tf.tanh(dense(x[:, 0], kernel, bias))[:, tf.newaxis]
 
 
 def head_math(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
@@ -260,29 +294,46 @@ def _traced_once(math):
 
 
 @functools.cache
-def apart(function: Any, gradients: str):
-    """Returns `function` as one that is compiled once and never inlined.
+def apart(function: Any, gradients: str, shapes: tuple[tuple[int, ...], ...]):
+    """Returns `function` compiled once, never inlined, on one flat weight.
 
     A graph of many such calls is optimised in a fraction of the time, since
-    TensorFlow sees a call and not its operations; what a call computes is the
-    same. As the backward call cannot be pruned from outside, the gradients
-    that nobody needs are left out here.
+    TensorFlow sees a call and not its operations, and a call with one weight
+    and not with sixteen; what a call computes is the same. As the backward
+    call cannot be pruned from outside, the gradients that nobody needs are
+    left out here.
 
     Args:
       function: one of this module's `tf.function`s.
       gradients: `all`, or `weights` or `input` alone.
+      shapes: of the weights that `function` takes.
+
+    Returns:
+      A `tf.function` of (x, `[n] float32`: the weights end to end).
     """
 
-    def math(x: tf.Tensor, *weights: tf.Tensor, **options: bool) -> tf.Tensor:
+    def compute(x: tf.Tensor, packed: tf.Tensor, **options: bool) -> tf.Tensor:
         if gradients == WEIGHTS_ONLY:
             x = tf.stop_gradient(x)
         if gradients == INPUT_ONLY:
-            weights = tuple(tf.stop_gradient(w) for w in weights)
+            packed = tf.stop_gradient(packed)
+        weights = unpacked(packed, shapes)
         return function.python_function(x, *weights, **options)
 
     return tf.function(
-        math, autograph=False, experimental_attributes={"_noinline": True}
+        compute, autograph=False, experimental_attributes={"_noinline": True}
     )
+
+
+def unpacked(
+    packed: tf.Tensor, shapes: Sequence[tuple[int, ...]]
+) -> list[tf.Tensor]:
+    """Returns the tensors of `shapes` that lie end to end in `packed`."""
+    parts = tf.split(packed, [math.prod(shape) for shape in shapes])
+    return [
+        tf.reshape(part, shape)
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
 
 
 patch_embedding = _traced_once(patch_embedding_math)
@@ -291,4 +342,5 @@ position_embedding = _traced_once(position_embedding_math)
 residual_adapter = _traced_once(residual_adapter_math)
 encoder_block = _traced_once(encoder_block_math)
 encoder_norm = _traced_once(encoder_norm_math)
+pre_logits = _traced_once(pre_logits_math)
 head = _traced_once(head_math)

@@ -102,6 +102,8 @@ _DRAWS: dict[tuple[str, str], _Draw] = {
     ("EncoderBlock", "mlp_1_bias"): _MLP_BIAS,
     ("EncoderNorm", "scale"): _ones,
     ("EncoderNorm", "bias"): _zeros,
+    ("PreLogits", "kernel"): _lecun_normal,
+    ("PreLogits", "bias"): _zeros,
     ("Head", "kernel"): _zeros,
     ("Head", "bias"): _zeros,
 }

@@ -1,9 +1,10 @@
-"""The seven kinds of ViT component as Keras layers (section 1).
+"""The kinds of ViT component as Keras layers (section 1).
 
 Invariant: a path is a plain chain of these layers, images in and logits out:
 `[b, side, side, 3]` -> embedding -> `[b, n, width]` -> cls ->
 `[b, n + 1, width]` -> posembed_input -> adapters and blocks -> encoder_norm ->
-head -> `[b, classes]` float32. Importing this module registers them all.
+pre_logits, where there is one -> head -> `[b, classes]` float32. Importing
+this module registers them all.
 """
 
 from __future__ import annotations
@@ -124,13 +125,24 @@ class EncoderBlock(base.ClassTokenOption):
     """Self-attention and an MLP, each behind a norm and added to its input."""
 
     size_names = ("width", "num_heads", "mlp_dim")
+    option_names = ("exact_gelu", "norm_epsilon")
     function = functions.encoder_block
 
-    def __init__(self, width: int, num_heads: int, mlp_dim: int, **kwargs: Any):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        mlp_dim: int,
+        exact_gelu: bool = False,
+        norm_epsilon: float = functions.LAYER_NORM_EPSILON,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.width = width
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
+        self.exact_gelu = exact_gelu
+        self.norm_epsilon = norm_epsilon
 
 
 @_serializable
@@ -139,11 +151,36 @@ class EncoderNorm(base.ClassTokenOption):
     """The norm between the last block and the head."""
 
     size_names = ("width",)
+    option_names = ("norm_epsilon",)
     function = functions.encoder_norm
 
-    def __init__(self, width: int, **kwargs: Any):
+    def __init__(
+        self,
+        width: int,
+        norm_epsilon: float = functions.LAYER_NORM_EPSILON,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.width = width
+        self.norm_epsilon = norm_epsilon
+
+
+@_serializable
+@registry.LAYERS.register("PreLogits")
+class PreLogits(base.VitLayer):
+    """A dense layer and tanh on the class token, before the head."""
+
+    size_names = ("width", "representation_size")
+    function = functions.pre_logits
+
+    def __init__(self, width: int, representation_size: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.width = width
+        self.representation_size = representation_size
+
+    def compute_output_shape(self, input_shape: base.Shape) -> base.Shape:
+        """Returns `(batch, 1, representation_size)`."""
+        return (input_shape[0], 1, self.representation_size)
 
 
 @_serializable

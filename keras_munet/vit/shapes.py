@@ -75,6 +75,13 @@ def _encoder_norm(*, width: int) -> Weights:
     return (("scale", (width,)), ("bias", (width,)))
 
 
+def _pre_logits(*, width: int, representation_size: int) -> Weights:
+    return (
+        ("kernel", (width, representation_size)),
+        ("bias", (representation_size,)),
+    )
+
+
 def _head(*, width: int, num_classes: int) -> Weights:
     return (("kernel", (width, num_classes)), ("bias", (num_classes,)))
 
@@ -86,6 +93,7 @@ _KINDS: Mapping[str, Callable[..., Weights]] = {
     "ResidualAdapter": _residual_adapter,
     "EncoderBlock": _encoder_block,
     "EncoderNorm": _encoder_norm,
+    "PreLogits": _pre_logits,
     "Head": _head,
 }
 
@@ -95,7 +103,7 @@ def weights(layer: str, config: Mapping[str, Any]) -> Weights:
 
     Args:
       layer: the registered name of the layer's class.
-      config: its constructor arguments.
+      config: its sizes.
 
     Raises:
       UsageError: no such kind, or a size that cannot be.

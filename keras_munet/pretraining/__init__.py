@@ -1,0 +1,1 @@
+"""How the packaged root came to be: characters in, a hub SavedModel out."""

@@ -1,0 +1,124 @@
+"""What each baseline trains of the root, and with which budget."""
+
+from __future__ import annotations
+
+import pytest
+import search_samples as samples
+
+from keras_munet import errors
+from keras_munet.core import settings as settings_lib
+from keras_munet.search import baselines
+from keras_munet.search import cloning
+
+_NUM_LAYERS = 3
+_ALL = ["embedding", "posembed_input"]
+_BLOCKS = [f"encoderblock_{i}" for i in range(_NUM_LAYERS)]
+
+
+def _plan(policy, version="mu2net", population=None, **changes):
+    settings = samples.settings(
+        search={"version": version, "policy": policy}, **changes
+    )
+    population = population or samples.population(
+        origin=samples.root(num_layers=_NUM_LAYERS)
+    )
+    return samples.iteration(
+        population, experiment=baselines.budgeted(settings)
+    ).ask()
+
+
+@pytest.mark.parametrize("version", settings_lib.VERSIONS)
+@pytest.mark.parametrize(
+    ("policy", "trained"),
+    [
+        ("finetune_all", [*_ALL, *_BLOCKS, "encoder_norm", "head"]),
+        ("linear_probe", ["head"]),
+        ("freeze_bottom_layers:0", [*_BLOCKS, "encoder_norm", "head"]),
+        ("freeze_bottom_layers:1", [*_BLOCKS[1:], "encoder_norm", "head"]),
+        ("freeze_bottom_layers:3", ["encoder_norm", "head"]),
+    ],
+)
+def test_a_baseline_trains_these_places_and_shares_the_rest(
+    policy, trained, version
+):
+    (child,) = _plan(policy, version).children
+    assert [p.spec.name for p in child.components if p.trainable] == trained
+    for part in child.components:
+        if not part.trainable:
+            assert part.init == cloning.SHARE
+            assert part.source.id == f"root.{part.spec.name}"
+    assert not [p for p in child.components if "adapter" in p.spec.name]
+
+
+@pytest.mark.parametrize("adapter_dim", [8, 512])
+def test_adapters_stand_before_every_layer_and_are_trained(adapter_dim):
+    (child,) = _plan(f"adapters:{adapter_dim}").children
+    adapters = {
+        p.spec.name: p for p in child.components if "adapter" in p.spec.name
+    }
+    assert list(adapters) == [
+        f"residual_adapter_{i}" for i in range(_NUM_LAYERS)
+    ]
+    for part in adapters.values():
+        assert (part.init, part.trainable) == (cloning.FRESH, True)
+        assert part.spec.num_params == adapter_dim
+    assert child.hparams["adapter_dim"] == adapter_dim
+    trained = [p.spec.name for p in child.components if p.trainable]
+    assert trained == [*adapters, "encoder_norm", "head"]
+
+
+def test_a_baseline_mutates_nothing_and_starts_from_the_root():
+    root = samples.root(num_layers=_NUM_LAYERS)
+    others = samples.population(
+        samples.path("a", root.id, score=0.9),
+        samples.path("b", root.id, score=0.9),
+        origin=root,
+    )
+    for seed in range(20):
+        plan = _plan("finetune_all", population=others, seed=seed)
+        (child,) = plan.children
+        assert child.parent == root
+        assert dict(child.hparams) == dict(root.hparams)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "per_generation", "num_cycles"),
+    [(64, 8, 2 * 8 * 5), (32, 8, 2 * 4 * 5), (10, 4, 2 * 3 * 5)],
+)
+def test_a_baseline_has_the_cycles_of_all_generations_in_one_training(
+    num_samples, per_generation, num_cycles
+):
+    settings = samples.settings(
+        search={"policy": "finetune_all"},
+        num_task_iters=2,
+        num_samples_per_task=num_samples,
+        children_per_generation=per_generation,
+        num_validations_per_path_training=5,
+    )
+    found = baselines.budgeted(settings)
+    assert found.num_validations_per_path_training == num_cycles
+    assert (found.num_task_iters, found.num_generations) == (1, 1)
+    assert found.num_samples_per_task == 1
+    assert found.hparams == settings.hparams
+
+
+def test_the_search_itself_keeps_its_settings():
+    settings = samples.settings()
+    assert settings.search.policy == "evolve"
+    assert baselines.budgeted(settings) is settings
+    assert baselines.of(settings.search) is None
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "finetune",
+        "adapters",
+        "adapters:0",
+        "freeze_bottom_layers:x",
+        "evolve:1",
+    ],
+)
+def test_an_unknown_policy_is_refused_with_those_there_are(policy):
+    with pytest.raises(errors.UsageError, match=r"adapters:N"):
+        samples.settings(search={"policy": policy})
