@@ -6,7 +6,10 @@ image, evolves on three numeral tasks; the third is private.
     python launch/evolve.py --config=configs/ti0_cmaterdb.py --workdir=DIR \
         --config.data.manual_dir=FOLDER
 
-FOLDER holds `cmaterdb/{bangla,devanagari,telugu}/*.npz`.
+FOLDER holds `cmaterdb/{bangla,devanagari,telugu}/*.npz`. Expect a mean test
+accuracy of 0.70 to 0.79, in four minutes on two CPU cores.
+
+    configs/ti0_cmaterdb.py:small   a quarter of the children
 """
 
 from __future__ import annotations
@@ -14,9 +17,14 @@ from __future__ import annotations
 import ml_collections
 
 from keras_munet import config as config_lib
+from keras_munet import errors
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(option: str = "") -> ml_collections.ConfigDict:
+    if option not in ("", "small"):
+        raise errors.UsageError(
+            f"ti0_cmaterdb.py:{option} is unknown; the only option is small"
+        )
     config = config_lib.base()
     config.task_names = [
         "cmaterdb/bangla",
@@ -36,4 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.root.num_layers = 0
     config.root.image_size = 32
     config.ranges.num_layers = [0, 1, 2, 3]
+    if option == "small":
+        config.num_task_iters = 1
+        config.num_samples_per_task = 16
     return config
