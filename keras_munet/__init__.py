@@ -1,12 +1,14 @@
 """keras_munet grows one multitask image system instead of many models.
 
 The names below are imported on first use, so that `import keras_munet` is
-quick and reading reports needs no TensorFlow.
+quick and reading reports needs no TensorFlow. Where Keras was imported before,
+the layers are registered with it.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -47,6 +49,11 @@ __all__ = [
     "UsageError",
     "__version__",
 ]
+
+# Keras finds the layers of a saved model among those that are registered; it
+# imports no module for it. Where there is Keras, that costs little.
+if "keras" in sys.modules:
+    importlib.import_module("keras_munet.graph.nodes")
 
 
 def __getattr__(name: str) -> Any:

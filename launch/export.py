@@ -1,27 +1,84 @@
-"""Writes published paths as one SavedModel.
+"""Writes published paths as one SavedModel, or replays what one recorded.
 
-python launch/export.py --workdir=DIR --out=OUT [--tasks=a,b]
+    python launch/export.py --workdir=DIR --out=OUT [--tasks=a,b] [--versioned]
+    python launch/export.py --verify --out=OUT
+
+`--verify` asks the export, or the newest version, with its canary and compares
+bit for bit; then with those of the older versions, for every task that has
+not changed since.
 """
 
 from __future__ import annotations
 
+import pathlib
+
 import launching
 from absl import flags
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The system's directory.", required=True
-)
+from keras_munet import errors
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
 _OUT = flags.DEFINE_string("out", None, "The folder to make.", required=True)
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks to serve; default all.")
+_VERSIONED = flags.DEFINE_bool(
+    "versioned", False, "Write OUT/1, OUT/2, ... as TensorFlow Serving wants."
+)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "float32", "How weights are stored: float32, bfloat16 or int8."
+)
+_CLASSIFY = flags.DEFINE_bool("classify", False, "Add classify_<task>.")
+_TFLITE = flags.DEFINE_bool("tflite", False, "Add tflite/<task>.tflite.")
+_FEATURES = flags.DEFINE_string(
+    "feature_component", None, "What `features` returns; default the head's."
+)
+_MODEL_NAME = flags.DEFINE_string(
+    "model_name", "keras_munet", "The name that it is served under."
+)
+_VERIFY = flags.DEFINE_bool(
+    "verify", False, "Replay the canary of what lies in OUT."
+)
 
 
 def main() -> None:
-    """Exports and says where."""
+    """Exports or verifies, and says where."""
+    if _VERIFY.value:
+        launching.quiet_tensorflow()
+        _verify(pathlib.Path(_OUT.value))
+        return
+    workdir = _WORKDIR.value
+    if workdir is None:
+        raise errors.UsageError(
+            "no --workdir is given; give the system's directory, or --verify"
+        )
     launching.quiet_tensorflow()
     from keras_munet import system
 
-    opened = system.System.open(_WORKDIR.value)
-    print(f"SavedModel: {opened.export(_OUT.value, _TASKS.value)}")
+    opened = system.System.open(workdir)
+    out = opened.export(
+        _OUT.value,
+        _TASKS.value,
+        versioned=_VERSIONED.value,
+        weights=_WEIGHTS.value,
+        classify=_CLASSIFY.value,
+        tflite=_TFLITE.value,
+        feature_component=_FEATURES.value,
+        model_name=_MODEL_NAME.value,
+    )
+    print(f"SavedModel: {out}")
+
+
+def _verify(out: pathlib.Path) -> None:
+    from keras_munet.export import canary
+    from keras_munet.export import folders
+
+    recorded = folders.versions(out) or [out]
+    newest = recorded[-1]
+    for folder in reversed(recorded):
+        found = canary.replay(newest, folder)
+        line = f"{newest}: {found.num_outputs} outputs equal to {folder}"
+        if found.num_skipped:
+            line += f", {found.num_skipped} of other paths or weights"
+        print(line)
 
 
 if __name__ == "__main__":

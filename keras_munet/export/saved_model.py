@@ -1,8 +1,9 @@
 """Published paths as one SavedModel that needs only TensorFlow to load.
 
 Invariant: every weight is written once, however many tasks use it, and a
-task's `predict` computes its own path alone, so exporting more tasks changes
-no bit of its results. Preprocessing is inside: raw pixels in, scores out.
+task's signatures compute its own path alone, so exporting more tasks changes
+no bit of its results. Preprocessing is inside: raw pixels in, scores out. An
+export is there whole, with the answers to its canary, or not at all.
 """
 
 from __future__ import annotations
@@ -10,23 +11,36 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
-import keras
+import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
 from keras_munet.core import names
 from keras_munet.core import specs
-from keras_munet.data import preprocessing
+from keras_munet.export import canary
+from keras_munet.export import card
+from keras_munet.export import folders
+from keras_munet.export import lite
+from keras_munet.export import options as options_lib
+from keras_munet.export import served as served_lib
+from keras_munet.export import warmup
 from keras_munet.graph import builder
 
 ALL_TASKS = "all_tasks"
-SIGNATURES_FILE = "signatures.json"
+FEATURES = "features"
+DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+TFLITE_FOLDER = "tflite"
+_KINDS = ("predict", "predict_bytes")
+_CLASSIFY = "classify"
+_CLASSIFY_METHOD = "tensorflow/serving/classify"
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessIf")
 
 
 class TaskRecord(Protocol):
@@ -37,156 +51,209 @@ class TaskRecord(Protocol):
         """Its published path."""
 
     @property
+    def num_classes(self) -> int:
+        """The width of its head."""
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """Its class names, in the order of the logits."""
-
-
-class _Served(tf.Module):
-    """Holds the variables once; Keras itself is not saved."""
-
-    def __init__(self, models: list[keras.Model]):
-        super().__init__(name="keras_munet")
-        self.weights = [v.value for model in models for v in model.variables]
+        """Its class names, in the order of the logits, or none."""
 
 
 def export(
     out: str | os.PathLike[str],
     tasks: Mapping[str, TaskRecord],
     get: Callable[[specs.ComponentRef], specs.Component],
+    options: options_lib.Options | None = None,
+    lineages: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Writes the SavedModel of `tasks`.
 
-    Signatures: `predict_<task>` returns `logits` and `scores`
-    `[batch, num_classes] float32`; `all_tasks` (also the default) returns
-    `<task>_logits` and `<task>_scores` of every task. `<task>` is the name
-    with `_` for what is neither letter nor digit. Each takes `images`:
-    `[batch, height, width, 3] uint8`, pixels of any size.
+    Signatures, where `<task>` is the name with `_` for what is neither letter
+    nor digit: `predict_<task>` and `predict_bytes_<task>` return `logits` and
+    `scores`, `[batch, num_classes] float32`. `all_tasks` (also the default)
+    returns `<task>_logits` and `<task>_scores` of every task, `features` the
+    `<task>_features`, `[batch, width] float32`, that the heads read; both
+    compute once what tasks share. They take
+    `images`, `[batch, height, width, 3] uint8` of any size, or `encoded`,
+    `[batch] string` of JPEG or PNG files.
+
+    Beside it lie `signatures.json`, `README.md`, `canary.npz`, warm-up
+    requests, and what the options add.
 
     Args:
-      out: the folder to make; it must be absent or empty.
+      out: the folder to make, which must be absent or empty; or the folder
+        of versions.
       tasks: task name -> its published state.
       get: returns a component by its reference.
+      options: see `options.Options`.
+      lineages: task name -> the tasks that its path descends from.
 
     Returns:
-      `out`.
+      The folder of the SavedModel.
 
     Raises:
       UsageError: `out` is in use, or two tasks have one signature name.
       StoreError: `out` cannot be written.
     """
+    options = options or options_lib.Options()
     folder = pathlib.Path(out)
-    _refuse_used(folder)
-    keys = _signature_keys(tasks)
-    models = _models_by_size(tasks, get)
-    served = _Served(list(models.values()))
-    signatures: dict[str, Any] = {}
-    for name, state in tasks.items():
-        size = state.published.hparams["ds_image_size"]
-        whole = models[size]
-        alone = keras.Model(whole.input, whole.output[name])
-        signatures[f"predict_{keys[name]}"] = _predict(alone, size)
-    signatures[ALL_TASKS] = _predict_all(models, keys)
-    signatures["serving_default"] = signatures[ALL_TASKS]
-    served.functions = list(signatures.values())
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        tf.saved_model.save(served, str(part), signatures=signatures)
-        described = _describe(tasks, keys)
-        (part / SIGNATURES_FILE).write_text(described, encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        os.replace(part, folder)
-    except (OSError, tf.errors.OpError) as e:
-        shutil.rmtree(part, ignore_errors=True)
-        reason = getattr(e, "strerror", None) or getattr(e, "message", str(e))
-        raise errors.StoreError(
-            f"cannot write the SavedModel {folder}: "
-            f"{' '.join(str(reason).split())}; free space or choose another "
-            "folder"
-        ) from e
+    if options.versioned:
+        folder = folders.next_version(folder)
+    else:
+        folders.refuse_used(folder)
+    keys = _signature_keys(tasks, options)
+    paths = {name: state.published for name, state in tasks.items()}
+    if options.feature_component is not None:
+        for path in paths.values():
+            builder.position(path, options.feature_component)
+    served = served_lib.Served(paths, get, options.weights)
+    signatures = _signatures(served, tasks, keys, options)
+    unique = {c.id: c.num_params for p in paths.values() for c in p.components}
+    text = card.text(
+        tasks, keys, options.weights, sum(unique.values()), lineages or {}
+    )
+    with folders.written_whole(folder) as part:
+        _save(part, served.module, signatures)
+        (part / canary.SIGNATURES_FILE).write_text(
+            _described(tasks, keys, options), encoding="utf-8"
+        )
+        (part / "README.md").write_text(text, encoding="utf-8")
+        warmup.write(part, options.model_name, _requests(keys.values()))
+        if options.tflite:
+            (part / TFLITE_FOLDER).mkdir()
+            for name, path in paths.items():
+                file = part / TFLITE_FOLDER / f"{keys[name]}.tflite"
+                file.write_bytes(lite.converted(path, get, options.weights))
+        canary.record(part)
     return str(folder)
 
 
-def _predict(model: keras.Model, image_size: int):
-    @tf.function(input_signature=[_images_spec()], autograph=False)
-    def predict(images):
-        logits = model(
-            preprocessing.evaluation_images(images, image_size),
-            training=False,
-        )
-        return {"logits": logits, "scores": tf.nn.softmax(logits)}
-
-    return predict
-
-
-def _predict_all(models: Mapping[int, keras.Model], keys: Mapping[str, str]):
-    @tf.function(input_signature=[_images_spec()], autograph=False)
-    def predict_all(images):
-        outputs = {}
-        for image_size, model in models.items():
-            logits = model(
-                preprocessing.evaluation_images(images, image_size),
-                training=False,
-            )
-            for name, value in logits.items():
-                outputs[f"{keys[name]}_logits"] = value
-                outputs[f"{keys[name]}_scores"] = tf.nn.softmax(value)
-        return outputs
-
-    return predict_all
-
-
-def _images_spec() -> tf.TensorSpec:
-    return tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
-
-
-def _models_by_size(
+def _signatures(
+    served: served_lib.Served,
     tasks: Mapping[str, TaskRecord],
-    get: Callable[[specs.ComponentRef], specs.Component],
-) -> dict[int, keras.Model]:
-    by_size: dict[int, dict[str, specs.PathRecord]] = {}
+    keys: Mapping[str, str],
+    options: options_lib.Options,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, state in tasks.items():
-        path = state.published
-        by_size.setdefault(path.hparams["ds_image_size"], {})[name] = path
-    return {
-        size: builder.path_model(paths, get) for size, paths in by_size.items()
-    }
+        key = keys[name]
+        found[f"predict_{key}"] = served.predict(name)
+        found[f"predict_bytes_{key}"] = served.predict_bytes(name)
+        if options.classify:
+            labels = _labels(state)
+            found[f"{_CLASSIFY}_{key}"] = served.classify(name, labels)
+    found[FEATURES] = served.features(keys, options.feature_component)
+    found[ALL_TASKS] = found[DEFAULT] = served.all_tasks(keys)
+    return found
 
 
-def _signature_keys(tasks: Mapping[str, TaskRecord]) -> dict[str, str]:
-    keys: dict[str, str] = {}
-    for name in tasks:
-        key = names.signature_name(name)
-        other = next((n for n, k in keys.items() if k == key), None)
-        if other is not None:
-            raise errors.UsageError(
-                f"tasks {other!r} and {name!r} would both be signature "
-                f"predict_{key}; export them into two folders with --tasks"
-            )
-        keys[name] = key
+def _save(
+    folder: pathlib.Path, module: tf.Module, signatures: Mapping[str, Any]
+) -> None:
+    try:
+        tf.saved_model.save(
+            module,
+            str(folder),
+            signatures=signatures,
+            options=tf.saved_model.SaveOptions(
+                experimental_custom_gradients=False
+            ),
+        )
+    except tf.errors.OpError as error:
+        # Such as a full disk; the caller says where.
+        raise OSError(None, " ".join(error.message.split())) from error
+    file = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (graph,) = saved.meta_graphs
+    for name, signature in graph.signature_def.items():
+        if name.startswith(f"{_CLASSIFY}_"):
+            signature.method_name = _CLASSIFY_METHOD
+    for function in graph.graph_def.library.function:
+        _strip(function)
+    file.write_bytes(saved.SerializeToString(deterministic=True))
+    # It is the fingerprint of the file before, and not required.
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
+
+
+def _strip(function: Any) -> None:
+    """Takes out of a function what its other parts imply; a fifth of it.
+
+    Shapes of operations follow from their inputs, those of arguments stand in
+    the function's own attributes too, and captured variables have no name
+    that anybody gave.
+    """
+    for node in function.node_def:
+        if node.op not in _CALLS:
+            node.attr.pop("_output_shapes", None)
+        # Gradients of what is served are never asked for; loading would warn.
+        node.attr.pop("_gradient_op_type", None)
+    if "_input_shapes" in function.attr:
+        for number, arg in enumerate(function.signature.input_arg):
+            attributes = function.arg_attr[number].attr
+            attributes.pop("_output_shapes", None)
+            if arg.name.startswith("unknown"):
+                attributes.pop("_user_specified_name", None)
+
+
+def _requests(keys):
+    """Yields the warm-up requests: each signature with one small image."""
+    image = np.zeros([1, 4, 4, 3], np.uint8)
+    png = np.array([tf.io.encode_png(image[0]).numpy()], object)
+    yield ALL_TASKS, "images", image
+    yield FEATURES, "images", image
+    for key in keys:
+        yield f"predict_{key}", "images", image
+        yield f"predict_bytes_{key}", "encoded", png
+
+
+def _signature_keys(
+    tasks: Mapping[str, TaskRecord], options: options_lib.Options
+) -> dict[str, str]:
+    """Returns task name -> its part of signatures' names.
+
+    Raises:
+      UsageError: two signatures would have one name.
+    """
+    kinds = (*_KINDS, _CLASSIFY) if options.classify else _KINDS
+    keys = {name: names.signature_name(name) for name in tasks}
+    owners: dict[str, str] = {}
+    for name, key in keys.items():
+        for kind in kinds:
+            signature = f"{kind}_{key}"
+            if signature in owners:
+                raise errors.UsageError(
+                    f"tasks {owners[signature]!r} and {name!r} would both be "
+                    f"signature {signature}; export them into two folders "
+                    "with --tasks"
+                )
+            owners[signature] = name
     return keys
 
 
-def _refuse_used(folder: pathlib.Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists() or folder.is_symlink():
-        raise errors.UsageError(
-            f"{folder} is in use; give --out a folder that does not exist "
-            "yet, or an empty one"
-        )
+def _labels(state: TaskRecord) -> list[str]:
+    return list(state.class_names) or [str(i) for i in range(state.num_classes)]
 
 
-def _describe(tasks: Mapping[str, TaskRecord], keys: Mapping[str, str]) -> str:
+def _described(
+    tasks: Mapping[str, TaskRecord],
+    keys: Mapping[str, str],
+    options: options_lib.Options,
+) -> str:
+    kinds = (*_KINDS, _CLASSIFY) if options.classify else _KINDS
     described = {
         name: {
-            "signature": f"predict_{keys[name]}",
-            "class_names": list(state.class_names),
+            "key": keys[name],
+            "signatures": {kind: f"{kind}_{keys[name]}" for kind in kinds},
+            "class_names": _labels(state),
             "path_id": state.published.id,
             "image_size": state.published.hparams["ds_image_size"],
             "test_accuracy": state.published.metrics.get("test_quality"),
         }
         for name, state in tasks.items()
     }
-    return json.dumps({"tasks": described}, indent=2, sort_keys=True) + "\n"
+    written = {
+        "tasks": described,
+        "weights": options.weights,
+        "feature_component": options.feature_component,
+    }
+    return json.dumps(written, indent=1, sort_keys=True) + "\n"

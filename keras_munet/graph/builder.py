@@ -15,6 +15,7 @@ import keras
 
 from keras_munet import errors
 from keras_munet.core import specs
+from keras_munet.functional import layers as functional_layers
 from keras_munet.graph import nodes
 from keras_munet.vit import base
 from keras_munet.vit import layers as vit_layers
@@ -23,14 +24,16 @@ Chain = Sequence[keras.layers.Layer]
 
 
 def build(
-    chains: Mapping[str, Chain], image_size: int, name: str = "munet"
+    chains: Mapping[str, Chain],
+    image_size: int,
+    name: str | None = "munet",
 ) -> keras.Model:
     """Returns one functional model with an output per chain.
 
     Args:
       chains: output name -> the layers of a path, input first.
       image_size: side of the square input images, pixels.
-      name: of the model.
+      name: of the model; None for one that no other model has.
 
     Returns:
       A model from `[batch, image_size, image_size, 3] float32` images in
@@ -69,24 +72,129 @@ def path_model(
             f"tasks of different image sizes cannot share one model: {sizes}; "
             "ask for one task at a time, or export, which resizes per task"
         )
-    layers: dict[str, keras.layers.Layer] = {}
-    components: dict[str, specs.Component] = {}
-    chains = {}
-    for name, path in paths.items():
-        for ref in path.components:
-            if ref.id not in layers:
-                components[ref.id] = get(ref)
-                layers[ref.id] = nodes.make_layer(
-                    components[ref.id].spec, f"{ref.name}_{ref.id[:8]}"
-                )
-        chains[name] = [layers[ref.id] for ref in path.components]
-    model = build(chains, next(iter(sizes.values())))
-    for component_id, component in components.items():
-        nodes.assign(layers[component_id], component.spec, component.weights)
+    live = _Live(get)
+    chains = {
+        name: [live.layer(ref) for ref in path.components]
+        for name, path in paths.items()
+    }
+    model = build(chains, next(iter(sizes.values())), name=None)
+    live.assign()
     if single:
         (output,) = model.output.values()
         return keras.Model(model.input, output, name=model.name)
     return model
+
+
+def feature_model(
+    path: specs.PathRecord,
+    get: Callable[[specs.ComponentRef], specs.Component],
+    component: str | None = None,
+) -> keras.Model:
+    """Returns the model of a path below its head.
+
+    Args:
+      path: the path.
+      get: returns a component by its reference.
+      component: the place whose whole output is wanted, e.g.
+        `encoderblock_0`; None for what the head reads.
+
+    Returns:
+      A functional model whose layers are named `<place>_<id>`, from
+      `[batch, size, size, 3] float32` images in [-1, 1] to
+      `[batch, width]`, or to the component's output, of a ViT
+      `[batch, tokens, width]`.
+
+    Raises:
+      UsageError: the path has no component in that place.
+    """
+    end = len(path.components) - 1
+    if component is not None:
+        end = position(path, component) + 1
+    live = _Live(get)
+    chain = [live.layer(ref) for ref in path.components[:end]]
+    side = path.hparams["ds_image_size"]
+    images = tensor = keras.Input((side, side, 3), name="images")
+    if component is None:
+        head = nodes.make_layer(get(path.components[-1]).spec, "head")
+        tensor = read_by_head(head, _apply(chain, images, {}))
+    else:
+        for layer in chain:
+            tensor = layer(tensor)
+    model = keras.Model(images, tensor)
+    live.assign()
+    return model
+
+
+def position(path: specs.PathRecord, component: str) -> int:
+    """Returns where in a path the component named `component` stands.
+
+    Raises:
+      UsageError: the path has none of that name.
+    """
+    places = [ref.name for ref in path.components]
+    if component not in places:
+        raise errors.UsageError(
+            f"the path of task {path.task!r} has no component {component!r}; "
+            f"it has: {', '.join(places)}"
+        )
+    return places.index(component)
+
+
+def read_by_head(
+    head: keras.layers.Layer, tensor: keras.KerasTensor
+) -> keras.KerasTensor:
+    """Returns `[batch, width]`, what `head` reads of the tensor below it."""
+    if isinstance(head, functional_layers.PooledHead):
+        axes = list(range(1, len(tensor.shape) - 1))
+        return keras.ops.mean(tensor, axes) if axes else tensor
+    if tensor.shape[1] == 1:
+        return keras.ops.squeeze(tensor, 1)
+    return tensor[:, 0]
+
+
+def narrowed(chain: Chain) -> list[bool]:
+    """Returns for each layer of a path whether token 0 alone is computed.
+
+    The head reads the class token alone, so the top block and all above it
+    need no other token's output.
+    """
+    blocks = [
+        i
+        for i, layer in enumerate(chain)
+        if isinstance(layer, vit_layers.EncoderBlock)
+    ]
+    top = blocks[-1] if blocks else 0
+    return [
+        i >= top and isinstance(layer, base.ClassTokenOption)
+        for i, layer in enumerate(chain)
+    ]
+
+
+class _Live:
+    """Components as layers, each once; they get their values when built."""
+
+    def __init__(
+        self, get: Callable[[specs.ComponentRef], specs.Component]
+    ) -> None:
+        self._get = get
+        self._layers: dict[str, keras.layers.Layer] = {}
+        self._components: dict[str, specs.Component] = {}
+
+    def layer(self, ref: specs.ComponentRef) -> keras.layers.Layer:
+        """Returns the one layer of a component."""
+        if ref.id not in self._layers:
+            component = self._components[ref.id] = self._get(ref)
+            self._layers[ref.id] = nodes.make_layer(
+                component.spec, f"{ref.name}_{ref.id[:8]}"
+            )
+        return self._layers[ref.id]
+
+    def assign(self) -> None:
+        """Gives the layers, which are built by now, their values."""
+        for component_id, component in self._components.items():
+            nodes.assign(
+                self._layers[component_id], component.spec, component.weights
+            )
 
 
 def _apply(
@@ -95,12 +203,8 @@ def _apply(
     done: dict[tuple[int, int, bool], keras.KerasTensor],
 ) -> keras.KerasTensor:
     """Extends the graph by a path, reusing whatever it shares so far."""
-    top = _top_block(chain)
     tensor = images
-    for position, layer in enumerate(chain):
-        # The head reads the class token alone, so the top block and all above
-        # it need no other token's output.
-        narrow = position >= top and isinstance(layer, base.ClassTokenOption)
+    for layer, narrow in zip(chain, narrowed(chain), strict=True):
         key = id(layer), id(tensor), narrow
         if key not in done:
             done[key] = (
@@ -110,13 +214,3 @@ def _apply(
             )
         tensor = done[key]
     return tensor
-
-
-def _top_block(chain: Chain) -> int:
-    """Returns the position of the last encoder block, or 0 without one."""
-    positions = [
-        i
-        for i, layer in enumerate(chain)
-        if isinstance(layer, vit_layers.EncoderBlock)
-    ]
-    return positions[-1] if positions else 0

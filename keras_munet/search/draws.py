@@ -5,9 +5,11 @@ task, name, position) alone. Whether the numbers of different children depend
 on each other is a choice: `independent` ones do not, as published;
 `stratified` ones spread evenly. Every aligned run of 2, 4, ... 64 positions
 has exactly one number in each of as many equal parts of [0, 1), so a mutation
-of probability 0.1 falls on 6 or 7 children out of 64 and not on 1 or 15. The
-numbers are a van der Corput sequence under nested uniform scrambling (Owen
-1995), with a scrambling of its own for each name.
+of probability 0.1 falls on 6 or 7 children out of 64 and not on 1 or 15. Which
+of them it falls on is another draw for each name: were the order the same (as
+in a scrambled van der Corput sequence, where positions 8 apart always share an
+eighth), all names would mutate together, in the same children of every
+generation.
 """
 
 from __future__ import annotations
@@ -18,8 +20,7 @@ import numpy as np
 
 from keras_munet.core import seeds
 
-_NUM_DIGITS = 6
-_NUM_POSITIONS = 2**_NUM_DIGITS
+_NUM_POSITIONS = 64
 
 
 class Draws:
@@ -31,7 +32,6 @@ class Draws:
         root_seed: int,
         event: tuple[str | int, ...],
         position: int,
-        rng: np.random.Generator,
     ):
         """Prepares the numbers of one position.
 
@@ -40,37 +40,48 @@ class Draws:
           root_seed: the experiment's.
           event: what the positions count within, e.g. ("child", task).
           position: how many came before, over all rounds, from 0.
-          rng: the generator of this very child or generation.
         """
         self._stratified = kind == "stratified"
         self._root_seed = root_seed
         self._event = event
         self._position = position
-        self._rng = rng
 
     def uniform(self, name: str) -> float:
-        """Returns the number that decides `name`; asked once per name."""
-        within = float(self._rng.random())
+        """Returns the number that decides `name`, always the same."""
+        event = (*self._event, name)
+        rng = seeds.generator(self._root_seed, "draw", *event, self._position)
+        within = float(rng.random())
         if not self._stratified:
             return within
         block, offset = divmod(self._position, _NUM_POSITIONS)
-        strata = _strata(self._root_seed, (*self._event, name, block))
+        strata = _strata(self._root_seed, (*event, block))
         return (strata[offset] + within) / _NUM_POSITIONS
 
 
 @functools.lru_cache(maxsize=4096)
 def _strata(root_seed: int, event: tuple[str | int, ...]) -> tuple[int, ...]:
-    """Returns the part of [0, 1) of each position of a block, 0 to 63."""
+    """Returns the part of [0, 1) of each position of a block, 0 to 63.
+
+    It doubles: each part of the first half of the positions is halved, by
+    chance, and the second half of the positions takes the halves that are
+    left, in an order of its own that keeps aligned runs together.
+    """
     rng = seeds.generator(root_seed, "strata", *event)
-    flips = rng.integers(0, 2, _NUM_POSITIONS)
-    strata = []
-    for position in range(_NUM_POSITIONS):
-        # The lowest digit of the position becomes the highest of the part;
-        # each digit is flipped or not by what the ones above it were.
-        part, node = 0, 1
-        for depth in range(_NUM_DIGITS):
-            digit = position >> depth & 1
-            part = part << 1 | digit ^ int(flips[node])
-            node = node << 1 | digit
-        strata.append(part)
+    strata = [0]
+    while len(strata) < _NUM_POSITIONS:
+        halves = rng.integers(0, 2, len(strata))
+        first = [
+            2 * part + int(h) for part, h in zip(strata, halves, strict=True)
+        ]
+        strata = first + [part ^ 1 for part in _reordered(first, rng)]
     return tuple(strata)
+
+
+def _reordered(parts: list[int], rng: np.random.Generator) -> list[int]:
+    """Returns `parts` with the halves of every aligned run swapped or not."""
+    if len(parts) == 1:
+        return parts
+    middle = len(parts) // 2
+    first = _reordered(parts[:middle], rng)
+    second = _reordered(parts[middle:], rng)
+    return second + first if rng.integers(2) else first + second

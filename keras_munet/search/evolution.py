@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,18 +19,10 @@ from keras_munet.core import family as family_lib
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.search import autotune
-from keras_munet.search import baselines
-from keras_munet.search import cloning
-from keras_munet.search import draws as draws_lib
-from keras_munet.search import mutations
+from keras_munet.search import breeding
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import sampling
-from keras_munet.search import scoring
-
-# A child's hyperparameters, its adapters' layers, and which places it clones.
-_Change = tuple[dict[str, Any], frozenset[int], Callable[[str], bool]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,25 +69,27 @@ class TaskIteration:
             counts these too.
         """
         self._settings = settings
-        self._family = family
         self._population = population
-        self._baseline = baselines.of(settings.search)
-        self._ranges: autotune.Ranges = {}
-        if self._baseline is None:
-            num_root_layers = int(population.root.hparams["num_layers"])
-            self._ranges = autotune.ranges(settings, num_root_layers)
+        self._breeder = breeding.Breeder(
+            settings,
+            family,
+            task,
+            num_classes=num_classes,
+            iteration=iteration,
+            num_root_layers=int(population.root.hparams["num_layers"]),
+        )
         self._is_v1 = settings.search.version == "munet"
         self.task = task
         self.iteration = iteration
         self.generation = 0
-        self._num_classes = num_classes
         self._num_children = dict(num_children or {})
         self._of_others = dict(num_children_of_others or {})
         if not self._is_v1:
             self._of_others = {}
         own = population.published.get(task)
         self._active = [own] if own is not None else []
-        self._seeds = self._ordered_seeds()
+        self._ordered = self._ordered_seeds()
+        self._seeds = self._ordered
         self._untried = [path.id for path in self._seeds] if self._is_v1 else []
 
     @property
@@ -128,7 +121,7 @@ class TaskIteration:
         for index in range(first, last):
             rng = self._rng("child", self.generation, index)
             mutates = not untried
-            if self._baseline:
+            if self._settings.search.policy != "evolve":
                 parent = self._population.root
             elif untried:
                 parent = self._population.living[untried.pop(0)]
@@ -143,7 +136,13 @@ class TaskIteration:
             counts[parent.id] += 1
             totals[parent.id] += 1
             children.append(
-                self._child(index, parent, data_hparams, rng, mutates)
+                self._breeder.child(
+                    index,
+                    [parent, *self._ancestors(parent)],
+                    data_hparams,
+                    self._population,
+                    mutates=mutates,
+                )
             )
         self._asked = dict(counts), seeds, untried, children
         return plan_lib.GenerationPlan(
@@ -212,24 +211,27 @@ class TaskIteration:
         return {
             "task": self.task,
             "iteration": self.iteration,
-            "living": sorted(self._population.living),
             "generation": self.generation,
             "num_children": dict(self._num_children),
             "active": [path.to_json() for path in self._active],
-            "seeds": [path.id for path in self._seeds],
-            "untried": list(self._untried),
+            "num_seeds_passed": self._num_seeds_passed(),
+            "num_untried": len(self._untried),
         }
 
-    def can_restore(self, state: Mapping[str, Any]) -> bool:
-        """Whether `state` is of this very iteration over the same paths.
+    @property
+    def seeds(self) -> tuple[specs.PathRecord, ...]:
+        """The seed paths in their current order."""
+        return tuple(self._seeds)
 
-        It is not if the iteration was published since, or if another task
-        published a path in between: seeds and locks are others then.
+    def can_restore(self, state: Mapping[str, Any]) -> bool:
+        """Whether `state` is of this very iteration.
+
+        It is not if the iteration was published since. Over the same living
+        paths the iteration goes on as if it had never stopped; if another job
+        published a path in between, with the seeds and locks of now.
         """
         return (
-            state["task"] == self.task
-            and state["iteration"] == self.iteration
-            and state["living"] == sorted(self._population.living)
+            state["task"] == self.task and state["iteration"] == self.iteration
         )
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -238,21 +240,32 @@ class TaskIteration:
         self.generation = state["generation"]
         self._num_children = dict(state["num_children"])
         self._active = [specs.PathRecord.from_json(p) for p in state["active"]]
-        self._seeds = [self._population.living[i] for i in state["seeds"]]
-        self._untried = list(state["untried"])
+        self._order_seeds(state["num_seeds_passed"], state["num_untried"])
+
+    def renew(self, population: population_lib.Population) -> None:
+        """Takes over what other jobs have published since, as new seeds.
+
+        The task itself must not have been published.
+        """
+        num_passed, num_untried = self._num_seeds_passed(), len(self._untried)
+        self._population = population
+        self._order_seeds(num_passed, num_untried)
+
+    def _order_seeds(self, num_passed: int, num_untried: int) -> None:
+        """Puts the seeds in the order that a number of steps led to."""
+        seeds = self._ordered = self._ordered_seeds()
+        start = num_passed % len(seeds)
+        self._seeds = seeds[start:] + seeds[:start]
+        num_tried = max(0, len(seeds) - num_untried)
+        self._untried = [path.id for path in seeds[num_tried:]]
+
+    def _num_seeds_passed(self) -> int:
+        """Returns how far the seeds were rotated: all that their order is."""
+        return [p.id for p in self._ordered].index(self._seeds[0].id)
 
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(
             self._settings.seed, *event, self.task, self.iteration
-        )
-
-    def _draws(
-        self, kind: str, position: int, rng: np.random.Generator
-    ) -> draws_lib.Draws:
-        settings = self._settings
-        event = (kind, self.task)
-        return draws_lib.Draws(
-            settings.search.draws, settings.seed, event, position, rng
         )
 
     def _ordered_seeds(self) -> list[specs.PathRecord]:
@@ -263,115 +276,13 @@ class TaskIteration:
         return [seeds[i] for i in order]
 
     def _sample_data_hparams(self) -> dict[str, Any]:
-        search = self._settings.search
-        prob = self._settings.hparams["mu"]
-        if self._is_v1:
-            prob = 0.0 if self._untried else search.mutation_prob
-        best = self.active[0].hparams if self._active else None
-        defaults = {**self._population.root.hparams, **self._settings.hparams}
-        num_before = self.iteration * self._settings.num_generations
-        draws = self._draws(
-            "data",
-            num_before + self.generation,
-            self._rng("data", self.generation),
+        return self._breeder.data_hparams(
+            self.generation,
+            self.active[0] if self._active else None,
+            self._population.root,
+            # v1 mutates nothing until every seed was tried.
+            mutates=not self._untried,
         )
-        return mutations.mutate_data(defaults, best, self._ranges, prob, draws)
-
-    def _child(
-        self,
-        index: int,
-        parent: specs.PathRecord,
-        data_hparams: Mapping[str, Any],
-        rng: np.random.Generator,
-        mutates: bool,
-    ) -> plan_lib.ChildPlan:
-        search = self._settings.search
-        change = self._mutated if self._baseline is None else self._fixed
-        hparams, adapters, trains = change(index, parent, rng, mutates)
-        hparams.update(data_hparams)
-        components = cloning.plan_components(
-            self._family.layout(hparams, self._num_classes, adapters),
-            [parent, *self._ancestors(parent)],
-            self.task,
-            is_locked=lambda c: bool(
-                self._population.locks(c.id, without=self.task)
-            ),
-            trains=trains,
-            can_resample=self._family.can_resample,
-            train_resampled=not self._is_v1,
-        )
-        accounted = self._population.accounted_params(
-            self.task,
-            [c.known_source() for c in components if not c.is_new],
-            sum(c.spec.num_params for c in components if c.is_new),
-        )
-        same_task = parent.task == self.task
-        return plan_lib.ChildPlan(
-            index=index,
-            parent=parent,
-            hparams=hparams,
-            components=components,
-            size_factor=scoring.size_factor(
-                accounted,
-                search.score_num_params or self._population.root.num_params,
-                search.score_base,
-            ),
-            score_to_beat=parent.score if same_task else -float("inf"),
-            accounted_params=accounted,
-        )
-
-    def _mutated(
-        self,
-        index: int,
-        parent: specs.PathRecord,
-        rng: np.random.Generator,
-        mutates: bool,
-    ) -> _Change:
-        """Returns what the search makes of `parent`."""
-        search = self._settings.search
-        num_before = self.iteration * self._settings.num_samples_per_task
-        draws = self._draws("child", num_before + index, rng)
-        hparams, prob = dict(parent.hparams), 0.0
-        if mutates:
-            hparams, prob = mutations.mutate_child(
-                hparams,
-                self._ranges,
-                draws,
-                fixed_prob=search.mutation_prob if self._is_v1 else None,
-            )
-        adapters = mutations.mutate_adapters(
-            mutations.adapters_of(parent),
-            hparams["num_layers"],
-            prob,
-            draws,
-            insert=search.mutate_adapters,
-            remove=search.remove_adapters,
-        )
-        forced = search.force_finetune_components
-        return (
-            hparams,
-            adapters,
-            lambda place: (
-                draws.uniform(f"clone {place}") < prob or place in forced
-            ),
-        )
-
-    def _fixed(
-        self,
-        index: int,
-        parent: specs.PathRecord,
-        rng: np.random.Generator,
-        mutates: bool,
-    ) -> _Change:
-        """Returns what a baseline makes of the root: always the same."""
-        del index, rng, mutates
-        assert self._baseline is not None
-        hparams = dict(parent.hparams)
-        adapters: frozenset[int] = frozenset()
-        if self._baseline.adapter_dim is not None:
-            hparams["adapter_dim"] = self._baseline.adapter_dim
-            adapters = frozenset(range(hparams["num_layers"]))
-        return hparams, adapters, self._baseline.trains
 
     def _record(
         self,

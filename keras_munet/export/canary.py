@@ -1,0 +1,204 @@
+"""Fixed inputs with the answers that an export gave when it was written.
+
+Invariant: replaying them compares bit for bit, on what lies on the disk and
+not on what was in memory. A later export answers for every task whose path is
+the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.core import seeds
+from keras_munet.export import served
+
+FILE = "canary.npz"
+SIGNATURES_FILE = "signatures.json"
+# Neither square nor the size of a model's input.
+_SHAPE = (1, 24, 20, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What comparing two exports found.
+
+    Attributes:
+      num_outputs: outputs compared.
+      num_skipped: recorded outputs that the export does not have, or gives
+        from another path or other weights.
+    """
+
+    num_outputs: int
+    num_skipped: int
+
+
+def images() -> np.ndarray:
+    """Returns the canary's images, `[1, 24, 20, 3] uint8`, always the same."""
+    rng = seeds.generator(0, "canary")
+    return rng.integers(0, 256, _SHAPE).astype(np.uint8)
+
+
+def encoded() -> list[bytes]:
+    """Returns the image as PNG and as JPEG."""
+    (image,) = images()
+    return [
+        tf.io.encode_png(image).numpy(),
+        tf.io.encode_jpeg(image, quality=95).numpy(),
+    ]
+
+
+def record(folder: pathlib.Path) -> None:
+    """Asks the export in `folder` and keeps its answers beside it."""
+    data = encoded()
+    pixels = images()
+    inputs = {"images": pixels, "encoded": data}
+    outputs = []
+    values = []
+    described = _described(folder)
+    for name, output, task, value in _answers(folder, described, inputs):
+        outputs.append([name, output, task, list(value.shape)])
+        values.append(value.reshape(-1))
+    index = {
+        "outputs": outputs,
+        "weights": described["weights"],
+        "tasks": {n: t["path_id"] for n, t in described["tasks"].items()},
+    }
+    np.savez_compressed(
+        folder / FILE,
+        images=pixels,
+        png=np.frombuffer(data[0], np.uint8),
+        jpeg=np.frombuffer(data[1], np.uint8),
+        values=np.concatenate(values),
+        index=np.frombuffer(json.dumps(index).encode(), np.uint8),
+    )
+
+
+def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
+    """Sends one export's canary to another, or to itself.
+
+    Args:
+      folder: the export that is asked.
+      canary: the export whose inputs and answers are kept.
+
+    Returns:
+      How many outputs are equal bit for bit.
+
+    Raises:
+      StoreError: an output differs, or there is no canary to read.
+    """
+    index, inputs, expected = _read(canary)
+    described = _described(folder)
+    asked = {
+        task
+        for task, path_id in index["tasks"].items()
+        if described["tasks"].get(task, {}).get("path_id") == path_id
+        and described["weights"] == index["weights"]
+    }
+    found = {
+        (name, output): value
+        for name, output, task, value in _answers(folder, described, inputs)
+        if task in asked
+    }
+    common = [key for key in expected if key in found]
+    different = [
+        key for key in common if found[key].tobytes() != expected[key].tobytes()
+    ]
+    if different:
+        name, output = different[0]
+        apart = np.abs(found[name, output] - expected[name, output]).max()
+        raise errors.StoreError(
+            f"{len(different)} of {len(common)} outputs of {folder} are not "
+            f"what {canary} recorded, the first {output!r} of {name} by up to "
+            f"{apart:.2g}; export again on this machine if the processor or "
+            "TensorFlow is another, else do not serve it"
+        )
+    return Replay(len(common), len(expected) - len(common))
+
+
+def _answers(
+    folder: pathlib.Path,
+    described: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> Iterator[tuple[str, str, str, np.ndarray]]:
+    """Yields (signature, output, task, value) of every numeric output."""
+    try:
+        loaded = tf.saved_model.load(str(folder))
+    # Damage shows as whatever TensorFlow's reader stumbles over.
+    except Exception as error:
+        raise errors.StoreError(
+            f"{folder} cannot be loaded: {' '.join(str(error).split())[:200]}; "
+            "export again"
+        ) from error
+    given = {
+        "images": tf.constant(inputs["images"]),
+        "encoded": tf.constant(inputs["encoded"]),
+        "inputs": tf.constant(
+            [served.example(data) for data in inputs["encoded"]]
+        ),
+    }
+    # Signature -> output -> its task; None for every output of one task.
+    asked: dict[str, dict[str | None, str]] = {
+        signature: {None: task}
+        for task, record in described["tasks"].items()
+        for signature in record["signatures"].values()
+    }
+    asked["all_tasks"] = {
+        f"{record['key']}_{output}": task
+        for task, record in described["tasks"].items()
+        for output in ("logits", "scores")
+    }
+    asked["features"] = {
+        f"{record['key']}_features": task
+        for task, record in described["tasks"].items()
+    }
+    for name, tasks in sorted(asked.items()):
+        signature = loaded.signatures[name]
+        (key,) = signature.structured_input_signature[1]
+        answer = signature(**{key: given[key]})
+        for output, tensor in sorted(answer.items()):
+            if tensor.dtype == tf.float32:
+                task = tasks.get(None) or tasks[output]
+                yield name, output, task, tensor.numpy()
+
+
+def _described(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        text = (folder / SIGNATURES_FILE).read_text(encoding="utf-8")
+        return json.loads(text)
+    except (OSError, ValueError) as error:
+        raise errors.StoreError(
+            f"{folder} is no export: its {SIGNATURES_FILE} cannot be read; "
+            "give the folder that launch/export.py wrote"
+        ) from error
+
+
+def _read(folder: pathlib.Path):
+    """Returns (index, inputs, (signature, output) -> answer)."""
+    try:
+        with np.load(folder / FILE) as kept:
+            index = json.loads(kept["index"].tobytes())
+            values = kept["values"]
+            inputs = {
+                "images": kept["images"],
+                "encoded": [kept["png"].tobytes(), kept["jpeg"].tobytes()],
+            }
+    except (OSError, ValueError, KeyError) as error:
+        raise errors.StoreError(
+            f"{folder / FILE} cannot be read; export again"
+        ) from error
+    expected = {}
+    at = 0
+    for name, output, _, shape in index["outputs"]:
+        count = int(np.prod(shape))
+        expected[name, output] = values[at : at + count].reshape(shape)
+        at += count
+    return index, inputs, expected

@@ -1,0 +1,106 @@
+"""Where an export is written, and that it is there whole or not at all.
+
+Invariant: a reader sees a finished folder or none; a version's number is never
+used twice while the version is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from keras_munet import errors
+
+# Files that may stand beside the versions.
+SERVING_FILES = ("models.config", "batching.config")
+
+
+def refuse_used(folder: pathlib.Path) -> None:
+    """Refuses a folder that is not absent or empty.
+
+    Raises:
+      UsageError: it is in use.
+    """
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise errors.UsageError(
+            f"{folder} is in use; give --out a folder that does not exist "
+            "yet, or an empty one, or add a version to it with --versioned"
+        )
+
+
+def versions(base: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the versions in a folder, oldest first."""
+    if not base.is_dir():
+        return []
+    found = [p for p in base.iterdir() if p.name.isdecimal() and p.is_dir()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def next_version(base: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the version after the last.
+
+    Raises:
+      UsageError: `base` holds something else than versions.
+    """
+    if base.exists() and not base.is_dir():
+        raise errors.UsageError(
+            f"{base} is a file; give --out a folder for the versions"
+        )
+    known = versions(base)
+    names = {path.name for path in known} | set(SERVING_FILES)
+    others = sorted(
+        path.name
+        for path in (base.iterdir() if base.is_dir() else ())
+        if path.name not in names and not _is_part(path.name)
+    )
+    if others:
+        raise errors.UsageError(
+            f"{base} holds {others[0]!r}, which is no version; give --out a "
+            "folder of versions 1, 2, ... or a new one"
+        )
+    return base / str(int(known[-1].name) + 1 if known else 1)
+
+
+@contextlib.contextmanager
+def written_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a folder to write to, which becomes `folder` at the end.
+
+    Raises:
+      StoreError: it cannot be written.
+    """
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        for path in part.rglob("*"):
+            _sync(path)
+        if folder.exists():
+            folder.rmdir()
+        os.rename(part, folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise errors.StoreError(
+            f"cannot write the export {folder}: "
+            f"{error.strerror or ' '.join(str(error).split())}; free space or "
+            "choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
+
+
+def _sync(path: pathlib.Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

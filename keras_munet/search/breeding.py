@@ -1,0 +1,201 @@
+"""Makes one child from its parent (section 2, "Cloning and mutation").
+
+Invariant: a child depends on its parent's records, the living paths and the
+draws of its position alone, never on the children made before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet.core import family as family_lib
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.search import autotune
+from keras_munet.search import baselines
+from keras_munet.search import cloning
+from keras_munet.search import draws as draws_lib
+from keras_munet.search import mutations
+from keras_munet.search import plan as plan_lib
+from keras_munet.search import population as population_lib
+from keras_munet.search import scoring
+
+# A child's hyperparameters, its adapters' layers, and which places it clones.
+_Change = tuple[dict[str, Any], frozenset[int], Callable[[str], bool]]
+
+
+class Breeder:
+    """Makes the children of one task iteration."""
+
+    def __init__(
+        self,
+        settings: settings_lib.Settings,
+        family: family_lib.Family,
+        task: str,
+        *,
+        num_classes: int,
+        iteration: int,
+        num_root_layers: int,
+    ):
+        """Prepares the ranges in force.
+
+        Args:
+          settings: the experiment.
+          family: what paths look like.
+          task: the task's bare name.
+          num_classes: the width of its head.
+          iteration: how many iterations the task has behind it.
+          num_root_layers: see `autotune.ranges`.
+        """
+        self._settings = settings
+        self._family = family
+        self._task = task
+        self._num_classes = num_classes
+        self._iteration = iteration
+        self._is_v1 = settings.search.version == "munet"
+        self._baseline = baselines.of(settings.search)
+        self._ranges: autotune.Ranges = {}
+        if self._baseline is None:
+            self._ranges = autotune.ranges(settings, num_root_layers)
+
+    def data_hparams(
+        self,
+        generation: int,
+        best: specs.PathRecord | None,
+        root: specs.PathRecord,
+        *,
+        mutates: bool,
+    ) -> dict[str, Any]:
+        """Returns the data hyperparameters that a generation shares.
+
+        Args:
+          generation: its number within the iteration.
+          best: the task's best path so far.
+          root: the root path.
+          mutates: whether v1 mutates them; v2 always does.
+        """
+        prob = self._settings.hparams["mu"]
+        if self._is_v1:
+            prob = self._settings.search.mutation_prob if mutates else 0.0
+        num_before = self._iteration * self._settings.num_generations
+        return mutations.mutate_data(
+            {**root.hparams, **self._settings.hparams},
+            None if best is None else best.hparams,
+            self._ranges,
+            prob,
+            self._draws("data", num_before + generation),
+        )
+
+    def child(
+        self,
+        index: int,
+        lineage: Sequence[specs.PathRecord],
+        data_hparams: Mapping[str, Any],
+        population: population_lib.Population,
+        *,
+        mutates: bool,
+    ) -> plan_lib.ChildPlan:
+        """Returns one child.
+
+        Args:
+          index: its number within the iteration.
+          lineage: its parent, then the parent's living ancestors.
+          data_hparams: those of its generation.
+          population: who lives and relies on what.
+          mutates: False for an unmutated clone (v1's first ones).
+        """
+        parent = lineage[0]
+        search = self._settings.search
+        change = self._mutated if self._baseline is None else self._fixed
+        hparams, adapters, trains = change(index, parent, mutates)
+        hparams.update(data_hparams)
+        components = cloning.plan_components(
+            self._family.layout(hparams, self._num_classes, adapters),
+            lineage,
+            self._task,
+            is_locked=lambda c: bool(
+                population.locks(c.id, without=self._task)
+            ),
+            trains=trains,
+            can_resample=self._family.can_resample,
+            train_resampled=not self._is_v1,
+        )
+        accounted = population.accounted_params(
+            self._task,
+            [c.known_source() for c in components if not c.is_new],
+            sum(c.spec.num_params for c in components if c.is_new),
+        )
+        same_task = parent.task == self._task
+        return plan_lib.ChildPlan(
+            index=index,
+            parent=parent,
+            hparams=hparams,
+            components=components,
+            size_factor=scoring.size_factor(
+                accounted,
+                search.score_num_params or population.root.num_params,
+                search.score_base,
+            ),
+            score_to_beat=parent.score if same_task else -float("inf"),
+            accounted_params=accounted,
+        )
+
+    def _mutated(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        mutates: bool,
+    ) -> _Change:
+        """Returns what the search makes of `parent`."""
+        search = self._settings.search
+        num_before = self._iteration * self._settings.num_samples_per_task
+        draws = self._draws("child", num_before + index)
+        hparams, prob = dict(parent.hparams), 0.0
+        if mutates:
+            hparams, prob = mutations.mutate_child(
+                hparams,
+                self._ranges,
+                draws,
+                fixed_prob=search.mutation_prob if self._is_v1 else None,
+            )
+        adapters = mutations.mutate_adapters(
+            mutations.adapters_of(parent),
+            hparams["num_layers"],
+            prob,
+            draws,
+            insert=search.mutate_adapters,
+            remove=search.remove_adapters,
+        )
+        forced = search.force_finetune_components
+        return (
+            hparams,
+            adapters,
+            lambda place: (
+                draws.uniform(f"clone {place}") < prob or place in forced
+            ),
+        )
+
+    def _fixed(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        mutates: bool,
+    ) -> _Change:
+        """Returns what a baseline makes of the root: always the same."""
+        del index, mutates
+        assert self._baseline is not None
+        hparams = dict(parent.hparams)
+        adapters: frozenset[int] = frozenset()
+        if self._baseline.adapter_dim is not None:
+            hparams["adapter_dim"] = self._baseline.adapter_dim
+            adapters = frozenset(range(hparams["num_layers"]))
+        return hparams, adapters, self._baseline.trains
+
+    def _draws(self, kind: str, position: int) -> draws_lib.Draws:
+        settings = self._settings
+        return draws_lib.Draws(
+            settings.search.draws, settings.seed, (kind, self._task), position
+        )

@@ -1,0 +1,319 @@
+"""Exports as servers and clients meet them: requests, files, versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import export_samples
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_munet
+from keras_munet import errors
+from keras_munet.data import preprocessing
+from keras_munet.export import canary
+from keras_munet.export import decoding
+from keras_munet.export import folders
+from keras_munet.export import serving
+from keras_munet.roots import root as root_lib
+
+_TESTS = pathlib.Path(__file__).resolve().parent
+_IMAGES = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), np.uint8)
+_PNG = tf.io.encode_png(_IMAGES[0]).numpy()
+_JPEG = tf.io.encode_jpeg(_IMAGES[0]).numpy()
+_QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """A folder of two versions; the second has a task more."""
+    folder = tmp_path_factory.mktemp("serving")
+    workdir = folder / "system"
+    system = export_samples.system(workdir, {"digits": 10, "b": 3})
+    out = folder / "served"
+    system.export(out, versioned=True, tflite=True)
+    root = root_lib.random("mu", num_layers=2, image_size=16)
+    own = ("encoderblock_1", "encoder_norm", "head")
+    export_samples.publish(workdir, root, "c", 5, own)
+    keras_munet.System.open(workdir).export(out, versioned=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def system(versions):
+    return keras_munet.System.open(versions.parent / "system")
+
+
+@pytest.fixture(scope="module")
+def signatures(versions):
+    return tf.saved_model.load(str(versions / "1")).signatures
+
+
+@pytest.fixture(scope="module")
+def predict(versions):
+    """Sends a PredictRequest to a process without Keras."""
+    pytest.importorskip("tensorflow_serving")
+    grpc = pytest.importorskip("grpc")
+    from tensorflow_serving.apis import predict_pb2
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    process = subprocess.Popen(
+        [sys.executable, str(_TESTS / "serving_process.py"), versions / "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_QUIET,
+        text=True,
+    )
+    port = int(process.stdout.readline())
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        def call(signature, **inputs):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "keras_munet"
+            request.model_spec.signature_name = signature
+            for key, value in inputs.items():
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            answer = stub.Predict(request, timeout=60)
+            return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
+
+        yield call
+    process.stdin.close()
+    assert process.wait(30) == 0
+
+
+def test_a_server_without_keras_answers_prediction_requests(predict, system):
+    pixels = preprocessing.evaluation_images(_IMAGES, 16)
+    expected = tf.nn.softmax(system.model("digits")(pixels))
+    found = predict("predict_digits", images=_IMAGES)
+    np.testing.assert_allclose(found["scores"], expected, rtol=0, atol=1e-6)
+    found = predict("all_tasks", images=_IMAGES)
+    np.testing.assert_allclose(
+        found["digits_scores"], expected, rtol=0, atol=1e-6
+    )
+    found = predict("predict_bytes_digits", encoded=[_PNG, _PNG])
+    np.testing.assert_allclose(
+        found["scores"][1], expected[0], rtol=0, atol=1e-6
+    )
+
+
+_BOMB = _PNG[:16] + (60_000).to_bytes(4, "big") * 2 + _PNG[24:]
+
+
+@pytest.mark.parametrize(
+    "signature, inputs",
+    [
+        ("predict_digits", {"images": _IMAGES[0]}),
+        ("predict_digits", {"images": _IMAGES[..., :1]}),
+        ("predict_digits", {"images": _IMAGES[:, :0]}),
+        ("predict_digits", {"images": np.full((1, 8, 8, 3), np.nan, "f4")}),
+        ("predict_digits", {"images": ["text"]}),
+        ("predict_digits", {"image": _IMAGES}),
+        ("predict_digits", {}),
+        ("predict_bytes_digits", {"encoded": [_JPEG[:-200]]}),
+        ("predict_bytes_digits", {"encoded": [_JPEG[:20]]}),
+        ("predict_bytes_digits", {"encoded": [_PNG, _PNG[:-60]]}),
+        ("predict_bytes_digits", {"encoded": [_PNG[:12]]}),
+        ("predict_bytes_digits", {"encoded": [b""]}),
+        ("predict_bytes_digits", {"encoded": [b"GIF89a" + b"\0" * 50]}),
+        ("predict_bytes_digits", {"encoded": [_BOMB]}),
+        ("predict_bytes_digits", {"encoded": [[_PNG]]}),
+    ],
+)
+def test_a_wrong_request_is_refused_and_the_server_lives(
+    predict, signature, inputs
+):
+    grpc = pytest.importorskip("grpc")
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(signature, **inputs)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert predict("predict_digits", images=_IMAGES)["scores"].shape == (3, 10)
+
+
+def test_what_is_unusual_has_a_defined_answer(predict):
+    assert predict("predict_digits", images=_IMAGES[:0])["scores"].shape == (
+        0,
+        10,
+    )
+    huge = np.zeros((1, 4000, 3000, 3), np.uint8)
+    scores = predict("predict_digits", images=huge)["scores"]
+    assert np.isclose(scores.sum(), 1.0)
+
+
+def test_a_huge_file_is_refused_before_it_is_decoded(signatures):
+    assert decoding.NUM_PIXELS_MAX < 60_000**2
+    with pytest.raises(tf.errors.InvalidArgumentError, match="3600000000"):
+        signatures["predict_bytes_digits"](encoded=tf.constant([_BOMB]))
+
+
+def test_warm_up_requests_are_those_of_the_serving_library(versions):
+    pytest.importorskip("tensorflow_serving")
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    file = versions / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    asked = []
+    for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        # Nothing is left over, and the library would write the same bytes.
+        assert log.SerializeToString(deterministic=True) == record
+        request = log.predict_log.request
+        assert request.model_spec.name == "keras_munet"
+        asked.append(request.model_spec.signature_name)
+        (key,) = request.inputs
+        assert tf.make_ndarray(request.inputs[key]).shape[0] == 1
+    assert sorted(asked) == sorted(
+        ["all_tasks", "features"]
+        + [
+            f"predict{kind}_{t}"
+            for kind in ("", "_bytes")
+            for t in ["b", "digits"]
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_saved_model_cli_runs_a_signature(versions, system, tmp_path):
+    np.save(tmp_path / "images.npy", _IMAGES)
+    command = [
+        *(sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"),
+        *("run", "--dir", versions / "1", "--tag_set", "serve"),
+        *("--signature_def", "predict_digits"),
+        *("--inputs", f"images={tmp_path}/images.npy"),
+        *("--outdir", tmp_path),
+    ]
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        env=_QUIET,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    pixels = preprocessing.evaluation_images(_IMAGES, 16)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "scores.npy"),
+        tf.nn.softmax(system.model("digits")(pixels)),
+        rtol=0,
+        atol=1e-6,
+    )
+
+
+def test_a_lite_file_answers_as_the_path(versions, system):
+    file = versions / "1" / "tflite" / "digits.tflite"
+    runner = tf.lite.Interpreter(str(file)).get_signature_runner()
+    images = _IMAGES[:, :16, :16]
+    pixels = preprocessing.evaluation_images(images, 16)
+    expected = tf.nn.softmax(system.model("digits")(pixels))
+    for batch in (images[:1], images):
+        found = runner(images=batch)
+        np.testing.assert_allclose(
+            found["scores"], expected[: len(batch)], rtol=0, atol=1e-5
+        )
+
+
+def test_a_later_version_answers_every_bit_as_the_one_before(versions):
+    newest, oldest = versions / "2", versions / "1"
+    assert canary.replay(newest, newest).num_skipped == 0
+    replayed = canary.replay(newest, oldest)
+    # predict and predict_bytes, all_tasks, features of both tasks.
+    assert replayed == canary.Replay(2 * (2 + 2 + 2 + 1), 0)
+
+
+def test_a_version_with_one_other_bit_is_found(versions, tmp_path):
+    copied = pathlib.Path(shutil.copytree(versions / "1", tmp_path / "1"))
+    (file,) = (copied / "variables").glob("*.data*")
+    values = np.frombuffer(file.read_bytes(), np.float32).copy()
+    values[:64] *= 1.01
+    file.write_bytes(values.tobytes())
+    # TensorFlow's own checksum finds it before the canary does.
+    with pytest.raises(errors.StoreError, match="cannot be loaded"):
+        canary.replay(copied, copied)
+    shutil.copytree(versions / "2", tmp_path / "2")
+    with np.load(versions / "2" / canary.FILE) as kept:
+        arrays = dict(kept)
+    arrays["values"] = arrays["values"].copy()
+    arrays["values"][0] = np.nextafter(arrays["values"][0], np.float32(9))
+    np.savez(tmp_path / "2" / canary.FILE, **arrays)
+    with pytest.raises(errors.StoreError, match="1 of 21 outputs"):
+        canary.replay(tmp_path / "2", tmp_path / "2")
+
+
+def test_a_path_that_changed_is_not_compared(versions, tmp_path):
+    copied = pathlib.Path(shutil.copytree(versions / "2", tmp_path / "2"))
+    described = json.loads((copied / "signatures.json").read_text())
+    described["tasks"]["c"]["path_id"] = "other"
+    (copied / "signatures.json").write_text(json.dumps(described))
+    assert canary.replay(copied, versions / "2") == canary.Replay(14, 7)
+
+
+def test_what_is_no_export_or_damaged_is_named(versions, tmp_path):
+    with pytest.raises(errors.StoreError, match=r"signatures\.json"):
+        canary.record(tmp_path)
+    copied = pathlib.Path(shutil.copytree(versions / "1", tmp_path / "1"))
+    (file,) = (copied / "variables").glob("*.data*")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(errors.StoreError, match="cannot be loaded"):
+        canary.replay(copied, copied)
+
+
+def test_versions_are_numbered_after_the_last(versions, tmp_path):
+    assert [p.name for p in folders.versions(versions)] == ["1", "2"]
+    (tmp_path / "9").mkdir()
+    (tmp_path / "10").mkdir()
+    (tmp_path / "models.config").touch()
+    # What a killed export leaves is no version and in nobody's way.
+    (tmp_path / ".11.5.part").mkdir()
+    assert folders.next_version(tmp_path).name == "11"
+
+
+def test_an_export_that_fails_leaves_no_version(tmp_path):
+    with (
+        pytest.raises(errors.StoreError, match="no space"),
+        folders.written_whole(tmp_path / "1") as part,
+    ):
+        (part / "file").write_text("half")
+        raise OSError(28, "no space")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_configuration_is_what_the_server_reads():
+    pytest.importorskip("tensorflow_serving")
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    text = serving.models_config({"munet": "/models/munet", "b": '/odd "x"'}, 3)
+    parsed = text_format.Parse(
+        text, model_server_config_pb2.ModelServerConfig()
+    )
+    first, second = parsed.model_config_list.config
+    assert (first.name, first.base_path) == ("munet", "/models/munet")
+    assert first.model_platform == "tensorflow"
+    assert first.model_version_policy.latest.num_versions == 3
+    assert second.base_path == '/odd "x"'
+    batching = serving.batching_config(32, 500, 4)
+    assert re.findall(r"(\w+) \{ value: (\d+) \}\n", batching) == [
+        ("max_batch_size", "32"),
+        ("batch_timeout_micros", "500"),
+        ("num_batch_threads", "4"),
+        ("max_enqueued_batches", "100"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: serving.models_config({"a b": "/x"}),
+        lambda: serving.models_config({"a": "/x"}, 0),
+        lambda: serving.batching_config(0),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(make):
+    with pytest.raises(errors.UsageError):
+        make()
