@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from keras_munet.core import family as family_lib
@@ -57,17 +59,20 @@ def run(
     settings: settings_lib.Settings,
     trainer: trainer_lib.Trainer,
     progress: Progress,
+    newest: Callable[[], population_lib.Population | None],
 ) -> tuple[specs.PathRecord, evolution.Outcome]:
     """Runs every generation that is left and chooses the best path.
 
     Args:
       search: the iteration, fresh; it is restored if progress was saved.
       data: the task's data.
-      directory: of the system.
+      directory: of the system; its job has the task's lease.
       family: what paths look like.
       settings: the experiment.
       trainer: trains generations.
       progress: is told what happens.
+      newest: returns the living paths if other jobs have changed them since
+        it was last asked, else None.
 
     Returns:
       The best path with its test accuracy, and the lineage it leaves.
@@ -77,14 +82,20 @@ def run(
     while not search.done:
         started = time.perf_counter()
         trainer.clock.clear()
-        plan = search.ask()
+        # No object may go between the choice of a parent and its use.
+        with directory.naming():
+            population = newest()
+            if population is not None:
+                search.renew(population)
+            plan = search.ask()
+            directory.use(search.task, _sources(plan))
         asked = time.perf_counter()
-        results, reports = _train(
-            plan, data, directory, family, settings, trainer
-        )
-        search.tell(results)
+        trained = _train(plan, data, directory, family, settings, trainer)
         stored = time.perf_counter()
-        directory.save_progress(search.task, search.to_json())
+        with directory.naming():
+            results, reports = _store(plan, trained, directory, settings)
+            search.tell(results)
+            directory.save_progress(search.task, search.to_json())
         now = time.perf_counter()
         trainer.clock["search_secs"] += asked - started
         trainer.clock["store_secs"] += now - stored
@@ -189,8 +200,8 @@ def _train(
     family: family_lib.Family,
     settings: settings_lib.Settings,
     trainer: trainer_lib.Trainer,
-) -> tuple[list[plan_lib.ChildResult], list[dict[str, Any]]]:
-    """Trains a generation and stores what improved."""
+) -> list[jobs_lib.TrainedChild]:
+    """Trains a generation."""
     event = (plan.task, plan.iteration, plan.generation)
     jobs = [
         jobs_lib.ChildJob(
@@ -205,10 +216,18 @@ def _train(
         )
         for child in plan.children
     ]
-    trained = trainer.train(
+    return trainer.train(
         jobs, data, plan.data_hparams, event, accept_ties=plan.accept_ties
     )
-    started = time.perf_counter()
+
+
+def _store(
+    plan: plan_lib.GenerationPlan,
+    trained: Sequence[jobs_lib.TrainedChild],
+    directory: system_dir.SystemDir,
+    settings: settings_lib.Settings,
+) -> tuple[list[plan_lib.ChildResult], list[dict[str, Any]]]:
+    """Stores what improved."""
     results, reports = [], []
     for child, result in zip(plan.children, trained, strict=True):
         improved = result.quality is not None
@@ -244,8 +263,15 @@ def _train(
                 "improved": improved,
             }
         )
-    trainer.clock["store_secs"] += time.perf_counter() - started
     return results, reports
+
+
+def _sources(plan: plan_lib.GenerationPlan) -> Iterator[str]:
+    """Yields the ids of all objects that a generation starts from."""
+    for child in plan.children:
+        for part in child.components:
+            if not part.is_new or part.init != cloning.FRESH:
+                yield part.known_source().id
 
 
 def _job_component(

@@ -7,6 +7,32 @@ from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
 
+class Newest:
+    """Tells a task iteration what other jobs have published since.
+
+    Attributes:
+      population: the living paths when it was last asked.
+    """
+
+    def __init__(self, directory: system_dir.SystemDir):
+        self._directory = directory
+        self._num_changes = directory.num_changes()
+        self.population = read(directory)
+
+    def __call__(self) -> population.Population | None:
+        """Returns the living paths if they have changed, else None.
+
+        Raises:
+          StoreError: a record is damaged or cannot be read.
+        """
+        num_changes = self._directory.num_changes()
+        if num_changes == self._num_changes:
+            return None
+        self._num_changes = num_changes
+        self.population = read(self._directory)
+        return self.population
+
+
 def read(directory: system_dir.SystemDir) -> population.Population:
     """Returns the published paths, who is private, and who is retired.
 

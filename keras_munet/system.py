@@ -10,10 +10,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import time
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import TypeVar
 
 from keras_munet import errors
 from keras_munet import living
@@ -30,6 +33,8 @@ from keras_munet.search import baselines
 from keras_munet.search import evolution
 from keras_munet.search import population as population_lib
 from keras_munet.store import collecting
+from keras_munet.store import interface
+from keras_munet.store import leases
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -39,6 +44,9 @@ if TYPE_CHECKING:
     from keras_munet.train import trainer as trainer_lib
 
 PathLike = str | os.PathLike[str]
+_Read = TypeVar("_Read")
+# Between two looks at whether other jobs have ended.
+_PAUSE_SECS_MAX = 5.0
 
 
 class System:
@@ -98,7 +106,7 @@ class System:
         # Before anything is written: a task that cannot be had leaves nothing.
         task_data = preflight.load_tasks(settings.task_names, settings.data)
         root = root or roots_build.build(
-            dataclasses.asdict(settings.root),
+            settings.root,
             num_layers_max=settings.num_layers_max,
         )
         preflight.check_reach(settings, root)
@@ -171,6 +179,11 @@ class System:
     ) -> bool:
         """Runs what is left of the experiment: every round over every task.
 
+        Several jobs may run one experiment: each takes the first task
+        iteration whose task nobody works on, and waits while there is none.
+        What they end in depends on who was where first; only a job that is
+        alone ends in the same population bit for bit whenever it is repeated.
+
         Args:
           strategy: which devices train; see `train.strategy.make`.
           progress: is told what happens.
@@ -179,8 +192,7 @@ class System:
           False if nothing was left to do.
 
         Raises:
-          UsageError: no task is named, a task is unknown, or another job
-            evolves this system.
+          UsageError: no task is named, or a task is unknown.
           DataError: a task's data are missing or damaged.
         """
         progress = progress or progress_lib.Progress(quiet=True)
@@ -188,21 +200,61 @@ class System:
             raise errors.UsageError(
                 "config key task_names is empty; name the tasks to evolve"
             )
-        if not self._todo():
+        todo = self._todo()
+        if not todo:
             return False
         # A missing file is found now and not after hours.
         for name in self.settings.task_names:
             self._data(name)
-        # One lock for the whole run: what is left to do is decided under it.
-        with self._dir.lock():
+        progress.plan(len(todo) * self.settings.num_generations)
+        pause_secs = 0.0
+        while todo:
+            if self._run_one(todo, strategy, progress):
+                pause_secs = 0.0
+            else:
+                if not pause_secs:
+                    held = dict.fromkeys(name for _, name in todo)
+                    progress.line(
+                        f"other jobs work on {', '.join(held)}; waiting"
+                    )
+                pause_secs = min(2 * pause_secs + 0.1, _PAUSE_SECS_MAX)
+                time.sleep(pause_secs)
             todo = self._todo()
-            progress.plan(len(todo) * self.settings.num_generations)
-            for number, name in todo:
-                progress.line(
-                    f"round {number + 1}/{self.settings.num_task_iters}: {name}"
-                )
-                self._evolve(name, strategy, progress)
-        return bool(todo)
+        return True
+
+    def _run_one(
+        self,
+        todo: Sequence[tuple[int, str]],
+        strategy: str,
+        progress: progress_lib.Progress,
+    ) -> bool:
+        """Runs the first task iteration that no other job holds.
+
+        Returns:
+          False if other jobs hold them all.
+        """
+        held = set()
+        for number, task_name in todo:
+            name, _ = names.split_private(task_name)
+            if name in held:
+                continue
+            try:
+                with self._dir.lease(name):
+                    # Another job may have done it since `todo` was made.
+                    if (number, task_name) in self._todo():
+                        progress.line(
+                            f"round {number + 1}/"
+                            f"{self.settings.num_task_iters}: {task_name}"
+                        )
+                        self._evolve(task_name, strategy, progress)
+            except leases.TaskHeldError:
+                held.add(name)
+            except leases.LeaseLostError as error:
+                progress.line(str(error))
+                return True
+            else:
+                return True
+        return False
 
     def evolve(
         self,
@@ -222,11 +274,14 @@ class System:
           The published path.
 
         Raises:
-          UsageError: the task is unknown or another job holds the system.
+          UsageError: the task is unknown or another job works on it.
+          LeaseLostError: this job stood still for so long that another one
+            took the task over.
           DataError: the task's data are missing or damaged.
           ChildError: no child of the task could be trained.
         """
-        with self._dir.lock():
+        name, _ = names.split_private(task_name)
+        with self._dir.lease(name):
             return self._evolve(
                 task_name,
                 strategy,
@@ -239,25 +294,29 @@ class System:
         strategy: str,
         progress: progress_lib.Progress,
     ) -> specs.PathRecord:
-        """Does what `evolve` says; the caller holds the lock."""
+        """Does what `evolve` says; the caller has the task's lease."""
         # TensorFlow is imported only where something trains.
         from keras_munet import iteration
 
         data = self._data(task_name)
         name, private = names.split_private(task_name)
+        newest = living.Newest(self._dir)
         others = self.tasks
         state = others.pop(name, None)
         before = state or self._dir.removed().get(name)
-        counts = [collections.Counter(s.child_counts) for s in others.values()]
+        counts: collections.Counter[str] = collections.Counter()
+        if self.settings.search.version == "munet":
+            for other in others.values():
+                counts.update(other.child_counts)
         search = evolution.TaskIteration(
             self.settings,
             self.family,
-            self.population(),
+            newest.population,
             name,
             num_classes=data.num_classes,
             iteration=before.num_iterations_done if before else 0,
             num_children=state.child_counts if state else {},
-            num_children_of_others=sum(counts, collections.Counter()),
+            num_children_of_others=counts,
         )
         trainer = self._make_trainer(strategy)
         best, outcome = iteration.run(
@@ -268,6 +327,7 @@ class System:
             self.settings,
             trainer,
             progress,
+            newest,
         )
         trainer.forget(name)
         retired = dict(before.retired) if before else {}
@@ -289,7 +349,7 @@ class System:
                 child_counts=dict(outcome.num_children),
             )
         )
-        self._dir.collect()
+        self._dir.tidy()
         return best
 
     def remove(self, task_name: str) -> None:
@@ -299,14 +359,17 @@ class System:
           task_name: the task, with or without `private:`.
 
         Raises:
-          UsageError: the system has no such task, or another job holds it.
+          UsageError: the system has no such task, or another job works on
+            it.
           StoreError: the directory cannot be written.
         """
         name, _ = names.split_private(task_name)
-        with self._dir.lock():
+        # Before the lease, which could not name what there is.
+        self._dir.task(name)
+        with self._dir.lease(name):
+            self._dir.load_progress(name)
             self._dir.remove(name)
-            self._dir.clear_progress(name)
-            self._dir.collect()
+            self._dir.tidy()
 
     def check(self) -> list[str]:
         """Returns the problems of the directory, one line each.
@@ -323,7 +386,7 @@ class System:
           dry_run: whether to report only.
 
         Raises:
-          UsageError: another job is evolving the system.
+          UsageError: other jobs do not stop storing components.
           StoreError: a record cannot be read; nothing is removed then.
         """
         return self._dir.collect(dry_run=dry_run)
@@ -349,16 +412,17 @@ class System:
         """
         from keras_munet import iteration
 
-        population = self.population()
         trainer = self._make_trainer(strategy)
         return {
-            name: iteration.measure(
-                name,
-                population,
-                self._data(name),
-                self._dir,
-                self.settings,
-                trainer,
+            name: self._current(
+                lambda name=name: iteration.measure(
+                    name,
+                    self.population(),
+                    self._data(name),
+                    self._dir,
+                    self.settings,
+                    trainer,
+                )
             )
             for name in preflight.published_names(task_names, self.tasks)
         }
@@ -386,33 +450,102 @@ class System:
             [task_names] if isinstance(task_names, str) else task_names,
             self.tasks,
         )
-        paths = {name: self.tasks[name].published for name in asked}
-        return builder.path_model(paths, self._dir.objects.get, single=one)
+        return self._current(
+            lambda: builder.path_model(
+                {name: self.tasks[name].published for name in asked},
+                self._dir.objects.get,
+                single=one,
+            )
+        )
+
+    def features(
+        self, task_name: str, component: str | None = None
+    ) -> keras.Model:
+        """Returns what a task's path computes below its head, as a model.
+
+        Args:
+          task_name: the task.
+          component: the place whose whole output is wanted, e.g.
+            `encoderblock_0`; None for what the head reads.
+
+        Returns:
+          A model from `[batch, size, size, 3] float32` images in [-1, 1] to
+          `[batch, width] float32`, or to the component's output, of a ViT
+          `[batch, tokens, width]`. It is a copy, as of `model`.
+
+        Raises:
+          UsageError: the system has no such task, or its path no such
+            component.
+        """
+        from keras_munet.graph import builder
+
+        (name,) = preflight.published_names([task_name], self.tasks)
+        return self._current(
+            lambda: builder.feature_model(
+                self.tasks[name].published, self._dir.objects.get, component
+            )
+        )
 
     def export(
-        self, out: PathLike, task_names: Sequence[str] | None = None
+        self,
+        out: PathLike,
+        task_names: Sequence[str] | None = None,
+        **options: Any,
     ) -> str:
         """Writes one SavedModel that serves tasks; see `export.saved_model`.
 
         Args:
           out: the folder to make; it must not exist or be empty.
           task_names: which tasks; None for all.
+          **options: those of `export.options.Options`, e.g. `weights="int8"`
+            or `versioned=True`.
 
         Returns:
-          The folder.
+          The folder of the SavedModel.
 
         Raises:
           UsageError: a task is not in the system, or `out` is not empty.
           StoreError: `out` cannot be written.
         """
+        from keras_munet.export import options as options_lib
         from keras_munet.export import saved_model
 
-        states = self.tasks
-        states = {
-            name: states[name]
-            for name in preflight.published_names(task_names, states)
-        }
-        return saved_model.export(out, states, self._dir.objects.get)
+        asked = options_lib.Options(**options)
+
+        def write() -> str:
+            states = self.tasks
+            population = self.population()
+            served = {
+                name: states[name]
+                for name in preflight.published_names(task_names, states)
+            }
+            lineages = {
+                name: [p.task for p in population.ancestors(state.published)]
+                for name, state in served.items()
+            }
+            return saved_model.export(
+                out, served, self._dir.objects.get, asked, lineages
+            )
+
+        return self._current(write)
+
+    def _current(self, read: Callable[..., _Read]) -> _Read:
+        """Returns what `read` makes of the published state.
+
+        Another job may publish or remove a task meanwhile, and with it what
+        only the state before needed; then `read` is asked once more.
+
+        Raises:
+          StoreError: a file is missing though nothing was published.
+        """
+        while True:
+            before = {n: s.published.id for n, s in self.tasks.items()}
+            try:
+                return read()
+            except interface.MissingFileError:
+                after = {n: s.published.id for n, s in self.tasks.items()}
+                if after == before:
+                    raise
 
     def _todo(self) -> list[tuple[int, str]]:
         """Returns (round, task) of every task iteration that is left."""

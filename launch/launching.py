@@ -49,6 +49,23 @@ def run_command(main: Callable[[str], None], commands: Sequence[str]) -> None:
         )
 
 
+def run_command_on_names(
+    main: Callable[[str, Sequence[str]], None], commands: Sequence[str]
+) -> None:
+    """As `run_command`, for commands that names follow.
+
+    Args:
+      main: is given the command and the names.
+      commands: those that there are.
+    """
+    logging.set_verbosity(logging.ERROR)
+    with _one_line_errors():
+        app.run(
+            lambda argv: main(_first(argv, commands), argv[2:]),
+            flags_parser=_parse,
+        )
+
+
 def stop_on_interrupt() -> Callable[[], bool]:
     """Returns whether Ctrl-C was pressed since this call.
 
@@ -138,6 +155,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
         return flags.FLAGS(list(argv))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
+    except errors.MunetError:
+        # A config's own word about its argument.
+        raise
     except (AttributeError, KeyError, ValueError, TypeError) as e:
         # How config_flags answers a misspelt key or a value of the wrong kind.
         raise errors.UsageError(f"--config: {_one_line(e)}") from e
@@ -151,10 +171,19 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _command(argv: Sequence[str], commands: Sequence[str]) -> str:
-    if len(argv) != 2 or argv[1] not in commands:
-        seen = " ".join(argv[1:]) or "no command"
+    if len(argv) > 2:
         raise errors.UsageError(
-            f"{seen!r} is given; give one of {', '.join(commands)} and flags "
+            f"{argv[2]!r} follows {argv[1]!r}; give one of "
+            f"{', '.join(commands)} and flags as --name=value"
+        )
+    return _first(argv, commands)
+
+
+def _first(argv: Sequence[str], commands: Sequence[str]) -> str:
+    if len(argv) < 2 or argv[1] not in commands:
+        seen = repr(argv[1]) if len(argv) > 1 else "no command"
+        raise errors.UsageError(
+            f"{seen} is given; give one of {', '.join(commands)} and flags "
             "as --name=value"
         )
     return argv[1]

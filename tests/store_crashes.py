@@ -85,7 +85,7 @@ def prepared(folder: pathlib.Path) -> None:
 
 def publish(folder: pathlib.Path) -> None:
     system = system_dir.SystemDir.open(folder)
-    with system.lock():
+    with system.lease("mnist"):
         system.publish(
             store_samples.state(system, num_iterations_done=2, value=20.0)
         )

@@ -29,11 +29,15 @@ def settings(**changes) -> settings_lib.Settings:
 
 
 def digests(workdir: str | pathlib.Path) -> dict[str, str]:
-    """Returns file -> SHA-256 of everything that a system consists of."""
+    """Returns file -> SHA-256 of everything that a system consists of.
+
+    Locks are empty or say who had them last.
+    """
     workdir = pathlib.Path(workdir)
     found = {}
     for path in sorted(workdir.rglob("*")):
         name = str(path.relative_to(workdir))
-        if path.is_file() and name not in ("metrics.jsonl", "lock"):
+        locks = name == "lock" or name.startswith("locks")
+        if path.is_file() and name != "metrics.jsonl" and not locks:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

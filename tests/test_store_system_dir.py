@@ -1,11 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 
 import hypothesis
 import pytest
@@ -333,59 +328,19 @@ def test_collecting_removes_unfinished_writes(tmp_path):
     assert not (tmp_path / "objects" / ".tmp-1").exists()
 
 
-def test_one_job_at_a_time_evolves_a_system(system, place):
+def test_a_collection_waits_for_nobody_but_who_stores(system, place):
     other = system_dir.SystemDir.open(place)
-    with system.lock():
-        with pytest.raises(
-            errors.UsageError, match=rf"another job \(pid {os.getpid()}\)"
-        ):
-            other.acquire_job_lock()
-        with pytest.raises(errors.UsageError, match="another job"):
-            other.collect()
-        with pytest.raises(errors.UsageError), system.lock():
-            pass
-        assert other.tasks() == {}
-        other.collect(dry_run=True)
-        system.collect()
-    other.acquire_job_lock()
-    other.release_job_lock()
-    other.release_job_lock()
-    system.collect()
-
-
-def test_a_lock_ends_with_an_error_in_its_block(system):
-    with pytest.raises(ZeroDivisionError), system.lock():
-        raise ZeroDivisionError
-    with system.lock():
-        pass
-
-
-def test_a_killed_job_frees_the_system(tmp_path):
-    store_samples.create(tmp_path)
-    program = textwrap.dedent(
-        """
-        import sys, time
-        from keras_munet.store import system_dir
-        system = system_dir.SystemDir.open(sys.argv[1])
-        system.acquire_job_lock()
-        print("held", flush=True)
-        time.sleep(60)
-        """
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE
-    )
-    system = system_dir.SystemDir.open(tmp_path)
-    try:
-        assert process.stdout.readline() == b"held\n"
-        with pytest.raises(errors.UsageError, match=f"pid {process.pid}"):
-            system.acquire_job_lock()
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    with system.lock():
-        pass
+    with system.lease("mnist"):
+        other.collect()
+        ref = system.objects.put(store_samples.component("rubbish"))
+        assert other.collect().num_objects == 1
+        with system.naming():
+            ref = system.objects.put(store_samples.component("new"))
+            assert other.collect(dry_run=True).num_objects == 1
+            other.tidy()
+            system.save_progress("mnist", {"refs": [ref.to_json()]})
+        assert other.collect().num_objects == 0
+    assert system.objects.has(ref.id)
 
 
 def test_the_same_settings_are_the_same_experiment(system):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import system_samples as samples
@@ -170,91 +168,6 @@ def test_evaluation_repeats_what_was_published(finished):
     )
 
 
-def test_a_model_composes_and_training_it_leaves_the_system(finished):
-    before = samples.digests(finished)
-    system = keras_munet.System.open(finished)
-    base = system.model("digits")
-    output = keras.layers.Dense(2)(base.output)
-    model = keras.Model(base.input, output)
-    model.compile("sgd", "mse")
-    model.fit(np.zeros((4, 16, 16, 3), np.float32), np.zeros((4, 2)), verbose=0)
-    assert samples.digests(finished) == before
-
-
-def test_a_model_is_saved_and_loaded_by_keras(finished, tmp_path):
-    model = keras_munet.System.open(finished).model(["digits"])
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    images = np.zeros((2, 16, 16, 3), np.float32)
-    np.testing.assert_array_equal(
-        model(images)["digits"], loaded(images)["digits"]
-    )
-
-
-def test_the_export_loads_without_keras_and_equals_the_system(
-    finished, tmp_path
-):
-    system = keras_munet.System.open(finished)
-    out = system.export(tmp_path / "served")
-    code = (
-        "import sys, numpy as np\n"
-        "sys.modules['keras'] = sys.modules['keras_munet'] = None\n"
-        "import tensorflow as tf\n"
-        "served = tf.saved_model.load(sys.argv[1])\n"
-        "images = tf.constant(np.load(sys.argv[2]))\n"
-        "run = served.signatures['all_tasks']\n"
-        "np.savez(sys.argv[3], **{k: v.numpy() for k, v in\n"
-        "         run(images=images).items()})\n"
-    )
-    np.save(tmp_path / "images.npy", _IMAGES)
-    subprocess.run(
-        [
-            *(sys.executable, "-c", code, out),
-            *(str(tmp_path / "images.npy"), str(tmp_path / "out.npz")),
-        ],
-        check=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    from keras_munet.data import preprocessing
-
-    images = preprocessing.evaluation_images(tf.constant(_IMAGES), 16)
-    with np.load(tmp_path / "out.npz") as served:
-        for name, key in (
-            ("digits", "digits"),
-            ("glyphs/digits", "glyphs_digits"),
-        ):
-            logits = system.model(name)(images).numpy()
-            np.testing.assert_allclose(
-                served[f"{key}_logits"], logits, atol=5e-6
-            )
-            np.testing.assert_allclose(
-                served[f"{key}_scores"].sum(1), 1.0, atol=1e-6
-            )
-
-
-def test_the_export_writes_every_weight_once(finished, tmp_path):
-    system = keras_munet.System.open(finished)
-    out = pathlib.Path(system.export(tmp_path / "served"))
-    unique = {
-        c.id: c.num_params
-        for s in system.tasks.values()
-        for c in s.published.components
-    }
-    num_bytes = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
-    assert num_bytes < 4 * sum(unique.values()) + 2**20
-    described = json.loads((out / "signatures.json").read_text())
-    assert described["tasks"]["digits"]["class_names"] == [
-        str(i) for i in range(10)
-    ]
-
-
-def test_an_export_into_a_used_folder_is_refused(finished, tmp_path):
-    (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(errors.UsageError, match="is in use"):
-        keras_munet.System.open(finished).export(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-
-
 def test_an_unknown_task_is_refused_with_those_there_are(finished):
     with pytest.raises(
         errors.UsageError, match="it has: digits, glyphs/digits"
@@ -262,10 +175,10 @@ def test_an_unknown_task_is_refused_with_those_there_are(finished):
         keras_munet.System.open(finished).model("mnist")
 
 
-def test_a_second_job_is_refused_while_one_runs(finished):
+def test_a_task_that_another_job_works_on_is_refused(finished):
     directory = system_dir.SystemDir.open(finished)
     with (
-        directory.lock(),
+        directory.lease("digits"),
         pytest.raises(errors.UsageError, match="another job"),
     ):
         keras_munet.System.open(finished).evolve("digits")

@@ -8,6 +8,7 @@ digest of what made it. Sections 1 and 2 of the method.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -137,7 +138,7 @@ class PathRecord:
     components: tuple[ComponentRef, ...]
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """Digest of what made the path; its metrics are not part of it."""
         return canonical.digest(

@@ -1,20 +1,30 @@
 """Removal of what nothing references.
 
 Invariant: nothing is removed before every record has been read, so a record
-that cannot be read never costs the objects it names.
+that cannot be read never costs the objects it names; and nobody stores an
+object that nothing names yet while objects are removed.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Collection
 from collections.abc import Iterable
 
 from keras_munet.store import interface
 from keras_munet.store import layout
+from keras_munet.store import leases
 from keras_munet.store import objects
 from keras_munet.store import references
 from keras_munet.store import sealed
+from keras_munet.store import task_records
 from keras_munet.store import task_state
+
+# Jobs store what a generation made within seconds, then train.
+_QUIET_SECS = 30.0
+# A job that tidies up does not wait: another will.
+_TIDY_SECS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,43 +45,117 @@ class CollectReport:
 def collect(
     files: interface.Files,
     store: objects.ObjectStore,
-    keep: Iterable[str],
+    records: task_records.TaskRecords,
+    job: leases.Job,
+    suspects: Collection[str] | None,
     *,
-    dry_run: bool,
-) -> CollectReport:
-    """Removes unreferenced objects and unfinished writes.
+    keep: Iterable[str] = (),
+    dry_run: bool = False,
+) -> CollectReport | None:
+    """Removes unreferenced objects, and what dead jobs left behind.
 
     Args:
-      files: of the system; nobody else may be writing to it.
+      files: of the system.
       store: its objects.
+      records: of its tasks.
+      job: that collects.
+      suspects: the only objects to look at; None looks at all of them, and
+        at unfinished writes and traces of dead jobs too.
       keep: ids of objects that stay although no record names them.
       dry_run: whether to report only.
+
+    Returns:
+      None, with nothing removed, if other jobs do not stop storing objects.
 
     Raises:
       StoreError: a record cannot be read; nothing has been removed. Progress
         whose bytes are damaged counts as absent instead, with a warning.
     """
-    used = set(keep)
-    used.update(r.id for r in layout.read_system(files).root.components)
-    for name in layout.record_files(files, layout.TASKS_DIR):
-        state = layout.read_task(files, name)
-        if isinstance(state, task_state.TaskState):
-            used.update(ref.id for ref in state.published.components)
+    if dry_run:
+        return _collect(files, store, records, suspects, set(keep), None)
+    try:
+        quiet = interface.wait_for(
+            lambda: files.lock(layout.OBJECTS_LOCK, str(os.getpid())),
+            _QUIET_SECS if suspects is None else _TIDY_SECS,
+        )
+    except interface.NotInTimeError:
+        return None
+    try:
+        with job.quiet():
+            found = _collect(files, store, records, suspects, set(keep), job.id)
+            if suspects is None:
+                _remove_dead_jobs(files)
+            return found
+    finally:
+        quiet.release()
+
+
+def _collect(
+    files: interface.Files,
+    store: objects.ObjectStore,
+    records: task_records.TaskRecords,
+    suspects: Collection[str] | None,
+    keep: set[str],
+    own_job: str | None,
+) -> CollectReport:
+    used = keep | _used(files, records)
+    everything = sorted(suspects) if suspects is not None else store.ids()
+    unused = [i for i in everything if i not in used]
+    if suspects is not None:
+        unused = [i for i in unused if store.has(i)]
+    num_bytes = sum(map(store.num_bytes, unused))
+    temporaries = [] if suspects is not None else _temporaries(files, own_job)
+    if own_job is not None:
+        for object_id in unused:
+            store.delete(object_id)
+        for name in temporaries:
+            files.delete(name)
+    return CollectReport(len(unused), num_bytes, len(temporaries))
+
+
+def _used(
+    files: interface.Files, records: task_records.TaskRecords
+) -> set[str]:
+    """Returns the ids of all objects that somebody relies on."""
+    used = {ref.id for ref in layout.read_system(files).root.components}
+    for record in records.read():
+        if isinstance(record, task_state.TaskState):
+            used.update(ref.id for ref in record.published.components)
     for name in layout.record_files(files, layout.PROGRESS_DIR):
         try:
             progress = layout.read_progress(files, name)
+        except interface.MissingFileError:
+            # Published since it was listed; its job still holds the lock
+            # under which all this runs, so only `clear_progress` does that.
+            continue
         except sealed.DamagedError as error:
             # It counts as absent. One that is newer than this program, or
             # that the disk refuses just now, does not.
             layout.warn_of_progress(name, error)
         else:
             used.update(references.object_ids(progress.payload))
-    unused = [i for i in store.ids() if i not in used]
-    num_bytes = sum(map(store.num_bytes, unused))
-    temporaries = list(files.temporaries())
-    if not dry_run:
-        for object_id in unused:
-            store.delete(object_id)
-        for name in temporaries:
+    for _, lease in leases.all_leases(files):
+        if lease is not None and leases.is_alive(files, lease.job):
+            used.update(lease.uses)
+    return used
+
+
+def _temporaries(files: interface.Files, own_job: str | None) -> list[str]:
+    """Returns the writes that nobody will finish.
+
+    As long as another job lives, they may be that one's.
+    """
+    jobs = leases.jobs(files)
+    if any(alive for job, alive in jobs.items() if job != own_job):
+        return []
+    return list(files.temporaries())
+
+
+def _remove_dead_jobs(files: interface.Files) -> None:
+    """Removes the traces of jobs whose rubbish has been removed."""
+    for name, lease in leases.all_leases(files):
+        if lease is None or not leases.is_alive(files, lease.job):
             files.delete(name)
-    return CollectReport(len(unused), num_bytes, len(temporaries))
+    for job, alive in leases.jobs(files).items():
+        if not alive:
+            files.delete(layout.job_file(job))

@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pathlib
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 
 from keras_munet import errors
 from keras_munet.store import interface
 from keras_munet.store import os_errors
+
+# Locks under which files are compared and written: few, so that a new task
+# needs no new one.
+GUARDS_DIR = "locks"
+_NUM_GUARDS = 32
+_GUARD_SECS = 30.0
+# File systems' clocks tick: two changes within one tick look alike.
+_TICK_SECS = 0.02
+_COARSE_TICK_SECS = 2.5
 
 
 class LocalFiles(interface.Files):
@@ -61,6 +72,51 @@ class LocalFiles(interface.Files):
 
     def write_atomic(self, name: str, data: bytes) -> None:
         """Replaces a file in one step; see `interface.Files`."""
+        self._replace(name, data, self._durable)
+
+    def write_if(
+        self,
+        name: str,
+        expected: bytes | None,
+        data: bytes | None,
+        *,
+        durable: bool = True,
+    ) -> bool:
+        """Replaces a file that holds `expected`; see `interface.Files`."""
+        guard = self._guard(name)
+        try:
+            try:
+                found = self.read(name, len(expected or b""))
+            except interface.MissingFileError:
+                found = None
+            except errors.StoreError:
+                # Longer than what is expected: it holds something else.
+                if not self.exists(name) or self.num_bytes(name) <= len(
+                    expected or b""
+                ):
+                    raise
+                return False
+            if found != expected:
+                return False
+            if data is None:
+                self.delete(name)
+            elif durable:
+                self.write_atomic(name, data)
+            else:
+                self._replace(name, data, False)
+            return True
+        finally:
+            guard.release()
+
+    def _guard(self, name: str) -> interface.Lock:
+        """Waits for the lock under which `name` is compared and written."""
+        digest = hashlib.sha256(name.encode()).digest()
+        guard = f"{GUARDS_DIR}/{digest[0] % _NUM_GUARDS:02}"
+        return interface.wait_for(
+            lambda: self.lock(guard, str(os.getpid())), _GUARD_SECS
+        )
+
+    def _replace(self, name: str, data: bytes, durable: bool) -> None:
         path = self._path(name)
         folder = os.path.dirname(path)
         temporary = os.path.join(
@@ -70,13 +126,39 @@ class LocalFiles(interface.Files):
         with os_errors.named(path, "written"):
             self._make_folder(folder)
             try:
-                self._write_new(temporary, data)
+                self._write_new(temporary, data, durable)
                 os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
                 raise
-            self._sync_folder(folder)
+            if durable:
+                self._sync_folder(folder)
+
+    def folder_version(self, folder: str) -> object:
+        """Returns the time of the folder's last change, once it is past."""
+        path = os.path.dirname(self._path(f"{folder}/any"))
+        try:
+            with os_errors.named(path, "looked up"):
+                found = os.lstat(path)
+        except interface.MissingFileError:
+            return None
+        return _version(found)
+
+    def versions(self, folder: str) -> dict[str, object]:
+        """Returns the version of every file; see `interface.Files`."""
+        path = os.path.dirname(self._path(f"{folder}/any"))
+        try:
+            with os_errors.named(path, "listed"), os.scandir(path) as entries:
+                return {
+                    f"{folder}/{e.name}": _version(
+                        e.stat(follow_symlinks=False)
+                    )
+                    for e in entries
+                    if not interface.is_temporary(e.name)
+                }
+        except interface.MissingFileError:
+            return {}
 
     def sync(self, name: str) -> None:
         """Makes a file durable; see `interface.Files`."""
@@ -128,7 +210,9 @@ class LocalFiles(interface.Files):
         ):
             os.unlink(path)
 
-    def lock(self, name: str, holder: str) -> interface.Lock:
+    def lock(
+        self, name: str, holder: str, *, shared: bool = False
+    ) -> interface.Lock:
         """Takes a lock that the kernel frees when the process dies."""
         path = self._path(name)
         with os_errors.named(path, "locked"):
@@ -136,9 +220,11 @@ class LocalFiles(interface.Files):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             handle = os.open(path, flags, 0o666)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, holder.encode(), 0)
+                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+                if not shared:
+                    os.ftruncate(handle, 0)
+                    os.pwrite(handle, holder.encode(), 0)
             except BlockingIOError:
                 text = os.pread(handle, 200, 0).decode(errors="replace")
                 os.close(handle)
@@ -183,14 +269,15 @@ class LocalFiles(interface.Files):
         finally:
             os.close(handle)
 
-    def _write_new(self, path: str, data: bytes) -> None:
+    def _write_new(self, path: str, data: bytes, durable: bool) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         handle = os.open(path, flags, 0o666)
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(handle, rest) :]
-            self._sync_handle(handle)
+            if durable:
+                self._sync_handle(handle)
         finally:
             os.close(handle)
 
@@ -266,6 +353,16 @@ def at(place: str | os.PathLike[str] | interface.Files) -> interface.Files:
             "of a local folder"
         )
     return LocalFiles(text)
+
+
+def _version(found: os.stat_result) -> object:
+    """Returns what changes with a file or folder; None if it is too fresh."""
+    changed = found.st_mtime_ns
+    is_coarse = changed % 1_000_000_000 == 0
+    tick_secs = _COARSE_TICK_SECS if is_coarse else _TICK_SECS
+    if time.time() - changed / 1e9 < tick_secs:
+        return None
+    return changed, found.st_size, found.st_ino
 
 
 def _files_below(path: str, above: str) -> Iterator[str]:

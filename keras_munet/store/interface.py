@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import re
+import time
+from collections.abc import Callable
 from collections.abc import Iterator
 
 from keras_munet import errors
@@ -33,6 +35,10 @@ class LockHeldError(errors.UsageError):
     def __init__(self, message: str, holder: str):
         super().__init__(message)
         self.holder = holder
+
+
+class NotInTimeError(errors.StoreError):
+    """A lock was not to be had within the time given."""
 
 
 class Lock(abc.ABC):
@@ -84,6 +90,51 @@ class Files(abc.ABC):
         """
 
     @abc.abstractmethod
+    def write_if(
+        self,
+        name: str,
+        expected: bytes | None,
+        data: bytes | None,
+        *,
+        durable: bool = True,
+    ) -> bool:
+        """Replaces a file only if it still holds what the caller saw.
+
+        Of several callers that expect the same, one succeeds; nothing is
+        lost between the comparison and the write.
+
+        Args:
+          name: the file.
+          expected: what it must hold; None if there must be none.
+          data: what it shall hold; None deletes it.
+          durable: whether to wait for the disk.
+
+        Returns:
+          Whether it was replaced.
+
+        Raises:
+          StoreError: the write failed, as `write_atomic` says; or another
+            process is stopped in the midst of such a write.
+        """
+
+    @abc.abstractmethod
+    def folder_version(self, folder: str) -> object:
+        """Returns a value that changes whenever a file in `folder` does.
+
+        Returns:
+          None where the medium cannot tell, e.g. because a change was so
+          recent that its clock could not tell it from the next.
+        """
+
+    @abc.abstractmethod
+    def versions(self, folder: str) -> dict[str, object]:
+        """Returns the name of every file in `folder` and its version.
+
+        Only files directly in it count, in no order. A version changes
+        whenever the file is written; it is None where the medium cannot tell.
+        """
+
+    @abc.abstractmethod
     def sync(self, name: str) -> None:
         """Makes sure that an existing file would survive a power loss.
 
@@ -120,16 +171,38 @@ class Files(abc.ABC):
         """Removes a file; one that does not exist is no error."""
 
     @abc.abstractmethod
-    def lock(self, name: str, holder: str) -> Lock:
+    def lock(self, name: str, holder: str, *, shared: bool = False) -> Lock:
         """Takes a lock that one holder at a time can have.
 
         Args:
-          name: of the lock's file.
+          name: of the lock's file, which is made and stays.
           holder: one line about the holder, for those who are refused.
+          shared: whether others may share it, who ask for that too.
 
         Raises:
           LockHeldError: another holder has it.
         """
+
+
+def wait_for(take: Callable[[], Lock], num_secs: float) -> Lock:
+    """Returns the lock that `take` takes, once nobody else has it.
+
+    Raises:
+      NotInTimeError: others have it for longer than `num_secs`.
+    """
+    deadline = time.monotonic() + num_secs
+    pause_secs = 0.001
+    while True:
+        try:
+            return take()
+        except LockHeldError as error:
+            if time.monotonic() > deadline:
+                raise NotInTimeError(
+                    f"waited {num_secs:g} s in vain: {error}; end the "
+                    "process that has it, which may be stopped"
+                ) from error
+        time.sleep(pause_secs)
+        pause_secs = min(2 * pause_secs, 0.05)
 
 
 def check_name(name: str, *, temporary: bool = False) -> str:

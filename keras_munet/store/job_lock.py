@@ -1,4 +1,4 @@
-"""The lock of the one job that may evolve a system.
+"""The lock of the one job that may create a system in a place.
 
 Invariant: it ends with its process, however that ends, so that a killed job
 never has to be cleaned up after.
@@ -27,8 +27,8 @@ def take(files: interface.Files) -> interface.Lock:
     except interface.LockHeldError as error:
         held_by = error.holder if error.holder.isdecimal() else "unknown"
         raise errors.UsageError(
-            f"another job (pid {held_by}) is evolving this system "
-            f"({files.where}); wait until it ends, or use another folder"
+            f"another job (pid {held_by}) is creating a system in "
+            f"{files.where}; wait until it ends, or use another folder"
         ) from error
 
 

@@ -21,9 +21,15 @@ from keras_munet.store import task_state
 SYSTEM_FORMAT_VERSION = 1
 PROGRESS_FORMAT_VERSION = 1
 SYSTEM_FILE = "system.json"
+# Held by the job that creates the system.
 LOCK_FILE = "lock"
 TASKS_DIR = "tasks"
 PROGRESS_DIR = "progress"
+LEASES_DIR = "leases"
+JOBS_DIR = "jobs"
+# Shared by jobs that store objects which nothing names yet; alone by the one
+# that collects.
+OBJECTS_LOCK = "locks/objects"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,19 @@ def task_file(task: str) -> str:
 def progress_file(task: str) -> str:
     """Returns the name of the file that holds a running task iteration."""
     return _record_file(PROGRESS_DIR, task)
+
+
+def lease_file(task: str) -> str:
+    """Returns the name of the file that says who works on a task.
+
+    Tasks that differ in capitals only share one: they may not both exist.
+    """
+    return _record_file(LEASES_DIR, task).lower()
+
+
+def job_file(job: str) -> str:
+    """Returns the name of the file that a job locks while it lives."""
+    return f"{JOBS_DIR}/{job}"
 
 
 def record_files(files: interface.Files, folder: str) -> Iterator[str]:

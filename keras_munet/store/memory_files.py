@@ -7,6 +7,7 @@ one contract test class runs against both.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from collections.abc import Iterator
 
 from keras_munet import errors
@@ -18,8 +19,11 @@ class MemoryFiles(interface.Files):
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
-        self._locks: dict[str, str] = {}
-        self._mutex = threading.Lock()
+        # Name -> (holder, how many share it; 0 for one alone).
+        self._locks: dict[str, tuple[str, int]] = {}
+        self._num_writes = 0
+        self._versions: dict[str, int] = {}
+        self._mutex = threading.RLock()
 
     @property
     def where(self) -> str:
@@ -58,7 +62,39 @@ class MemoryFiles(interface.Files):
                     f"{self.where}{name} cannot be written: it is a folder "
                     "where a file should be; use another name"
                 )
-            self._data[name] = data
+            self._put(name, data)
+
+    def write_if(
+        self,
+        name: str,
+        expected: bytes | None,
+        data: bytes | None,
+        *,
+        durable: bool = True,
+    ) -> bool:
+        """Replaces a file that holds `expected`; see `interface.Files`."""
+        del durable
+        interface.check_name(name)
+        with self._mutex:
+            if self._data.get(name) != expected:
+                return False
+            if data is None:
+                self.delete(name)
+            else:
+                self.write_atomic(name, data)
+            return True
+
+    def folder_version(self, folder: str) -> object:
+        """Returns the number of the folder's last write."""
+        return self._versions.get(interface.check_name(folder), 0)
+
+    def versions(self, folder: str) -> dict[str, object]:
+        """Returns the number of each file's last write."""
+        return {
+            name: self._versions[name]
+            for name in self.list(folder)
+            if "/" not in name[len(folder) + 1 :]
+        }
 
     def sync(self, name: str) -> None:
         """Looks only whether the file exists: memory has no disk."""
@@ -87,20 +123,42 @@ class MemoryFiles(interface.Files):
         """Removes a file; see `interface.Files`."""
         interface.check_name(name, temporary=True)
         with self._mutex:
-            self._data.pop(name, None)
+            if name in self._data:
+                self._put(name, None)
 
-    def lock(self, name: str, holder: str) -> interface.Lock:
+    def lock(
+        self, name: str, holder: str, *, shared: bool = False
+    ) -> interface.Lock:
         """Takes a lock among the users of this object."""
         interface.check_name(name)
         with self._mutex:
-            if name in self._locks:
+            found, num_sharing = self._locks.get(name, ("", 0))
+            if name in self._locks and not (shared and num_sharing):
                 raise interface.LockHeldError(
-                    f"{self.where}{name} is held by "
-                    f"{self._locks[name]!a}; wait until it is released",
-                    self._locks[name],
+                    f"{self.where}{name} is held by {found!a}; wait until it "
+                    "is released",
+                    found,
                 )
-            self._locks[name] = holder
-        return _MemoryLock(self._locks, name)
+            self._locks[name] = holder, num_sharing + 1 if shared else 0
+            if name not in self._data:
+                self._put(name, b"")
+        return _MemoryLock(self._unlock, name)
+
+    def _unlock(self, name: str) -> None:
+        with self._mutex:
+            holder, num_sharing = self._locks.pop(name)
+            if num_sharing > 1:
+                self._locks[name] = holder, num_sharing - 1
+
+    def _put(self, name: str, data: bytes | None) -> None:
+        """Sets or removes a file; the caller holds the mutex."""
+        self._num_writes += 1
+        self._versions[name.rpartition("/")[0]] = self._num_writes
+        self._versions[name] = self._num_writes
+        if data is None:
+            del self._data[name]
+        else:
+            self._data[name] = data
 
     def _get(self, name: str) -> bytes:
         data = self._data.get(interface.check_name(name))
@@ -112,11 +170,11 @@ class MemoryFiles(interface.Files):
 
 
 class _MemoryLock(interface.Lock):
-    def __init__(self, held: dict[str, str], name: str):
-        self._held: dict[str, str] | None = held
+    def __init__(self, unlock: Callable[[str], None], name: str):
+        self._unlock: Callable[[str], None] | None = unlock
         self._name = name
 
     def release(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            del held[self._name]
+        unlock, self._unlock = self._unlock, None
+        if unlock is not None:
+            unlock(self._name)

@@ -30,6 +30,9 @@ class ObjectStore:
       files: where they lie.
       cache_num_bytes: how many bytes of decoded objects are kept in memory,
         least recently used first to go; 0 keeps none.
+
+    Attributes:
+      written: ids of objects that `put` wrote.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class ObjectStore:
             str, tuple[specs.Component, int]
         ] = collections.OrderedDict()
         self._mutex = threading.Lock()
+        self.written: set[str] = set()
 
     def put(self, component: specs.Component) -> specs.ComponentRef:
         """Stores a component and returns its reference.
@@ -62,6 +66,7 @@ class ObjectStore:
             # Whoever wrote it may have been killed before it was durable.
             self._files.sync(name)
         else:
+            self.written.add(ref_id)
             self._files.write_atomic(name, data)
         spec = component.spec
         return specs.ComponentRef(

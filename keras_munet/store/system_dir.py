@@ -1,15 +1,10 @@
 """A system directory: components, the state of each task, what is running.
 
 Invariant: a reader sees a task before or after a publication, never between;
-objects are durable before anything names them, and stay while it does.
-`system.json` is written last, so a folder with it is a whole system.
-
-    system.json                       settings, family and root
-    objects/<2 hex>/<64 hex>.safetensors     immutable components
-    tasks/<task>.json                 the published state of one task, or what
-                                      is left of one that was removed
-    progress/<task>.json              a running task iteration; disposable
-    lock                              held by the job that evolves the system
+objects are durable before anything names them, and stay while it does; what is
+published about a task is replaced only by the job that has its lease, and only
+if it is what that job started from. `system.json` is written last, so a folder
+with it is a whole system. `docs/format.md` describes every file.
 """
 
 from __future__ import annotations
@@ -34,14 +29,18 @@ from keras_munet.store import files as files_lib
 from keras_munet.store import interface
 from keras_munet.store import job_lock
 from keras_munet.store import layout
+from keras_munet.store import leases
 from keras_munet.store import objects
 from keras_munet.store import references
 from keras_munet.store import sealed
+from keras_munet.store import task_records
 from keras_munet.store import task_state
 
 Place = str | os.PathLike[str] | interface.Files
 ROOT_BORN = (-1, 0, 0)
 _NUM_DIFFERENCES_SHOWN = 3
+# The longest that a job waits for another one's collection.
+_COLLECTION_SECS = 600.0
 
 
 class SystemDir:
@@ -54,7 +53,13 @@ class SystemDir:
     def __init__(self, files: interface.Files, record: layout.SystemRecord):
         self._files = files
         self._record = record
-        self._job_lock: interface.Lock | None = None
+        self._job = leases.Job(files)
+        self._records = task_records.TaskRecords(files)
+        self._naming: interface.Lock | None = None
+        # Task -> what its file held when this job took its lease.
+        self._found: dict[str, bytes | None] = {}
+        # Ids of objects that may have become rubbish through this job.
+        self._suspects: set[str] = set()
         self.objects = objects.ObjectStore(files)
 
     @classmethod
@@ -192,17 +197,22 @@ class SystemDir:
         """Records other settings for what is still to come, in one step.
 
         Raises:
-          UsageError: another job is evolving the system.
+          UsageError: another process has changed them since they were read.
           StoreError: the write failed; the old settings are still there.
         """
         record = dataclasses.replace(
             self._record, experiment=dict(settings_json)
         )
-        with self.lock():
-            self._files.write_atomic(
-                layout.SYSTEM_FILE,
-                sealed.seal(record.to_json(), layout.SYSTEM_FILE),
-            )
+        old, new = (
+            sealed.seal(r.to_json(), layout.SYSTEM_FILE)
+            for r in (self._record, record)
+        )
+        with self.naming():
+            if not self._files.write_if(layout.SYSTEM_FILE, old, new):
+                raise errors.UsageError(
+                    f"another process has just changed the settings of "
+                    f"{self.where}; run again"
+                )
         self._record = record
 
     def tasks(self) -> dict[str, task_state.TaskState]:
@@ -213,7 +223,7 @@ class SystemDir:
         """
         return {
             record.task: record
-            for record in self._task_records()
+            for record in self._records.read()
             if isinstance(record, task_state.TaskState)
         }
 
@@ -225,9 +235,17 @@ class SystemDir:
         """
         return {
             record.task: record
-            for record in self._task_records()
+            for record in self._records.read()
             if isinstance(record, task_state.RemovedTask)
         }
+
+    def num_changes(self) -> int:
+        """Returns a number that grows when any task is published or removed.
+
+        Raises:
+          StoreError: a record is damaged or cannot be read.
+        """
+        return self._records.num_changes()
 
     def task(self, name: str) -> task_state.TaskState:
         """Returns the published state of one task.
@@ -244,57 +262,141 @@ class SystemDir:
             )
         return state
 
+    @contextlib.contextmanager
+    def lease(self, task: str) -> Iterator[None]:
+        """Makes this object the only one that may change `task` in a block.
+
+        Inside another block of the same task it does nothing more. The lease
+        ends with the block or with the process, however that ends.
+
+        Raises:
+          TaskHeldError: another job (or another object of this process) has
+            it.
+          StoreError: the place cannot be written.
+        """
+        if task in self._found:
+            yield
+            return
+        with self.naming():
+            self._job.take(task)
+        try:
+            self._found[task] = self._bytes_of(task)
+            yield
+        except BaseException:
+            self._job.leaves_rubbish = True
+            raise
+        finally:
+            self._found.pop(task, None)
+            if not self._found and self._suspects:
+                self._job.leaves_rubbish = True
+            self._job.release(task)
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Keeps every object in a block, named or not, from being collected.
+
+        An object that is stored in such a block is safe if a record names it,
+        or `use` says so, before the block ends.
+
+        Raises:
+          StoreError: a collection is running and does not end.
+        """
+        if self._naming is not None:
+            yield
+            return
+        self._naming = interface.wait_for(
+            lambda: self._files.lock(
+                layout.OBJECTS_LOCK, str(os.getpid()), shared=True
+            ),
+            _COLLECTION_SECS,
+        )
+        try:
+            yield
+        finally:
+            lock, self._naming = self._naming, None
+            lock.release()
+
+    def use(self, task: str, object_ids: Iterable[str]) -> None:
+        """Says which objects the running iteration of `task` relies on.
+
+        They stay until it says something else or saves its progress, even if
+        no record names them any more.
+
+        Raises:
+          LeaseLostError: another job has taken the task over.
+        """
+        self._job.confirm(task, sorted(set(object_ids)))
+
     def publish(self, state: task_state.TaskState) -> None:
         """Makes `state` the one that every reader sees, in one durable step.
 
         The task's progress is removed after that.
 
         Raises:
-          UsageError: the state's parts do not agree, or another task's name
-            differs in capitals only.
+          UsageError: the state's parts do not agree, another task's name
+            differs in capitals only, or another job works on the task.
+          LeaseLostError: another job has taken the task over.
           StoreError: an object of the published path is missing or another,
             or the write failed; the old state is then still there.
         """
         _checked(state)
-        for ref in state.published.components:
-            objects.check_ref(ref, self.objects.spec(ref.id))
-        self._write_task(state)
+        with self.lease(state.task), self.naming():
+            for ref in state.published.components:
+                objects.check_ref(ref, self.objects.spec(ref.id))
+            self._write_task(state)
 
     def remove(self, name: str) -> None:
         """Takes a task out of the system in one durable step.
 
         Other tasks keep what they share with it. Its own objects stay until
-        `collect`.
+        `tidy` or `collect`.
 
         Raises:
-          UsageError: the system has no such task.
+          UsageError: the system has no such task, or another job works on it.
           StoreError: the write failed; the task is then still there.
         """
-        self._write_task(task_state.RemovedTask.of(self.task(name)))
+        self.task(name)
+        with self.lease(name), self.naming():
+            self._write_task(task_state.RemovedTask.of(self.task(name)))
 
     def _write_task(
         self, state: task_state.TaskState | task_state.RemovedTask
     ) -> None:
+        """Replaces a task's record; the caller has its lease."""
         name = layout.task_file(state.task)
-        for other in self._files.list(layout.TASKS_DIR):
+        found = self._found[state.task]
+        other = self._records.like(name) if found is None else None
+        if other is not None:
             # On some file systems the two would be one file.
-            if other != name and other.lower() == name.lower():
-                raise errors.UsageError(
-                    f"{state.task!a} cannot name a new task beside {other}, "
-                    "which differs in capitals only; use another name"
-                )
-        self._files.write_atomic(name, sealed.seal(state.to_json(), name))
+            raise errors.UsageError(
+                f"{state.task!a} cannot name a new task beside {other}, "
+                "which differs in capitals only; use another name"
+            )
+        data = sealed.seal(state.to_json(), name)
+        self._job.confirm(state.task)
+        if not self._files.write_if(name, found, data):
+            raise leases.LeaseLostError(
+                f"{name} of {self.where} has been changed by another job; "
+                "nothing published is lost, run again to continue"
+            )
+        self._suspect(name, found)
+        self._found[state.task] = data
         self.clear_progress(state.task)
 
     def save_progress(self, task: str, payload: Mapping[str, Any]) -> None:
         """Keeps the state inside a running task iteration of `task`.
 
         Raises:
+          UsageError: another job works on the task.
+          LeaseLostError: another job has taken the task over.
           StoreError: `payload` is not plain JSON, or the write failed.
         """
         name = layout.progress_file(task)
         progress = layout.Progress(task, self._base(task), dict(payload))
-        self._files.write_atomic(name, sealed.seal(progress.to_json(), name))
+        data = sealed.seal(progress.to_json(), name)
+        with self.lease(task), self.naming():
+            self._job.confirm(task)
+            self._files.write_atomic(name, data)
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
         """Returns what `save_progress` kept, or None.
@@ -313,73 +415,89 @@ class SystemDir:
         except errors.StoreError as error:
             layout.warn_of_progress(name, error)
             return None
+        self._suspects.update(references.object_ids(progress.payload))
         return progress.payload
 
     def clear_progress(self, task: str) -> None:
-        """Forgets the running task iteration of `task`, if there is one."""
-        self._files.delete(layout.progress_file(task))
+        """Forgets the running task iteration of `task`, if there is one.
+
+        Raises:
+          UsageError: another job works on the task.
+        """
+        with self.lease(task):
+            self._files.delete(layout.progress_file(task))
+
+    def tidy(self) -> None:
+        """Removes what became rubbish through this object's own work.
+
+        Its cost does not grow with the system. What cannot be removed now,
+        and what a job left that was killed, is removed with a later call or
+        by `collect`.
+
+        Raises:
+          StoreError: a record cannot be read; nothing is removed then.
+        """
+        suspects: set[str] | None = self._suspects | self.objects.written
+        if any(not alive for alive in leases.jobs(self._files).values()):
+            suspects = None
+        report = collecting.collect(
+            self._files, self.objects, self._records, self._job, suspects
+        )
+        if report is not None:
+            self._suspects.clear()
+            self.objects.written.clear()
 
     def collect(
         self, keep: Iterable[str] = (), *, dry_run: bool = False
     ) -> collecting.CollectReport:
         """Removes the objects that nothing references, and unfinished writes.
 
-        The root, published paths and progress reference objects. Call it
-        between task iterations: objects of children in training are known to
-        nobody but the job, which can name them in `keep`.
+        The root, published paths, progress and the leases of jobs that live
+        reference objects; so jobs may go on meanwhile. What jobs that were
+        killed left behind is removed as well.
 
         Args:
           keep: ids of further objects that stay.
           dry_run: whether to report only.
 
         Raises:
-          UsageError: another job is evolving the system.
+          UsageError: other jobs do not stop storing objects.
           StoreError: a record cannot be read; nothing is removed then.
         """
-        held = dry_run or self._job_lock is not None
-        with contextlib.nullcontext() if held else self.lock():
-            return collecting.collect(
-                self._files, self.objects, keep, dry_run=dry_run
+        report = collecting.collect(
+            self._files,
+            self.objects,
+            self._records,
+            self._job,
+            None,
+            keep=keep,
+            dry_run=dry_run,
+        )
+        if report is None:
+            raise errors.UsageError(
+                f"other jobs are storing components in {self.where}; run "
+                "again when they train or have ended"
             )
+        return report
 
     def check(self) -> list[str]:
         """Returns the problems of the system, one line each; none if clean."""
         return list(checking.problems(self._files))
 
-    def acquire_job_lock(self) -> None:
-        """Makes this object the only one that may evolve the system.
+    def _suspect(self, name: str, replaced: bytes | None) -> None:
+        """Remembers what a replaced record of a task named."""
+        if replaced is not None:
+            body = sealed.unseal(
+                replaced, name, version_max=task_state.FORMAT_VERSION
+            )
+            self._suspects.update(references.object_ids(body))
 
-        The lock ends with `release_job_lock` or with the process, however
-        that ends.
-
-        Raises:
-          UsageError: another job (or this process, a second time) has it.
-        """
-        self._job_lock = job_lock.take(self._files)
-
-    def release_job_lock(self) -> None:
-        """Lets other jobs evolve the system; a second call does nothing."""
-        lock, self._job_lock = self._job_lock, None
-        if lock is not None:
-            lock.release()
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the job lock for a `with` block; see `acquire_job_lock`."""
-        self.acquire_job_lock()
+    def _bytes_of(self, task: str) -> bytes | None:
         try:
-            yield
-        finally:
-            self.release_job_lock()
-
-    def _task_records(
-        self,
-    ) -> list[task_state.TaskState | task_state.RemovedTask]:
-        records = [
-            layout.read_task(self._files, name)
-            for name in layout.record_files(self._files, layout.TASKS_DIR)
-        ]
-        return sorted(records, key=lambda record: record.task)
+            name = layout.task_file(task)
+            return self._files.read(name, sealed.NUM_BYTES_MAX)
+        except interface.MissingFileError:
+            return None
 
     def _record_of(
         self, task: str

@@ -1,0 +1,309 @@
+"""Which job works on which task: one lease per task, and who still lives.
+
+Invariant: a task has one holder at a time. A job that dies frees its tasks at
+once, as the kernel frees the lock it holds while it lives; one that is stopped
+loses them when its leases have not been renewed for a while, and cannot renew
+them afterwards. That while is measured by whoever waits, on a clock that cannot
+jump. A job leaves its lock's file behind unless it left no rubbish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.store import interface
+from keras_munet.store import layout
+from keras_munet.store import sealed
+
+LEASE_SECS = 120.0
+_NUM_BEATS_PER_LEASE = 6
+_START_SECS = 10.0
+_FORMAT_VERSION = 1
+
+
+class TaskHeldError(errors.UsageError):
+    """Another job works on the task."""
+
+
+class LeaseLostError(errors.StoreError):
+    """This job stood still for so long that another took its task over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lease:
+    """What the file of a lease holds.
+
+    Attributes:
+      task: the task, in small letters.
+      job: the job's id.
+      holder: who that is, for people.
+      num_beats: how often it was renewed.
+      uses: ids of objects that the job relies on although no record of its
+        own names them yet.
+    """
+
+    task: str
+    job: str
+    holder: str
+    num_beats: int = 0
+    uses: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Returns the bytes of its file."""
+        value = dataclasses.asdict(self)
+        value.update(format_version=_FORMAT_VERSION, uses=list(self.uses))
+        return sealed.seal(value, layout.lease_file(self.task))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> Lease:
+        """Returns the lease that `to_bytes` wrote.
+
+        Raises:
+          StoreError: it is none.
+        """
+        body = sealed.unseal(data, name, version_max=_FORMAT_VERSION)
+        try:
+            return _lease(body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise errors.StoreError(
+                f"{name} is no lease: {' '.join(str(error).split())}; delete it"
+            ) from error
+
+
+class Job:
+    """The leases of one process on one system, and the sign that it lives.
+
+    Args:
+      files: of the system.
+      lease_secs: how long a lease that is not renewed is respected.
+    """
+
+    def __init__(
+        self, files: interface.Files, lease_secs: float = LEASE_SECS
+    ) -> None:
+        self._files = files
+        self._lease_secs = lease_secs
+        self._holder = f"pid {os.getpid()} on {socket.gethostname()}"
+        self._id = ""
+        self._alive: interface.Lock | None = None
+        self._held: dict[str, tuple[Lease, bytes]] = {}
+        # Leases of others: their bytes, and when this job first saw these.
+        self._watched: dict[str, tuple[bytes, float]] = {}
+        self._ended = threading.Event()
+        self._mutex = threading.RLock()
+        # Whether a later job must look for what this one left.
+        self.leaves_rubbish = False
+
+    @property
+    def id(self) -> str:
+        """Names the job among those of the system; empty before the first."""
+        return self._id
+
+    def holds(self, task: str) -> bool:
+        """Whether this job took the task (and has not noticed a loss)."""
+        return layout.lease_file(task) in self._held
+
+    def take(self, task: str) -> None:
+        """Makes this job the only one that may change `task`.
+
+        Raises:
+          TaskHeldError: another job (or another object of this process) has
+            it, and has renewed its lease lately.
+          StoreError: the place cannot be written.
+        """
+        name = layout.lease_file(task)
+        with self._mutex:
+            seen = _read(self._files, name)
+            other = _lease_or_none(seen, name)
+            if other is not None and not self._may_be_taken(name, seen, other):
+                raise TaskHeldError(
+                    f"another job ({other.holder}) is working on the task "
+                    f"{task!a} of {self._files.where}; wait until it ends, or "
+                    "choose another task"
+                )
+            self._start()
+            lease = Lease(task.lower(), self._id, self._holder)
+            data = lease.to_bytes()
+            if not self._files.write_if(name, seen, data, durable=False):
+                raise TaskHeldError(
+                    f"another job has just taken the task {task!a} of "
+                    f"{self._files.where}; wait until it ends, or choose "
+                    "another task"
+                )
+            self._watched.pop(name, None)
+            self._held[name] = lease, data
+
+    def confirm(self, task: str, uses: Iterable[str] = ()) -> None:
+        """Renews a lease now and says what the job relies on.
+
+        Raises:
+          LeaseLostError: another job has taken the task over.
+        """
+        name = layout.lease_file(task)
+        with self._mutex:
+            if name not in self._held or not self._renew(name, tuple(uses)):
+                raise LeaseLostError(
+                    f"another job has taken the task {task!a} of "
+                    f"{self._files.where} over, as this one did not answer for "
+                    f"{self._lease_secs:.0f} s; nothing published is lost, "
+                    "run again to continue"
+                )
+
+    def release(self, task: str) -> None:
+        """Lets others have the task; the last one ends the job."""
+        name = layout.lease_file(task)
+        with self._mutex:
+            _, data = self._held.pop(name, (None, None))
+            if data is not None:
+                # One that stays ends with this job all the same.
+                with contextlib.suppress(errors.StoreError):
+                    self._files.write_if(name, data, None, durable=False)
+            if not self._held:
+                self._end()
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Keeps the thread that renews from writing within a block."""
+        with self._mutex:
+            yield
+
+    def _may_be_taken(
+        self, name: str, data: bytes | None, lease: Lease
+    ) -> bool:
+        if not is_alive(self._files, lease.job):
+            return True
+        now = time.monotonic()
+        seen, since = self._watched.get(name, (None, now))
+        if seen != data:
+            since = now
+        assert data is not None
+        self._watched[name] = data, since
+        return now - since >= self._lease_secs
+
+    def _start(self) -> None:
+        if self._alive is not None:
+            return
+        self._id = secrets.token_hex(8)
+        # Somebody may be asking just now whether this very file is locked.
+        self._alive = interface.wait_for(
+            lambda: self._files.lock(layout.job_file(self._id), self._holder),
+            _START_SECS,
+        )
+        self.leaves_rubbish = False
+        self._ended = threading.Event()
+        threading.Thread(
+            target=self._beat, args=(self._ended,), daemon=True
+        ).start()
+
+    def _end(self) -> None:
+        alive, self._alive = self._alive, None
+        if alive is None:
+            return
+        self._ended.set()
+        try:
+            if not self.leaves_rubbish:
+                self._files.delete(layout.job_file(self._id))
+        finally:
+            alive.release()
+
+    def _renew(self, name: str, uses: tuple[str, ...] | None = None) -> bool:
+        """Writes a lease again; returns False, forgetting it, if it is lost."""
+        lease, data = self._held[name]
+        renewed = dataclasses.replace(
+            lease,
+            num_beats=lease.num_beats + 1,
+            uses=lease.uses if uses is None else uses,
+        )
+        new = renewed.to_bytes()
+        if not self._files.write_if(name, data, new, durable=False):
+            del self._held[name]
+            return False
+        self._held[name] = renewed, new
+        return True
+
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(self._lease_secs / _NUM_BEATS_PER_LEASE):
+            with self._mutex:
+                if ended.is_set():
+                    return
+                for name in list(self._held):
+                    # What the disk refuses is told where the job writes.
+                    with contextlib.suppress(errors.StoreError):
+                        self._renew(name)
+
+
+def is_alive(files: interface.Files, job: str) -> bool:
+    """Whether a job's process still runs."""
+    name = layout.job_file(job)
+    if not files.exists(name):
+        return False
+    try:
+        # Shared, so that two who ask at once do not take each other for it.
+        files.lock(name, "", shared=True).release()
+    except interface.LockHeldError:
+        return True
+    return False
+
+
+def jobs(files: interface.Files) -> dict[str, bool]:
+    """Returns every job that left a trace, and whether it still runs."""
+    found = {}
+    for name in files.list(layout.JOBS_DIR):
+        job = name.rpartition("/")[2]
+        if name == layout.job_file(job):
+            found[job] = is_alive(files, job)
+    return found
+
+
+def all_leases(files: interface.Files) -> Iterator[tuple[str, Lease | None]]:
+    """Yields (file name, its lease; None for what is none)."""
+    for name in files.list(layout.LEASES_DIR):
+        data = _read(files, name)
+        if data is not None:
+            yield name, _lease_or_none(data, name)
+
+
+def _read(files: interface.Files, name: str) -> bytes | None:
+    try:
+        return files.read(name, sealed.NUM_BYTES_MAX)
+    except interface.MissingFileError:
+        return None
+
+
+def _lease_or_none(data: bytes | None, name: str) -> Lease | None:
+    """Returns a lease; None for no file and for one that is damaged.
+
+    Nobody waits for a damaged one: its holder cannot renew it either.
+    """
+    if data is None:
+        return None
+    try:
+        return Lease.from_bytes(data, name)
+    except sealed.DamagedError:
+        return None
+
+
+def _lease(body: Mapping[str, Any]) -> Lease:
+    lease = Lease(
+        task=body["task"],
+        job=body["job"],
+        holder=body["holder"],
+        num_beats=body["num_beats"],
+        uses=tuple(body["uses"]),
+    )
+    texts = (lease.task, lease.job, lease.holder, *lease.uses)
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("its parts are not texts")
+    interface.check_name(layout.job_file(lease.job))
+    return lease
