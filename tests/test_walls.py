@@ -32,6 +32,10 @@ _ALLOWED = {
     "living": {"search", "store"},
     "report": {"errors", "core", "living", "store", "search"},
     "preflight": {"errors", "core", "data", "roots", "search"},
+    "opened": {
+        *("core", "search", "store", "roots", "data", "train"),
+        *("iteration", "living", "preflight"),
+    },
     # These are the system: the only place that sees search and training.
     "iteration": {
         *("errors", "core", "search", "store", "data", "train", "progress"),
@@ -39,6 +43,7 @@ _ALLOWED = {
     "system": {
         *("errors", "core", "search", "store", "roots", "graph", "data"),
         *("train", "export", "progress", "iteration", "living", "preflight"),
+        "opened",
     },
     # Many systems side by side; what a path costs is the ViT's to say.
     "comparison": {

@@ -1,0 +1,225 @@
+"""A system directory that is open: what every use of it needs.
+
+Invariant: nothing is written before all that can be refused was refused, and
+what the directory is never changes; what is still to come may.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from typing import TypeVar
+
+from keras_munet import living
+from keras_munet import preflight
+from keras_munet.core import family as family_lib
+from keras_munet.core import names
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.data import records
+from keras_munet.roots import build as roots_build
+from keras_munet.roots import root as root_lib
+from keras_munet.search import baselines
+from keras_munet.search import population as population_lib
+from keras_munet.store import collecting
+from keras_munet.store import interface
+from keras_munet.store import system_dir
+from keras_munet.store import task_state
+
+if TYPE_CHECKING:
+    from keras_munet.train import trainer as trainer_lib
+
+PathLike = str | os.PathLike[str]
+_Opened = TypeVar("_Opened", bound="OpenedSystem")
+_Read = TypeVar("_Read")
+
+
+class OpenedSystem:
+    """A multitask image system in a directory.
+
+    Attributes:
+      settings: the experiment that the directory holds; of a baseline, with
+        its budget in one training.
+      family: what paths of its root look like.
+    """
+
+    def __init__(
+        self,
+        directory: system_dir.SystemDir,
+        data: settings_lib.DataSettings | None = None,
+        task_data: Mapping[str, records.TaskData] | None = None,
+    ):
+        """Wraps an open directory; use `create` or `open` instead.
+
+        Args:
+          directory: of the system.
+          data: where data lie on this machine.
+          task_data: data that were loaded before, by bare task name.
+        """
+        self._dir = directory
+        self.settings = dataclasses.replace(
+            baselines.budgeted(
+                settings_lib.Settings.from_dict(directory.experiment)
+            ),
+            data=data or settings_lib.DataSettings(),
+        )
+        self.family = family_lib.from_json(directory.family_json)
+        self._trainers: dict[str, trainer_lib.Trainer] = {}
+        self._task_data = dict(task_data or {})
+
+    @classmethod
+    def create(
+        cls: type[_Opened],
+        workdir: PathLike,
+        settings: settings_lib.Settings,
+        root: root_lib.Root | None = None,
+    ) -> _Opened:
+        """Returns a new system in an empty or absent directory.
+
+        Args:
+          workdir: where it lives.
+          settings: the experiment; nothing about it changes later.
+          root: the first components; None builds what `settings.root` says.
+
+        Raises:
+          UsageError: the directory holds something else, or a task is
+            unknown.
+          DataError: a task's data are missing or damaged.
+          CheckpointError: the root's file does not fit.
+          StoreError: the directory cannot be written.
+        """
+        # Before anything is written: a task that cannot be had leaves nothing.
+        task_data = preflight.load_tasks(settings.task_names, settings.data)
+        root = root or roots_build.build(
+            settings.root,
+            num_layers_max=settings.num_layers_max,
+        )
+        preflight.check_reach(settings, root)
+        directory = system_dir.SystemDir.create(
+            workdir,
+            experiment=settings.to_json(),
+            family=root.family.to_json(),
+            root_components=root.components,
+            root_hparams={**settings.hparams, **root.hparams},
+            root_source=root.source,
+        )
+        return cls(directory, settings.data, task_data)
+
+    @classmethod
+    def open(
+        cls: type[_Opened],
+        workdir: PathLike,
+        data: settings_lib.DataSettings | None = None,
+    ) -> _Opened:
+        """Returns the system that a directory holds.
+
+        Raises:
+          UsageError: there is none.
+          StoreError: it is damaged or of a newer format.
+        """
+        return cls(system_dir.SystemDir.open(workdir), data)
+
+    @classmethod
+    def create_or_open(
+        cls: type[_Opened], workdir: PathLike, settings: settings_lib.Settings
+    ) -> _Opened:
+        """Returns the system of an experiment, new or as it was left.
+
+        A finished system continues with other tasks or more rounds: these
+        are what is still to come and no part of what it is.
+
+        Raises:
+          UsageError: the directory holds another experiment; the message
+            names the settings that differ.
+          DataError: the data of a task that is new to it are missing.
+        """
+        if not system_dir.SystemDir.is_system(workdir):
+            return cls.create(workdir, settings)
+        directory = system_dir.SystemDir.open(workdir)
+        asked = settings.to_json()
+        directory.compare_experiment(asked, besides=_plan_keys(settings))
+        if directory.experiment == asked:
+            return cls(directory, settings.data)
+        task_data = preflight.load_tasks(settings.task_names, settings.data)
+        directory.change_experiment(asked)
+        return cls(directory, settings.data, task_data)
+
+    @property
+    def tasks(self) -> dict[str, task_state.TaskState]:
+        """The published state of every task, by name."""
+        return self._dir.tasks()
+
+    @property
+    def root(self) -> specs.PathRecord:
+        """The root path."""
+        return self._dir.root
+
+    def population(self) -> population_lib.Population:
+        """Returns the living paths as the search sees them."""
+        return living.read(self._dir)
+
+    def check(self) -> list[str]:
+        """Returns the problems of the directory, one line each.
+
+        Every hash, reference and rule is verified; none is reported if the
+        system is whole.
+        """
+        return self._dir.check()
+
+    def collect(self, *, dry_run: bool = False) -> collecting.CollectReport:
+        """Removes what nothing references; returns what that was.
+
+        Args:
+          dry_run: whether to report only.
+
+        Raises:
+          UsageError: other jobs do not stop storing components.
+          StoreError: a record cannot be read; nothing is removed then.
+        """
+        return self._dir.collect(dry_run=dry_run)
+
+    def _current(self, read: Callable[..., _Read]) -> _Read:
+        """Returns what `read` makes of the published state.
+
+        Another job may publish or remove a task meanwhile, and with it what
+        only the state before needed; then `read` is asked once more.
+
+        Raises:
+          StoreError: a file is missing though nothing was published.
+        """
+        while True:
+            before = {n: s.published.id for n, s in self.tasks.items()}
+            try:
+                return read()
+            except interface.MissingFileError:
+                after = {n: s.published.id for n, s in self.tasks.items()}
+                if after == before:
+                    raise
+
+    def _data(self, task_name: str) -> records.TaskData:
+        name, _ = names.split_private(task_name)
+        if name not in self._task_data:
+            self._task_data.update(
+                preflight.load_tasks([name], self.settings.data)
+            )
+        return self._task_data[name]
+
+    def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:
+        if strategy not in self._trainers:
+            from keras_munet import iteration
+
+            self._trainers[strategy] = iteration.make_trainer(
+                self.settings, strategy
+            )
+        return self._trainers[strategy]
+
+
+def _plan_keys(settings: settings_lib.Settings) -> tuple[str, ...]:
+    """Returns the settings that say what is still to come."""
+    if settings.search.policy == "evolve":
+        return "task_names", "num_task_iters"
+    # A baseline's rounds are the length of its one training.
+    return ("task_names",)
