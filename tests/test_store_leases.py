@@ -149,7 +149,8 @@ def test_jobs_on_many_tasks_at_once_lose_no_publication(system):
         try:
             own = system_dir.SystemDir.open(system.where)
             for number in range(1, num_rounds + 1):
-                with own.lease(task):
+                # What is stored and not yet named is safe in such a block.
+                with own.lease(task), own.naming():
                     own.publish(
                         store_samples.state(
                             own,
