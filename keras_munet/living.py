@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keras_munet.search import population
+from keras_munet.store import reader
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -33,7 +34,7 @@ class Newest:
         return self.population
 
 
-def read(directory: system_dir.SystemDir) -> population.Population:
+def read(directory: reader.SystemReader) -> population.Population:
     """Returns the published paths, who is private, and who is retired.
 
     Raises:

@@ -19,6 +19,7 @@ from typing import TextIO
 from keras_munet import errors
 
 METRICS_FILE = "metrics.jsonl"
+FORMAT_VERSION = 1
 
 
 class Progress:
@@ -74,7 +75,12 @@ class Progress:
         if self._path is None:
             return
         secs = round(time.monotonic() - self._started, 3)
-        record = {"event": event, "job_secs": secs, **values}
+        record = {
+            "event": event,
+            "format_version": FORMAT_VERSION,
+            "job_secs": secs,
+            **values,
+        }
         try:
             with open(self._path, "a", encoding="utf-8") as file:
                 text = json.dumps(record, sort_keys=True, allow_nan=False)

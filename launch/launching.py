@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable
 from collections.abc import Sequence
 
+import json_config
 from absl import app
 from absl import flags
 from absl import logging
@@ -26,6 +27,8 @@ from keras_munet.core import settings as settings_lib
 
 # An error that is longer is cut; ours are shorter.
 _NUM_CHARS_MAX = 500
+# The name of every launcher's config flag.
+_CONFIG_FLAG = "config"
 
 
 def run(main: Callable[[], None]) -> None:
@@ -117,7 +120,7 @@ def settings_from(config: flags.FlagHolder) -> settings_lib.Settings:
     """
     path = config_flags.get_config_filename(flags.FLAGS[config.name])
     # What follows a colon is the argument of `get_config`.
-    path = path.split(":", 1)[0]
+    path, _, argument = path.partition(":")
     if not os.path.isfile(path):
         raise errors.UsageError(
             f"--config={path}: there is no such file; the experiments that "
@@ -125,8 +128,10 @@ def settings_from(config: flags.FlagHolder) -> settings_lib.Settings:
         )
     checked = settings_lib.Settings.from_dict(config.value.to_dict())
     if not checked.task_names:
+        is_json = path == os.path.abspath(json_config.__file__)
+        shown = argument if is_json else path
         raise errors.UsageError(
-            f"--config={path}: task_names is empty; name the tasks to evolve"
+            f"--config={shown}: task_names is empty; name the tasks to evolve"
         )
     return checked
 
@@ -152,7 +157,9 @@ def write_file(path: str, text: str) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(list(argv))
+        # Flag files first: they too may name a config.
+        flat = flags.FLAGS.read_flags_from_files(list(argv))
+        return flags.FLAGS(_json_read_as_data(flat))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
     except errors.MunetError:
@@ -168,6 +175,41 @@ def _parse(argv: Sequence[str]) -> list[str]:
             f"--config cannot be run: {type(e).__name__}: {_one_line(e)} "
             f"({frame.filename}, line {frame.lineno})"
         ) from e
+
+
+def _json_read_as_data(argv: Sequence[str]) -> list[str]:
+    """Returns `argv` with JSON configs given to the reader that runs nothing.
+
+    Left alone, the file would be run as a program.
+
+    Raises:
+      UsageError: a JSON config is given an argument.
+    """
+    read = []
+    follows = False
+    for argument in argv:
+        flag, equals, value = argument.partition("=")
+        is_config = flag in (f"-{_CONFIG_FLAG}", f"--{_CONFIG_FLAG}")
+        if follows:
+            argument = _as_data(argument)
+        elif is_config and equals:
+            argument = f"{flag}={_as_data(value)}"
+        follows = is_config and not equals and not follows
+        read.append(argument)
+    return read
+
+
+def _as_data(config: str) -> str:
+    # What follows a colon is the argument of `get_config`.
+    path, colon, _ = config.partition(":")
+    if not path.lower().endswith(json_config.SUFFIX):
+        return config
+    if colon:
+        raise errors.UsageError(
+            f"--config={config}: a JSON config takes no argument; leave out "
+            "what follows the colon"
+        )
+    return f"{os.path.abspath(json_config.__file__)}:{path}"
 
 
 def _command(argv: Sequence[str], commands: Sequence[str]) -> str:

@@ -1,60 +1,159 @@
-"""Looks after a system: checks it, clears it, takes a task out.
+"""Looks after a system: checks it, clears it, moves it, joins it.
 
-    python launch/system.py check --workdir=DIR
-    python launch/system.py collect --workdir=DIR [--dry_run]
+    python launch/system.py check --workdir=DIR [--repair [--source=COPY]]
+    python launch/system.py log --workdir=DIR [--task=NAME] [--json]
+    python launch/system.py collect --workdir=DIR [--dry_run] [--grace_secs=N]
     python launch/system.py remove --workdir=DIR --task=NAME
+    python launch/system.py merge --workdir=DIR --source=OTHER [--task=NAME]
+    python launch/system.py export-archive --workdir=DIR --archive=FILE
+    python launch/system.py import-archive --workdir=NEW --archive=FILE
 
-`check` verifies every hash, reference and rule and exits with 1 if the system
-is damaged. `collect` removes what nothing references. `remove` takes a task
-out; the others keep what they share with it.
+`docs/store.md` says what each does, with its output. None needs TensorFlow
+but `remove`.
 """
 
 from __future__ import annotations
+
+import json
 
 import launching
 from absl import flags
 
 from keras_munet import errors
-
-_COMMANDS = ("check", "collect", "remove")
+from keras_munet.store import archives
+from keras_munet.store import checking
+from keras_munet.store import files as files_lib
+from keras_munet.store import merging
+from keras_munet.store import repairing
+from keras_munet.store import system_dir
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The system's directory.", required=True
 )
-_TASK = flags.DEFINE_string("task", None, "The task to remove.")
+_TASK = flags.DEFINE_string(
+    "task", None, "The task to remove, or the only one to log or to merge."
+)
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Say what `collect` would remove, and leave it."
 )
+_GRACE_SECS = flags.DEFINE_float(
+    "grace_secs",
+    3600.0,
+    "`collect` leaves what was written later than that.",
+    lower_bound=0.0,
+)
+_REPAIR = flags.DEFINE_bool("repair", False, "Let `check` mend what it can.")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "The system to merge, or the copy to repair from."
+)
+_ARCHIVE = flags.DEFINE_string("archive", None, "The archive's file.")
+_JSON = flags.DEFINE_bool("json", False, "`log` as one JSON object a line.")
 
 
 def main(command: str) -> None:
     """Does what the command says."""
+    _COMMANDS[command]()
+
+
+def _check() -> None:
+    # Not through `open`, which refuses a damaged system.
+    files = files_lib.at(_WORKDIR.value)
+    if _REPAIR.value:
+        copy = None
+        if _SOURCE.value is not None:
+            copy = system_dir.SystemDir.open(_SOURCE.value).files
+        for done in repairing.repair(files, copy):
+            print(done)
+    elif not system_dir.SystemDir.is_system(files):
+        system_dir.SystemDir.open(files)
+    num_problems = 0
+    for problem in checking.problems(files):
+        num_problems += 1
+        print(problem)
+    if num_problems:
+        raise errors.StoreError(
+            f"{_WORKDIR.value} is damaged: {num_problems} problem"
+            f"{'s' * (num_problems > 1)}, listed above; --repair mends what "
+            "it can"
+        )
+    num_tasks = len(system_dir.SystemDir.open(files).tasks())
+    print(f"{_WORKDIR.value} is whole: {num_tasks} tasks")
+
+
+def _log() -> None:
+    from keras_munet.report import log
+
+    for entry in log.entries(_WORKDIR.value, _TASK.value):
+        if _JSON.value:
+            print(json.dumps(entry, sort_keys=True))
+            continue
+        for line in log.lines(entry):
+            print(line)
+
+
+def _collect() -> None:
+    opened = system_dir.SystemDir.open(_WORKDIR.value)
+    found = opened.collect(dry_run=_DRY_RUN.value, grace_secs=_GRACE_SECS.value)
+    verb = "would remove" if _DRY_RUN.value else "removed"
+    print(
+        f"{verb} {found.num_objects} objects ({found.num_bytes:,} bytes) "
+        f"and {found.num_temporaries} unfinished writes"
+    )
+    if found.num_young:
+        print(
+            f"{found.num_young} more objects stay, as they were written less "
+            f"than {_GRACE_SECS.value:g} s ago; --grace_secs=0 takes them too"
+        )
+
+
+def _remove() -> None:
     from keras_munet import system
 
+    task = _needed(_TASK, "remove")
     opened = system.System.open(_WORKDIR.value)
-    if command == "check":
-        problems = opened.check()
-        for problem in problems:
-            print(problem)
-        if problems:
-            raise errors.StoreError(
-                f"{_WORKDIR.value} has {len(problems)} problems; they are "
-                "listed above"
-            )
-        print(f"{_WORKDIR.value} is whole: {len(opened.tasks)} tasks")
-    elif command == "collect":
-        found = opened.collect(dry_run=_DRY_RUN.value)
-        verb = "would remove" if _DRY_RUN.value else "removed"
-        print(
-            f"{verb} {found.num_objects} objects ({found.num_bytes:,} bytes) "
-            f"and {found.num_temporaries} unfinished writes"
-        )
-    else:
-        if not _TASK.value:
-            raise errors.UsageError("remove needs --task=NAME")
-        opened.remove(_TASK.value)
-        print(f"removed {_TASK.value}; left: {', '.join(opened.tasks) or '-'}")
+    opened.remove(task)
+    print(f"removed {task}; left: {', '.join(opened.tasks) or '-'}")
+
+
+def _merge() -> None:
+    source = system_dir.SystemDir.open(_needed(_SOURCE, "merge"))
+    target = system_dir.SystemDir.open(_WORKDIR.value)
+    done = merging.merge(target, source, _TASK.value)
+    print(
+        f"brought in {', '.join(done.tasks) or 'nothing'}: {done.num_objects} "
+        f"new components, {done.num_shared} that were there"
+    )
+
+
+def _export_archive() -> None:
+    archive = _needed(_ARCHIVE, "export-archive")
+    opened = system_dir.SystemDir.open(_WORKDIR.value)
+    num_bytes = archives.export_archive(opened, archive)
+    print(f"wrote {archive} ({num_bytes:,} bytes)")
+
+
+def _import_archive() -> None:
+    archive = _needed(_ARCHIVE, "import-archive")
+    made = archives.import_archive(archive, _WORKDIR.value)
+    print(f"made {_WORKDIR.value}: {len(made.tasks())} tasks")
+
+
+def _needed(flag: flags.FlagHolder, command: str) -> str:
+    if not flag.value:
+        raise errors.UsageError(f"{command} needs --{flag.name}=...")
+    return flag.value
+
+
+_COMMANDS = {
+    "check": _check,
+    "log": _log,
+    "collect": _collect,
+    "remove": _remove,
+    "merge": _merge,
+    "export-archive": _export_archive,
+    "import-archive": _import_archive,
+}
 
 
 if __name__ == "__main__":
-    launching.run_command(main, _COMMANDS)
+    launching.run_command(main, tuple(_COMMANDS))

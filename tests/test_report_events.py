@@ -24,6 +24,7 @@ def _keys(history):
 
 def test_the_file_is_the_one_that_jobs_write(tmp_path):
     assert events.METRICS_FILE == progress.METRICS_FILE
+    assert events.FORMAT_VERSION_MAX == progress.FORMAT_VERSION
     job = progress.Progress(tmp_path, quiet=True)
     event = generation("birds", 1)
     job.generation(
@@ -39,6 +40,13 @@ def test_the_file_is_the_one_that_jobs_write(tmp_path):
     history = events.read(tmp_path)
     assert _keys(history) == [("birds", 0, 1)]
     assert history.notes == ()
+
+
+def test_an_event_of_a_newer_program_costs_a_note(tmp_path):
+    newer = {**generation("birds", 2), "format_version": 2}
+    history = _read(tmp_path, generation("birds", 1), newer)
+    assert _keys(history) == [("birds", 0, 1)]
+    assert history.notes[0].startswith("1 line of metrics.jsonl")
 
 
 def test_children_and_seconds_add_up(tmp_path):

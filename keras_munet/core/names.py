@@ -1,7 +1,8 @@
 """Task names: what may name a task, a file and a signature.
 
 Invariant: a valid task name can never leave the folder it is stored in, nor
-collide with another on a case-insensitive file system.
+collide with another on a case-insensitive file system, nor name a device or
+something of ours.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from __future__ import annotations
 import re
 
 from keras_munet import errors
+from keras_munet.core import specs
 
 PRIVATE_PREFIX = "private:"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 _TASK = re.compile(rf"{_PART}(/{_PART})*")
 _NUM_CHARS_MAX = 120
+# What some systems take for a device, with any extension, or cannot store: an
+# archive may travel there.
+_RESERVED = re.compile(
+    r"(?:(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?|.*\.)", re.IGNORECASE
+)
 
 
 def split_private(task_name: str) -> tuple[str, bool]:
     """Returns (bare name, whether it is private) of `[private:]NAME`.
 
     Raises:
-      UsageError: the name has characters that cannot name a task.
+      UsageError: the name has characters that cannot name a task, or is
+        reserved.
     """
     private = task_name.startswith(PRIVATE_PREFIX)
     name = task_name[len(PRIVATE_PREFIX) :] if private else task_name
@@ -30,6 +38,14 @@ def split_private(task_name: str) -> tuple[str, bool]:
             "and . _ + - in parts joined by '/', at most "
             f"{_NUM_CHARS_MAX} characters, with 'private:' in front for a "
             "private task"
+        )
+    if name == specs.NOT_TRAINABLE or any(
+        _RESERVED.fullmatch(part) for part in name.split("/")
+    ):
+        raise errors.UsageError(
+            f"{task_name!r} cannot name a task: it is reserved, as are the "
+            "names of devices (con, nul, com1, ...) and parts that end with "
+            "a dot; use another name"
         )
     return name, private
 

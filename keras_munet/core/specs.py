@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from keras_munet.core import canonical
 NOT_TRAINABLE = "NOT_TRAINABLE"
 SPEC_ID_CHARS = 16
 PATH_ID_CHARS = 24
+# JSON has larger numbers, but floats and sums do not hold them all.
+_NUM_MAX = 2**63
+_PATH_ID = re.compile(f"[0-9a-f]{{{PATH_ID_CHARS}}}")
 
 Hparams = Mapping[str, Any]
 
@@ -112,9 +116,20 @@ class ComponentRef:
 
     @classmethod
     def from_json(cls, value: list[Any]) -> ComponentRef:
-        """Returns the reference that `to_json` wrote."""
+        """Returns the reference that `to_json` wrote.
+
+        Raises:
+          ValueError: it is none.
+        """
         name, ref_id, spec_id, num_params = value
-        return cls(str(name), str(ref_id), str(spec_id), int(num_params))
+        plain = all(
+            isinstance(text, str) and text.isprintable()
+            for text in (name, ref_id, spec_id)
+        )
+        counted = type(num_params) is int and 0 <= num_params < _NUM_MAX
+        if not plain or not counted:
+            raise ValueError("a component is no [name, id, spec id, count]")
+        return cls(name, ref_id, spec_id, num_params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +207,8 @@ class PathRecord:
         """Returns the record that `to_json` wrote.
 
         Raises:
-          ValueError: the id does not match the content.
+          ValueError: the id does not match the content, or a part is of the
+            wrong kind.
         """
         record = cls(
             task=value["task"],
@@ -204,8 +220,41 @@ class PathRecord:
             ),
             metrics=dict(value["metrics"]),
         )
+        _check_kinds(record)
         if record.id != value["id"]:
             raise ValueError(
                 f"path record {value['id']} has the content of {record.id}"
             )
         return record
+
+
+def is_path_id(value: Any) -> bool:
+    """Whether a value has the form of `PathRecord.id`."""
+    return isinstance(value, str) and _PATH_ID.fullmatch(value) is not None
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and abs(value) < _NUM_MAX
+
+
+def _check_kinds(path: PathRecord) -> None:
+    """Verifies the kinds of what JSON leaves open; it may come from anybody.
+
+    Raises:
+      ValueError: a part is of the wrong kind.
+    """
+    kinds = {
+        "task": isinstance(path.task, str),
+        "parent": path.parent is None or is_path_id(path.parent),
+        "born": len(path.born) == 3 and all(type(n) is int for n in path.born),
+        "hparams": all(isinstance(key, str) for key in path.hparams),
+        "metrics": all(
+            isinstance(key, str) and _is_number(number)
+            for key, number in path.metrics.items()
+        ),
+    }
+    wrong = [name for name, holds in kinds.items() if not holds]
+    if wrong:
+        raise ValueError(f"a path's {wrong[0]} is of the wrong kind")

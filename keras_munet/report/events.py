@@ -17,6 +17,8 @@ from typing import Any
 from keras_munet.report import formats
 
 METRICS_FILE = "metrics.jsonl"
+# The newest format of an event that is read; those without one are of 1.
+FORMAT_VERSION_MAX = 1
 _WRONG = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -147,6 +149,8 @@ class _Reader:
         if record is None:
             return
         try:
+            if _whole(record.get("format_version", 1)) > FORMAT_VERSION_MAX:
+                raise ValueError("of a newer program")
             if record.get("event") == "generation":
                 self._generation(record)
             elif record.get("event") == "published":

@@ -6,8 +6,11 @@ Invariant: what is reported is damage. What an interrupted job leaves behind
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import TypeVar
 
 from keras_munet import errors
 from keras_munet.core import lineage
@@ -15,11 +18,13 @@ from keras_munet.core import specs
 from keras_munet.store import codec
 from keras_munet.store import interface
 from keras_munet.store import layout
+from keras_munet.store import leases
 from keras_munet.store import objects
 from keras_munet.store import references
 from keras_munet.store import task_state
 
-_Record = task_state.TaskState | task_state.RemovedTask | layout.Progress
+_Task = task_state.TaskState | task_state.RemovedTask
+_Record = TypeVar("_Record")
 
 
 def problems(files: interface.Files) -> Iterator[str]:
@@ -27,34 +32,77 @@ def problems(files: interface.Files) -> Iterator[str]:
 
     Every object is read once, one at a time.
     """
-    found, wrong = _objects(files)
-    yield from wrong
-    paths: list[specs.PathRecord] = []
+    # Records first: what a job publishes meanwhile, these do not name yet.
+    system = None
     try:
-        root = layout.read_system(files).root
-        paths.append(root)
-        yield from _missing(layout.SYSTEM_FILE, root.components, found)
+        system = layout.read_system(files)
     except errors.StoreError as error:
         yield str(error)
-    states: list[task_state.TaskState] = []
+    tasks: dict[str, _Task] = {}
+    all_read = system is not None
+    for name, record in _records(files, layout.TASKS_DIR, layout.read_task):
+        if isinstance(record, str):
+            all_read = False
+            yield record
+        else:
+            tasks[name] = record
+    used: dict[str, list[specs.ComponentRef]] = {}
+    for folder in (layout.PROGRESS_DIR, layout.PREVIOUS_DIR):
+        for name, progress in _records(files, folder, layout.read_progress):
+            if isinstance(progress, str):
+                yield progress
+            else:
+                used[name] = list(references.component_refs(progress.payload))
+    found, wrong = _objects(files)
+    yield from wrong
+    yield from broken_rules(system, tasks, found, all_read=all_read)
+    for name, refs in used.items():
+        yield from _missing(name, refs, found)
+    try:
+        for name, lease in leases.all_leases(files):
+            if lease is None:
+                yield f"{name} is no lease, or damaged; collect removes it"
+    except errors.StoreError as error:
+        yield str(error)
+
+
+def broken_rules(
+    system: layout.SystemRecord | None,
+    tasks: Mapping[str, _Task],
+    found: Mapping[str, specs.ComponentSpec | None],
+    *,
+    all_read: bool = True,
+) -> Iterator[str]:
+    """Yields what records say that cannot be, one line each.
+
+    Args:
+      system: what `system.json` holds; None if that is not known.
+      tasks: file name -> record.
+      found: object id -> its spec; None for one that is damaged.
+      all_read: whether no record is left out; else a lineage may lead to one
+        that is.
+    """
+    living: dict[str, specs.PathRecord] = {}
+    if system is not None:
+        living[system.root.id] = system.root
+        yield from _missing(layout.SYSTEM_FILE, system.root.components, found)
     retired: dict[str, str | None] = {}
-    for name, record in _records(files, layout.TASKS_DIR):
-        if isinstance(record, str):
-            yield record
-            continue
-        assert not isinstance(record, layout.Progress)
+    small: dict[str, str] = {}
+    for name, record in tasks.items():
         retired.update(record.retired)
+        other = small.setdefault(name.lower(), name)
+        if other != name:
+            yield (
+                f"{name} and {other} differ in capitals only, which some file "
+                "systems do not tell apart; remove one of the tasks"
+            )
         if isinstance(record, task_state.TaskState):
-            states.append(record)
-            paths.append(record.published)
-            yield from _missing(name, record.published.components, found)
-    for name, record in _records(files, layout.PROGRESS_DIR):
-        if isinstance(record, str):
-            yield record
-        elif isinstance(record, layout.Progress):
-            refs = references.component_refs(record.payload)
-            yield from _missing(name, refs, found)
-    yield from _orphans(paths, states, retired)
+            path = record.published
+            living[path.id] = path
+            yield from _missing(name, path.components, found)
+    for record in tasks.values():
+        if isinstance(record, task_state.TaskState):
+            yield from _orphan(record, living, retired, all_read)
 
 
 def _objects(
@@ -78,7 +126,9 @@ def _objects(
 
 
 def _records(
-    files: interface.Files, folder: str
+    files: interface.Files,
+    folder: str,
+    read: Callable[[interface.Files, str], _Record],
 ) -> Iterator[tuple[str, _Record | str]]:
     """Yields (file name, its record or the problem with it)."""
     for name in files.list(folder):
@@ -86,10 +136,10 @@ def _records(
             yield name, _unknown(name)
             continue
         try:
-            if folder == layout.TASKS_DIR:
-                yield name, layout.read_task(files, name)
-            else:
-                yield name, layout.read_progress(files, name)
+            yield name, read(files, name)
+        except interface.MissingFileError:
+            # Removed by a job since it was listed.
+            continue
         except errors.StoreError as error:
             yield name, str(error)
 
@@ -97,7 +147,7 @@ def _records(
 def _missing(
     name: str,
     refs: Iterable[specs.ComponentRef],
-    found: dict[str, specs.ComponentSpec | None],
+    found: Mapping[str, specs.ComponentSpec | None],
 ) -> Iterator[str]:
     for ref in refs:
         if ref.id not in found:
@@ -114,24 +164,24 @@ def _missing(
                 yield f"{name}: {error}"
 
 
-def _orphans(
-    paths: list[specs.PathRecord],
-    states: list[task_state.TaskState],
-    retired: dict[str, str | None],
+def _orphan(
+    state: task_state.TaskState,
+    living: Mapping[str, specs.PathRecord],
+    retired: Mapping[str, str | None],
+    all_read: bool,
 ) -> Iterator[str]:
-    """Yields the paths whose lineage does not lead to a living path."""
-    living = {path.id: path for path in paths}
-    for state in states:
-        path = state.published
-        try:
-            if lineage.living_parent(path, living, retired) is None:
-                yield (
-                    f"the parent {path.parent!a} of {state.task}'s path "
-                    f"{path.id} leads to no living path; restore the task it "
-                    "belonged to from a copy of the system"
-                )
-        except errors.StoreError as error:
-            yield str(error)
+    """Yields a problem if a path's lineage leads to no living path."""
+    path = state.published
+    try:
+        parent = lineage.living_parent(path, living, retired)
+        if parent is None and all_read:
+            yield (
+                f"the parent {path.parent!a} of {state.task}'s path "
+                f"{path.id} leads to no living path; restore the task it "
+                "belonged to from a copy of the system"
+            )
+    except errors.StoreError as error:
+        yield str(error)
 
 
 def _unknown(name: str) -> str:

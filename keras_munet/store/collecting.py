@@ -12,19 +12,19 @@ import os
 from collections.abc import Collection
 from collections.abc import Iterable
 
+from keras_munet.store import codec
 from keras_munet.store import interface
 from keras_munet.store import layout
 from keras_munet.store import leases
 from keras_munet.store import objects
-from keras_munet.store import references
-from keras_munet.store import sealed
+from keras_munet.store import running
 from keras_munet.store import task_records
 from keras_munet.store import task_state
 
 # Jobs store what a generation made within seconds, then train.
-_QUIET_SECS = 30.0
+QUIET_SECS = 30.0
 # A job that tidies up does not wait: another will.
-_TIDY_SECS = 0.2
+TIDY_SECS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,14 @@ class CollectReport:
       num_objects: objects that nothing references.
       num_bytes: their size.
       num_temporaries: unfinished writes.
+      num_young: objects that nothing references either, but that were
+        written so lately that they stay.
     """
 
     num_objects: int
     num_bytes: int
     num_temporaries: int
+    num_young: int = 0
 
 
 def collect(
@@ -51,6 +54,8 @@ def collect(
     *,
     keep: Iterable[str] = (),
     dry_run: bool = False,
+    grace_secs: float = 0.0,
+    num_secs: float = QUIET_SECS,
 ) -> CollectReport | None:
     """Removes unreferenced objects, and what dead jobs left behind.
 
@@ -63,6 +68,8 @@ def collect(
         at unfinished writes and traces of dead jobs too.
       keep: ids of objects that stay although no record names them.
       dry_run: whether to report only.
+      grace_secs: objects that were written later than that stay.
+      num_secs: how long to wait until nobody stores objects.
 
     Returns:
       None, with nothing removed, if other jobs do not stop storing objects.
@@ -72,17 +79,25 @@ def collect(
         whose bytes are damaged counts as absent instead, with a warning.
     """
     if dry_run:
-        return _collect(files, store, records, suspects, set(keep), None)
+        return _collect(
+            files, store, records, suspects, set(keep), grace_secs, None
+        )
     try:
         quiet = interface.wait_for(
             lambda: files.lock(layout.OBJECTS_LOCK, str(os.getpid())),
-            _QUIET_SECS if suspects is None else _TIDY_SECS,
+            num_secs,
         )
     except interface.NotInTimeError:
         return None
     try:
         with job.quiet():
-            found = _collect(files, store, records, suspects, set(keep), job.id)
+            if suspects is None:
+                # First, or an interruption would leave progress that names
+                # objects which are gone.
+                running.remove_stale(files)
+            found = _collect(
+                files, store, records, suspects, set(keep), grace_secs, job.id
+            )
             if suspects is None:
                 _remove_dead_jobs(files)
             return found
@@ -96,6 +111,7 @@ def _collect(
     records: task_records.TaskRecords,
     suspects: Collection[str] | None,
     keep: set[str],
+    grace_secs: float,
     own_job: str | None,
 ) -> CollectReport:
     used = keep | _used(files, records)
@@ -103,6 +119,13 @@ def _collect(
     unused = [i for i in everything if i not in used]
     if suspects is not None:
         unused = [i for i in unused if store.has(i)]
+    num_unused = len(unused)
+    if grace_secs > 0:
+        unused = [
+            i
+            for i in unused
+            if files.age_secs(codec.file_name(i)) >= grace_secs
+        ]
     num_bytes = sum(map(store.num_bytes, unused))
     temporaries = [] if suspects is not None else _temporaries(files, own_job)
     if own_job is not None:
@@ -110,7 +133,9 @@ def _collect(
             store.delete(object_id)
         for name in temporaries:
             files.delete(name)
-    return CollectReport(len(unused), num_bytes, len(temporaries))
+    return CollectReport(
+        len(unused), num_bytes, len(temporaries), num_unused - len(unused)
+    )
 
 
 def _used(
@@ -121,19 +146,7 @@ def _used(
     for record in records.read():
         if isinstance(record, task_state.TaskState):
             used.update(ref.id for ref in record.published.components)
-    for name in layout.record_files(files, layout.PROGRESS_DIR):
-        try:
-            progress = layout.read_progress(files, name)
-        except interface.MissingFileError:
-            # Published since it was listed; its job still holds the lock
-            # under which all this runs, so only `clear_progress` does that.
-            continue
-        except sealed.DamagedError as error:
-            # It counts as absent. One that is newer than this program, or
-            # that the disk refuses just now, does not.
-            layout.warn_of_progress(name, error)
-        else:
-            used.update(references.object_ids(progress.payload))
+    used.update(running.used(files))
     for _, lease in leases.all_leases(files):
         if lease is not None and leases.is_alive(files, lease.job):
             used.update(lease.uses)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_munet.core import canonical
+from keras_munet.store import os_errors
 
 _ABSENT = "nothing"
 _NUM_VALUE_CHARS_MAX = 60
@@ -29,7 +30,8 @@ def differences(seen: Any, asked: Any) -> list[str]:
 def _differences(seen: Any, asked: Any, key: str) -> Iterator[str]:
     if isinstance(seen, dict) and isinstance(asked, dict):
         for name in sorted(seen.keys() | asked.keys()):
-            dotted = f"{key}.{name}" if key else name
+            shown = os_errors.shown(name)
+            dotted = f"{key}.{shown}" if key else shown
             if name not in seen:
                 yield f"{dotted} is {_ABSENT}, not {_shown(asked[name])}"
             elif name not in asked:

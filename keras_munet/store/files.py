@@ -8,7 +8,6 @@ or the new file; and nothing is read or written through a symbolic link.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import pathlib
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 
 from keras_munet import errors
 from keras_munet.store import interface
+from keras_munet.store import local_lock
 from keras_munet.store import os_errors
 
 # Locks under which files are compared and written: few, so that a new task
@@ -29,6 +29,9 @@ _GUARD_SECS = 30.0
 # File systems' clocks tick: two changes within one tick look alike.
 _TICK_SECS = 0.02
 _COARSE_TICK_SECS = 2.5
+
+# A local folder, or files.
+Place = str | os.PathLike[str] | interface.Files
 
 
 class LocalFiles(interface.Files):
@@ -201,6 +204,12 @@ class LocalFiles(interface.Files):
         with os_errors.named(path, "looked up"):
             return os.lstat(path).st_size
 
+    def age_secs(self, name: str) -> float:
+        """Returns the time since the last write; see `interface.Files`."""
+        path = self._path(name)
+        with os_errors.named(path, "looked up"):
+            return time.time() - os.lstat(path).st_mtime
+
     def delete(self, name: str) -> None:
         """Removes a file; see `interface.Files`."""
         path = self._path(name, temporary=True)
@@ -217,26 +226,7 @@ class LocalFiles(interface.Files):
         path = self._path(name)
         with os_errors.named(path, "locked"):
             self._make_folder(os.path.dirname(path))
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = os.open(path, flags, 0o666)
-            try:
-                kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-                fcntl.flock(handle, kind | fcntl.LOCK_NB)
-                if not shared:
-                    os.ftruncate(handle, 0)
-                    os.pwrite(handle, holder.encode(), 0)
-            except BlockingIOError:
-                text = os.pread(handle, 200, 0).decode(errors="replace")
-                os.close(handle)
-                raise interface.LockHeldError(
-                    f"{os_errors.shown(path)} is held by {text!a}; wait "
-                    "until it is released",
-                    text,
-                ) from None
-            except BaseException:
-                os.close(handle)
-                raise
-        return _LocalLock(handle)
+            return local_lock.take(path, holder, shared=shared)
 
     def _path(self, name: str, *, temporary: bool = False) -> str:
         interface.check_name(name, temporary=temporary)
@@ -326,19 +316,7 @@ class LocalFiles(interface.Files):
         yield from _files_below(path, f"{folder}/")
 
 
-class _LocalLock(interface.Lock):
-    def __init__(self, handle: int):
-        self._handle: int | None = handle
-
-    def release(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            # Closing frees it. The file stays: were it deleted, two jobs could
-            # each lock a file of this name.
-            os.close(handle)
-
-
-def at(place: str | os.PathLike[str] | interface.Files) -> interface.Files:
+def at(place: Place) -> interface.Files:
     """Returns the files at a place: a local folder, or files as they are.
 
     Raises:

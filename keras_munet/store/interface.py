@@ -167,6 +167,17 @@ class Files(abc.ABC):
         """
 
     @abc.abstractmethod
+    def age_secs(self, name: str) -> float:
+        """Returns how long ago a file was written, by the machine's clock.
+
+        A clock that jumps makes it wrong, even negative: nothing that must
+        hold may rest on it.
+
+        Raises:
+          MissingFileError: there is none.
+        """
+
+    @abc.abstractmethod
     def delete(self, name: str) -> None:
         """Removes a file; one that does not exist is no error."""
 

@@ -7,7 +7,6 @@ its ids fit its content, and its file is named after what it holds.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,11 +24,15 @@ SYSTEM_FILE = "system.json"
 LOCK_FILE = "lock"
 TASKS_DIR = "tasks"
 PROGRESS_DIR = "progress"
+# The progress before the newest, in case that one gets damaged.
+PREVIOUS_DIR = "previous"
 LEASES_DIR = "leases"
 JOBS_DIR = "jobs"
 # Shared by jobs that store objects which nothing names yet; alone by the one
 # that collects.
 OBJECTS_LOCK = "locks/objects"
+# Settings and families are copied and compared level by level.
+_NUM_LEVELS_MAX = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,11 @@ def progress_file(task: str) -> str:
     return _record_file(PROGRESS_DIR, task)
 
 
+def previous_file(task: str) -> str:
+    """Returns the name of the file with the progress before the newest."""
+    return _record_file(PREVIOUS_DIR, task)
+
+
 def lease_file(task: str) -> str:
     """Returns the name of the file that says who works on a task.
 
@@ -101,7 +109,7 @@ def job_file(job: str) -> str:
 
 
 def record_files(files: interface.Files, folder: str) -> Iterator[str]:
-    """Yields the names of the records in `TASKS_DIR` or `PROGRESS_DIR`.
+    """Yields the names of the records in one of the folders of records.
 
     Other files there are nobody's record: `check` names them.
     """
@@ -126,7 +134,16 @@ def read_system(files: interface.Files) -> SystemRecord:
       MissingFileError: there is none.
       StoreError: it is damaged, or newer than this program.
     """
-    body = _read(files, SYSTEM_FILE, SYSTEM_FORMAT_VERSION)
+    return parse_system(files.read(SYSTEM_FILE, sealed.NUM_BYTES_MAX))
+
+
+def parse_system(data: bytes) -> SystemRecord:
+    """Returns what the bytes of `system.json` say.
+
+    Raises:
+      StoreError: they are damaged, or newer than this program.
+    """
+    body = sealed.unseal(data, SYSTEM_FILE, version_max=SYSTEM_FORMAT_VERSION)
     try:
         record = SystemRecord(
             experiment=dict(body["experiment"]),
@@ -135,6 +152,8 @@ def read_system(files: interface.Files) -> SystemRecord:
             root_source=str(body["root_source"]),
         )
         same = record.to_json() == body and record.root.is_root
+        if _num_levels(body) > _NUM_LEVELS_MAX:
+            raise ValueError(f"it has more than {_NUM_LEVELS_MAX} levels")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(SYSTEM_FILE, error) from error
     if not same:
@@ -151,7 +170,19 @@ def read_task(
       MissingFileError: there is none.
       StoreError: it is damaged, newer than this program, or another task's.
     """
-    body = _read(files, name, task_state.FORMAT_VERSION)
+    return parse_task(files.read(name, sealed.NUM_BYTES_MAX), name)
+
+
+def parse_task(
+    data: bytes, name: str
+) -> task_state.TaskState | task_state.RemovedTask:
+    """Returns what the bytes of the file `name` say of its task.
+
+    Raises:
+      StoreError: they are damaged, newer than this program, or another
+        task's.
+    """
+    body = sealed.unseal(data, name, version_max=task_state.FORMAT_VERSION)
     try:
         state = task_state.from_json(body)
     except ValueError as error:
@@ -161,6 +192,21 @@ def read_task(
     return state
 
 
+def base_of(files: interface.Files, task: str) -> tuple[int, str] | None:
+    """Returns what progress of a task must follow to be of use now.
+
+    Raises:
+      StoreError: the task's record is damaged or cannot be read.
+    """
+    try:
+        record = read_task(files, task_file(task))
+    except interface.MissingFileError:
+        return None
+    if isinstance(record, task_state.RemovedTask):
+        return record.num_iterations_done, ""
+    return record.num_iterations_done, record.published.id
+
+
 def read_progress(files: interface.Files, name: str) -> Progress:
     """Returns the progress in the file `name`.
 
@@ -168,7 +214,17 @@ def read_progress(files: interface.Files, name: str) -> Progress:
       MissingFileError: there is none.
       StoreError: it is damaged, newer than this program, or another task's.
     """
-    body = _read(files, name, PROGRESS_FORMAT_VERSION)
+    return parse_progress(files.read(name, sealed.NUM_BYTES_MAX), name)
+
+
+def parse_progress(data: bytes, name: str) -> Progress:
+    """Returns what the bytes of the file `name` say of an iteration.
+
+    Raises:
+      StoreError: they are damaged, newer than this program, or another
+        task's.
+    """
+    body = sealed.unseal(data, name, version_max=PROGRESS_FORMAT_VERSION)
     try:
         follows = body["follows"]
         if follows is not None:
@@ -176,7 +232,10 @@ def read_progress(files: interface.Files, name: str) -> Progress:
             follows = (num_iterations_done, path_id)
         progress = Progress(body["task"], follows, dict(body["payload"]))
         same = progress.to_json() == body
-        named = name == progress_file(progress.task)
+        named = name in (
+            progress_file(progress.task),
+            previous_file(progress.task),
+        )
     except (
         KeyError,
         TypeError,
@@ -192,28 +251,19 @@ def read_progress(files: interface.Files, name: str) -> Progress:
     return progress
 
 
-def read_progress_or_warn(files: interface.Files, name: str) -> Progress | None:
-    """Returns the progress in the file `name`, or None.
-
-    Progress can be made again, so one that cannot be read costs a warning.
-    """
-    try:
-        return read_progress(files, name)
-    except interface.MissingFileError:
-        return None
-    except errors.StoreError as error:
-        warn_of_progress(name, error)
-        return None
-
-
-def warn_of_progress(name: str, error: errors.StoreError) -> None:
-    """Warns that a running task iteration is lost."""
-    warnings.warn(
-        f"the running task iteration in {name} is lost and starts again: "
-        f"{error}",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+def _num_levels(value: Any) -> int:
+    """Returns how deeply lists and objects are nested."""
+    num_levels = 0
+    level = [value]
+    while level:
+        num_levels += 1
+        level = [
+            inner
+            for part in level
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+        ]
+    return num_levels
 
 
 def _record_file(folder: str, task: str) -> str:
@@ -224,13 +274,6 @@ def _record_file(folder: str, task: str) -> str:
             f"{bare!a}"
         )
     return f"{folder}/{names.file_name(task)}.json"
-
-
-def _read(
-    files: interface.Files, name: str, version_max: int
-) -> dict[str, Any]:
-    data = files.read(name, sealed.NUM_BYTES_MAX)
-    return sealed.unseal(data, name, version_max=version_max)
 
 
 def _unreadable(name: str, error: Exception) -> errors.StoreError:

@@ -70,15 +70,21 @@ class Lease:
         """Returns the lease that `to_bytes` wrote.
 
         Raises:
-          StoreError: it is none.
+          DamagedError: it is none.
+          StoreError: it is newer than this program.
         """
         body = sealed.unseal(data, name, version_max=_FORMAT_VERSION)
         try:
-            return _lease(body)
-        except (KeyError, TypeError, ValueError) as error:
-            raise errors.StoreError(
+            lease = _lease(body)
+            same = lease.to_bytes() == data
+            same = same and name == layout.lease_file(lease.task)
+        except (KeyError, TypeError, ValueError, errors.MunetError) as error:
+            raise sealed.DamagedError(
                 f"{name} is no lease: {' '.join(str(error).split())}; delete it"
             ) from error
+        if not same:
+            raise sealed.DamagedError(f"{name} is another lease; delete it")
+        return lease
 
 
 class Job:

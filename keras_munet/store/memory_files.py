@@ -7,6 +7,7 @@ one contract test class runs against both.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ class MemoryFiles(interface.Files):
         self._locks: dict[str, tuple[str, int]] = {}
         self._num_writes = 0
         self._versions: dict[str, int] = {}
+        self._times: dict[str, float] = {}
         self._mutex = threading.RLock()
 
     @property
@@ -119,6 +121,11 @@ class MemoryFiles(interface.Files):
         """Returns a size; see `interface.Files`."""
         return len(self._get(name))
 
+    def age_secs(self, name: str) -> float:
+        """Returns the time since the last write; see `interface.Files`."""
+        self._get(name)
+        return time.time() - self._times[name]
+
     def delete(self, name: str) -> None:
         """Removes a file; see `interface.Files`."""
         interface.check_name(name, temporary=True)
@@ -155,6 +162,7 @@ class MemoryFiles(interface.Files):
         self._num_writes += 1
         self._versions[name.rpartition("/")[0]] = self._num_writes
         self._versions[name] = self._num_writes
+        self._times[name] = time.time()
         if data is None:
             del self._data[name]
         else:

@@ -31,9 +31,13 @@ def component_refs(value: Any) -> Iterator[specs.ComponentRef]:
             and all(isinstance(text, str) for text in part[:3])
             and _OBJECT_ID.fullmatch(part[1])
             and len(part[2]) == specs.SPEC_ID_CHARS
-            and type(part[3]) is int
         ):
-            yield specs.ComponentRef.from_json(part)
+            try:
+                ref = specs.ComponentRef.from_json(part)
+            except ValueError:
+                # It is nearly such a list, and something else.
+                continue
+            yield ref
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -10,7 +10,6 @@ with it is a whole system. `docs/format.md` describes every file.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import os
 from collections.abc import Iterable
@@ -21,51 +20,39 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import specs
-from keras_munet.store import checking
-from keras_munet.store import codec
 from keras_munet.store import collecting
-from keras_munet.store import comparison
+from keras_munet.store import creation
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
-from keras_munet.store import job_lock
 from keras_munet.store import layout
 from keras_munet.store import leases
 from keras_munet.store import objects
+from keras_munet.store import reader
 from keras_munet.store import references
+from keras_munet.store import running
 from keras_munet.store import sealed
-from keras_munet.store import task_records
 from keras_munet.store import task_state
 
-Place = str | os.PathLike[str] | interface.Files
-ROOT_BORN = (-1, 0, 0)
-_NUM_DIFFERENCES_SHOWN = 3
 # The longest that a job waits for another one's collection.
 _COLLECTION_SECS = 600.0
 
 
-class SystemDir:
-    """One system; get one with `create` or `open`.
-
-    Attributes:
-      objects: its components.
-    """
+class SystemDir(reader.SystemReader):
+    """One system, to read and to change; get one with `create` or `open`."""
 
     def __init__(self, files: interface.Files, record: layout.SystemRecord):
-        self._files = files
-        self._record = record
+        super().__init__(files, record)
         self._job = leases.Job(files)
-        self._records = task_records.TaskRecords(files)
         self._naming: interface.Lock | None = None
         # Task -> what its file held when this job took its lease.
         self._found: dict[str, bytes | None] = {}
         # Ids of objects that may have become rubbish through this job.
         self._suspects: set[str] = set()
-        self.objects = objects.ObjectStore(files)
 
     @classmethod
     def create(
         cls,
-        place: Place,
+        place: files_lib.Place,
         *,
         experiment: Mapping[str, Any],
         family: Mapping[str, Any],
@@ -91,107 +78,15 @@ class SystemDir:
           StoreError: it cannot be written.
         """
         files = files_lib.at(place)
-        _check_free(files)
-        places = [component.spec.name for component in root_components]
-        if not places or len(set(places)) < len(places):
-            raise errors.UsageError(
-                f"a root cannot have the components {places!a}; give at least "
-                "one, each with a name of its own"
-            )
-
-        def sealed_record(refs: tuple[specs.ComponentRef, ...]) -> bytes:
-            root = specs.PathRecord(
-                task=specs.NOT_TRAINABLE,
-                parent=None,
-                born=ROOT_BORN,
-                hparams=dict(root_hparams),
-                components=refs,
-            )
-            record = layout.SystemRecord(
-                dict(experiment), dict(family), root, root_source
-            )
-            return sealed.seal(record.to_json(), layout.SYSTEM_FILE)
-
-        # Before the first write: settings that cannot be stored leave nothing.
-        sealed_record(())
-        with job_lock.held(files):
-            _check_free(files)
-            store = objects.ObjectStore(files)
-            data = sealed_record(tuple(map(store.put, root_components)))
-            files.write_atomic(layout.SYSTEM_FILE, data)
+        creation.create(
+            files,
+            experiment=experiment,
+            family=family,
+            root_components=root_components,
+            root_hparams=root_hparams,
+            root_source=root_source,
+        )
         return cls.open(files)
-
-    @classmethod
-    def open(cls, place: Place) -> SystemDir:
-        """Returns the system in a place.
-
-        Raises:
-          UsageError: there is none.
-          StoreError: `system.json` is damaged, newer, or cannot be read.
-        """
-        files = files_lib.at(place)
-        if not cls.is_system(files):
-            raise errors.UsageError(
-                f"{files.where} holds no system (it has no "
-                f"{layout.SYSTEM_FILE}); check the path, or create one there"
-            )
-        return cls(files, layout.read_system(files))
-
-    @staticmethod
-    def is_system(place: Place) -> bool:
-        """Whether a place holds a system that `open` could open."""
-        return files_lib.at(place).exists(layout.SYSTEM_FILE)
-
-    @property
-    def where(self) -> str:
-        """The place of the system, for messages."""
-        return self._files.where
-
-    @property
-    def experiment(self) -> dict[str, Any]:
-        """A copy of the settings that the system was created with."""
-        return copy.deepcopy(self._record.experiment)
-
-    @property
-    def family_json(self) -> dict[str, Any]:
-        """A copy of what `Family.to_json` returned."""
-        return copy.deepcopy(self._record.family)
-
-    @property
-    def root(self) -> specs.PathRecord:
-        """The root path."""
-        return self._record.root
-
-    @property
-    def root_source(self) -> str:
-        """Where the root's values came from."""
-        return self._record.root_source
-
-    def compare_experiment(
-        self, settings_json: Mapping[str, Any], *, besides: Iterable[str] = ()
-    ) -> None:
-        """Verifies that the system was created with these settings.
-
-        Args:
-          settings_json: plain JSON values.
-          besides: keys that may differ.
-
-        Raises:
-          UsageError: it was not; the first differing keys are named.
-        """
-        asked, seen = dict(settings_json), dict(self._record.experiment)
-        for key in besides:
-            asked.pop(key, None)
-            seen.pop(key, None)
-        found = comparison.differences(seen, asked)
-        if found:
-            more = len(found) - _NUM_DIFFERENCES_SHOWN
-            raise errors.UsageError(
-                f"{self.where} holds another experiment: "
-                f"{', '.join(found[:_NUM_DIFFERENCES_SHOWN])}"
-                f"{f' and {more} more' if more > 0 else ''}; use its settings, "
-                "or another folder"
-            )
 
     def change_experiment(self, settings_json: Mapping[str, Any]) -> None:
         """Records other settings for what is still to come, in one step.
@@ -214,53 +109,6 @@ class SystemDir:
                     f"{self.where}; run again"
                 )
         self._record = record
-
-    def tasks(self) -> dict[str, task_state.TaskState]:
-        """Returns the published state of every task, sorted by name.
-
-        Raises:
-          StoreError: one of them is damaged or cannot be read.
-        """
-        return {
-            record.task: record
-            for record in self._records.read()
-            if isinstance(record, task_state.TaskState)
-        }
-
-    def removed(self) -> dict[str, task_state.RemovedTask]:
-        """Returns what is left of every removed task, sorted by name.
-
-        Raises:
-          StoreError: a record is damaged or cannot be read.
-        """
-        return {
-            record.task: record
-            for record in self._records.read()
-            if isinstance(record, task_state.RemovedTask)
-        }
-
-    def num_changes(self) -> int:
-        """Returns a number that grows when any task is published or removed.
-
-        Raises:
-          StoreError: a record is damaged or cannot be read.
-        """
-        return self._records.num_changes()
-
-    def task(self, name: str) -> task_state.TaskState:
-        """Returns the published state of one task.
-
-        Raises:
-          UsageError: the system has no such task.
-          StoreError: it is damaged or cannot be read.
-        """
-        state = self._record_of(name)
-        if not isinstance(state, task_state.TaskState):
-            raise errors.UsageError(
-                f"{self.where} has no task {name!a}; there are: "
-                f"{', '.join(self.tasks()) or 'none'}"
-            )
-        return state
 
     @contextlib.contextmanager
     def lease(self, task: str) -> Iterator[None]:
@@ -391,32 +239,23 @@ class SystemDir:
           LeaseLostError: another job has taken the task over.
           StoreError: `payload` is not plain JSON, or the write failed.
         """
-        name = layout.progress_file(task)
-        progress = layout.Progress(task, self._base(task), dict(payload))
-        data = sealed.seal(progress.to_json(), name)
+        data = running.encode(self._files, task, payload)
         with self.lease(task), self.naming():
             self._job.confirm(task)
-            self._files.write_atomic(name, data)
+            running.save(self._files, task, data)
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
-        """Returns what `save_progress` kept, or None.
+        """Returns what `save_progress` kept last, or None.
 
-        None too, with a warning, if it cannot be read or names objects that
-        do not exist; and if the task has been published since, which is what
-        a job leaves that is killed between publishing and clearing.
+        What was kept before it, with a warning, if that cannot be read or an
+        object that it names is missing or damaged: at most one generation is
+        made again. None, with a warning, if both are lost; and without one if
+        the task has been published since.
         """
-        name = layout.progress_file(task)
-        progress = layout.read_progress_or_warn(self._files, name)
-        if progress is None or progress.follows != self._base(task):
-            return None
-        try:
-            for ref in references.component_refs(progress.payload):
-                objects.check_ref(ref, self.objects.spec(ref.id))
-        except errors.StoreError as error:
-            layout.warn_of_progress(name, error)
-            return None
-        self._suspects.update(references.object_ids(progress.payload))
-        return progress.payload
+        payload = running.load(self._files, self.objects, task)
+        if payload is not None:
+            self._suspects.update(references.object_ids(payload))
+        return payload
 
     def clear_progress(self, task: str) -> None:
         """Forgets the running task iteration of `task`, if there is one.
@@ -425,7 +264,7 @@ class SystemDir:
           UsageError: another job works on the task.
         """
         with self.lease(task):
-            self._files.delete(layout.progress_file(task))
+            running.clear(self._files, task)
 
     def tidy(self) -> None:
         """Removes what became rubbish through this object's own work.
@@ -440,15 +279,26 @@ class SystemDir:
         suspects: set[str] | None = self._suspects | self.objects.written
         if any(not alive for alive in leases.jobs(self._files).values()):
             suspects = None
+        elif not suspects:
+            return
         report = collecting.collect(
-            self._files, self.objects, self._records, self._job, suspects
+            self._files,
+            self.objects,
+            self._records,
+            self._job,
+            suspects,
+            num_secs=collecting.TIDY_SECS,
         )
         if report is not None:
             self._suspects.clear()
             self.objects.written.clear()
 
     def collect(
-        self, keep: Iterable[str] = (), *, dry_run: bool = False
+        self,
+        keep: Iterable[str] = (),
+        *,
+        dry_run: bool = False,
+        grace_secs: float = 0.0,
     ) -> collecting.CollectReport:
         """Removes the objects that nothing references, and unfinished writes.
 
@@ -459,6 +309,7 @@ class SystemDir:
         Args:
           keep: ids of further objects that stay.
           dry_run: whether to report only.
+          grace_secs: objects that were written later than that stay.
 
         Raises:
           UsageError: other jobs do not stop storing objects.
@@ -472,6 +323,7 @@ class SystemDir:
             None,
             keep=keep,
             dry_run=dry_run,
+            grace_secs=grace_secs,
         )
         if report is None:
             raise errors.UsageError(
@@ -479,10 +331,6 @@ class SystemDir:
                 "again when they train or have ended"
             )
         return report
-
-    def check(self) -> list[str]:
-        """Returns the problems of the system, one line each; none if clean."""
-        return list(checking.problems(self._files))
 
     def _suspect(self, name: str, replaced: bytes | None) -> None:
         """Remembers what a replaced record of a task named."""
@@ -499,22 +347,6 @@ class SystemDir:
         except interface.MissingFileError:
             return None
 
-    def _record_of(
-        self, task: str
-    ) -> task_state.TaskState | task_state.RemovedTask | None:
-        try:
-            return layout.read_task(self._files, layout.task_file(task))
-        except interface.MissingFileError:
-            return None
-
-    def _base(self, task: str) -> tuple[int, str] | None:
-        record = self._record_of(task)
-        if record is None:
-            return None
-        if isinstance(record, task_state.RemovedTask):
-            return record.num_iterations_done, ""
-        return record.num_iterations_done, record.published.id
-
 
 def _checked(state: task_state.TaskState) -> None:
     try:
@@ -523,19 +355,3 @@ def _checked(state: task_state.TaskState) -> None:
         raise errors.UsageError(
             f"the task {state.task!a} cannot be published: {error}"
         ) from error
-
-
-def _check_free(files: interface.Files) -> None:
-    """Raises UsageError unless a system can be created in `files`."""
-    if files.exists(layout.SYSTEM_FILE):
-        raise errors.UsageError(
-            f"{files.where} already holds a system; open it, or use another "
-            "folder"
-        )
-    for name in files.list():
-        # What a creation that was interrupted leaves behind.
-        if name != layout.LOCK_FILE and codec.id_of_file(name) is None:
-            raise errors.UsageError(
-                f"{files.where} is not empty (it has {name!a}) and holds no "
-                "system; use a new or empty folder"
-            )

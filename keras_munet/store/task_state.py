@@ -51,14 +51,7 @@ class TaskState:
         Raises:
           ValueError: they do not; the message is part of a line.
         """
-        try:
-            bare, private = names.split_private(self.task)
-        except (errors.UsageError, TypeError, AttributeError) as error:
-            raise ValueError(f"its task cannot be {self.task!a}") from error
-        if private:
-            raise ValueError(
-                f"its task is {self.task!a}; name it {bare!a} with private=True"
-            )
+        _need_name(self.task)
         _need(isinstance(self.private, bool), "private", "true or false")
         _need(
             _is_count(self.num_classes) and self.num_classes > 0,
@@ -192,13 +185,15 @@ class RemovedTask:
                 num_iterations_done=value["num_iterations_done"],
                 retired=dict(value["retired"]),
             )
+            _need_name(record.task)
             _need_retired(record.retired)
             _need(
                 _is_count(record.num_iterations_done),
                 "num_iterations_done",
                 "a whole number from 0",
             )
-            same = record.to_json() == value
+            # 1 would be equal, and written as another byte.
+            same = record.to_json() == value and value["removed"] is True
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"its parts are not those of a removed task "
@@ -220,10 +215,21 @@ def from_json(value: Mapping[str, Any]) -> TaskState | RemovedTask:
     return TaskState.from_json(value)
 
 
+def _need_name(task: Any) -> None:
+    try:
+        bare, private = names.split_private(task)
+    except (errors.UsageError, TypeError, AttributeError) as error:
+        raise ValueError(f"its task cannot be {task!a}") from error
+    if private:
+        raise ValueError(
+            f"its task is {task!a}; name it {bare!a} with private=True"
+        )
+
+
 def _need_retired(retired: Mapping[str, str | None]) -> None:
     _need(
         all(
-            isinstance(key, str) and isinstance(value, str | None)
+            specs.is_path_id(key) and (value is None or specs.is_path_id(value))
             for key, value in retired.items()
         ),
         "retired",

@@ -1,0 +1,151 @@
+"""Where every path comes from and what happened, for a terminal or a program.
+
+Invariant: lineage is read from the records alone, so it is right even where
+`metrics.jsonl` is lost; what happened is read from there and may have gaps.
+Text of others cannot leave its line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet import living
+from keras_munet.core import names
+from keras_munet.core import specs
+from keras_munet.report import events
+from keras_munet.report import formats
+from keras_munet.report import lineages
+from keras_munet.store import reader
+from keras_munet.store import task_state
+
+_NUM_ID_CHARS = 8
+
+
+def entries(
+    workdir: str | os.PathLike[str], task_name: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields the log of a system, or of one of its tasks, as plain JSON.
+
+    First the `root`; then every `task` in the order in which their published
+    paths were born, each with its `generation` entries; then every task that
+    was `removed`, and every `note` on what `metrics.jsonl` lacks. The key
+    `entry` tells which it is.
+
+    Raises:
+      UsageError: there is no system, or no such task.
+      StoreError: it is damaged or of a newer format.
+    """
+    directory = reader.SystemReader.open(workdir)
+    states = list(directory.tasks().values())
+    removed = directory.removed()
+    if task_name is not None:
+        bare, _ = names.split_private(task_name)
+        removed = {n: r for n, r in removed.items() if n == bare}
+        states = [] if removed else [directory.task(bare)]
+    history = events.read(workdir)
+    tree = lineages.FamilyTree(living.read(directory), history.path_tasks)
+    yield {
+        "entry": "root",
+        "path_id": directory.root.id,
+        "source": directory.root_source,
+    }
+    for state in sorted(states, key=lambda s: s.published.born):
+        yield _task(state, tree)
+        for event in history.generations:
+            if event.task == state.task:
+                yield _generation(event)
+    for name, left in removed.items():
+        yield {
+            "entry": "removed",
+            "task": name,
+            "num_iterations_done": left.num_iterations_done,
+        }
+    for note in history.notes:
+        yield {"entry": "note", "text": note}
+
+
+def lines(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yields an entry as lines of text."""
+    kind = entry["entry"]
+    if kind == "root":
+        yield f"root {_short(entry['path_id'])}, {_shown(entry['source'])}"
+    elif kind == "task":
+        # Of the system, while events count those of the task.
+        iteration, _, _ = entry["born"]
+        yield (
+            f"{_shown(entry['task'])}{' (private)' * entry['private']}: path "
+            f"{_short(entry['path_id'])}, "
+            f"{formats.number_of(entry['num_iterations_done'], 'iteration')}, "
+            f"test {formats.fraction(entry['test_quality'])}, born in the "
+            f"system's iteration {iteration + 1}"
+        )
+        for step in entry["ancestors"]:
+            whose = _shown(step["task"] or "an unknown task")
+            if step["task"] == specs.NOT_TRAINABLE:
+                whose = "the root"
+            since = "" if step["living"] else ", replaced since"
+            yield f"    from {_short(step['path_id'])} of {whose}{since}"
+    elif kind == "generation":
+        yield (
+            f"    iteration {entry['iteration'] + 1} generation "
+            f"{entry['generation']}: "
+            f"{formats.number_of(entry['num_children'], 'child', 'children')}, "
+            f"{entry['num_improved']} improved, {entry['num_failed']} failed, "
+            f"best score {formats.fraction(entry['best_score'])}, "
+            f"{formats.secs(entry['secs'])}"
+        )
+    elif kind == "removed":
+        num_done = entry["num_iterations_done"]
+        yield (
+            f"{_shown(entry['task'])}: removed after "
+            f"{formats.number_of(num_done, 'iteration')}"
+        )
+    else:
+        yield f"note: {_shown(entry['text'])}"
+
+
+def _task(
+    state: task_state.TaskState, tree: lineages.FamilyTree
+) -> dict[str, Any]:
+    path = state.published
+    return {
+        "entry": "task",
+        "task": state.task,
+        "private": state.private,
+        "path_id": path.id,
+        "num_iterations_done": state.num_iterations_done,
+        "test_quality": path.metrics.get("test_quality"),
+        "score": path.metrics.get("score"),
+        "born": list(path.born),
+        "hparams": dict(path.hparams),
+        "components": [c.to_json() for c in path.components],
+        "ancestors": [
+            {"path_id": s.path_id, "task": s.task, "living": s.living}
+            for s in tree.lineage(path)
+        ],
+    }
+
+
+def _generation(event: events.Generation) -> dict[str, Any]:
+    return {
+        "entry": "generation",
+        "task": event.task,
+        "iteration": event.iteration,
+        "generation": event.number,
+        "num_children": event.num_children,
+        "num_improved": event.num_improved,
+        "num_failed": event.num_failed,
+        "best_score": event.best_score,
+        "secs": event.secs,
+    }
+
+
+def _short(path_id: str) -> str:
+    return path_id[:_NUM_ID_CHARS]
+
+
+def _shown(text: str) -> str:
+    return formats.plain(text)

@@ -1,0 +1,257 @@
+"""A system as one file, to move it to another machine.
+
+Invariant: an archive holds what is published and nothing that runs, and equal
+systems give equal archives. What comes from one is believed only after its
+names, sizes, hashes and references were verified: until then nothing is
+written, and nothing is ever written outside the new system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.core import specs
+from keras_munet.store import archive_format
+from keras_munet.store import checking
+from keras_munet.store import codec
+from keras_munet.store import creation
+from keras_munet.store import files as files_lib
+from keras_munet.store import interface
+from keras_munet.store import job_lock
+from keras_munet.store import layout
+from keras_munet.store import objects
+from keras_munet.store import os_errors
+from keras_munet.store import sealed
+from keras_munet.store import system_dir
+from keras_munet.store import task_state
+
+
+def export_archive(
+    directory: system_dir.SystemDir, out: str | os.PathLike[str]
+) -> int:
+    """Writes what is published of a system into a new file.
+
+    Jobs may go on meanwhile; the archive has the tasks as they were when it
+    was begun.
+
+    Args:
+      directory: of the system.
+      out: the file to make; it must not exist.
+
+    Returns:
+      Its size, bytes.
+
+    Raises:
+      UsageError: there is such a file already.
+      StoreError: the system is damaged, or `out` cannot be written.
+    """
+    path = os.path.abspath(os.fspath(out))
+    if os.path.lexists(path):
+        raise errors.UsageError(
+            f"{os_errors.shown(path)} exists already; choose another --archive"
+        )
+    part = f"{path}.part-{secrets.token_hex(4)}"
+    with os_errors.named(path, "written"):
+        try:
+            # No object may go between the records and their objects.
+            with open(part, "xb") as file, directory.naming():
+                for name, data in _published_files(directory.files):
+                    archive_format.write_member(file, name, data)
+                file.write(archive_format.END)
+                file.flush()
+                os.fsync(file.fileno())
+                num_bytes = file.tell()
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise
+    return num_bytes
+
+
+def import_archive(
+    archive: str | os.PathLike[str], place: files_lib.Place
+) -> system_dir.SystemDir:
+    """Returns the system that an archive holds, in a new place.
+
+    The archive is read twice: verified, then written. A call that was
+    interrupted can be made again in the same place.
+
+    Args:
+      archive: the file; it may come from anybody.
+      place: an empty or absent folder, or files.
+
+    Raises:
+      UsageError: there is no such file, or the place holds something already.
+      StoreError: the archive is damaged or holds something else, and nothing
+        was written; or the place cannot be written, and all that was is gone.
+    """
+    path = os.path.abspath(os.fspath(archive))
+    shown = os_errors.shown(path)
+    if not os.path.isfile(path):
+        raise errors.UsageError(
+            f"{shown} is no file; give one that export-archive wrote"
+        )
+    files = files_lib.at(place)
+    if files.exists(layout.SYSTEM_FILE):
+        creation.check_free(files)
+    digests = _verified(path, shown)
+    _check_free(files, digests)
+    with job_lock.held(files):
+        _check_free(files, digests)
+        written: list[str] = []
+        try:
+            system = b""
+            for name, data in _members(path, shown):
+                if _digest(data) != digests.get(name):
+                    raise archive_format.refused(
+                        shown, "it has just been changed"
+                    )
+                if name == layout.SYSTEM_FILE:
+                    system = data
+                elif name != archive_format.ARCHIVE_FILE:
+                    written.append(name)
+                    files.write_atomic(name, data)
+            # Last: a folder with it is a whole system.
+            written.append(layout.SYSTEM_FILE)
+            files.write_atomic(layout.SYSTEM_FILE, system)
+        except BaseException:
+            for name in reversed(written):
+                with contextlib.suppress(errors.StoreError):
+                    files.delete(name)
+            raise
+    return system_dir.SystemDir.open(files)
+
+
+def _verified(path: str, shown: str) -> dict[str, bytes]:
+    """Returns name -> SHA-256 of the files of an archive without a fault.
+
+    Raises:
+      StoreError: it has one.
+    """
+    digests: dict[str, bytes] = {}
+    found: dict[str, specs.ComponentSpec | None] = {}
+    tasks: dict[str, task_state.TaskState | task_state.RemovedTask] = {}
+    system, about = None, None
+    for name, data in _members(path, shown):
+        digests[name] = _digest(data)
+        object_id = codec.id_of_file(name)
+        if name == archive_format.ARCHIVE_FILE:
+            about = sealed.unseal(
+                data, name, version_max=archive_format.FORMAT_VERSION
+            )
+        elif name == layout.SYSTEM_FILE:
+            system = layout.parse_system(data)
+        elif object_id is not None:
+            found[object_id] = codec.decode(data, object_id).spec
+        elif name != archive_format.METRICS_FILE:
+            tasks[name] = layout.parse_task(data, name)
+    if about is None or system is None:
+        raise archive_format.refused(
+            shown,
+            f"it lacks {archive_format.ARCHIVE_FILE} or {layout.SYSTEM_FILE}",
+        )
+    if about != _about(digests.get(archive_format.METRICS_FILE)):
+        raise archive_format.refused(
+            shown,
+            f"its {archive_format.METRICS_FILE} is not the one that its "
+            f"{archive_format.ARCHIVE_FILE} tells of",
+        )
+    for problem in checking.broken_rules(system, tasks, found):
+        raise archive_format.refused(shown, problem)
+    unused = found.keys() - _object_ids(system, tasks)
+    if unused:
+        raise archive_format.refused(
+            shown, f"nothing in it uses the object {min(unused)}"
+        )
+    return digests
+
+
+def _check_free(files: interface.Files, digests: Mapping[str, bytes]) -> None:
+    """Verifies that a place is free but for what an import left behind.
+
+    Raises:
+      UsageError: there is something else.
+    """
+    for name in files.list():
+        num_bytes_max = archive_format.num_bytes_allowed(name)
+        if name == layout.LOCK_FILE or codec.id_of_file(name) is not None:
+            continue
+        if (
+            num_bytes_max is None
+            or _digest(files.read(name, num_bytes_max)) != digests.get(name)
+            or name == layout.SYSTEM_FILE
+        ):
+            creation.check_free(files)
+
+
+def _members(path: str, shown: str) -> Iterator[tuple[str, bytes]]:
+    with os_errors.named(path, "read"):
+        file = open(path, "rb")  # noqa: SIM115
+    with file:
+        yield from archive_format.members(file, shown)
+
+
+def _published_files(files: interface.Files) -> Iterator[tuple[str, bytes]]:
+    """Yields (name, content) of what an archive holds, sorted by name.
+
+    Raises:
+      StoreError: a file is missing or damaged.
+    """
+    records = {
+        layout.SYSTEM_FILE: files.read(layout.SYSTEM_FILE, sealed.NUM_BYTES_MAX)
+    }
+    tasks = {}
+    for name in layout.record_files(files, layout.TASKS_DIR):
+        records[name] = files.read(name, sealed.NUM_BYTES_MAX)
+        tasks[name] = layout.parse_task(records[name], name)
+    metrics = None
+    if files.exists(archive_format.METRICS_FILE):
+        metrics = files.read(
+            archive_format.METRICS_FILE, archive_format.METRICS_NUM_BYTES_MAX
+        )
+        records[archive_format.METRICS_FILE] = metrics
+    records[archive_format.ARCHIVE_FILE] = sealed.seal(
+        _about(None if metrics is None else _digest(metrics)),
+        archive_format.ARCHIVE_FILE,
+    )
+    system = layout.parse_system(records[layout.SYSTEM_FILE])
+    names = {codec.file_name(i): i for i in _object_ids(system, tasks)}
+    for name in sorted([*records, *names]):
+        if name in records:
+            yield name, records[name]
+        else:
+            data = files.read(name, objects.OBJECT_NUM_BYTES_MAX)
+            codec.decode(data, names[name])
+            yield name, data
+
+
+def _object_ids(
+    system: layout.SystemRecord,
+    tasks: Mapping[str, task_state.TaskState | task_state.RemovedTask],
+) -> set[str]:
+    """Returns the ids of all objects that published paths name."""
+    paths = [system.root]
+    for record in tasks.values():
+        if isinstance(record, task_state.TaskState):
+            paths.append(record.published)
+    return {ref.id for path in paths for ref in path.components}
+
+
+def _about(metrics_digest: bytes | None) -> dict[str, Any]:
+    """Returns what `archive.json` says; all other files have hashes."""
+    return {
+        "format_version": archive_format.FORMAT_VERSION,
+        "metrics_sha256": metrics_digest.hex() if metrics_digest else None,
+    }
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

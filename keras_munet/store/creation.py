@@ -1,0 +1,88 @@
+"""How a system comes to be in a place.
+
+Invariant: `system.json` is written last and only where nothing else lies, so a
+creation that was interrupted leaves no system, and can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.core import specs
+from keras_munet.store import codec
+from keras_munet.store import interface
+from keras_munet.store import job_lock
+from keras_munet.store import layout
+from keras_munet.store import objects
+from keras_munet.store import sealed
+
+ROOT_BORN = (-1, 0, 0)
+
+
+def create(
+    files: interface.Files,
+    *,
+    experiment: Mapping[str, Any],
+    family: Mapping[str, Any],
+    root_components: Sequence[specs.Component],
+    root_hparams: Mapping[str, Any],
+    root_source: str,
+) -> None:
+    """Writes a new system; see `SystemDir.create`.
+
+    Raises:
+      UsageError: the place holds a system or something else, another job is
+        making a system there, or the root has no components.
+      StoreError: it cannot be written.
+    """
+    check_free(files)
+    places = [component.spec.name for component in root_components]
+    if not places or len(set(places)) < len(places):
+        raise errors.UsageError(
+            f"a root cannot have the components {places!a}; give at least "
+            "one, each with a name of its own"
+        )
+
+    def sealed_record(refs: tuple[specs.ComponentRef, ...]) -> bytes:
+        root = specs.PathRecord(
+            task=specs.NOT_TRAINABLE,
+            parent=None,
+            born=ROOT_BORN,
+            hparams=dict(root_hparams),
+            components=refs,
+        )
+        record = layout.SystemRecord(
+            dict(experiment), dict(family), root, root_source
+        )
+        return sealed.seal(record.to_json(), layout.SYSTEM_FILE)
+
+    # Before the first write: settings that cannot be stored leave nothing.
+    sealed_record(())
+    with job_lock.held(files):
+        check_free(files)
+        store = objects.ObjectStore(files)
+        data = sealed_record(tuple(map(store.put, root_components)))
+        files.write_atomic(layout.SYSTEM_FILE, data)
+
+
+def check_free(files: interface.Files) -> None:
+    """Verifies that a system can be created in `files`.
+
+    Raises:
+      UsageError: there is one, or something else.
+    """
+    if files.exists(layout.SYSTEM_FILE):
+        raise errors.UsageError(
+            f"{files.where} already holds a system; open it, or use another "
+            "folder"
+        )
+    for name in files.list():
+        # What a creation that was interrupted leaves behind.
+        if name != layout.LOCK_FILE and codec.id_of_file(name) is None:
+            raise errors.UsageError(
+                f"{files.where} is not empty (it has {name!a}) and holds no "
+                "system; use a new or empty folder"
+            )
