@@ -7,6 +7,11 @@ classes) evolves at 80 px: an experiment for accelerators.
     python launch/evolve.py --config=configs/base_decathlon.py --workdir=DIR \
         --config.root.path=FILE.npz --config.data.data_dir=FOLDER
 
+`imagenet12` is beyond memory and prepared once, before:
+
+    python launch/tasks.py prepare visual_domain_decathlon/imagenet12 \
+        --data_dir=FOLDER --image_size=80
+
     configs/base_decathlon.py:small   a sixteenth of the children and a
         hundredth of the steps, to see it run
 """

@@ -11,6 +11,10 @@ the one before it left in DIR.
     ... --config=configs/large.py:characters ...
     ... --config=configs/large.py:vtab_1k ...
 
+Data sets beyond memory are prepared once, as large as the experiment has them:
+
+    python launch/tasks.py prepare NAME --data_dir=FOLDER --image_size=384
+
 `,small` behind a benchmark's name is a budget to see it run.
 """
 

@@ -62,7 +62,9 @@ class OpenedSystem:
         self._dir = directory
         self.settings = dataclasses.replace(
             baselines.budgeted(
-                settings_lib.Settings.from_dict(directory.experiment)
+                settings_lib.Settings.from_dict(
+                    {**settings_lib.LATER_KEYS, **directory.experiment}
+                )
             ),
             data=data or settings_lib.DataSettings(),
         )
@@ -92,7 +94,7 @@ class OpenedSystem:
           StoreError: the directory cannot be written.
         """
         # Before anything is written: a task that cannot be had leaves nothing.
-        task_data = preflight.load_tasks(settings.task_names, settings.data)
+        task_data = preflight.load_tasks(settings.task_names, settings)
         root = root or roots_build.build(
             settings.root,
             num_layers_max=settings.num_layers_max,
@@ -140,10 +142,14 @@ class OpenedSystem:
             return cls.create(workdir, settings)
         directory = system_dir.SystemDir.open(workdir)
         asked = settings.to_json()
-        directory.compare_experiment(asked, besides=_plan_keys(settings))
+        directory.compare_experiment(
+            asked,
+            besides=_plan_keys(settings),
+            earlier=settings_lib.LATER_KEYS,
+        )
         if directory.experiment == asked:
             return cls(directory, settings.data)
-        task_data = preflight.load_tasks(settings.task_names, settings.data)
+        task_data = preflight.load_tasks(settings.task_names, settings)
         directory.change_experiment(asked)
         return cls(directory, settings.data, task_data)
 
@@ -202,9 +208,7 @@ class OpenedSystem:
     def _data(self, task_name: str) -> records.TaskData:
         name, _ = names.split_private(task_name)
         if name not in self._task_data:
-            self._task_data.update(
-                preflight.load_tasks([name], self.settings.data)
-            )
+            self._task_data.update(preflight.load_tasks([name], self.settings))
         return self._task_data[name]
 
     def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:

@@ -19,17 +19,25 @@ from keras_munet.search import autotune
 
 
 def load_tasks(
-    task_names: Sequence[str], data: settings_lib.DataSettings
+    task_names: Sequence[str], settings: settings_lib.Settings
 ) -> dict[str, records.TaskData]:
     """Returns the data of tasks by their bare names.
 
+    They are stored for the largest input that the search can reach, which is
+    part of the experiment; where they lie is not.
+
     Raises:
-      UsageError: a task is unknown.
-      DataError: its data are missing or damaged.
+      UsageError: a task is unknown, or a first value lies off its range.
+      DataError: its data are missing, damaged or not prepared.
     """
+    sizes = autotune.ranges(settings, 0).get("ds_image_size", ())
+    image_size = max((settings.root.image_size, *sizes))
     return {
         name: tasks_lib.load(
-            name, data_dir=data.data_dir, manual_dir=data.manual_dir
+            name,
+            data_dir=settings.data.data_dir,
+            manual_dir=settings.data.manual_dir,
+            image_size=image_size,
         )
         for name in (names.split_private(n)[0] for n in task_names)
     }
@@ -53,12 +61,12 @@ def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
 
 
 def published_names(
-    asked: Sequence[str] | None, published: Iterable[str]
+    asked: Sequence[str] | str | None, published: Iterable[str]
 ) -> list[str]:
     """Returns the bare names of the tasks that were asked for.
 
     Args:
-      asked: task names, with or without `private:`; None for all.
+      asked: task names, or one, with or without `private:`; None for all.
       published: the tasks that the system has.
 
     Raises:
@@ -68,6 +76,13 @@ def published_names(
     if not known:
         raise errors.UsageError(
             "this system has no published task yet; run launch/evolve.py first"
+        )
+    if isinstance(asked, str):
+        asked = [asked]
+    wrong = [name for name in asked or () if not isinstance(name, str)]
+    if wrong:
+        raise errors.UsageError(
+            f"{wrong[0]!r} is no task's name; it has: {', '.join(known)}"
         )
     bare = [
         names.split_private(name)[0]

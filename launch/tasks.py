@@ -3,14 +3,16 @@
     python launch/tasks.py list [--data_dir=DIR]
     python launch/tasks.py show NAME [--data_dir=DIR]
     python launch/tasks.py prepare NAME... --data_dir=DIR [--manual_dir=DIR]
-        [--download]
+        [--download] [--image_size=PIXELS]
     python launch/tasks.py prepare folder:PATH --data_dir=DIR [--name=own/NAME]
         [--side=PIXELS]
 
 `list` prints one task a line, its name first. `prepare` makes a task ready to
 be read; what is ready is left as it is, so an interrupted command is run
 again. Source files are taken from --manual_dir, as <dataset>[/<config>]/<file>;
-nothing is fetched without --download. Own images are `folder:PATH`, with a
+nothing is fetched without --download. --image_size is the largest input of the
+models to be trained; what does not fit in memory at that size is written to
+array files. Own images are `folder:PATH`, with a
 folder for each class, or `table:PATH`, a CSV or Parquet file.
 """
 
@@ -28,6 +30,7 @@ from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
+from keras_munet.data import storage
 from keras_munet.data import tasks
 
 _COMMANDS = ("list", "show", "prepare")
@@ -44,13 +47,20 @@ _MANUAL_DIR = flags.DEFINE_string(
 _DOWNLOAD = flags.DEFINE_bool(
     "download", False, "Fetch what is in no folder from its publisher."
 )
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size",
+    storage.IMAGE_SIZE,
+    "The largest ds_image_size of the experiment, pixels.",
+    lower_bound=1,
+    upper_bound=storage.SIDE_MAX,
+)
 _NAME = flags.DEFINE_string(
     "name", "", "Name of own images, e.g. own/cats; default from the path."
 )
 _SIDE = flags.DEFINE_integer(
     "side",
     0,
-    "Own images of many sizes are stored as squares of so many pixels; "
+    "Own images are stored as squares of so many pixels; "
     "default from the images.",
     lower_bound=0,
     upper_bound=4096,
@@ -104,7 +114,9 @@ def _show(name: str) -> None:
         _show_loaded(tasks.load(name, data_dir=_DATA_DIR.value))
         return
     launching.quiet_tensorflow()
-    described = tasks.describe(name, data_dir=_DATA_DIR.value)
+    described = tasks.describe(
+        name, data_dir=_DATA_DIR.value, image_size=_IMAGE_SIZE.value
+    )
     task = catalogue.find(name)
     print(f"task:       {name}")
     if task:
@@ -126,6 +138,12 @@ def _show(name: str) -> None:
         print(f"classes:    {len(described.form.class_names):,}")
         print(f"label:      {described.form.label}")
         print(f"stored as:  {height} x {width} x {channels}, {way}")
+        if described.num_array_bytes:
+            state = "" if described.arrays_prepared else "not "
+            print(
+                f"in files:   {described.num_array_bytes / 2**30:.1f} GiB, "
+                f"{state}prepared"
+            )
     else:
         print(f"unusable:   {described.problem}")
     if task:
@@ -197,6 +215,7 @@ def _prepare_named(name: str) -> None:
         manual_dir=_MANUAL_DIR.value,
         download=_DOWNLOAD.value,
         progress=sys.stderr.isatty(),
+        image_size=_IMAGE_SIZE.value,
     )
     print(f"{name}: {'prepared ' + ', '.join(done) if done else 'is prepared'}")
 
@@ -204,22 +223,25 @@ def _prepare_named(name: str) -> None:
 def _prepare_own(source: str) -> None:
     import tqdm
 
+    from keras_munet.data import own_preparing
     from keras_munet.data import own_tasks
 
     folder = places.folders(_DATA_DIR.value)[0]
     name = _NAME.value or own_tasks.name_of(source)
     if own_store.exists(name, folder):
+        own_store.verify(name, folder)
         print(f"{name}: is prepared in {folder}")
         return
-    data, skipped = own_tasks.build(
+    data, skipped = own_preparing.prepare(
         source,
+        folder,
         name=name,
         side=_SIDE.value,
+        image_size=_IMAGE_SIZE.value,
         progress=lambda images: tqdm.tqdm(images, desc=name, disable=None),
     )
     for where, reason in skipped:
         print(f"skipped {where}: {reason}")
-    own_store.save(data, folder, skipped)
     numbers = [
         f"{len(getattr(data, split).labels):,} {split}"
         for split in ("train", "validation", "test")

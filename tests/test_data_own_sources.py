@@ -128,6 +128,11 @@ TABLES = {
         1,
         {"line 2": "split 'dev'"},
     ),
+    "a quote that is never closed": (
+        b'path,label\nb,y\n"a,x\nc,z\n',
+        1,
+        {"line 4": "1 fields"},
+    ),
 }
 REFUSED_TABLES = {
     "empty": (b"", "no column of images"),
@@ -180,6 +185,94 @@ def test_parquet_holds_paths_or_the_files_themselves(tmp_path):
     table.write_bytes(table.read_bytes()[:-9])
     with pytest.raises(errors.DataError, match="cannot be read as Parquet"):
         own_sources.listing(f"table:{table}")
+
+
+# A column of a Parquet file; what each row is, or why it is of no use.
+COLUMNS = {
+    "numbers as images": (
+        {"image": [7, 8], "label": ["x", "y"]},
+        ["image is int", "image is int"],
+    ),
+    "lists as images": (
+        {"image": [[1], [2]], "label": ["x", "y"]},
+        ["image is list", "image is list"],
+    ),
+    "records of something else": (
+        {"image": [{"x": 1}, {"x": 2}], "label": ["x", "y"]},
+        ["no image", "no image"],
+    ),
+    "empty bytes": ({"bytes": [b"", b"z"], "label": ["x", "y"]}, ["no image"]),
+    "lists as labels": (
+        {"bytes": [b"z", b"z"], "label": [[0, 1], [1, 0]]},
+        ["label is list", "label is list"],
+    ),
+    "numbers that are none": (
+        {"bytes": [b"z", b"z"], "label": [float("nan"), 1.0]},
+        ["no label"],
+    ),
+    "numbers as splits": (
+        {"bytes": [b"z", b"z"], "label": ["x", "y"], "split": [0, 1]},
+        ["split '0'", "split '1'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_column_of_another_kind_is_named_row_by_row(kind, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns, reasons = COLUMNS[kind]
+    table = tmp_path / "t.parquet"
+    parquet.write_table(pyarrow.table(columns), table)
+    if len(reasons) == 2:
+        with pytest.raises(errors.DataError) as caught:
+            own_sources.listing(f"table:{table}")
+        for i, reason in enumerate(reasons):
+            assert f"row {i}: {reason}" in str(caught.value)
+    else:
+        examples, skipped = own_sources.listing(f"table:{table}")
+        assert [e.where for e in examples] == ["row 1"]
+        assert [s.where for s in skipped] == ["row 0"]
+        assert skipped[0].reason == reasons[0]
+
+
+def test_bytes_that_are_labels_are_read_as_text(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = tmp_path / "t.parquet"
+    columns = {"bytes": [b"z", b"z"], "label": ["ж".encode(), b"\xff"]}
+    parquet.write_table(pyarrow.table(columns), table)
+    examples, _ = own_sources.listing(f"table:{table}")
+    assert [e.class_name for e in examples] == ["ж", "\\xff"]
+
+
+def test_a_path_is_named_short_and_in_one_line(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_bytes(b"path,label\n" + b"x" * 5000 + b",a\na\0b,a\n")
+    examples, _ = own_sources.listing(f"table:{table}")
+    assert len(examples[0].where) < 250
+    assert examples[1].where == "line 3: a\\x00b"
+    for example in examples:
+        with pytest.raises(OSError, match=r"name too long|null byte"):
+            example.read()
+
+
+def test_what_is_no_file_is_never_waited_for(tmp_path):
+    source = _folder(tmp_path, {"a/1.png": b"x"})
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (tmp_path / "a" / "gone.png").symlink_to("nowhere")
+    examples, _ = own_sources.listing(source)
+    reasons = {}
+    for example in examples[1:]:
+        with pytest.raises(OSError, match=r"regular|No such") as caught:
+            example.read()
+        reasons[example.where] = caught.value.strerror
+    assert reasons == {
+        "a/gone.png": "No such file or directory",
+        "a/pipe.png": "not a regular file",
+    }
 
 
 @pytest.mark.parametrize("kind", ["folder", "table"])

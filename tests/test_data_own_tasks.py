@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -103,45 +106,96 @@ def test_images_of_one_shape_are_kept_as_they_are(tmp_path):
     assert own_tasks.build(source).data.train.images.shape[1:] == (5, 9, 3)
 
 
-def test_a_side_that_memory_cannot_hold_is_refused(tmp_path, monkeypatch):
+def test_a_side_that_memory_cannot_hold_is_no_task_in_memory(
+    tmp_path, monkeypatch
+):
     source = _folder(tmp_path / "a")
     monkeypatch.setattr(storage, "NUM_BYTES_MAX", 20 * 16 * 16 * 3 - 1)
-    with pytest.raises(errors.UsageError, match="smaller side"):
+    with pytest.raises(errors.UsageError, match="keeps them in files"):
         own_tasks.build(source, side=16)
+    pairs = [(np.zeros((8, 8, 3), np.uint8), i % 2) for i in range(20)]
+    with pytest.raises(errors.UsageError, match="give a smaller side"):
+        own_tasks.from_pairs("own/a", pairs, side=16)
 
 
-def _malformed(root, num=200):
-    """Writes files of 8 kinds that no image reader can use."""
+def test_images_are_kept_large_enough_for_what_is_asked(tmp_path):
+    for i, side in enumerate((230, 250, 270)):
+        _folder(
+            tmp_path / "a" / f"{i}",
+            num_per_class=4,
+            size=(side, side + 9),
+            classes=("x",),
+        )
+    source = f"folder:{tmp_path / 'a'}"
+    for image_size, expected in ((32, 160), (224, 224), (384, 250)):
+        data, _ = own_tasks.build(source, image_size=image_size)
+        assert data.train.images.shape[1:] == (expected, expected, 3)
+
+
+def _malformed():
+    """Returns files of 20 kinds of which no image can be had."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    buffers = {}
-    for form in ("PNG", "JPEG", "GIF", "BMP"):
+    files = {}
+    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
         buffer = io.BytesIO()
         Image.fromarray(noise).save(buffer, form)
-        buffers[form] = buffer.getvalue()
-    kinds = [
-        b"",
-        b"\x00" * 100,
-        b"just text",
-        *(content[: len(content) // 3] for content in buffers.values()),
-        buffers["PNG"][:50],
-    ]
-    folder = root / "cat"
-    for i in range(num):
-        (folder / f"bad{i:03}.png").write_bytes(kinds[i % len(kinds)])
+        files[form] = buffer.getvalue()
+    kinds = {
+        f"the first third of a {form}": content[: len(content) // 3]
+        for form, content in files.items()
+    }
+    png = files["PNG"]
+    middle = len(png) // 2
+    kinds |= {
+        "nothing": b"",
+        "zeros": b"\x00" * 100,
+        "noise": noise.tobytes()[:500],
+        "text": b"just text",
+        "a page": b"<!doctype html><html></html>",
+        "a drawing": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "an archive": b"PK\x03\x04" + bytes(60),
+        "an array": b"\x93NUMPY\x01\x00v\x00{'descr': '|u1'}",
+        "the head of a PNG": png[:50],
+        "a PNG with a changed byte": (
+            png[:middle] + bytes([png[middle] ^ 1]) + png[middle + 1 :]
+        ),
+        "a PNG without its head": png[8:],
+        "a PNG of too many pixels": _png_head(60_000, 60_000),
+        "floats": _encoded(np.ones((4, 4), np.float32), "TIFF"),
+    }
+    return kinds
+
+
+def _encoded(array, form):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, form)
+    return buffer.getvalue()
+
+
+def _png_head(width, height):
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + head
+    crc = struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + crc
 
 
 def test_200_malformed_images_are_named_and_the_task_goes_on(tmp_path):
     source = _folder(tmp_path / "pets")
     clean, _ = own_tasks.build(source)
-    _malformed(tmp_path / "pets")
+    kinds = _malformed()
+    assert len(kinds) == 20
+    expected = set()
+    for i, kind in zip(range(200), itertools.cycle(kinds), strict=False):
+        name = f"cat/bad{i:03}.png"
+        (tmp_path / "pets" / name).write_bytes(kinds[kind])
+        expected.add(name)
     data, skipped = own_tasks.build(source)
+    assert {s.where for s in skipped} == expected
     assert len(skipped) == 200
-    assert {s.where for s in skipped} == {
-        f"cat/bad{i:03}.png" for i in range(200)
-    }
     assert all(s.reason and "\n" not in s.reason for s in skipped)
-    for split, expected in zip(_all(data), _all(clean), strict=True):
-        assert (split.images == expected.images).all()
+    for split, same in zip(_all(data), _all(clean), strict=True):
+        assert (split.images == same.images).all()
+        assert (split.labels == same.labels).all()
 
 
 def test_photographs_on_their_side_are_of_the_shape_they_are_seen_in(

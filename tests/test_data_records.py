@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,3 +64,65 @@ def test_a_negative_label_is_refused():
     )
     with pytest.raises(errors.DataError, match=r"\[-1, 0\]"):
         records.checked(_task(test=bad))
+
+
+def test_a_batch_holds_the_asked_examples_in_their_order():
+    images = np.arange(5 * 6, dtype=np.uint8).reshape(5, 2, 3, 1)
+    split = records.Split(images, np.arange(5, dtype=np.int32))
+    assert split.resident
+    assert len(split) == 5
+    assert split.num_bytes == 30
+    pixels, labels = split.batch(np.array([4, 0, 4], np.int32))
+    assert (pixels == images[[4, 0, 4]]).all()
+    assert labels.tolist() == [4, 0, 4]
+    assert labels.dtype == np.int32
+    pixels[:] = 9
+    assert images[0, 0, 0, 0] == 0
+    with pytest.raises(IndexError):
+        split.batch(np.array([5]))
+
+
+# Maps a file of 4 GiB where a process may take half a GiB of memory.
+_LARGE = """
+import resource, sys
+import numpy as np
+from keras_munet.data import records
+
+resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29))
+images = np.load(sys.argv[1], mmap_mode="r")
+labels = np.zeros(len(images), np.int32)
+whole = records.Split(images, labels, resident=False)
+part = records.Split(images[8:], labels[8:], resident=False)
+task = records.TaskData("t", 1, ("a",), part, part, part)
+assert records.checked(task) is task
+assert whole.num_bytes == 2**32, whole.num_bytes
+for start in range(0, len(images), 1024):
+    pixels, _ = whole.batch(np.arange(start, start + 128))
+    assert type(pixels) is np.ndarray
+    assert pixels.shape == (128, 256, 256, 1)
+assert part.batch(np.array([0]))[0][0, 0, 0, 0] == 7
+with open("/proc/self/status") as status:
+    peak = next(line.split() for line in status if line.startswith("VmHWM"))
+assert int(peak[1]) < 400 * 1024, peak
+try:
+    np.array(images)
+except MemoryError:
+    print("bounded")
+"""
+
+
+def test_a_split_that_is_not_resident_may_be_larger_than_memory(tmp_path):
+    path = tmp_path / "images.npy"
+    # A hole but for one byte: no disk is taken.
+    array = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(2**16, 256, 256, 1)
+    )
+    array[8, 0, 0, 0] = 7
+    del array
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "bounded"

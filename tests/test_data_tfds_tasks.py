@@ -228,7 +228,7 @@ def test_a_data_set_with_train_alone_gives_three_disjoint_splits(
     assert (data.train.labels == data.train.images[:, 0, 0, 0] % 2).all()
 
 
-def test_more_pixels_than_memory_may_hold_become_squares_or_are_refused(
+def test_more_pixels_than_memory_may_hold_become_squares_or_files(
     one_split_dir, monkeypatch
 ):
     monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 4 * 5)
@@ -242,7 +242,8 @@ def test_more_pixels_than_memory_may_hold_become_squares_or_are_refused(
     assert (square.train.images[:, 0, 0] == exact.train.images[:, 0, 0]).all()
     monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 3 * 3 - 1)
     message = _refused("one_split_task", data_dir=str(one_split_dir))
-    assert "at most" in message
+    assert "array files are not prepared" in message
+    assert "prepare one_split_task --image_size=32" in message
 
 
 class ManySizesTask(tfds.core.GeneratorBasedBuilder):

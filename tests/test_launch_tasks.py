@@ -39,7 +39,10 @@ def test_list_names_every_task_first_and_one_a_line(tmp_path):
 
 
 def test_show_tells_splits_classes_and_what_is_needed_by_hand(tmp_path):
-    code, out, _ = _run("show", "resisc45/1k", f"--data_dir={tmp_path}")
+    code, out, _ = _run(
+        *("show", "resisc45/1k", "imagenet2012", "--image_size=384"),
+        f"--data_dir={tmp_path}",
+    )
     assert code == 0
     for words in (
         "resisc45:3.0.0 of TFDS, not prepared",
@@ -47,6 +50,8 @@ def test_show_tells_splits_classes_and_what_is_needed_by_hand(tmp_path):
         "classes:    45",
         "256 x 256 x 3, as is",
         "NWPU-RESISC45",
+        "384 x 384 x 3, squares of the whole image",
+        "in files:   552.5 GiB, not prepared",
     ):
         assert words in out
 

@@ -9,6 +9,7 @@ import system_samples
 
 from keras_munet import errors
 from keras_munet import system as system_lib
+from keras_munet.store import system_dir
 
 _ONE_TASK = {"task_names": ["digits"], "num_task_iters": 1}
 
@@ -165,3 +166,20 @@ def test_a_baseline_trains_its_places_on_the_whole_budget_at_once(
     assert system.tasks["digits"].num_iterations_done == 1
     assert path.parent == system.root.id
     assert not system_lib.System.open(tmp_path / "system").run()
+
+
+def test_a_system_from_before_a_key_was_there_goes_on_as_it_was(
+    first, tmp_path
+):
+    workdir = _copied(first, tmp_path)
+    directory = system_dir.SystemDir.open(workdir)
+    recorded = directory.experiment
+    del recorded["compute_dtype"]
+    directory.change_experiment(recorded)
+    assert "compute_dtype" not in (workdir / "system.json").read_text()
+    assert system_lib.System.open(workdir).settings.compute_dtype == "float32"
+    with pytest.raises(errors.UsageError, match='compute_dtype is "float32"'):
+        _continued(workdir, compute_dtype="bfloat16")
+    _continued(workdir, compute_dtype="float32", num_task_iters=2)
+    record = system_lib.System.open(workdir).settings
+    assert (record.compute_dtype, record.num_task_iters) == ("float32", 2)

@@ -176,7 +176,7 @@ class Comparison:
         }
 
     def _count(self, name: str) -> int:
-        loaded = preflight.load_tasks([name], self._settings.data)
+        loaded = preflight.load_tasks([name], self._settings)
         return len(loaded[name].train.labels)
 
     def _late(self, key: _Key) -> str:

@@ -8,18 +8,21 @@ The keys are the method's own names; section 3 gives the published values.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import names
+from keras_munet.core import plain
 
 VERSIONS = ("munet", "mu2net")
 # `published` is the table of the version.
 AUTO_TUNES = ("published", "off", "v1", "v2")
 DRAWS = ("stratified", "independent")
+COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
+# What an experiment had that was recorded before the key was there.
+LATER_KEYS = {"compute_dtype": "float32"}
 # Policies with a number behind a colon, e.g. `adapters:16`.
 NUMBERED_POLICIES = ("freeze_bottom_layers", "adapters")
 POLICIES = ("evolve", "finetune_all", "linear_probe", *NUMBERED_POLICIES)
@@ -58,6 +61,8 @@ HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "ds_saturation_delta": (0.0, 1.0),
     "ds_hue_delta": (0.0, 0.5),
 }
+# A job lists the task iterations that are left.
+NUM_TASK_ITERS_MAX = 100_000
 SCHEDULES = ("constant", "cosine", "restarts")
 # The value of `root.num_layers` that keeps every block.
 ALL_LAYERS = -1
@@ -174,6 +179,9 @@ class Settings:
       batch_size: examples per training step, over all replicas.
       num_train_examples_between_validations_max: bound of one cycle.
       num_validation_examples_max: bound of one validation.
+      compute_dtype: what training rounds the factors of products to; `auto`
+        is bfloat16 where the device gains by it. Weights, sums and scores
+        are float32.
       hparams: first values of the hyperparameters.
       ranges: extra or replaced ranges, e.g. `num_layers: [0, 1, 2, 3]`.
     """
@@ -187,6 +195,7 @@ class Settings:
     batch_size: int = 256
     num_train_examples_between_validations_max: int = 51_200
     num_validation_examples_max: int = 5_120
+    compute_dtype: str = "auto"
     search: SearchSettings = dataclasses.field(default_factory=SearchSettings)
     root: RootSettings = dataclasses.field(default_factory=RootSettings)
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
@@ -225,10 +234,10 @@ class Settings:
           UsageError: a key is unknown, or a value of the wrong kind or
             outside what is allowed.
         """
-        value = dict(value)
+        value = dict(plain.mapping("", value))
         hparams = dict(DEFAULT_HPARAMS)
-        given = dict(value.pop("hparams", {}))
-        _refuse_unknown("hparams.", given, DEFAULT_HPARAMS)
+        given = plain.mapping("hparams", value.pop("hparams", {}))
+        plain.refuse_unknown("hparams.", given, DEFAULT_HPARAMS)
         for key, seen in given.items():
             hparams[key] = _hparam(key, seen, f"hparams.{key}")
         groups = {
@@ -237,11 +246,15 @@ class Settings:
             "data": DataSettings,
         }
         parts = {
-            key: _record(group, value.pop(key, {}), f"{key}.")
+            key: plain.record(
+                group, plain.mapping(key, value.pop(key, {})), f"{key}."
+            )
             for key, group in groups.items()
         }
-        ranges = dict(value.pop("ranges", {}))
-        _refuse_unknown("ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS])
+        ranges = dict(plain.mapping("ranges", value.pop("ranges", {})))
+        plain.refuse_unknown(
+            "ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS]
+        )
         for key, steps in ranges.items():
             if not isinstance(steps, (list, tuple)) or not steps:
                 raise errors.UsageError(
@@ -251,32 +264,15 @@ class Settings:
             ranges[key] = tuple(
                 _hparam(key, step, f"ranges.{key}") for step in steps
             )
-        return _record(cls, value, "", hparams=hparams, ranges=ranges, **parts)
-
-
-def _record(kind: type, value: Mapping[str, Any], prefix: str, **parts: Any):
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    _refuse_unknown(prefix, value, fields)
-    for key, seen in value.items():
-        parts[key] = _converted(str(fields[key].type), seen, prefix + key)
-    return kind(**parts)
-
-
-def _refuse_unknown(prefix: str, seen, allowed) -> None:
-    for key in seen:
-        if key not in allowed:
-            close = difflib.get_close_matches(key, list(allowed), n=1)
-            hint = f"; did you mean {prefix}{close[0]}?" if close else ""
-            raise errors.UsageError(
-                f"unknown config key {prefix}{key}{hint or '; there are: '}"
-                + ("" if hint else ", ".join(prefix + k for k in allowed))
-            )
+        return plain.record(
+            cls, value, "", hparams=hparams, ranges=ranges, **parts
+        )
 
 
 def _hparam(key: str, seen: Any, shown: str) -> Any:
     """Returns a hyperparameter's value if it is of its kind and bounds."""
     default = DEFAULT_HPARAMS.get(key, 0)
-    seen = _converted(type(default).__name__, seen, shown)
+    seen = plain.converted(type(default).__name__, seen, shown)
     if key == "opt_lr_schedule":
         _one_of(shown, seen, SCHEDULES)
     low, high = HPARAM_BOUNDS.get(key, (seen, seen))
@@ -284,24 +280,6 @@ def _hparam(key: str, seen: Any, shown: str) -> Any:
         raise errors.UsageError(
             f"config key {shown} has the value {seen}; it must lie between "
             f"{low} and {high}"
-        )
-    return seen
-
-
-def _converted(annotation: str, seen: Any, key: str) -> Any:
-    if annotation == "tuple[str, ...]":
-        if isinstance(seen, str) or not all(isinstance(s, str) for s in seen):
-            raise errors.UsageError(
-                f"config key {key} is {seen!r}; it takes a list of strings"
-            )
-        return tuple(seen)
-    if annotation == "float" and type(seen) is int:
-        seen = float(seen)
-    # By exact type: True is an int to isinstance.
-    if type(seen).__name__ != annotation:
-        raise errors.UsageError(
-            f"config key {key} is {seen!r}; it takes a value of type "
-            f"{annotation}"
         )
     return seen
 
@@ -322,6 +300,11 @@ def _check(settings: Settings) -> None:
                 f"config key {key} is {getattr(settings, key)}; it must be "
                 "at least 1"
             )
+    if settings.num_task_iters > NUM_TASK_ITERS_MAX:
+        raise errors.UsageError(
+            f"config key num_task_iters is {settings.num_task_iters}; it must "
+            f"be at most {NUM_TASK_ITERS_MAX}"
+        )
     if settings.root.num_layers < -1 or settings.root.image_size < 1:
         raise errors.UsageError(
             f"config keys root.num_layers and root.image_size are "
@@ -336,6 +319,7 @@ def _check(settings: Settings) -> None:
                 f"task {name!r} is named twice in task_names; name it once"
             )
     search = settings.search
+    _one_of("compute_dtype", settings.compute_dtype, COMPUTE_DTYPES)
     _one_of("search.version", search.version, VERSIONS)
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
     _one_of("search.draws", search.draws, DRAWS)

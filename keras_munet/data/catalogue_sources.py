@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from keras_munet.data import storage
+
 # What no page of the publisher or of TFDS states.
 NOT_STATED = "not stated"
 
@@ -34,7 +36,7 @@ class Source:
     shape: tuple[int, int, int]
     licence: str = NOT_STATED
     manual_files: str = ""
-    side_max: int = 160
+    side_max: int = storage.SIDE_MAX
     pixel_max: int = 255
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
+import math
 import os
+import stat
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +22,7 @@ from typing import NamedTuple
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.data import places
 from keras_munet.data import records
 
 FOLDER = "folder"
@@ -36,6 +40,8 @@ _IMAGE_COLUMNS = ("path", "file", "file_name", "filename", "image", "bytes")
 _LABEL_COLUMNS = ("label", "class", "class_name", "category")
 _SPLIT_COLUMN = "split"
 _PARQUET = ".parquet"
+# Of a path or name in a message; longer ones are shortened.
+_NUM_CHARS_MAX = 200
 
 
 class Skipped(NamedTuple):
@@ -76,7 +82,15 @@ class Example:
         """
         if self.path is None:
             return self.content
-        return self.path.read_bytes()
+        try:
+            remote = places.is_remote(os.fspath(self.path))
+            if not remote and not stat.S_ISREG(os.stat(self.path).st_mode):
+                # To read a pipe would be to wait for ever.
+                raise OSError(errno.EINVAL, "not a regular file")
+            return self.path.read_bytes()
+        except ValueError as e:
+            # A path that no system takes, e.g. with a zero byte.
+            raise OSError(errno.EINVAL, str(e)) from None
 
 
 class Listing(NamedTuple):
@@ -198,6 +212,13 @@ def _shown(text: str) -> str:
     )
 
 
+def _short(text: str) -> str:
+    """Returns text for a message, which nobody's table may flood."""
+    if len(text) > _NUM_CHARS_MAX:
+        text = text[:_NUM_CHARS_MAX] + "..."
+    return _shown(text)
+
+
 def _table(path: epath.Path) -> Listing:
     is_parquet = path.name.lower().endswith(_PARQUET)
     columns, rows, skipped = (_parquet if is_parquet else _csv)(path)
@@ -205,16 +226,23 @@ def _table(path: epath.Path) -> Listing:
     label_column = _column(path, columns, _LABEL_COLUMNS, "labels")
     examples: list[Example] = []
     for where, row in rows:
-        image, label = row[image_column], row[label_column]
-        split = row.get(_SPLIT_COLUMN)
+        image = row[image_column]
+        try:
+            class_name = _text(row[label_column], "label")
+            split = _text(row.get(_SPLIT_COLUMN), "split").lower()
+        except TypeError as e:
+            skipped.append(Skipped(where, str(e)))
+            continue
         reason = ""
-        if label is None or not str(label).strip():
+        if not class_name:
             reason = "no label"
-        elif image is None or not len(image):
+        elif image is None or image == "" or image == b"":
             reason = "no image"
-        elif split and str(split).lower() not in _SPLIT_NAMES:
+        elif not isinstance(image, str | bytes):
+            reason = f"image is {type(image).__name__}, no path and no file"
+        elif split and split not in _SPLIT_NAMES:
             reason = (
-                f"split {split!r}, which is none of "
+                f"split {_short(split)!r}, which is none of "
                 f"{', '.join(records.SPLIT_NAMES)}"
             )
         if reason:
@@ -223,15 +251,30 @@ def _table(path: epath.Path) -> Listing:
         is_content = isinstance(image, bytes)
         examples.append(
             Example(
-                where=where if is_content else _shown(f"{where}: {image}"),
-                class_name=_shown(str(label).strip()),
+                where=where if is_content else f"{where}: {_short(image)}",
+                class_name=_shown(class_name),
                 # An absolute path is kept as it is.
-                path=None if is_content else path.parent / str(image),
+                path=None if is_content else path.parent / image,
                 content=image if is_content else b"",
-                split=_SPLIT_NAMES[str(split).lower()] if split else "",
+                split=_SPLIT_NAMES[split] if split else "",
             )
         )
     return Listing(examples, skipped)
+
+
+def _text(value: Any, what: str) -> str:
+    """Returns a label or the name of a split as text; empty for none.
+
+    Raises:
+      TypeError: it is a list or the like, which nobody means as a name.
+    """
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{what} is {type(value).__name__}, no name")
+    return str(value).strip()
 
 
 def _column(path, columns, allowed: tuple[str, ...], what: str) -> str:

@@ -1,14 +1,21 @@
 """Keeps a user's own task in a folder of prepared data.
 
 Invariant: a kept task is whole, is never written again, and is read as it
-was written: its bytes are checked.
+was written: its bytes are checked, except those of array files, of which
+`verify` compares all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
+import math
+import pathlib
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +23,7 @@ from etils import epath
 
 from keras_munet import errors
 from keras_munet.core import names
+from keras_munet.data import array_files
 from keras_munet.data import own_sources
 from keras_munet.data import places
 from keras_munet.data import records
@@ -62,41 +70,69 @@ def save(
       UsageError: the name is not `own/...`.
       DataError: there is one of that name, or it cannot be written.
     """
-    folder = _folder(data.name, data_dir)
-    if exists(data.name, data_dir):
-        raise errors.DataError(
-            f"task {data.name!r} is kept in {folder} already; remove that "
-            "folder, or give the new one another name"
-        )
-    part = places.unfinished(folder.parent)
-    try:
-        part.mkdir(parents=True)
+    with _written(data.name, data_dir) as part:
         files = {}
         for split_name in records.SPLIT_NAMES:
             split = getattr(data, split_name)
             for kind in ("images", "labels"):
-                content = _npy(getattr(split, kind))
                 file = f"{split_name}_{kind}.npy"
-                (part / file).write_bytes(content)
-                files[file] = hashlib.sha256(content).hexdigest()
-        index = {
-            "schema": _SCHEMA,
-            "name": data.name,
-            "class_names": list(data.class_names),
-            "sha256": files,
-            "skipped": [list(s) for s in skipped],
-        }
-        text = json.dumps(index, indent=1, sort_keys=True) + "\n"
-        (part / _INDEX).write_text(text)
-        part.rename(folder)
-    except OSError as e:
+                files[file] = _write(part / file, getattr(split, kind))
+        _write_index(part, data.name, data.class_names, files, skipped)
+    return str(_folder(data.name, data_dir))
+
+
+def save_blocks(
+    name: str,
+    data_dir: str,
+    *,
+    class_names: Sequence[str],
+    shape: tuple[int, int, int],
+    labels: Mapping[str, np.ndarray],
+    blocks: Mapping[str, Iterable[np.ndarray]],
+    skipped: Sequence[own_sources.Skipped] = (),
+) -> None:
+    """Keeps a task that no memory need hold, whole or not at all.
+
+    Args:
+      name: `own/...`.
+      data_dir: on a local disk.
+      class_names: in the order of the labels.
+      shape: of each image: height, width, channels.
+      labels: `[n] int32` of each split.
+      blocks: of each split, its images in the order of its labels, `[any,
+        *shape] uint8` at a time.
+      skipped: kept beside it.
+
+    Raises:
+      UsageError: the name is not `own/...`.
+      DataError: there is one of that name, it does not fit on the disk, or
+        cannot be written.
+    """
+    if places.is_remote(data_dir):
         raise errors.DataError(
-            f"cannot write {folder}: {e.strerror or e}; choose another data_dir"
-        ) from e
-    finally:
-        if part.exists():
-            part.rmtree()
-    return str(folder)
+            f"task {name!r} is larger than memory, and array files cannot lie "
+            f"in {data_dir}; name a local folder"
+        )
+    num_images = sum(map(len, labels.values()))
+    array_files.check_space(num_images * math.prod(shape), data_dir)
+    with _written(name, data_dir) as part:
+        files = {}
+        for split, rows in labels.items():
+            file = f"{split}_labels.npy"
+            files[file] = _write(part / file, rows)
+            whole = (len(rows), *shape)
+            writer = array_files.Writer(
+                pathlib.Path(part) / f"{split}_images",
+                whole,
+                np.uint8,
+                array_files.num_chunk_rows(whole),
+            )
+            start = 0
+            for block in blocks[split]:
+                writer.append(start, block)
+                start += len(block)
+            writer.finish()
+        _write_index(part, name, class_names, files, skipped)
 
 
 def load(name: str, data_dirs: Sequence[str]) -> records.TaskData:
@@ -120,6 +156,19 @@ def load(name: str, data_dirs: Sequence[str]) -> records.TaskData:
     )
 
 
+def verify(name: str, data_dir: str) -> None:
+    """Compares the array files of a kept task with their checksums.
+
+    Raises:
+      DataError: a byte was changed.
+    """
+    folder = _folder(name, data_dir)
+    for split in records.SPLIT_NAMES:
+        images = folder / f"{split}_images"
+        if images.is_dir():
+            array_files.verify(pathlib.Path(images))
+
+
 def _load(name: str, folder: epath.Path) -> records.TaskData:
     try:
         index = json.loads((folder / _INDEX).read_text())
@@ -130,12 +179,16 @@ def _load(name: str, folder: epath.Path) -> records.TaskData:
             if hashlib.sha256(content).hexdigest() != expected:
                 raise ValueError(f"file {file} was changed")
             arrays[file] = np.load(io.BytesIO(content), allow_pickle=False)
-        splits = {
-            s: records.Split(
-                arrays[f"{s}_images.npy"], arrays[f"{s}_labels.npy"]
-            )
-            for s in records.SPLIT_NAMES
-        }
+        splits = {}
+        for s in records.SPLIT_NAMES:
+            labels, images = arrays[f"{s}_labels.npy"], f"{s}_images"
+            # Images in memory are in the index, with their checksum; others
+            # are folders with checksums of their own.
+            if f"{images}.npy" in arrays:
+                splits[s] = records.Split(arrays[f"{images}.npy"], labels)
+            else:
+                mapped = array_files.opened(pathlib.Path(folder) / images)
+                splits[s] = records.Split(mapped, labels, resident=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         text = " ".join(str(e).split())[:200]
         raise errors.DataError(
@@ -158,7 +211,55 @@ def _folder(name: str, data_dir: str) -> epath.Path:
     return epath.Path(data_dir).expanduser() / FAMILY / names.file_name(rest)
 
 
-def _npy(array: np.ndarray) -> bytes:
+@contextlib.contextmanager
+def _written(name: str, data_dir: str) -> Iterator[epath.Path]:
+    """Gives a folder to fill, which becomes the task's if nothing fails.
+
+    Raises:
+      DataError: there is one of that name, or it cannot be written.
+    """
+    folder = _folder(name, data_dir)
+    if exists(name, data_dir):
+        raise errors.DataError(
+            f"task {name!r} is kept in {folder} already; remove that "
+            "folder, or give the new one another name"
+        )
+    part = places.unfinished(folder.parent)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(folder)
+    except OSError as e:
+        raise errors.DataError(
+            f"cannot write {folder}: {e.strerror or e}; choose another data_dir"
+        ) from e
+    finally:
+        if part.exists():
+            part.rmtree()
+
+
+def _write(path: epath.Path, array: np.ndarray) -> str:
+    """Returns the checksum of the file that it writes."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    content = buffer.getvalue()
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_index(
+    folder: epath.Path,
+    name: str,
+    class_names: Sequence[str],
+    files: Mapping[str, str],
+    skipped: Sequence[own_sources.Skipped],
+) -> None:
+    index = {
+        "schema": _SCHEMA,
+        "name": name,
+        "class_names": list(class_names),
+        "sha256": dict(files),
+        "skipped": [list(s) for s in skipped],
+    }
+    text = json.dumps(index, indent=1, sort_keys=True) + "\n"
+    (folder / _INDEX).write_text(text)

@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import names
+from keras_munet.data import own_examining
 from keras_munet.data import own_images
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
@@ -28,9 +29,6 @@ from keras_munet.data import storage
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.1
 _NUM_CHANNELS = 3
-
-# An example, and the height and width that its file states.
-_Sized = tuple[own_sources.Example, tuple[int, int]]
 
 
 class Built(NamedTuple):
@@ -56,57 +54,50 @@ def build(
     *,
     name: str = "",
     side: int = 0,
+    image_size: int = storage.IMAGE_SIZE,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> Built:
-    """Returns the task that a folder or table makes.
-
-    Images of one shape are kept as they are. Images of many sizes become
-    squares of one side: `side`, or else the largest of `storage.SIDES` up to
-    the shorter side of the median image that memory may hold. What training
-    and evaluation resize to is a square of the whole image, too.
+    """Returns the task that a folder or table makes, in memory.
 
     Args:
       source: `folder:PATH` or `table:PATH`.
       name: of the task; empty for `name_of(source)`.
-      side: of the stored squares, pixels; 0 chooses.
-      progress: wraps the list of images, e.g. `tqdm.tqdm`.
+      side: as of `own_examining.examine`.
+      image_size: as of `own_examining.examine`.
+      progress: as of `own_examining.examine`.
 
     Raises:
-      UsageError: there is no such source, or the name cannot be a task's.
+      UsageError: there is no such source, the name cannot be a task's, or
+        the images are more than memory may hold.
       DataError: it has no usable examples for three splits.
     """
     name = name or name_of(source)
     names.split_private(name)
-    found = own_sources.listing(source)
-    sized, skipped = _sizes(found.examples)
-    skipped = [*found.skipped, *skipped]
-    stored_size = _stored_size(name, sized, side)
-    kept, pixels, unusable = _decoded(sized, stored_size, progress)
-    skipped += unusable
-    if unusable:
-        # The heads of damaged files must not say how the others are stored.
-        exact_size = _stored_size(name, kept, side)
-        if exact_size != stored_size:
-            kept, pixels, _ = _decoded(kept, exact_size, progress)
-    if not kept:
-        raise errors.DataError(_nothing_left(source, skipped))
-    examples = [example for example, _ in kept]
-    class_names = _class_order({e.class_name for e in examples})
-    lost = {e.class_name for e in found.examples} - set(class_names)
-    skipped += [
-        own_sources.Skipped(f"class {c!r}", "has no usable image")
-        for c in sorted(lost)
-    ]
-    index = {c: i for i, c in enumerate(class_names)}
-    labels = np.array([index[e.class_name] for e in examples], np.int32)
-    data = from_arrays(
-        name,
-        pixels[: len(kept)],
-        labels,
-        class_names=class_names,
-        given_splits=[e.split for e in examples],
+    found = own_examining.examine(
+        source, side=side, image_size=image_size, progress=progress
     )
-    return Built(data, skipped)
+    if found.pixels is None:
+        why = own_examining.too_large(found.stored, len(found.labels))
+        raise errors.UsageError(
+            f"{source!r}: {why}; run python launch/tasks.py prepare {source} "
+            "--data_dir=FOLDER, which keeps them in files"
+        )
+    return Built(data_of(name, found), found.skipped)
+
+
+def data_of(name: str, found: own_examining.Examined) -> records.TaskData:
+    """Returns the task of images that are in memory.
+
+    Raises:
+      DataError: there are no usable examples for three splits.
+    """
+    return from_arrays(
+        name,
+        found.pixels,
+        found.labels,
+        class_names=found.class_names,
+        given_splits=found.given_splits,
+    )
 
 
 def from_arrays(
@@ -154,14 +145,7 @@ def from_arrays(
     labels = labels.astype(np.int32)
     if not class_names:
         class_names = [str(i) for i in range(int(labels.max(initial=0)) + 1)]
-    rows = _rows(name, labels, given_splits)
-    for split, members in rows.items():
-        if not len(members):
-            raise errors.DataError(
-                f"task {name!r} has {len(labels)} examples in "
-                f"{len(class_names)} classes, which leave none for "
-                f"{split}; give at least 3 of some class"
-            )
+    rows = split_rows(name, labels, given_splits)
     return records.checked(
         records.TaskData(
             name=name,
@@ -214,7 +198,13 @@ def from_pairs(
         images.append(image)
         labels.append(int(np.asarray(label)))
     sizes = [(image, image.shape[:2]) for image in images]
-    height, width = _stored_size(name, sizes, side)
+    kept = own_examining.stored(sizes, side, storage.IMAGE_SIZE)
+    if not kept.resident:
+        raise errors.UsageError(
+            f"task {name!r}: {own_examining.too_large(kept, len(images))}; "
+            "give a smaller side"
+        )
+    height, width, _ = kept.shape
     most = max((image.shape[-1] for image in images), default=1)
     stored = np.empty((len(images), height, width, most), np.uint8)
     for i, image in enumerate(images):
@@ -224,85 +214,19 @@ def from_pairs(
     )
 
 
-def _is_table(source: str) -> bool:
-    return source.startswith(own_sources.TABLE + ":")
-
-
-def _sizes(
-    examples: Sequence[own_sources.Example],
-) -> tuple[list[_Sized], list[own_sources.Skipped]]:
-    """Returns (example, (height, width)) of each image, and the skipped."""
-    sizes, skipped = [], []
-    for example in examples:
-        try:
-            sizes.append((example, own_images.size_of(example.read())))
-        except own_images.UnusableImageError as e:
-            skipped.append(own_sources.Skipped(example.where, str(e)))
-        except OSError as e:
-            reason = f"cannot be read: {e.strerror or e}"
-            skipped.append(own_sources.Skipped(example.where, reason))
-    return sizes, skipped
-
-
-def _decoded(
-    sized: Sequence[_Sized],
-    size: tuple[int, int],
-    progress: Callable[[Sequence[Any]], Iterable[Any]],
-) -> tuple[list[_Sized], np.ndarray, list[own_sources.Skipped]]:
-    """Returns the usable examples, their pixels in that size, and the rest."""
-    pixels = np.empty((len(sized), *size, _NUM_CHANNELS), np.uint8)
-    kept: list[_Sized] = []
-    skipped = []
-    for example, head in progress(sized):
-        try:
-            image = own_images.decoded(example.read())
-        except (own_images.UnusableImageError, OSError) as e:
-            skipped.append(own_sources.Skipped(example.where, str(e)))
-            continue
-        pixels[len(kept)] = own_images.resized(image, *size)
-        kept.append((example, head))
-    return kept, pixels, skipped
-
-
-def _stored_size(name: str, sizes, side: int) -> tuple[int, int]:
-    if not sizes:
-        return (1, 1)
-    if side:
-        if not storage.fits(len(sizes), (side, side, _NUM_CHANNELS)):
-            raise errors.UsageError(
-                f"task {name!r} has {len(sizes):,} images, which do not fit "
-                f"in memory at {side} x {side} pixels; give a smaller side"
-            )
-        return side, side
-    shapes = {size for _, size in sizes}
-    if len(shapes) == 1:
-        height, width = shapes.pop()
-        if storage.fits(len(sizes), (height, width, _NUM_CHANNELS)):
-            return height, width
-    shorter = int(np.median([min(size) for _, size in sizes]))
-    side = storage.side_that_fits(name, len(sizes), _NUM_CHANNELS, shorter)
-    return side, side
-
-
-def _nothing_left(source: str, skipped) -> str:
-    first = "; ".join(f"{s.where}: {s.reason}" for s in skipped[:3])
-    return (
-        f"{source!r} has no usable image among {len(skipped)} ({first}); give "
-        "PNG or JPEG files"
-    )
-
-
-def _class_order(found: set[str]) -> list[str]:
-    """Returns class names sorted, as numbers where all are."""
-    if all(re.fullmatch(r"[+-]?\d+", c) for c in found):
-        return sorted(found, key=lambda c: (int(c), c))
-    return sorted(found)
-
-
-def _rows(
-    name: str, labels: np.ndarray, given_splits: Sequence[str]
+def split_rows(
+    name: str, labels: np.ndarray, given_splits: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Returns the rows of each split."""
+    """Returns the rows of each split, `[m] int64`.
+
+    Args:
+      name: of the task, which the draw depends on.
+      labels: `[n] int32`.
+      given_splits: as of `from_arrays`.
+
+    Raises:
+      DataError: a split has no example.
+    """
     given = np.array(given_splits or ["train"] * len(labels), dtype=object)
     # In a source with splits, what names none is there to learn from.
     given[given == ""] = "train"
@@ -320,7 +244,19 @@ def _rows(
         split: rows[split] if len(rows[split]) else train[drawn[split]]
         for split in ("validation", "test")
     }
-    return {"train": train[drawn["train"]], **held}
+    found = {"train": train[drawn["train"]], **held}
+    for split, members in found.items():
+        if not len(members):
+            raise errors.DataError(
+                f"task {name!r} has {len(labels)} examples in "
+                f"{len(np.unique(labels))} classes, which leave none for "
+                f"{split}; give at least 3 of some class"
+            )
+    return found
+
+
+def _is_table(source: str) -> bool:
+    return source.startswith(own_sources.TABLE + ":")
 
 
 def _is_grey(images: np.ndarray) -> bool:

@@ -32,6 +32,11 @@ def folders(data_dir: str) -> list[str]:
     return [os.path.expanduser(d) for d in named]
 
 
+def is_remote(folder: str) -> bool:
+    """Whether a folder lies in a bucket, e.g. of gs://, not on a disk."""
+    return "://" in folder
+
+
 def unfinished(folder: epath.Path) -> epath.Path:
     """Returns where to write what will be renamed into `folder`.
 

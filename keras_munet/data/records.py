@@ -1,12 +1,14 @@
 """What a task's data are once loaded: three splits of images and labels.
 
 Invariant: a `TaskData` that left `checked` holds uint8 images of one shape
-and labels inside [0, num_classes), and no split is empty.
+and labels inside [0, num_classes), and no split is empty. No pixel of a split
+that is not resident is read but by `Split.batch`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import mmap
 
 import numpy as np
 
@@ -22,11 +24,43 @@ class Split:
 
     Attributes:
       images: `[n, height, width, channels] uint8`; 1 or 3 channels.
-      labels: `[n] int32`.
+      labels: `[n] int32`, always in memory.
+      resident: whether the images lie in memory, and a device may hold them
+        all. Otherwise `images` is the view of a file that may be larger than
+        any memory: read it by `batch` alone, and never copy it whole.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    resident: bool = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of all images, in memory or not."""
+        return self.images.nbytes
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns copies of some examples, in the order of `indices`.
+
+        Args:
+          indices: `[batch]` whole numbers in [0, n); one may come twice.
+
+        Returns:
+          `[batch, height, width, channels] uint8` and `[batch] int32`.
+
+        Raises:
+          IndexError: an index lies outside of the split.
+        """
+        # `take` gives plain arrays, of views of files as well.
+        images = np.take(np.asarray(self.images), indices, axis=0)
+        mapped = getattr(self.images, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            # Else all that was ever read counts as memory of this process.
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return images, np.take(self.labels, indices)
 
 
 @dataclasses.dataclass(frozen=True)

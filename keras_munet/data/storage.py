@@ -1,20 +1,37 @@
-"""How large the stored images of a task may be.
+"""How large the stored images of a task are, and whether in memory or a file.
 
-Invariant: the side that images of many sizes are stored with depends on the
-data set alone, never on the machine, so that a name means the same data
-everywhere.
+Invariant: the shape that images are stored with depends on the data set and on
+the largest input asked for alone, never on the machine, so that an
+experiment's data are the same everywhere.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from keras_munet import errors
-
-# Bound on a task's stored pixels, all splits together.
+# Bound on a task's pixels in memory, all splits together.
 NUM_BYTES_MAX = 2 * 2**30
-# Pixels; the largest that fits is taken.
+# Pixels; the largest that fits in memory is taken.
 SIDES = (160, 128, 112, 96, 80, 72, 64, 48, 32)
+# Pixels; of a data set that does not say how large its images are.
+SIDE_MAX = 4096
+# Pixels; of the smallest published experiments.
+IMAGE_SIZE = 32
+
+
+class Stored(NamedTuple):
+    """How the images of a task are kept.
+
+    Attributes:
+      shape: height, width, channels of each.
+      resized: whether they are resized to it.
+      resident: whether they are held in memory; otherwise in files.
+    """
+
+    shape: tuple[int, int, int]
+    resized: bool
+    resident: bool
 
 
 def fits(num_images: int, shape: tuple[int, int, int]) -> bool:
@@ -22,30 +39,44 @@ def fits(num_images: int, shape: tuple[int, int, int]) -> bool:
     return num_images * math.prod(shape) <= NUM_BYTES_MAX
 
 
-def side_that_fits(
-    name: str, num_images: int, num_channels: int, side_max: int
-) -> int:
-    """Returns the largest of `SIDES` up to `side_max` that memory may hold.
+def stored(
+    num_images: int,
+    shape: tuple[int, int, int],
+    *,
+    side_max: int,
+    image_size: int,
+) -> Stored:
+    """Returns how a task's images are kept.
 
-    Images that are smaller than all of them take the smallest.
+    Images of one shape that fit in memory keep it. Others become squares of
+    the largest of `SIDES` that fits, the smallest if they are smaller still.
+    If that is less than `image_size` and the source has more pixels, they
+    become squares of `image_size`, or as large as the source's: in memory if
+    they fit, in files if not. What would be as large as images of one shape
+    keeps that shape.
 
     Args:
-      name: of the task, for messages.
       num_images: of the task, all splits together.
-      num_channels: of the images.
+      shape: height, width, channels; 0 where images differ.
       side_max: the source has no more pixels than that.
-
-    Raises:
-      DataError: none does.
+      image_size: the largest side of a model's input, pixels.
     """
-    candidates = [s for s in SIDES if s <= side_max] or [SIDES[-1]]
-    for side in candidates:
-        if fits(num_images, (side, side, num_channels)):
-            return side
-    side = candidates[-1]
-    raise errors.DataError(
-        f"task {name!r} has {num_images:,} images, which take "
-        f"{num_images * side * side * num_channels / 2**30:.1f} GiB at "
-        f"{side} x {side} pixels; at most {NUM_BYTES_MAX / 2**30:.1f} GiB "
-        "are held in memory, choose a smaller data set or config"
-    )
+    height, width, num_channels = shape
+    one_shape = bool(height and width)
+    if one_shape:
+        if fits(num_images, shape):
+            return Stored(shape, resized=False, resident=True)
+        side_max = min(side_max, height, width)
+    else:
+        side_max = max(side_max, SIDES[-1])
+    wanted = min(image_size, side_max)
+    for side in SIDES:
+        square = (side, side, num_channels)
+        if wanted <= side <= side_max and fits(num_images, square):
+            return Stored(square, resized=True, resident=True)
+    square = (wanted, wanted, num_channels)
+    if fits(num_images, square):
+        return Stored(square, resized=True, resident=True)
+    if one_shape and wanted == min(height, width):
+        return Stored(shape, resized=False, resident=False)
+    return Stored(square, resized=True, resident=False)

@@ -19,6 +19,7 @@ from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
 from keras_munet.data import records
+from keras_munet.data import storage
 
 # The records under the name that the rest of the library knows.
 Split = records.Split
@@ -36,6 +37,7 @@ def load(
     data_dir: str = "",
     manual_dir: str = "",
     download: bool = False,
+    image_size: int = storage.IMAGE_SIZE,
 ) -> TaskData:
     """Returns the data of one task.
 
@@ -50,11 +52,16 @@ def load(
         prepare what `data_dir` lacks.
       download: whether TFDS may fetch what is in neither. Nothing is ever
         fetched without it.
+      image_size: the largest side of a model's input, pixels. Images of many
+        sizes are stored large enough for it, see `storage.stored`.
+
+    Returns:
+      The data; splits that are not `resident` are views of files.
 
     Raises:
       UsageError: there is no such task.
-      DataError: its data are missing, damaged or of a kind that no image
-        classifier can use.
+      DataError: its data are missing, damaged, not prepared, or of a kind
+        that no image classifier can use.
     """
     if own_sources.is_own(task_name):
         return _built(task_name)
@@ -71,7 +78,11 @@ def load(
 
     return records.checked(
         tfds_tasks.load(
-            known, data_dir=data_dir, manual_dir=manual_dir, download=download
+            known,
+            data_dir=data_dir,
+            manual_dir=manual_dir,
+            download=download,
+            image_size=image_size,
         )
     )
 
@@ -92,12 +103,18 @@ def check_name(task_name: str, *, data_dir: str = "") -> None:
         _known(name, data_dir)
 
 
-def describe(task_name: str, *, data_dir: str = ""):
+def describe(
+    task_name: str,
+    *,
+    data_dir: str = "",
+    image_size: int = storage.IMAGE_SIZE,
+):
     """Returns what is known of a task of TFDS without reading its data.
 
     Args:
       task_name: a published task, or `DATASET[/CONFIG]`.
       data_dir: as of `load`.
+      image_size: as of `load`.
 
     Returns:
       A `tfds_tasks.Description`.
@@ -108,7 +125,9 @@ def describe(task_name: str, *, data_dir: str = ""):
     """
     from keras_munet.data import tfds_tasks
 
-    return tfds_tasks.describe(_known(task_name, data_dir), data_dir)
+    return tfds_tasks.describe(
+        _known(task_name, data_dir), data_dir, image_size
+    )
 
 
 def prepare(
@@ -118,6 +137,7 @@ def prepare(
     manual_dir: str = "",
     download: bool = False,
     progress: bool = False,
+    image_size: int = storage.IMAGE_SIZE,
 ) -> list[str]:
     """Makes a task of TFDS ready to be read; what is ready stays as it is.
 
@@ -127,9 +147,11 @@ def prepare(
       manual_dir: as of `load`.
       download: as of `load`.
       progress: whether progress bars are shown.
+      image_size: as of `load`.
 
     Returns:
-      The data sets that were prepared; none if all were ready.
+      The data sets and array files that were prepared; none if all were
+      ready.
 
     Raises:
       UsageError: there is no such task.
@@ -143,6 +165,7 @@ def prepare(
         manual_dir=manual_dir,
         download=download,
         progress=progress,
+        image_size=image_size,
     )
 
 

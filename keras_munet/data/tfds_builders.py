@@ -93,13 +93,13 @@ def open_in(name: str, folder: str) -> tfds.core.DatasetBuilder:
 
 
 def make_ready(
-    name: str, task_name: str, data_dir: str, manual_dir: str, download: bool
+    name: str, told: str, data_dir: str, manual_dir: str, download: bool
 ) -> bool:
     """Prepares a data set that no folder has; returns whether it had to.
 
     Args:
       name: `DATASET[/CONFIG]`.
-      task_name: what to tell the user to prepare.
+      told: what to tell the user to prepare: a task, and flags.
       data_dir: folders with a comma between.
       manual_dir: source files; may be empty.
       download: whether files may be fetched.
@@ -111,18 +111,18 @@ def make_ready(
     if builder.is_prepared():
         return False
     if not manual_dir and not download:
-        raise errors.DataError(_not_prepared(builder, task_name, data_dir))
+        raise errors.DataError(_not_prepared(builder, told, data_dir))
     tfds_offline.prepare(builder, manual_dir, download)
     return True
 
 
-def _not_prepared(builder, task_name: str, data_dir: str) -> str:
+def _not_prepared(builder, told: str, data_dir: str) -> str:
     layout = tfds_offline.layout(builder)
     named = places.folders(data_dir)
     return (
         f"data set {layout!r} is not prepared in "
         f"{places.SEPARATOR.join(named)}; run python launch/tasks.py prepare "
-        f"{task_name} --data_dir={named[0]} with --manual_dir=FOLDER (source "
+        f"{told} --data_dir={named[0]} with --manual_dir=FOLDER (source "
         f"files in FOLDER/{layout}/<file>) or with --download, or name the "
         "folder of prepared TFDS data in --config.data.data_dir"
     )

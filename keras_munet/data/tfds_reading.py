@@ -1,13 +1,14 @@
 """Reads splits of TensorFlow Datasets (TFDS) into arrays of one shape.
 
-Invariant: images keep their pixels where a task's fit in memory with one
-shape; otherwise all become squares of one side, which depends on the data set
-alone, so that a name means the same data on every machine. What training and
-evaluation resize to is a square of the whole image too.
+Invariant: records come in the order in which they are stored, wherever one
+starts. Images keep their pixels or become squares of one side, as `storage`
+says; what training and evaluation resize to is a square of the whole image
+too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from keras_munet import errors
 from keras_munet.data import labels
+from keras_munet.data import places
 from keras_munet.data import records
 from keras_munet.data import storage
 
@@ -35,6 +37,7 @@ class Form(NamedTuple):
       shape: of the stored images: height, width, channels.
       resized: whether they are resized to it.
       pixel_max: the value of a full pixel in the source.
+      resident: whether they are held in memory; otherwise in files.
     """
 
     image_key: str
@@ -43,6 +46,7 @@ class Form(NamedTuple):
     shape: tuple[int, int, int]
     resized: bool
     pixel_max: int
+    resident: bool
 
 
 def form(
@@ -53,6 +57,7 @@ def form(
     label: str,
     side_max: int,
     pixel_max: int,
+    image_size: int,
 ) -> Form:
     """Returns how the records of a task are read.
 
@@ -63,24 +68,22 @@ def form(
       label: a feature, or a key of `labels.FUNCTIONS`.
       side_max: bound on the side of images that are resized, pixels.
       pixel_max: the value of a full pixel in the source.
+      image_size: the largest side of a model's input, pixels.
 
     Raises:
-      DataError: its features are not images and a label, or they are more
-        than memory may hold.
+      DataError: its features are not images and a label.
     """
     image_key, class_names = _keys(name, features, label)
     height, width, num_channels = features[image_key].shape
-    resized = True
-    if height and width:
-        shape = (height, width, num_channels)
-        resized = not storage.fits(num_examples, shape)
-        side_max = min(side_max, height, width)
-    if resized:
-        side = storage.side_that_fits(
-            name, num_examples, num_channels, side_max
-        )
-        shape = (side, side, num_channels)
-    return Form(image_key, label, class_names, shape, resized, pixel_max)
+    shape, resized, resident = storage.stored(
+        num_examples,
+        (height or 0, width or 0, num_channels),
+        side_max=side_max,
+        image_size=image_size,
+    )
+    return Form(
+        image_key, label, class_names, shape, resized, pixel_max, resident
+    )
 
 
 def read(
@@ -106,32 +109,59 @@ def read(
     images = np.empty((num_examples, *form.shape[:2], 1), np.uint8)
     labels_read = np.empty(num_examples, np.int32)
     end = 0
-    try:
-        for pixels, found in _batches(builder, instruction, form):
-            start, end = end, end + len(found)
-            if images.shape[-1] < pixels.shape[-1]:
-                if (pixels == pixels[..., :1]).all():
-                    pixels = pixels[..., :1]
-                else:
-                    grey = images[:start]
-                    images = np.empty((num_examples, *form.shape), np.uint8)
-                    images[:start] = grey
-            images[start:end] = pixels
-            labels_read[start:end] = found
-    except Exception as e:
-        text = " ".join(str(e).split())[:200]
-        raise errors.DataError(
-            f"cannot read {instruction!r} of {builder.data_dir}: "
-            f"{type(e).__name__}: {text}; delete that folder and prepare it "
-            "again"
-        ) from e
+    for pixels, found in batches(builder, instruction, form):
+        start, end = end, end + len(found)
+        if end > num_examples:
+            break
+        if images.shape[-1] < pixels.shape[-1]:
+            if (pixels == pixels[..., :1]).all():
+                pixels = pixels[..., :1]
+            else:
+                grey = images[:start]
+                images = np.empty((num_examples, *form.shape), np.uint8)
+                images[:start] = grey
+        images[start:end] = pixels
+        labels_read[start:end] = found
     if end != num_examples:
         raise errors.DataError(
-            f"{instruction!r} of {builder.data_dir} holds {end} examples "
-            f"where its index says {num_examples}; delete that folder and "
-            "prepare it again"
+            f"{instruction!r} of {builder.data_dir} holds "
+            f"{'at least ' if end > num_examples else ''}{end} examples where "
+            f"its index says {num_examples}; delete that folder and prepare "
+            "it again"
         )
     return records.Split(images, labels_read)
+
+
+def batches(
+    builder: tfds.core.DatasetBuilder,
+    instruction: str | tfds.core.ReadInstruction,
+    form: Form,
+    *,
+    with_images: bool = True,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields images `[n, *form.shape] uint8` and labels `[n] int32`.
+
+    Args:
+      builder: prepared.
+      instruction: which examples.
+      form: of its records.
+      with_images: whether images are decoded; else there are none of them.
+
+    Raises:
+      DataError: the files are damaged.
+    """
+    try:
+        for images, found in _decoded(builder, instruction, form, with_images):
+            yield images, found.astype(np.int32)
+    except Exception as e:
+        text = " ".join(str(e).split())[:200]
+        advice = "delete that folder and prepare it again"
+        if places.is_remote(str(builder.data_dir)):
+            advice = "check the network and your access, or copy it to a disk"
+        raise errors.DataError(
+            f"cannot read {instruction!r} of {builder.data_dir}: "
+            f"{type(e).__name__}: {text}; {advice}"
+        ) from e
 
 
 def with_equal_channels(
@@ -183,18 +213,23 @@ def _keys(name: str, features, label: str) -> tuple[str, tuple[str, ...]]:
     return key, class_names
 
 
-def _batches(builder, instruction: str, form: Form):
+def _decoded(builder, instruction, form: Form, with_images: bool):
     """Yields images `[n, *form.shape] uint8` and labels `[n]`."""
     computed = labels.FUNCTIONS.get(form.label)
-    wanted = {form.image_key: True}
-    wanted |= computed.features if computed else {form.label: True}
+    wanted = dict(computed.features) if computed else {form.label: True}
+    if with_images:
+        wanted[form.image_key] = True
     data = builder.as_dataset(
         split=instruction,
         shuffle_files=False,
         decoders=tfds.decode.PartialDecoding(wanted),
-        read_config=tfds.ReadConfig(try_autocache=False),
+        # One file after the other: mixed, they would come in another order
+        # from another start.
+        read_config=tfds.ReadConfig(
+            try_autocache=False, interleave_cycle_length=1
+        ),
     )
-    if form.resized or form.pixel_max != FULL_PIXEL:
+    if with_images and (form.resized or form.pixel_max != FULL_PIXEL):
         data = data.map(
             lambda record: {
                 **record,
@@ -203,15 +238,17 @@ def _batches(builder, instruction: str, form: Form):
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+    none = np.empty((0, *form.shape), np.uint8)
     if computed:
         # Records with lists of several lengths cannot be batched.
         for record in tfds.as_numpy(data.prefetch(tf.data.AUTOTUNE)):
-            label = computed.function(record)
-            yield record[form.image_key][None], np.array([label])
+            images = record[form.image_key][None] if with_images else none
+            yield images, np.array([computed.function(record)])
     else:
         data = data.batch(_READ_BATCH).prefetch(1)
         for batch in tfds.as_numpy(data):
-            yield batch[form.image_key], batch[form.label]
+            images = batch[form.image_key] if with_images else none
+            yield images, batch[form.label]
 
 
 def _stored(image: tf.Tensor, form: Form) -> tf.Tensor:

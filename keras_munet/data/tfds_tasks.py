@@ -1,4 +1,4 @@
-"""Tasks of TensorFlow Datasets (TFDS), read whole into memory.
+"""Tasks of TensorFlow Datasets (TFDS), in memory or as views of array files.
 
 Invariant: nothing is fetched over a network unless the caller said so; data
 that are prepared are read as they are, never prepared again.
@@ -14,8 +14,10 @@ import tensorflow_datasets as tfds
 from keras_munet import errors
 from keras_munet.data import catalogue
 from keras_munet.data import catalogue_sources as sources
+from keras_munet.data import places
 from keras_munet.data import records
 from keras_munet.data import storage
+from keras_munet.data import tfds_arrays
 from keras_munet.data import tfds_builders
 from keras_munet.data import tfds_offline
 from keras_munet.data import tfds_reading
@@ -34,6 +36,8 @@ class Description:
       num_examples: by split name; empty where nothing states it.
       form: how its records become images; None where they cannot.
       problem: why they cannot; empty where they can.
+      num_array_bytes: of its array files; 0 where it needs none.
+      arrays_prepared: whether these are there.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Description:
     num_examples: Mapping[str, int]
     form: tfds_reading.Form | None
     problem: str = ""
+    num_array_bytes: int = 0
+    arrays_prepared: bool = False
 
 
 def load(
@@ -51,6 +57,7 @@ def load(
     data_dir: str = "",
     manual_dir: str = "",
     download: bool = False,
+    image_size: int = storage.IMAGE_SIZE,
 ) -> records.TaskData:
     """Returns the data of one task.
 
@@ -61,31 +68,30 @@ def load(
         where what none of them has is prepared.
       manual_dir: source files as `<dataset>[/<config>]/<file>`.
       download: whether TFDS may fetch what is in neither.
+      image_size: the largest side of a model's input, pixels; what images
+        are stored for, see `storage.stored`.
 
     Raises:
       UsageError: the data set has no such config, or needs one.
       DataError: the data are missing, damaged, or no images with one class
-        each, or more than memory may hold.
+        each; or they are more than memory may hold, and their array files
+        are not prepared.
     """
     with tfds_offline.quiet():
         # Before any work on its files: what cannot be read is not prepared.
-        _form_or_refuse(task_name, _builders(task_name, data_dir))
-        _prepare(task_name, data_dir, manual_dir, download)
+        _form_or_refuse(task_name, _builders(task_name, data_dir), image_size)
+        _prepare(task_name, data_dir, manual_dir, download, image_size)
         builders = _builders(task_name, data_dir)
-        plan = _plan(task_name, builders)
-        form = _form_or_refuse(task_name, builders)
-        counts = _num_examples(task_name, builders) or {}
-        splits = {
-            name: tfds_reading.read(
-                builders[name], getattr(plan, name), form, counts[name]
-            )
-            for name in records.SPLIT_NAMES
-        }
+        form = _form_or_refuse(task_name, builders, image_size)
+        if form.resident:
+            splits = _read(task_name, builders, form)
+        else:
+            splits = _mapped(task_name, builders, form, data_dir, image_size)
         return records.TaskData(
             name=task_name,
             num_classes=len(form.class_names),
             class_names=form.class_names,
-            **tfds_reading.with_equal_channels(splits),
+            **splits,
         )
 
 
@@ -96,6 +102,7 @@ def prepare(
     manual_dir: str = "",
     download: bool = False,
     progress: bool = False,
+    image_size: int = storage.IMAGE_SIZE,
 ) -> list[str]:
     """Prepares what a task reads and is not prepared yet.
 
@@ -104,25 +111,31 @@ def prepare(
       data_dir: as of `load`.
       manual_dir: as of `load`.
       download: as of `load`.
-      progress: whether TFDS shows its progress bars.
+      progress: whether progress bars are shown.
+      image_size: as of `load`.
 
     Returns:
-      The data sets that it prepared; none if all were there.
+      The data sets and array files that it prepared; none if all were there.
 
     Raises:
       UsageError: as of `load`.
       DataError: as of `load`.
     """
     with tfds_offline.quiet(progress):
-        _form_or_refuse(task_name, _builders(task_name, data_dir))
-        done = _prepare(task_name, data_dir, manual_dir, download)
+        _form_or_refuse(task_name, _builders(task_name, data_dir), image_size)
+        done = _prepare(task_name, data_dir, manual_dir, download, image_size)
         builders = _builders(task_name, data_dir)
-        # Refuses what is too large now, not when training starts.
-        _form_or_refuse(task_name, builders)
+        # Refuses what is no task now, not when training starts.
+        form = _form_or_refuse(task_name, builders, image_size)
+        if not form.resident:
+            parts = _parts(task_name, builders, form)
+            done += tfds_arrays.prepare(parts, data_dir, progress)
         return done
 
 
-def describe(task_name: str, data_dir: str = "") -> Description:
+def describe(
+    task_name: str, data_dir: str = "", image_size: int = storage.IMAGE_SIZE
+) -> Description:
     """Returns what is known of a task without reading its data.
 
     Raises:
@@ -133,10 +146,17 @@ def describe(task_name: str, data_dir: str = "") -> Description:
         builders = _builders(task_name, data_dir)
         plan = _plan(task_name, builders)
         form, problem = None, ""
+        num_bytes, arrays_prepared = 0, False
         try:
-            form = _form_or_refuse(task_name, builders)
+            form = _form_or_refuse(task_name, builders, image_size)
         except errors.DataError as e:
             problem = str(e)
+        if form and not form.resident:
+            parts = _parts(task_name, builders, form)
+            num_bytes = tfds_arrays.num_bytes(parts)
+            arrays_prepared = all(
+                tfds_arrays.load(part, data_dir) for part in parts.values()
+            )
         distinct = {b.info.full_name: b for b in builders.values()}
         return Description(
             name=task_name,
@@ -146,7 +166,69 @@ def describe(task_name: str, data_dir: str = "") -> Description:
             num_examples=_num_examples(task_name, builders) or {},
             form=form,
             problem=problem,
+            num_array_bytes=num_bytes,
+            arrays_prepared=arrays_prepared,
         )
+
+
+def _read(
+    task_name: str, builders, form: tfds_reading.Form
+) -> dict[str, records.Split]:
+    """Returns the splits in memory."""
+    plan = _plan(task_name, builders)
+    counts = _num_examples(task_name, builders) or {}
+    splits = {
+        name: tfds_reading.read(
+            builders[name], getattr(plan, name), form, counts[name]
+        )
+        for name in records.SPLIT_NAMES
+    }
+    return tfds_reading.with_equal_channels(splits)
+
+
+def _mapped(
+    task_name: str,
+    builders,
+    form: tfds_reading.Form,
+    data_dir: str,
+    image_size: int,
+) -> dict[str, records.Split]:
+    """Returns the splits as views of their array files.
+
+    Raises:
+      DataError: these are missing or damaged.
+    """
+    parts = _parts(task_name, builders, form)
+    folders = places.SEPARATOR.join(places.folders(data_dir))
+    splits = {}
+    for name, part in parts.items():
+        split = tfds_arrays.load(part, data_dir)
+        if split is None:
+            height, width, _ = form.shape
+            raise errors.DataError(
+                f"task {task_name!r} takes "
+                f"{tfds_arrays.num_bytes(parts) / 2**30:.1f} GiB at {height} "
+                f"x {width} pixels, more than memory may hold, and its array "
+                f"files are not prepared in {folders}; run python "
+                f"launch/tasks.py prepare {task_name} "
+                f"--image_size={image_size} --data_dir={folders}"
+            )
+        splits[name] = split
+    return splits
+
+
+def _parts(
+    task_name: str, builders, form: tfds_reading.Form
+) -> dict[str, tfds_arrays.Part]:
+    """Returns which examples of which data set each split is."""
+    plan = _plan(task_name, builders)
+    parts = {}
+    for name, source_name in _source_names(task_name).items():
+        builder = builders[name]
+        splits = builder.info.splits or _published_splits(source_name)
+        (found,) = _ranges(getattr(plan, name), splits)
+        parts[name] = tfds_arrays.Part(builder, *found, form)
+    return parts
 
 
 def _source_names(task_name: str) -> dict[str, str]:
@@ -174,11 +256,18 @@ def _builders(
 
 
 def _prepare(
-    task_name: str, data_dir: str, manual_dir: str, download: bool
+    task_name: str,
+    data_dir: str,
+    manual_dir: str,
+    download: bool,
+    image_size: int,
 ) -> list[str]:
     """Makes all that a task reads ready; returns what was not."""
     names = dict.fromkeys(_source_names(task_name).values())
-    options = (task_name, data_dir, manual_dir, download)
+    told = task_name
+    if image_size != storage.IMAGE_SIZE:
+        told += f" --image_size={image_size}"
+    options = (told, data_dir, manual_dir, download)
     return [n for n in names if tfds_builders.make_ready(n, *options)]
 
 
@@ -225,17 +314,24 @@ def _published_splits(source_name: str) -> dict[str, tfds.core.SplitInfo]:
 
 def _count(instruction: str, splits) -> int:
     """Returns the number of examples of e.g. `train[:5%]`."""
+    return sum(end - start for _, start, end in _ranges(instruction, splits))
+
+
+def _ranges(instruction: str, splits) -> list[tuple[str, int, int]]:
+    """Returns (split, first, one after the last) of e.g. `train[:5%]`."""
     parts = tfds.core.ReadInstruction.from_spec(instruction).to_absolute(splits)
-    total = 0
+    found = []
     for part in parts:
         end = part.to
         if end is None:
             end = splits[part.splitname].num_examples
-        total += end - (part.from_ or 0)
-    return total
+        found.append((part.splitname, part.from_ or 0, end))
+    return found
 
 
-def _form_or_refuse(task_name: str, builders) -> tfds_reading.Form:
+def _form_or_refuse(
+    task_name: str, builders, image_size: int
+) -> tfds_reading.Form:
     task = catalogue.find(task_name)
     counts = _num_examples(task_name, builders) or {}
     source = task and sources.SOURCES[task.source]
@@ -244,8 +340,9 @@ def _form_or_refuse(task_name: str, builders) -> tfds_reading.Form:
         builders["train"].info.features,
         sum(counts.values()),
         label=task.label if task else tfds_reading.LABEL,
-        side_max=source.side_max if source else storage.SIDES[0],
+        side_max=source.side_max if source else storage.SIDE_MAX,
         pixel_max=source.pixel_max if source else tfds_reading.FULL_PIXEL,
+        image_size=image_size,
     )
     if task and len(form.class_names) != task.num_classes:
         raise errors.DataError(

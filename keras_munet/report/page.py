@@ -13,6 +13,7 @@ from keras_munet.report import events
 from keras_munet.report import formats
 from keras_munet.report import lineages
 from keras_munet.report import markup
+from keras_munet.report import samples
 from keras_munet.report import sharing
 from keras_munet.report import summary as summary_lib
 from keras_munet.report import wording
@@ -44,7 +45,7 @@ def render(summary: summary_lib.Summary) -> str:
         parts.append("<p>No task is published yet.</p>")
     if summary.history.generations:
         parts += [_scores(summary), _time(summary)]
-    parts += [_settings(summary), _classes(summary)]
+    parts += [_samples(summary), _settings(summary), _classes(summary)]
     return markup.document(title, parts)
 
 
@@ -294,6 +295,38 @@ def _settings(summary: summary_lib.Summary) -> str:
     return (
         "<h2>Settings</h2>\n<details><summary>The experiment as it was "
         f"created</summary>\n{markup.table('Settings', head, rows)}\n</details>"
+    )
+
+
+def _samples(summary: summary_lib.Summary) -> str:
+    if not summary.tasks:
+        return ""
+    figures = []
+    sentences = []
+    for task in summary.tasks:
+        if not samples.has(task.name):
+            continue
+        strip = samples.strip(task.name)
+        if strip.problem:
+            sentences.append(f"{task.name}: {strip.problem}.")
+            continue
+        told = f"{task.name}: {', '.join(strip.class_names)}"
+        figures.append(
+            f'<figure><img src="{strip.address}" width="{strip.width}" '
+            f'alt="{markup.esc(told)}">'
+            f"<figcaption>{markup.name(task.name)}</figcaption></figure>"
+        )
+    others = [t.name for t in summary.tasks if not samples.has(t.name)]
+    if others:
+        sentences.append(
+            f"Not shown, as their data lie elsewhere: {', '.join(others)}."
+        )
+    body = [*figures, *(f"<p>{markup.esc(text)}</p>" for text in sentences)]
+    return markup.section(
+        "Samples",
+        "The first training image of each class, in the order of the outputs, "
+        "of the tasks that come with the install.",
+        "\n".join(body),
     )
 
 

@@ -41,6 +41,11 @@ p { margin: .3rem 0 .7rem; max-width: 46rem; }
   display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr));
   gap: .6rem; margin: 1.2rem 0;
 }
+figure { margin: .8rem 0; }
+figure img {
+  display: block; max-width: 100%; height: auto; image-rendering: pixelated;
+}
+figcaption { color: var(--quiet); font-size: .9rem; }
 .facts div, .wide, .tree, details {
   background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem;

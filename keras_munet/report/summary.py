@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet import errors
 from keras_munet import living
 from keras_munet.core import names
 from keras_munet.core import specs
@@ -221,7 +222,14 @@ def _running(
 
 def _task_names(settings: Mapping[str, Any]) -> list[str]:
     """Returns the bare names of the experiment's tasks, in its order."""
-    wanted = settings.get("task_names", ())
+    wanted = settings.get("task_names", [])
+    if not isinstance(wanted, list) or not all(
+        isinstance(name, str) for name in wanted
+    ):
+        raise errors.StoreError(
+            f"the experiment's task_names are {wanted!a}, not a list of "
+            "names; restore system.json from a copy of the system"
+        )
     return list(dict.fromkeys(names.split_private(n)[0] for n in wanted))
 
 

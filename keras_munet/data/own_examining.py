@@ -1,0 +1,190 @@
+"""Looks at every image of a user's own folder or table.
+
+Invariant: each is decoded, and used or named in the list of skipped; how the
+others are kept depends on those of use alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.data import own_images
+from keras_munet.data import own_sources
+from keras_munet.data import storage
+
+_NUM_CHANNELS = 3
+
+# An example, and the height and width that its file states.
+_Sized = tuple[own_sources.Example, tuple[int, int]]
+
+
+class Examined(NamedTuple):
+    """A folder or table whose every image was decoded once.
+
+    Attributes:
+      examples: those of use.
+      labels: `[n] int32` of these.
+      class_names: in the order of the labels.
+      stored: how their images are kept.
+      pixels: `[n, height, width, 3] uint8`; None if they are not to be held
+        in memory.
+      skipped: what is of no use, with the reasons.
+    """
+
+    examples: list[own_sources.Example]
+    labels: np.ndarray
+    class_names: list[str]
+    stored: storage.Stored
+    pixels: np.ndarray | None
+    skipped: list[own_sources.Skipped]
+
+    @property
+    def given_splits(self) -> list[str]:
+        """What the source says of each example's split."""
+        return [e.split for e in self.examples]
+
+
+def examine(
+    source: str,
+    *,
+    side: int = 0,
+    image_size: int = storage.IMAGE_SIZE,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> Examined:
+    """Decodes every image of a folder or table once.
+
+    How they are kept is `storage.stored`'s to say, where no image is held to
+    have more pixels than the shorter side of the median one. What training
+    and evaluation resize to is a square of the whole image, too.
+
+    Args:
+      source: `folder:PATH` or `table:PATH`.
+      side: squares of so many pixels are kept; 0 chooses.
+      image_size: the largest side of a model's input, pixels.
+      progress: wraps the list of images, e.g. `tqdm.tqdm`.
+
+    Raises:
+      UsageError: there is no such source.
+      DataError: it has no usable example.
+    """
+    found = own_sources.listing(source)
+    sized, skipped = _sizes(found.examples)
+    skipped = [*found.skipped, *skipped]
+    kept_as = stored(sized, side, image_size)
+    kept, pixels, unusable = _decoded(sized, kept_as, progress)
+    skipped += unusable
+    if unusable:
+        # The heads of damaged files must not say how the others are stored.
+        exactly = stored(kept, side, image_size)
+        if exactly != kept_as:
+            kept_as = exactly
+            kept, pixels, _ = _decoded(kept, kept_as, progress)
+    if not kept:
+        raise errors.DataError(_nothing_left(source, skipped))
+    examples = [example for example, _ in kept]
+    class_names = _class_order({e.class_name for e in examples})
+    lost = {e.class_name for e in found.examples} - set(class_names)
+    skipped += [
+        own_sources.Skipped(f"class {c!r}", "has no usable image")
+        for c in sorted(lost)
+    ]
+    index = {c: i for i, c in enumerate(class_names)}
+    labels = np.array([index[e.class_name] for e in examples], np.int32)
+    return Examined(examples, labels, class_names, kept_as, pixels, skipped)
+
+
+def stored(
+    sizes: Sequence[tuple[Any, tuple[int, int]]], side: int, image_size: int
+) -> storage.Stored:
+    """Returns how images are kept of which the sizes are known.
+
+    Args:
+      sizes: (anything, (height, width)) of each.
+      side: as of `examine`.
+      image_size: as of `examine`.
+    """
+    if side:
+        square = (side, side, _NUM_CHANNELS)
+        fits = storage.fits(len(sizes), square)
+        return storage.Stored(square, resized=True, resident=fits)
+    shapes = {size for _, size in sizes}
+    height, width = shapes.pop() if len(shapes) == 1 else (0, 0)
+    shorter = [min(size) for _, size in sizes]
+    return storage.stored(
+        len(sizes),
+        (height, width, _NUM_CHANNELS),
+        side_max=int(np.median(shorter)) if shorter else 1,
+        image_size=image_size,
+    )
+
+
+def too_large(kept: storage.Stored, num_images: int) -> str:
+    """Returns in words why images that are kept so are not in memory."""
+    height, width, num_channels = kept.shape
+    num_bytes = num_images * height * width * num_channels
+    return (
+        f"{num_images:,} images take {num_bytes / 2**30:.1f} GiB at {height} x "
+        f"{width} pixels, more than memory may hold"
+    )
+
+
+def _sizes(
+    examples: Sequence[own_sources.Example],
+) -> tuple[list[_Sized], list[own_sources.Skipped]]:
+    """Returns (example, (height, width)) of each image, and the skipped."""
+    sizes, skipped = [], []
+    for example in examples:
+        try:
+            sizes.append((example, own_images.size_of(example.read())))
+        except own_images.UnusableImageError as e:
+            skipped.append(own_sources.Skipped(example.where, str(e)))
+        except OSError as e:
+            reason = f"cannot be read: {e.strerror or e}"
+            skipped.append(own_sources.Skipped(example.where, reason))
+    return sizes, skipped
+
+
+def _decoded(
+    sized: Sequence[_Sized],
+    kept_as: storage.Stored,
+    progress: Callable[[Sequence[Any]], Iterable[Any]],
+) -> tuple[list[_Sized], np.ndarray | None, list[own_sources.Skipped]]:
+    """Returns the usable examples, their pixels if resident, and the rest."""
+    pixels = None
+    if kept_as.resident:
+        pixels = np.empty((len(sized), *kept_as.shape), np.uint8)
+    kept: list[_Sized] = []
+    skipped = []
+    for example, head in progress(sized):
+        try:
+            image = own_images.decoded(example.read())
+        except (own_images.UnusableImageError, OSError) as e:
+            skipped.append(own_sources.Skipped(example.where, str(e)))
+            continue
+        if pixels is not None:
+            pixels[len(kept)] = own_images.resized(image, *kept_as.shape[:2])
+        kept.append((example, head))
+    return kept, None if pixels is None else pixels[: len(kept)], skipped
+
+
+def _nothing_left(source: str, skipped) -> str:
+    first = "; ".join(f"{s.where}: {s.reason}" for s in skipped[:3])
+    return (
+        f"{source!r} has no usable image among {len(skipped)} ({first}); give "
+        "PNG or JPEG files"
+    )
+
+
+def _class_order(found: set[str]) -> list[str]:
+    """Returns class names sorted, as numbers where all are."""
+    if all(re.fullmatch(r"[+-]?\d+", c) for c in found):
+        return sorted(found, key=lambda c: (int(c), c))
+    return sorted(found)

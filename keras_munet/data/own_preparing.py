@@ -1,0 +1,112 @@
+"""Keeps a user's own folder or table as a task, however large it is.
+
+Invariant: no more than one block of images is in memory, unless all may be;
+an image that changed since it was examined stops the preparation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.core import names
+from keras_munet.data import own_examining
+from keras_munet.data import own_images
+from keras_munet.data import own_sources
+from keras_munet.data import own_store
+from keras_munet.data import own_tasks
+from keras_munet.data import storage
+
+_NUM_BLOCK_BYTES = 16 * 2**20
+
+
+def prepare(
+    source: str,
+    data_dir: str,
+    *,
+    name: str = "",
+    side: int = 0,
+    image_size: int = storage.IMAGE_SIZE,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> own_tasks.Built:
+    """Returns a task after it was kept in a folder of prepared data.
+
+    Images that do not fit in memory are decoded twice: once to find those of
+    no use, and once to be written.
+
+    Args:
+      source: `folder:PATH` or `table:PATH`.
+      data_dir: one folder of prepared data.
+      name: of the task; empty for `own_tasks.name_of(source)`.
+      side: as of `own_examining.examine`.
+      image_size: as of `own_examining.examine`.
+      progress: as of `own_examining.examine`.
+
+    Raises:
+      UsageError: there is no such source, or the name cannot be a task's.
+      DataError: it has no usable examples for three splits, or cannot be
+        written.
+    """
+    name = name or own_tasks.name_of(source)
+    names.split_private(name)
+    examined = own_examining.examine(
+        source, side=side, image_size=image_size, progress=progress
+    )
+    if examined.pixels is not None:
+        data = own_tasks.data_of(name, examined)
+        own_store.save(data, data_dir, examined.skipped)
+        return own_tasks.Built(data, examined.skipped)
+    rows = own_tasks.split_rows(name, examined.labels, examined.given_splits)
+    own_store.save_blocks(
+        name,
+        data_dir,
+        class_names=examined.class_names,
+        shape=examined.stored.shape,
+        labels={split: examined.labels[r] for split, r in rows.items()},
+        blocks={
+            split: _blocks(
+                [examined.examples[i] for i in r],
+                examined.stored.shape,
+                progress,
+            )
+            for split, r in rows.items()
+        },
+        skipped=examined.skipped,
+    )
+    data = own_store.load(name, [data_dir])
+    return own_tasks.Built(data, examined.skipped)
+
+
+def _blocks(
+    examples: Sequence[own_sources.Example],
+    shape: tuple[int, int, int],
+    progress: Callable[[Sequence[Any]], Iterable[Any]],
+) -> Iterator[np.ndarray]:
+    """Yields `[any, *shape] uint8`, all examples in order.
+
+    Raises:
+      DataError: an image that was of use is so no longer.
+    """
+    num_rows = max(1, _NUM_BLOCK_BYTES // int(np.prod(shape)))
+    rows: list[np.ndarray] = []
+    for example in progress(examples):
+        try:
+            image = own_images.decoded(example.read())
+        except (own_images.UnusableImageError, OSError) as e:
+            raise errors.DataError(
+                f"{example.where} was changed meanwhile: {e}; run the same "
+                "command again"
+            ) from e
+        image = own_images.resized(image, *shape[:2])
+        rows.append(np.broadcast_to(image, shape))
+        if len(rows) == num_rows:
+            yield np.stack(rows)
+            rows = []
+    if rows:
+        yield np.stack(rows)
