@@ -47,7 +47,10 @@ def make_trainer(
         num_validation_examples_max=settings.num_validation_examples_max,
     )
     return trainer_lib.Trainer(
-        strategy_lib.make(strategy), budget, settings.seed
+        strategy_lib.make(strategy),
+        budget,
+        settings.seed,
+        settings.compute_dtype,
     )
 
 
@@ -182,7 +185,8 @@ def _restore(
 ) -> None:
     """Continues a saved iteration, or forgets one that no longer fits.
 
-    Progress that names objects which are gone does not load at all.
+    Progress that is damaged, or names an object that is, does not load; then
+    that of the generation before does.
     """
     state = directory.load_progress(search.task)
     if state is None:

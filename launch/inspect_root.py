@@ -2,6 +2,7 @@
 
     python launch/inspect_root.py --root=packaged
     python launch/inspect_root.py --root=random:B/16 --num_layers=3
+    python launch/inspect_root.py --root=random:R26+S/32 --image_size=224
     python launch/inspect_root.py --root=npz:FILE --image_size=224
     python launch/inspect_root.py --root=hub:FOLDER_OR_HANDLE
     python launch/inspect_root.py --root=keras_hub:PRESET

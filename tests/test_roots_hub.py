@@ -190,10 +190,9 @@ def test_other_families_are_refused_with_what_was_found(tmp_path):
     said = _refused(tmp_path / "named")
     assert "kernel" in said and _SUPPORTED in said
     arrays = _arrays(_root(1))
-    arrays["conv_root/kernel"] = np.zeros((7, 7, 3, 64), np.float32)
-    arrays["block1/unit01/conv1/kernel"] = np.zeros((1, 1, 8, 8), np.float32)
-    said = _refused(_published(tmp_path / "hybrid", arrays))
-    assert "ResNet" in said and _SUPPORTED in said
+    arrays["stem/kernel"] = np.zeros((3, 3, 3, 8), np.float32)
+    said = _refused(_published(tmp_path / "more", arrays))
+    assert "1 encoder blocks and 7 more" in said and _SUPPORTED in said
     cnn = {f"conv{i}/kernel": np.zeros((3, 3, 8, 8), "f4") for i in range(4)}
     said = _refused(_published(tmp_path / "cnn", cnn))
     assert "4 variables, no encoder blocks" in said
@@ -230,12 +229,22 @@ def test_a_handle_that_cannot_be_fetched_is_refused_in_one_line(monkeypatch):
     assert asked == ["https://tfhub.dev/sayakpaul/vit_s16_fe/1"]
 
 
-def test_a_fetched_model_is_read_from_where_it_was_put(monkeypatch, saved):
+@pytest.mark.parametrize(
+    "handle",
+    [
+        "https://tfhub.dev/some/vit/1",
+        "https://www.kaggle.com/models/some/vit/tensorFlow2/vit-fe/1",
+    ],
+)
+def test_a_fetched_model_is_read_from_where_it_was_put(
+    monkeypatch, saved, handle
+):
     tensorflow_hub = pytest.importorskip("tensorflow_hub")
-    monkeypatch.setattr(tensorflow_hub, "resolve", lambda handle: str(saved))
-    root = hub.from_hub("https://tfhub.dev/some/vit/1")
+    folders = {handle: str(saved)}
+    monkeypatch.setattr(tensorflow_hub, "resolve", folders.__getitem__)
+    root = hub.from_hub(handle)
     _assert_same(root, _root(2))
-    assert root.source == "hub https://tfhub.dev/some/vit/1"
+    assert root.source == f"hub {handle}"
 
 
 def test_damaged_files_are_refused_or_change_nothing(tmp_path, saved):

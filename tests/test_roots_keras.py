@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -16,6 +17,9 @@ from keras_munet import system as system_lib
 from keras_munet.core import family as family_lib
 from keras_munet.core import specs
 from keras_munet.graph import nodes
+from keras_munet.roots import archive
+from keras_munet.roots import inspection
+from keras_munet.roots import keras_file
 from keras_munet.roots import keras_source
 from keras_munet.roots import root as root_lib
 from keras_munet.train import jobs
@@ -85,8 +89,7 @@ def _refused(model, **options) -> str:
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("blocks", [None, _RULE])
-def test_mobile_net_gives_the_same_features_in_components(policy, blocks):
+def test_mobile_net_gives_the_same_features_in_components(policy):
     keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
     model = _shaken(
@@ -94,24 +97,27 @@ def test_mobile_net_gives_the_same_features_in_components(policy, blocks):
             weights=None, input_shape=(64, 64, 3), include_top=False
         )
     )
-    root = keras_source.from_keras(model, blocks=blocks, pixel_range=(0, 255))
+    roots = [
+        keras_source.from_keras(model, blocks=blocks, pixel_range=(0, 255))
+        for blocks in (None, _RULE)
+    ]
     pixels = _pixels(64)
     # Operation by operation: compiled graphs fuse some of them, which in
     # bfloat16 leaves roundings out.
     tf.config.run_functions_eagerly(True)
     try:
         wanted = np.asarray(model(pixels, training=False), np.float32)
-        seen = _features(root, pixels / 127.5 - 1.0)
+        seen = [_features(root, pixels / 127.5 - 1.0) for root in roots]
     finally:
         tf.config.run_functions_eagerly(False)
-    np.testing.assert_allclose(seen, wanted, rtol=0, atol=1e-5)
     assert np.abs(wanted).max() > 0.1
-    assert root.num_params == model.count_params() + 577 * 2
-    if blocks:
-        wanted_names = [f"expanded_conv_{i}" for i in range(1, 11)]
-        assert _names(root) == [
-            *("conv", "expanded_conv", *wanted_names, "conv_1", "head")
-        ]
+    for root, features in zip(roots, seen, strict=True):
+        np.testing.assert_allclose(features, wanted, rtol=0, atol=1e-5)
+        assert root.num_params == model.count_params() + 577 * 2
+    wanted_names = [f"expanded_conv_{i}" for i in range(1, 11)]
+    assert _names(roots[1]) == [
+        *("conv", "expanded_conv", *wanted_names, "conv_1", "head")
+    ]
 
 
 def test_the_whole_classifier_may_be_cut_at_any_layer():
@@ -182,6 +188,68 @@ def test_nested_models_shared_layers_and_operations_are_kept_in_a_block():
     np.testing.assert_allclose(
         _features(root, x), model(x, training=False), rtol=0, atol=1e-5
     )
+
+
+def test_what_a_normalization_layer_learnt_of_data_is_kept():
+    layer = _L.Normalization(name="adapted")
+    model = _shaken(_with(layer, _L.Conv2D(4, 3, name="conv")))
+    pixels = _pixels(8, 16)
+    layer.adapt(pixels * [0.5, 1.0, 2.0])
+    root = keras_source.from_keras(model, pixel_range=(0, 255))
+    assert _names(root) == ["conv", "head"]
+    weights = [name for name, _ in root.components[0].spec.weights]
+    assert weights == ["conv.kernel", "conv.bias"]
+    wanted = model(pixels, training=False)
+    seen = _features(root, pixels / 127.5 - 1.0)
+    np.testing.assert_allclose(seen, wanted, rtol=0, atol=1e-5)
+    assert layer in model.layers and len(layer.weights) == 3
+
+
+@keras.saving.register_keras_serializable(package="keras_munet_tests")
+class _TwoScales(_L.Layer):
+    """A layer that leaves its weights unnamed."""
+
+    def build(self, input_shape):
+        self.one = self.add_weight(shape=(input_shape[-1],), name=None)
+        self.two = self.add_weight(shape=(input_shape[-1],), name=None)
+
+    def call(self, x):
+        return x * self.one + self.two
+
+
+def test_weights_without_a_name_have_the_same_records_in_every_process():
+    def made():
+        return _shaken(
+            _with(_L.Conv2D(4, 1, name="conv"), _TwoScales(name="two"))
+        )
+
+    model = made()
+    one, two = (keras_source.from_keras(m) for m in (model, made()))
+    assert [c.spec for c in one.components] == [c.spec for c in two.components]
+    names = [name for name, _ in one.components[1].spec.weights]
+    assert names == ["two.variable", "two.variable.1"]
+    x = _pixels(8) / 127.5 - 1.0
+    np.testing.assert_allclose(_features(one, x), model(x), atol=1e-6)
+
+
+def test_multiply_adds_are_those_of_grouped_and_transposed_convolutions_too():
+    model = _with(
+        _L.Conv2D(8, 3, padding="same", groups=1, name="plain"),
+        _L.Conv2D(8, 3, padding="same", groups=4, name="grouped"),
+        _L.Conv2DTranspose(6, 2, strides=2, name="spread"),
+        _L.DepthwiseConv2D(3, padding="same", name="deep"),
+        _L.Dense(5, name="dense"),
+    )
+    rows = inspection.rows(keras_source.from_keras(_shaken(model)))
+    assert {row.name: row.multiply_adds for row in rows} == {
+        "plain": 8 * 8 * 3 * 3 * 3 * 8,
+        "grouped": 8 * 8 * 3 * 3 * 2 * 8,
+        "spread": 8 * 8 * 2 * 2 * 8 * 6,
+        "deep": 16 * 16 * 3 * 3 * 6,
+        "dense": 16 * 16 * 6 * 5,
+        "head": 5 * 2,
+    }
+    assert rows[2].output_shape == (16, 16, 6)
 
 
 def test_casts_keep_their_dtype_in_any_policy():
@@ -322,8 +390,8 @@ class _Subclass(keras.Model):
         (lambda: _with(_L.Rescaling(2.0), _L.Conv2D(1, 1)), {}, "rescaling"),
         (
             lambda: _with(_L.Normalization(), _L.Conv2D(1, 1)),
-            {"pixel_range": (0, 1)},
-            "adapted to data",
+            {},
+            "normalization",
         ),
         (lambda: _with(_L.Dense(2), shape=(8, 8, 4)), {}, "3 channels"),
         (lambda: _with(_L.Dense(2), shape=(None, None, 3)), {}, "image_size"),
@@ -348,29 +416,63 @@ def test_a_keras_file_is_read_and_other_files_are_refused(tmp_path):
     model = _cnn()
     path = tmp_path / "cnn.keras"
     model.save(path)
-    root = keras_source.from_file(path, blocks=r"b\d", pixel_range=(-1.0, 1.0))
+    root = keras_file.from_file(path, blocks=r"b\d", pixel_range=(-1.0, 1.0))
+    # Nothing is left for Keras to make later.
+    with keras.StatelessScope():
+        pass
     x = _pixels(16) / 127.5 - 1.0
     np.testing.assert_allclose(
         _features(root, x), model(x, training=False), atol=1e-6
     )
     (tmp_path / "bad.keras").write_bytes(path.read_bytes()[:1000])
-    for wrong in ("bad.keras", "none.keras", "."):
+    (tmp_path / "cnn.h5").write_bytes(path.read_bytes())
+    with zipfile.ZipFile(tmp_path / "empty.keras", "w"):
+        pass
+    (tmp_path / "folder.keras").mkdir()
+    for wrong in (
+        *("bad.keras", "none.keras", ".", "cnn.h5", "empty.keras"),
+        "folder.keras",
+    ):
         with pytest.raises(errors.CheckpointError) as refused:
-            keras_source.from_file(tmp_path / wrong)
+            keras_file.from_file(tmp_path / wrong)
         assert "\n" not in str(refused.value)
+
+
+def test_a_file_of_absurd_shapes_is_refused_without_memory(
+    tmp_path, monkeypatch
+):
+    model = _with(_L.Flatten(), _L.Dense(5, name="dense"))
+    model.save(tmp_path / "small.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "small.keras") as read,
+        zipfile.ZipFile(tmp_path / "absurd.keras", "w") as written,
+    ):
+        for name in read.namelist():
+            content = read.read(name)
+            if name == "config.json":
+                content = content.replace(b'"units": 5', b'"units": 500000000')
+            written.writestr(name, content)
+    # 96 billion values would take 386 GB.
+    with pytest.raises(errors.CheckpointError, match="tells of 96500000000"):
+        keras_file.from_file(tmp_path / "absurd.keras")
+    monkeypatch.setattr(archive, "NUM_BYTES_MAX", 1000)
+    with pytest.raises(errors.CheckpointError, match="allowed are 1000"):
+        keras_file.from_file(tmp_path / "small.keras")
 
 
 def test_a_file_with_code_is_refused_and_runs_none(tmp_path):
     model = _with(_L.Lambda(lambda x: x + 1))
     model.save(tmp_path / "code.keras")
     with pytest.raises(errors.CheckpointError, match="Lambda"):
-        keras_source.from_file(tmp_path / "code.keras")
+        keras_file.from_file(tmp_path / "code.keras")
 
 
 @pytest.mark.slow
 def test_a_cnn_root_evolves_forgets_nothing_and_is_served(tmp_path):
     root = keras_source.from_keras(_cnn(2), blocks=r"b\d")
     settings = system_samples.settings(
+        # The quickstart's.
+        task_names=["digits", "glyphs/greek", "glyphs/cyrillic"],
         ranges={"num_layers": [0, 1, 2], "adapter_dim": [4, 8]},
         search={"mutate_adapters": True},
         hparams={"opt_lr": 0.1, "ds_crop": False, "adapter_dim": 4},
@@ -378,11 +480,12 @@ def test_a_cnn_root_evolves_forgets_nothing_and_is_served(tmp_path):
         num_samples_per_task=6,
     )
     system = system_lib.System.create(tmp_path / "system", settings, root)
-    first, second = settings.task_names
+    first, *others = settings.task_names
     system.evolve(first)
     x = _pixels(16, 4) / 127.5 - 1.0
     before = np.asarray(system.model("digits")(x))
-    system.evolve(second)
+    for name in others:
+        system.evolve(name)
     opened = system_lib.System.open(tmp_path / "system")
     np.testing.assert_array_equal(opened.model("digits")(x), before)
     assert opened.evaluate()["digits"]["test_accuracy"] > 0.11

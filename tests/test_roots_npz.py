@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tracemalloc
 import zipfile
 
@@ -192,6 +193,26 @@ def test_any_missing_or_misshapen_array_is_refused(tmp_path, name):
     _refused(_saved(tmp_path, arrays))
 
 
+def test_swapped_names_are_listed_side_by_side(tmp_path):
+    arrays = _arrays()
+    one, two = "cls", "Transformer/encoder_norm/scale"
+    arrays[one], arrays[two] = arrays[two], arrays[one]
+    _refused(_saved(tmp_path, arrays))
+    arrays = _arrays()
+    one, two = (
+        f"Transformer/encoderblock_2/MlpBlock_3/Dense_{i}/kernel"
+        for i in (0, 1)
+    )
+    arrays[one], arrays[two] = arrays[two], arrays[one]
+    said = _refused(_saved(tmp_path, arrays))
+    assert (
+        f"{one!r}: expected float32 [64, 128], found float32 [128, 64]" in said
+    )
+    assert (
+        f"{two!r}: expected float32 [128, 64], found float32 [64, 128]" in said
+    )
+
+
 def test_mixed_spellings_are_refused(tmp_path):
     arrays = _arrays()
     newer = _newer(arrays)
@@ -278,7 +299,7 @@ def test_positions_without_a_class_token_give_equal_bits(tmp_path):
     ("name", "said"),
     [
         ("MAPHead_0/probe", "pools by attention"),
-        ("conv_root/kernel", "hybrid"),
+        ("MixerBlock_0/LayerNorm_0/bias", "MLP-Mixer"),
         ("stem/kernel", "lacks cls"),
     ],
 )
@@ -308,15 +329,31 @@ def test_a_file_in_a_bucket_is_read_like_a_local_one(tmp_path):
     assert "absent" in _refused("ram://bucket/none.npz")
 
 
+# The checkpoints that the ViT repository's README recommends.
+_RECOMMENDED = {
+    "Ti/16": "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",
+    "S/32": "S_32-i21k-300ep-lr_0.001-aug_none-wd_0.1-do_0.0-sd_0.0",
+    "S/16": "S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0",
+    "B/32": "B_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0",
+    "B/16": "B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0",
+    "L/16": "L_16-i21k-300ep-lr_0.001-aug_strong1-wd_0.1-do_0.0-sd_0.0",
+    "R+Ti/16": "R_Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0",
+    "R26+S/32": "R26_S_32-i21k-300ep-lr_0.001-aug_light1-wd_0.1-do_0.0-sd_0.0",
+    "R50+L/32": (
+        "R50_L_32-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.1-sd_0.1"
+    ),
+}
 _QUERY = "augreg:name=Ti/16,ds=i21k,aug=none,wd=0.03,sd=0.0"
 
 
 def test_a_query_names_the_published_file():
-    # As published in the ViT repository's README.
-    assert augreg_catalogue.resolve(_QUERY) == (
-        "gs://vit_models/augreg/"
-        "Ti_16-i21k-300ep-lr_0.001-aug_none-wd_0.03-do_0.0-sd_0.0.npz"
-    )
+    for name, wanted in _RECOMMENDED.items():
+        aug, wd, sd = re.search(
+            r"aug_(\w+)-wd_([\d.]+)-do_[\d.]+-sd_([\d.]+)", wanted
+        ).groups()
+        query = f"augreg:name={name},ds=i21k,aug={aug},wd={wd},sd={sd}"
+        seen = augreg_catalogue.resolve(query)
+        assert seen == f"gs://vit_models/augreg/{wanted}.npz"
     assert (
         augreg_catalogue.file_name(
             name="B/16", ds="i1k", aug="strong2", wd="0.1", sd="0.1"
@@ -324,7 +361,8 @@ def test_a_query_names_the_published_file():
         == "B_16-i1k-300ep-lr_0.001-aug_strong2-wd_0.1-do_0.1-sd_0.1.npz"
     )
     names = list(augreg_catalogue.file_names())
-    assert len(names) == len(set(names)) == 6 * 2 * 7 * 2 * 2
+    assert len(names) == len(set(names)) == 10 * 2 * 7 * 2 * 2
+    assert {f"{name}.npz" for name in _RECOMMENDED.values()} <= set(names)
 
 
 def test_a_query_reads_a_folder_of_such_files(tmp_path):

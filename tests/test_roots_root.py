@@ -68,6 +68,25 @@ def test_a_root_of_three_layers_has_the_published_size():
     assert root_lib.random("Ti/16", num_layers=3).num_params == 1_484_162
 
 
+def test_a_random_root_may_have_a_layer_before_its_head():
+    root = root_lib.random("mu", num_layers=1, representation_size=24)
+    layer, head = (component.spec for component in root.components[-2:])
+    assert (layer.name, layer.num_params) == ("pre_logits", 65 * 24)
+    assert head.num_params == 25 * 2
+
+
+@pytest.mark.parametrize("name", ["mu", "Ti", "S", "B", "L", "H"])
+def test_every_variant_takes_any_patch_depth_and_image_size(name):
+    root = root_lib.random(
+        f"{name}/4", num_layers=0, num_layers_max=40, image_size=12
+    )
+    hparams = {"num_layers": 40, "ds_image_size": 20}
+    layout = root.family.layout(hparams, 3)
+    assert dict(layout[2].weights)["pos_embedding"][1] == 1 + 25
+    positions = root.family.resample(root.components[2], layout[2])
+    assert positions.spec == layout[2]
+
+
 def _built(**settings):
     return build.build(settings_lib.RootSettings(**settings))
 

@@ -82,11 +82,17 @@ def job(
 
 
 def trainer(
-    strategy: str = "one_device", batch_size: int = 16, num_cycles: int = 2
+    strategy: str = "one_device",
+    batch_size: int = 16,
+    num_cycles: int = 2,
+    compute_dtype: str = "float32",
+    num_bytes_max: int | None = None,
 ) -> trainer_lib.Trainer:
     """A trainer of a few steps per child."""
     budget = jobs.Budget(num_cycles, batch_size, 96, 50)
-    return trainer_lib.Trainer(strategy_lib.make(strategy), budget, seed=7)
+    return trainer_lib.Trainer(
+        strategy_lib.make(strategy), budget, 7, compute_dtype, num_bytes_max
+    )
 
 
 def train(children, made=None, data_hparams=None, **options):

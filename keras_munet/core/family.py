@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from keras_munet import errors
 from keras_munet.core import registry
 from keras_munet.core import specs
 
@@ -65,5 +66,12 @@ def from_json(value: dict[str, Any]) -> Family:
 
     Raises:
       UsageError: no family of that name is registered.
+      StoreError: it is not what a family writes.
     """
-    return FAMILIES.get(value["family"]).from_json(value)
+    try:
+        return FAMILIES.get(str(value["family"])).from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise errors.StoreError(
+            f"a system's family cannot be read: {' '.join(str(error).split())}"
+            "; restore system.json from a copy of the system"
+        ) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,12 @@ from keras_munet.functional import initial
 from keras_munet.vit import base
 from keras_munet.vit import functions
 from keras_munet.vit import layers as vit_layers
+from keras_munet.vit import operations
 from keras_munet.vit import shapes
 
 # Stands in a block's config where the experiment's dtype policy goes.
 _ANY_POLICY = "any"
+_UNNAMED = re.compile(r"variable(_\d+)?")
 _serializable = keras.saving.register_keras_serializable(package="keras_munet")
 
 
@@ -52,13 +55,16 @@ class Template:
         Raises:
           UsageError: Keras cannot build it.
         """
-        config = _with_policy(json.loads(text), policy)
-        # What a foreign layer's constructor raises can be anything.
+        parts = "?"
+        # What a foreign layer's constructor raises can be anything, and the
+        # config may come from anybody.
         try:
+            config = _with_policy(json.loads(text), policy)
+            # Keras takes the layers out of it.
+            parts = ", ".join(e["name"] for e in config["layers"][1:])
             self.model = keras.Model.from_config(config)
         except Exception as error:
             lines = str(error).splitlines() or [type(error).__name__]
-            parts = ", ".join(e["name"] for e in config["layers"][1:])
             raise errors.UsageError(
                 f"Keras cannot build the block of layers {parts} "
                 f"from its config ({lines[0][:160]}); register custom layers "
@@ -106,6 +112,7 @@ def named_weights(model: keras.Model) -> list[tuple[str, keras.Variable]]:
         for variable in layer.weights:
             # No slash: TensorFlow does not take it in a weight's name.
             path = variable.path.split("/")
+            path[-1] = weight_name(path[-1])
             start = path.index(layer.name) if layer.name in path else 0
             parts = [layer.name, *path[start + (layer.name in path) :]]
             name = base_name = ".".join(parts)
@@ -114,6 +121,14 @@ def named_weights(model: keras.Model) -> list[tuple[str, keras.Variable]]:
             names.add(name)
             found.append((name, variable))
     return found
+
+
+def weight_name(name: str) -> str:
+    """Returns a weight's own name, the same in every process.
+
+    One that its layer left unnamed is numbered by how many there were before.
+    """
+    return "variable" if _UNNAMED.fullmatch(name) else name
 
 
 @_serializable
@@ -173,10 +188,12 @@ class KerasBlock(base.VitLayer):
         return lambda name: initial.initial_value(name, spec_shapes[name], rng)
 
 
-def _pointwise_adapter_math(x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
+def _pointwise_adapter_math(
+    x: tf.Tensor, *weights: tf.Tensor, **options: Any
+) -> tf.Tensor:
     """Returns a residual adapter's output, each position for itself."""
     flat = tf.reshape(x, [-1, 1, x.shape[-1]])
-    y = functions.residual_adapter_math(flat, *weights)
+    y = functions.residual_adapter_math(flat, *weights, **options)
     return tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
 
 
@@ -187,7 +204,7 @@ def _pooled_head_math(
     x = tf.cast(x, tf.float32)
     axes = list(range(1, len(x.shape) - 1))
     pooled = tf.reduce_mean(x, axes) if axes else x
-    return functions.dense(pooled, kernel, bias)
+    return operations.dense(pooled, kernel, bias)
 
 
 @_serializable

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from keras_munet import errors
 from keras_munet.core import registry
 from keras_munet.core import specs
 from keras_munet.functional import layers as _blocks  # noqa: F401  registers
@@ -30,9 +31,17 @@ def make_layer(
 
     Raises:
       UsageError: no layer of that kind is registered.
+      StoreError: the layer cannot be made from the spec's config.
     """
     layer_class = registry.LAYERS.get(spec.layer)
-    return layer_class(**spec.config, name=name, dtype=dtype)
+    try:
+        return layer_class(**spec.config, name=name, dtype=dtype)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise errors.StoreError(
+            f"component {spec.name!a} is no {spec.layer} that this program "
+            f"can make: {' '.join(str(error).split())}; restore it from a copy "
+            "of the system"
+        ) from error
 
 
 def assign(

@@ -2,7 +2,8 @@
 
 Invariant: one table per spelling, from a component's place and weight to the
 file's name; shapes are equal on both sides, so loading is a renaming. Only a
-position embedding may lack the class token's row (`big_vision`).
+position embedding may lack the class token's row (`big_vision`), and a group
+norm of a hybrid's ResNet may have three axes of one in front (files of 2021).
 
 Spellings: AugReg counts a block's modules together (`MlpBlock_3`), files of
 later Flax count each kind alone (`MlpBlock_0`). `big_vision` keeps the
@@ -18,11 +19,13 @@ from collections.abc import Iterable
 
 from keras_munet.core import specs
 from keras_munet.vit import family as vit_family
+from keras_munet.vit import hybrid
 
 EMBEDDING_KERNEL = "embedding/kernel"
 HEAD_KERNEL = "head/kernel"
 PRE_LOGITS_KERNEL = "pre_logits/kernel"
 CLASS_TOKEN = "cls"
+STEM_KERNEL = "conv_root/kernel"
 # Places of the position embedding, AugReg's first.
 POSITIONS = (
     "Transformer/posembed_input/pos_embedding",
@@ -46,6 +49,14 @@ _OUTER = {
     (vit_family.HEAD, "kernel"): HEAD_KERNEL,
     (vit_family.HEAD, "bias"): "head/bias",
 }
+_STEM = {
+    (hybrid.RESNET_ROOT, "conv_kernel"): STEM_KERNEL,
+    (hybrid.RESNET_ROOT, "norm_scale"): "gn_root/scale",
+    (hybrid.RESNET_ROOT, "norm_bias"): "gn_root/bias",
+}
+_RESNET = ("conv_root/", "gn_root/", "block1/")
+_UNIT = re.compile(r"block([1-9])/unit([1-9][0-9]{0,2})/.+")
+_GROUP_NORM = re.compile(r"(block.+/gn(\d|_proj)|gn_root)/(scale|bias)")
 
 
 def _block_names(
@@ -93,9 +104,7 @@ MLP_KERNELS = tuple(
 # What other models of the same sources have and these do not.
 STRANGERS = {
     "MAPHead_0/": "pools by attention (MAPHead_0)",
-    "conv_root/": "is a hybrid of ResNet and ViT (conv_root)",
     "MixerBlock_0/": "is an MLP-Mixer (MixerBlock_0)",
-    "block1/": "has ResNet stages (block1)",
 }
 
 
@@ -127,6 +136,21 @@ def num_layers(names: Iterable[str]) -> int:
     return len({match[1] for match in matches if match})
 
 
+def num_units(names: Collection[str]) -> tuple[int, ...] | None:
+    """Returns the ResNet units of each stage, or None of a plain ViT."""
+    if not any(name.startswith(_RESNET) for name in names):
+        return None
+    matches = (_UNIT.fullmatch(name) for name in names)
+    units = {match.groups() for match in matches if match}
+    stages = [stage for stage, _ in units]
+    return tuple(stages.count(stage) for stage in sorted(set(stages)))
+
+
+def is_group_norm(name: str) -> bool:
+    """Whether a name is that of a norm in a hybrid's ResNet."""
+    return _GROUP_NORM.fullmatch(name) is not None
+
+
 def positions(names: Collection[str]) -> str:
     """Returns the name of the position embedding; AugReg's if none is."""
     return next((n for n in POSITIONS if n in names), POSITIONS[0])
@@ -144,6 +168,7 @@ def file_names(
     block = _APART if any(_APART_MARK in n for n in seen) else _TOGETHER
     outer = {
         **_OUTER,
+        **_STEM,
         (vit_family.POSITION_EMBEDDING, "pos_embedding"): positions(seen),
     }
     found = {}
@@ -151,7 +176,11 @@ def file_names(
         index = spec.name.removeprefix(vit_family.BLOCK_PREFIX)
         for weight, _ in spec.weights:
             key = (spec.name, weight)
-            if index == spec.name:
+            if spec.layer == "ResNetUnit":
+                module, _, part = weight.rpartition("_")
+                place = spec.name.replace("_", "/")
+                found[key] = f"{place}/{module}/{part}"
+            elif index == spec.name:
                 found[key] = outer[key]
             else:
                 found[key] = f"{_BLOCK}{index}/{block[weight]}"
@@ -167,7 +196,11 @@ def flax_order(names: Iterable[str]) -> list[str]:
 
 
 def unnamed(
-    num_blocks: int, *, has_head: bool, has_pre_logits: bool
+    num_blocks: int,
+    *,
+    has_head: bool,
+    has_pre_logits: bool,
+    units: tuple[int, ...] | None = None,
 ) -> list[str]:
     """Returns the names of a checkpoint that numbers its variables.
 
@@ -175,6 +208,7 @@ def unnamed(
       num_blocks: of the ViT.
       has_head: whether it has a classification head.
       has_pre_logits: whether it has a layer before the head.
+      units: ResNet units of each stage of a hybrid; None of a plain ViT.
     """
     outer = {POSITIONS[0], *_OUTER.values()}
     if not has_head:
@@ -186,4 +220,21 @@ def unnamed(
         for i in range(num_blocks)
         for name in _APART.values()
     ]
-    return flax_order([*outer, *blocks])
+    if units is None:
+        return flax_order([*outer, *blocks])
+    resnet = [
+        f"block{stage + 1}/unit{unit + 1}/{name}"
+        for stage, num_units in enumerate(units)
+        for unit in range(num_units)
+        # The first unit of a stage changes its input's width.
+        for name in _unit_names(has_projection=not unit)
+    ]
+    return flax_order([*outer, *blocks, *_STEM.values(), *resnet])
+
+
+def _unit_names(*, has_projection: bool) -> list[str]:
+    parts = ["1", "2", "3", *(["_proj"] if has_projection else [])]
+    names = []
+    for part in parts:
+        names += [f"conv{part}/kernel", f"gn{part}/scale", f"gn{part}/bias"]
+    return names

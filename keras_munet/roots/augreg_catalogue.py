@@ -20,7 +20,10 @@ QUERY_PREFIX = "augreg:"
 FOLDER = "gs://vit_models/augreg"
 # What a query may ask for, and the values of the study.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "name": ("Ti/16", "S/32", "S/16", "B/32", "B/16", "L/16"),
+    "name": (
+        *("Ti/16", "S/32", "S/16", "B/32", "B/16", "B/8", "L/16"),
+        *("R+Ti/16", "R26+S/32", "R50+L/32"),
+    ),
     "ds": ("i1k", "i21k"),
     "aug": (
         *("none", "light0", "light1", "medium1", "medium2"),
@@ -40,7 +43,7 @@ def file_name(*, name: str, ds: str, aug: str, wd: str, sd: str) -> str:
     """Returns a pretrained checkpoint's published name, without folder.
 
     Args:
-      name: the ViT, e.g. `Ti/16`.
+      name: the ViT, e.g. `Ti/16` or `R26+S/32`.
       ds: `i1k` or `i21k`, what it was trained on.
       aug: the augmentation, e.g. `light1`.
       wd: weight decay, `0.03` or `0.1`.
@@ -56,14 +59,12 @@ def file_name(*, name: str, ds: str, aug: str, wd: str, sd: str) -> str:
                 f"AugReg query has {key}={value}; it must be one of "
                 f"{', '.join(CHOICES[key])}"
             )
-    return (
-        f"{name.replace('/', '_')}-{ds}-300ep-lr_0.001-aug_{aug}-wd_{wd}"
-        f"-do_{sd}-sd_{sd}.npz"
-    )
+    model = name.replace("/", "_").replace("+", "_")
+    return f"{model}-{ds}-300ep-lr_0.001-aug_{aug}-wd_{wd}-do_{sd}-sd_{sd}.npz"
 
 
 def file_names() -> Iterator[str]:
-    """Yields the name of every plain ViT of the study at 300 epochs."""
+    """Yields the name of every ViT of the study at 300 epochs."""
     for name in CHOICES["name"]:
         for ds in CHOICES["ds"]:
             for aug in CHOICES["aug"]:

@@ -7,8 +7,8 @@ from typing import Any
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
 from keras_munet.roots import hub
+from keras_munet.roots import keras_file
 from keras_munet.roots import keras_hub_source
-from keras_munet.roots import keras_source
 from keras_munet.roots import npz
 from keras_munet.roots import packaged
 from keras_munet.roots import root as root_lib
@@ -66,7 +66,7 @@ def build(
     if source == "keras_hub":
         return keras_hub_source.from_keras_hub(settings.path, **shared)
     if source == "keras":
-        return keras_source.from_file(
+        return keras_file.from_file(
             settings.path,
             blocks=settings.blocks or None,
             features=settings.features or None,

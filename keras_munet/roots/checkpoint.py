@@ -30,9 +30,18 @@ _NUM_NAMED_MAX = 3
 # out, query and value; each bias comes before its kernel or scale.
 _BLOCK_AXES = (1, 1, 1, 1, 1, 2, 1, 2, 2, 3, 1, 3, 2, 3, 2, 3)
 _NUM_NORM = 2
+# Axes of a ResNet unit's convolutions, then of its norms.
+_UNIT_AXES = (*[4] * 3, *[1] * 6)
+_PROJECTED_UNIT_AXES = (*[4] * 4, *[1] * 8)
+# Of what stands between units and head, plain or on a ResNet: class token,
+# the stem's convolution, the embedding, the stem's norm.
+_PLAIN_AXES = (3, 1, 4)
+_HYBRID_AXES = (3, 4, 1, 4, 1, 1)
+_DENSE_AXES = (1, 2)
 _SUPPORTED = (
-    "supported are the plain ViTs sayakpaul/vit_{s16,b8,b16,b32,l16} with "
-    "_classification or _fe, and other ViTs in that layout"
+    "supported are sayakpaul/vit_{s16,b8,b16,b32,l16,r26_s32_lightaug,"
+    "r26_s32_medaug,r50_l32} with _classification or _fe, and other ViTs in "
+    "that layout"
 )
 
 
@@ -126,24 +135,33 @@ class Checkpoint:
         return [numbers[i] for i in range(len(keys))]
 
     def _names(self, shapes: list[tuple[int, ...]]) -> list[str]:
-        axes = [len(shape) for shape in shapes]
+        axes = tuple(len(shape) for shape in shapes)
         num_blocks, place = 0, _NUM_NORM
-        step = len(_BLOCK_AXES)
-        while tuple(axes[place : place + step]) == _BLOCK_AXES:
-            num_blocks, place = num_blocks + 1, place + step
-        # Position embedding, class token, patch kernel with its bias.
-        rest = axes[place:]
-        extra = {4: (False, False), 6: (True, False), 8: (True, True)}
-        if axes[:_NUM_NORM] != [1, 1] or not num_blocks:
+        while _follows(axes, place, _BLOCK_AXES):
+            num_blocks, place = num_blocks + 1, place + len(_BLOCK_AXES)
+        if axes[:_NUM_NORM] != (1, 1) or not num_blocks:
             raise self._foreign(shapes, "no encoder blocks")
-        if len(rest) not in extra or rest[:4] != [3, 3, 1, 4]:
-            seen = f"{num_blocks} encoder blocks and {len(rest)} more"
-            if 4 in rest[1:3]:
-                seen += ", with convolutions of a ResNet among them"
+        # The position embedding is the last of the Transformer.
+        has_positions = _follows(axes, place, (3,))
+        found, end = _units(axes, place + 1)
+        units: tuple[int, ...] | None = found
+        num_dense = 0
+        if _follows(axes, end, _HYBRID_AXES):
+            end += len(_HYBRID_AXES)
+        elif not found and _follows(axes, end, _PLAIN_AXES):
+            units, end = None, end + len(_PLAIN_AXES)
+        else:
+            has_positions = False
+        while _follows(axes, end, _DENSE_AXES):
+            num_dense, end = num_dense + 1, end + len(_DENSE_AXES)
+        if not has_positions or end != len(axes) or num_dense > 2:
+            seen = f"{num_blocks} encoder blocks and {len(axes) - place} more"
             raise self._foreign(shapes, seen)
-        has_head, has_pre_logits = extra[len(rest)]
         return augreg.unnamed(
-            num_blocks, has_head=has_head, has_pre_logits=has_pre_logits
+            num_blocks,
+            has_head=num_dense > 0,
+            has_pre_logits=num_dense > 1,
+            units=units,
         )
 
     def _foreign(self, shapes: list, seen: str) -> errors.CheckpointError:
@@ -156,6 +174,26 @@ class Checkpoint:
         return errors.CheckpointError(
             f"{self.path}: {what}; fetch the SavedModel anew"
         )
+
+
+def _follows(axes: tuple[int, ...], place: int, part: tuple[int, ...]) -> bool:
+    """Whether `part` stands at `place`."""
+    return axes[place : place + len(part)] == part
+
+
+def _units(axes: tuple[int, ...], place: int) -> tuple[tuple[int, ...], int]:
+    """Returns (ResNet units of each stage, the place behind them)."""
+    found: list[int] = []
+    while True:
+        if _follows(axes, place, _PROJECTED_UNIT_AXES):
+            # Only the first unit of a stage changes the width.
+            found.append(1)
+            place += len(_PROJECTED_UNIT_AXES)
+        elif found and _follows(axes, place, _UNIT_AXES):
+            found[-1] += 1
+            place += len(_UNIT_AXES)
+        else:
+            return tuple(found), place
 
 
 def _num_data_bytes(folder: str) -> int:

@@ -165,7 +165,18 @@ def _multiply_adds(
         )
         .graph
     )
-    return sum(_of_operation(op) for op in graph.get_operations())
+    return _of_graph(graph)
+
+
+def _of_graph(graph: Any) -> int:
+    """Returns the products of a graph and of the functions that it calls."""
+    total = 0
+    for op in graph.get_operations():
+        total += _of_operation(op)
+        if op.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            name = op.get_attr("f").name
+            total += _of_graph(graph._get_function(name).graph)
+    return total
 
 
 def _of_operation(op: Any) -> int:
@@ -179,6 +190,12 @@ def _of_operation(op: Any) -> int:
         # Height, width, inputs of a group, outputs.
         *window, _ = op.inputs[1].shape.as_list()
         return math.prod(op.outputs[0].shape.as_list()) * math.prod(window)
+    if op.type == "Conv2DBackpropInput":
+        # A transposed convolution: every pixel of its input is spread.
+        *window, _, inputs = op.inputs[1].shape.as_list()
+        outputs = op.outputs[0].shape.as_list()[-1]
+        pixels = math.prod(op.inputs[2].shape.as_list()[:-1])
+        return pixels * math.prod(window) * inputs * outputs
     if op.type == "DepthwiseConv2dNative":
         rows_, columns, *_ = op.inputs[1].shape.as_list()
         return math.prod(op.outputs[0].shape.as_list()) * rows_ * columns

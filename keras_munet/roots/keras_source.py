@@ -8,7 +8,6 @@ such a chain is refused by name, and nothing is left out silently.
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -74,6 +73,7 @@ def from_keras(
     """
     config, layers = _functional(model)
     entries = {entry["name"]: entry for entry in config["layers"]}
+    _keep_statistics(entries, layers)
     _check_layers(entries, layers)
     cut = slicing.blocks(
         config,
@@ -106,37 +106,6 @@ def from_keras(
     head = family.initial(layout[-1], np.random.default_rng(0))
     components = (*made[: depth + 1], head)
     return root_lib.Root(family, components, hparams, f"keras {model.name}")
-
-
-def from_file(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
-    """Returns the root of a `.keras` file; options as of `from_keras`.
-
-    Args:
-      path: the file. Nothing in it is run: Lambda layers are refused.
-      **options: `pixel_range` of [-1, 1] here stands for none.
-
-    Raises:
-      CheckpointError: it is no readable `.keras` file.
-      UsageError: as `from_keras`.
-    """
-    import keras
-
-    if not os.path.isfile(path):
-        raise errors.CheckpointError(
-            f"{os.fspath(path)} is no file; give a .keras file"
-        )
-    # A damaged archive fails in many ways.
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as e:
-        lines = str(e).splitlines() or [type(e).__name__]
-        raise errors.CheckpointError(
-            f"{os.fspath(path)} cannot be loaded ({lines[0][:160]}); save the "
-            "model anew as .keras, without Lambda layers"
-        ) from e
-    if tuple(options.get("pixel_range") or OWN_RANGE) == OWN_RANGE:
-        options["pixel_range"] = None
-    return from_keras(model, **options)
 
 
 def _functional(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -179,6 +148,19 @@ def _all_trainable(value: Any) -> Any:
     return value
 
 
+def _keep_statistics(entries: dict[str, Any], layers: dict[str, Any]) -> None:
+    """Moves what `Normalization` layers learnt of data into their configs.
+
+    They are preprocessing, not weights to train. Changes both arguments.
+    """
+    for name, entry in entries.items():
+        own = entry["config"]
+        if entry["class_name"] == "Normalization" and own.get("mean") is None:
+            layer = layers.pop(name)
+            own["mean"] = layer.adapt_mean.numpy().tolist()
+            own["variance"] = layer.adapt_variance.numpy().tolist()
+
+
 def _check_layers(entries: dict[str, Any], layers: dict[str, Any]) -> None:
     for name, entry in entries.items():
         for kind in _kinds(entry):
@@ -187,12 +169,6 @@ def _check_layers(entries: dict[str, Any], layers: dict[str, Any]) -> None:
                     f"layer {name!r} is of kind {kind}, which "
                     f"{_REFUSED[kind]}; build the model without it"
                 )
-        kind = entry["class_name"]
-        if kind == "Normalization" and entry["config"].get("mean") is None:
-            raise errors.UsageError(
-                f"layer {name!r} was adapted to data, which its config does "
-                "not hold; build it with mean= and variance="
-            )
         for variable in layers[name].weights if name in layers else ():
             if "float" not in str(variable.dtype):
                 raise errors.UsageError(
@@ -339,6 +315,8 @@ def _values(
     block: slicing.Block, layers: dict[str, Any], template: Any
 ) -> dict[str, np.ndarray]:
     """Returns weight name -> float32 array, checked against the template."""
+    from keras_munet.functional import layers as layers_lib
+
     variables = [
         (layer, variable)
         for layer in template.model.layers
@@ -350,14 +328,15 @@ def _values(
     for (name, shape), (layer, variable) in pairs:
         value = np.asarray(variable.numpy()).astype(np.float32)
         # A number behind the name keeps equal ones apart.
+        own_name = layers_lib.weight_name(variable.name)
         known = name.rstrip("0123456789.").endswith(
-            variable.name.rstrip("0123456789.")
+            own_name.rstrip("0123456789.")
         )
         if value.shape != shape or not known:
             raise errors.UsageError(
-                f"layer {layer.name!r} rebuilds its weight {name} as "
-                f"{list(shape)}, not {list(value.shape)}; its config does not "
-                "say what it is"
+                f"layer {layer.name!r} rebuilds its weight {variable.name} "
+                f"{list(value.shape)} as {name} {list(shape)}; its config does "
+                "not say what it is"
             )
         if not np.isfinite(value).all():
             raise errors.UsageError(

@@ -12,7 +12,7 @@ from typing import Any
 from keras_munet.core import family as family_lib
 from keras_munet.core import seeds
 from keras_munet.core import specs
-from keras_munet.vit import family as vit_family
+from keras_munet.vit import hybrid
 from keras_munet.vit import variants
 
 # A root solves no task: no path ever takes over its head. Two classes are
@@ -49,6 +49,7 @@ def random(
     num_layers_max: int | None = None,
     image_size: int = 32,
     num_classes: int = NUM_CLASSES,
+    representation_size: int = 0,
     seed: int = 0,
 ) -> Root:
     """Returns a root of freshly drawn values.
@@ -57,11 +58,12 @@ def random(
     is the beginning of a deeper one.
 
     Args:
-      variant: the ViT's name, e.g. `Ti/16`.
+      variant: the ViT's name, e.g. `Ti/16` or `R26+S/32`.
       num_layers: blocks of the root; None for the variant's own number.
       num_layers_max: the deepest path; None for the root's own depth.
       image_size: side of the square input, pixels.
       num_classes: width of the head.
+      representation_size: features of the layer before the head; 0 without.
       seed: of the values.
 
     Raises:
@@ -70,7 +72,7 @@ def random(
     found = variants.variant(variant)
     depth = found.num_layers if num_layers is None else num_layers
     deepest = depth if num_layers_max is None else num_layers_max
-    family = vit_family.VitFamily.of(found, deepest)
+    family = hybrid.family_of(found, deepest, representation_size)
     hparams = {"num_layers": depth, "ds_image_size": image_size}
     components = tuple(
         family.initial(spec, seeds.generator(seed, "root", spec.name))

@@ -21,6 +21,8 @@ from keras_munet.core import specs
 from keras_munet.roots import augreg
 from keras_munet.roots import root as root_lib
 from keras_munet.vit import family as vit_family
+from keras_munet.vit import hybrid
+from keras_munet.vit import shapes
 from keras_munet.vit import variants
 
 # Larger than any published ViT has; bounds what a lying header can ask for.
@@ -169,13 +171,17 @@ class _File:
         return any(name.startswith(start) for name in self.names)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
-        return tuple(self._opened.shapes[self.names[name]])
+        shape = tuple(self._opened.shapes[self.names[name]])
+        # Files of 2021 keep group norms as [1, 1, 1, features].
+        is_wide = shape[:-1] == (1, 1, 1) and augreg.is_group_norm(name)
+        return shape[-1:] if is_wide else shape
 
     def dtype_of(self, name: str) -> np.dtype:
         return self._opened.dtypes[self.names[name]]
 
     def read(self, name: str) -> np.ndarray:
-        return self._opened.read(self.names[name])
+        value = self._opened.read(self.names[name])
+        return value.reshape(self.shape_of(name))
 
     def shape(self, name: str, num_axes: int) -> tuple[int, ...]:
         """Returns the shape of an array that sizes are told from."""
@@ -197,8 +203,8 @@ class _File:
         found = [said for mark, said in marks if self.has(mark)]
         seen = found[0] if found else f"lacks {name}"
         return errors.CheckpointError(
-            f"{self.path} {seen}; supported is a ViT with a class token in "
-            "AugReg's or big_vision's names"
+            f"{self.path} {seen}; supported is a ViT, plain or on a ResNet, "
+            "with a class token in AugReg's or big_vision's names"
         )
 
 
@@ -217,7 +223,7 @@ def _sizes(
     else:
         found = variants.variant(variant)
         depth = found.num_layers
-        family = vit_family.VitFamily.of(found, depth, representation_size)
+        family = hybrid.family_of(found, depth, representation_size)
     name = augreg.positions(file.names)
     num_positions = file.shape(name, 3)[1]
     grid = math.isqrt(_num_patches(num_positions))
@@ -225,7 +231,7 @@ def _sizes(
         raise file.unlike(
             name, "a square grid of patches, with or without a class token"
         )
-    return family, depth, grid * family.patch_size
+    return family, depth, grid * family.token_side
 
 
 def _num_patches(num_positions: int) -> int:
@@ -245,14 +251,23 @@ def _inferred_family(
         raise file.unlike(
             query_name, f"heads that divide the width {kernel[3]}"
         )
-    return vit_family.VitFamily(
-        width=kernel[3],
-        num_heads=query[1],
-        mlp_dim=mlp[1],
-        patch_size=kernel[0],
-        num_layers_max=depth,
-        representation_size=representation_size,
-    )
+    sizes: dict[str, Any] = {
+        "width": kernel[3],
+        "num_heads": query[1],
+        "mlp_dim": mlp[1],
+        "patch_size": kernel[0],
+        "num_layers_max": depth,
+        "representation_size": representation_size,
+    }
+    units = augreg.num_units(file.names)
+    if units is None:
+        return vit_family.VitFamily(**sizes)
+    stem = file.shape(augreg.STEM_KERNEL, 4)
+    if stem[3] % shapes.NUM_GROUPS:
+        raise file.unlike(
+            augreg.STEM_KERNEL, f"a multiple of {shapes.NUM_GROUPS} features"
+        )
+    return hybrid.HybridFamily(**sizes, units=units, stem_width=stem[3])
 
 
 def _present(file: _File, names: tuple[str, ...]) -> str:

@@ -19,8 +19,11 @@ from keras_munet.data import preprocessing
 from keras_munet.graph import builder
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import optimizer
+from keras_munet.train import precision
 from keras_munet.train import slots as slots_lib
 from keras_munet.vit import functions
+
+_FLOAT32 = precision.Products()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +85,21 @@ class GenerationGraph:
         structure: Structure,
         pool: slots_lib.SlotPool,
         strategy: tf.distribute.Strategy,
+        products: precision.Products = _FLOAT32,
+        num_parts: int = 1,
     ):
-        """Builds the graph; compiles nothing before the first call."""
+        """Builds the graph; compiles nothing before the first call.
+
+        Args:
+          structure: which layers each child has.
+          pool: lends them.
+          strategy: where steps run.
+          products: which precision a training step multiplies in.
+          num_parts: into how many parts, one after the other, a replica's
+            share of a batch is divided to save memory.
+        """
+        self._num_parts = num_parts
+        self._products = products
         self._strategy = strategy
         self._image_size = structure.image_size
         with strategy.scope():
@@ -144,10 +160,44 @@ class GenerationGraph:
         context = tf.distribute.get_replica_context()
         batch_size = images.shape[0]
         images, labels = _replica_share(context, images, labels)
-        variables = [
-            [slot.variable for slot in child] for child in self._trained
-        ]
-        self._choose_gradients()
+        self._prepare(self._products)
+        losses, gradients = self._gradients(images, labels, batch_size)
+        if context.num_replicas_in_sync > 1:
+            flat = context.all_reduce("SUM", tf.nest.flatten(gradients))
+            gradients = tf.nest.pack_sequence_as(gradients, flat)
+        for i, child in enumerate(self._trained):
+            self._update(context, child, gradients[i], rates[i])
+        return losses
+
+    def _gradients(self, images, labels, batch_size):
+        """Returns the losses and each child's gradients, part after part."""
+        if self._num_parts == 1:
+            return self._gradients_of_part(images, labels, batch_size)
+        size = images.shape[0] // self._num_parts
+        variables = self._variables()
+        zeros = [[tf.zeros_like(v) for v in child] for child in variables]
+
+        def add(part, losses, sums):
+            begin = [part * size, 0, 0, 0]
+            more_losses, more = self._gradients_of_part(
+                tf.slice(images, begin, [size, *images.shape[1:]]),
+                tf.slice(labels, begin[:1], [size]),
+                batch_size,
+            )
+            sums = tf.nest.map_structure(tf.add, sums, more)
+            return part + 1, losses + more_losses, sums
+
+        _, losses, gradients = tf.while_loop(
+            lambda part, *_: part < self._num_parts,
+            add,
+            (tf.constant(0), tf.zeros([self.num_children]), zeros),
+            parallel_iterations=1,
+        )
+        return losses, gradients
+
+    def _gradients_of_part(self, images, labels, batch_size):
+        """Returns what some examples add to `[children]` losses, gradients."""
+        variables = self._variables()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v for child in variables for v in child])
             logits = self._model(images, training=True)
@@ -163,18 +213,18 @@ class GenerationGraph:
         gradients = tape.gradient(
             losses, variables, unconnected_gradients="zero"
         )
-        if context.num_replicas_in_sync > 1:
-            flat = context.all_reduce("SUM", tf.nest.flatten(gradients))
-            gradients = tf.nest.pack_sequence_as(gradients, flat)
-        for i, child in enumerate(self._trained):
-            self._update(context, child, gradients[i], rates[i])
-        return tf.stack(losses)
+        return tf.stack(losses), gradients
 
-    def _choose_gradients(self) -> None:
-        """Has each call compute only the gradients that the step needs."""
+    def _variables(self):
+        """Returns what each child trains, input first."""
+        return [[slot.variable for slot in child] for child in self._trained]
+
+    def _prepare(self, products: precision.Products) -> None:
+        """Has each call compute what the step needs and nothing else."""
         for chain in self.slots:
             below = True
             for slot in chain:
+                slot.layer.choose_products(products.of(slot.spec))
                 if slot.momentum is None:
                     slot.layer.choose_gradients(functions.INPUT_ONLY)
                 elif below:
@@ -229,7 +279,8 @@ class GenerationGraph:
     def _count(self, images, labels, mask):
         context = tf.distribute.get_replica_context()
         images, labels, mask = _replica_share(context, images, labels, mask)
-        self._choose_gradients()
+        # What is scored is what will be served.
+        self._prepare(_FLOAT32)
         logits = self._model(images, training=False)
         counts = []
         for i in range(self.num_children):

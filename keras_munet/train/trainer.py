@@ -20,15 +20,21 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
-from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.data import records
+from keras_munet.train import batches as batches_lib
 from keras_munet.train import generation as generation_lib
 from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import memory
+from keras_munet.train import precision
 from keras_munet.train import schedules
 from keras_munet.train import slots as slots_lib
+from keras_munet.train import snapshots
 
 _NUM_GRAPHS_MAX = 8
+# Validation batches have a multiple of this part of a batch, so that tasks of
+# different sizes share traced layers.
+_BATCH_PARTS = 8
 
 Clock = dict[str, float]
 
@@ -41,6 +47,8 @@ class Trainer:
         strategy: tf.distribute.Strategy,
         budget: jobs_lib.Budget,
         seed: int,
+        compute_dtype: str = "float32",
+        num_bytes_max: int | None = None,
     ):
         """Prepares a trainer.
 
@@ -48,6 +56,9 @@ class Trainer:
           strategy: where steps run.
           budget: how long every child trains.
           seed: the experiment's root seed.
+          compute_dtype: see `precision.products`.
+          num_bytes_max: what a generation may take on each device; None for
+            what `memory.free_bytes` says when it starts.
 
         Raises:
           UsageError: the batch does not divide over the replicas.
@@ -61,13 +72,16 @@ class Trainer:
         self._strategy = strategy
         self._budget = budget
         self._seed = seed
+        self._num_bytes_max = num_bytes_max
         self._pool = slots_lib.SlotPool(strategy)
+        self._device_type = _device_type(strategy)
+        self._products = precision.products(compute_dtype, self._device_type)
         # Least recently used structures are dropped: every traced graph
         # holds memory for as long as it is kept.
         self._graphs: collections.OrderedDict[
             Any, generation_lib.GenerationGraph
         ] = collections.OrderedDict()
-        self._arrays: dict[tuple[str, str], tuple[tf.Tensor, tf.Tensor]] = {}
+        self._batches = batches_lib.Batches()
         self.clock: Clock = collections.defaultdict(float)
 
     @contextlib.contextmanager
@@ -98,29 +112,66 @@ class Trainer:
     ) -> list[jobs_lib.TrainedChild]:
         """Trains children together and returns what became of them.
 
+        Children that do not fit in memory together are trained in several
+        passes, a batch that does not fit in several parts.
+
         Args:
           children: at least one.
           data: the task's data.
           data_hparams: the `ds_*` hyperparameters that they share.
           event: names the generation; its seeds derive from it.
           accept_ties: whether an equal score makes a new snapshot.
-          on_cycle: told (cycle, `[children]` scores, `[children]` losses).
+          on_cycle: told (cycle, `[children]` scores, `[children]` losses) of
+            each pass.
+
+        Raises:
+          UsageError: a child does not fit with one example at a time.
         """
+        passes = self.passes(children, int(data_hparams["ds_image_size"]))
+        results = []
         with self._plain_graphs():
-            return self._train(
-                children, data, data_hparams, event, accept_ties, on_cycle
-            )
+            for group in passes.groups:
+                results += self._train(
+                    [children[i] for i in group],
+                    passes.num_parts,
+                    data,
+                    data_hparams,
+                    event,
+                    accept_ties,
+                    on_cycle,
+                )
+        return results
+
+    def passes(
+        self, children: Sequence[jobs_lib.ChildJob], image_size: int
+    ) -> memory.Passes:
+        """Returns how children are divided so that each pass fits in memory.
+
+        Raises:
+          UsageError: a child does not fit with one example at a time.
+        """
+        limit = self._num_bytes_max or memory.free_bytes(self._device_type)
+        if limit is None:
+            return memory.Passes((tuple(range(len(children))),), 1)
+        return memory.passes(
+            [memory.need(child, image_size) for child in children],
+            self._budget.batch_size,
+            limit,
+            self._strategy.num_replicas_in_sync,
+        )
 
     def _train(
         self,
         children: Sequence[jobs_lib.ChildJob],
+        num_parts: int,
         data: records.TaskData,
         data_hparams: Mapping[str, Any],
         event: tuple[str | int, ...],
         accept_ties: bool,
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None,
     ) -> list[jobs_lib.TrainedChild]:
-        graph = self._graph(children, int(data_hparams["ds_image_size"]))
+        image_size = int(data_hparams["ds_image_size"])
+        graph = self._graph(children, image_size, num_parts)
         self._fill(graph, children)
         num_cycles = self._budget.num_cycles
         num_steps = self._budget.num_steps_per_cycle(len(data.train.labels))
@@ -131,17 +182,15 @@ class Trainer:
         rates = _rates(children, num_cycles, num_steps)
         augment, jitter = preprocessing.augment_hparams(dict(data_hparams))
         augment = type(augment)(*(tf.constant(value) for value in augment))
-        images, labels = self._on_device(data, "train")
-        best = _Snapshots(children, accept_ties)
+        batches = self._batches.of(data, "train", indices)
+        best = snapshots.Snapshots(children, accept_ties)
         for cycle in range(num_cycles):
             started = time.perf_counter()
             # A loop of calls, not a device loop: on a CPU the loop's own
             # optimisation costs more than all its steps (docs/decisions.md).
             total = sum(
                 graph.train_step(
-                    images,
-                    labels,
-                    tf.constant(indices[step]),
+                    *next(batches),
                     tf.constant(seeds[step]),
                     augment,
                     jitter,
@@ -183,23 +232,30 @@ class Trainer:
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
-        for key in [key for key in self._arrays if key[0] == task]:
-            del self._arrays[key]
+        self._batches.forget(task)
 
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(self._seed, *event)
 
     def _graph(
-        self, children: Sequence[jobs_lib.ChildJob], image_size: int
+        self,
+        children: Sequence[jobs_lib.ChildJob],
+        image_size: int,
+        num_parts: int = 1,
     ) -> generation_lib.GenerationGraph:
         started = time.perf_counter()
         structure = generation_lib.structure_of(children, image_size)
-        graph = self._graphs.pop(structure.key, None)
+        key = structure.key, num_parts
+        graph = self._graphs.pop(key, None)
         if graph is None:
             graph = generation_lib.GenerationGraph(
-                structure, self._pool, self._strategy
+                structure,
+                self._pool,
+                self._strategy,
+                self._products,
+                num_parts,
             )
-        self._graphs[structure.key] = graph
+        self._graphs[key] = graph
         if len(self._graphs) > _NUM_GRAPHS_MAX:
             self._graphs.popitem(last=False)
             self._pool.keep_only(
@@ -251,91 +307,33 @@ class Trainer:
             num_examples = min(
                 num_examples, self._budget.num_validation_examples_max
             )
-        batch_size = self._budget.batch_size
-        num_steps = -(-num_examples // batch_size)
+        num_steps = -(-num_examples // self._budget.batch_size)
+        # Batches of equal size: the last one would be mostly padding.
+        part = max(
+            self._strategy.num_replicas_in_sync,
+            self._budget.batch_size // _BATCH_PARTS,
+        )
+        batch_size = -(-num_examples // (num_steps * part)) * part
         order = np.arange(num_steps * batch_size)
         mask = (order < num_examples).astype(np.float32)
         indices = np.minimum(order, num_examples - 1).astype(np.int32)
-        images, labels = self._on_device(data, split)
-        steps = zip(
-            indices.reshape(num_steps, batch_size),
-            mask.reshape(num_steps, batch_size),
-            strict=True,
-        )
+        shape = num_steps, batch_size
         counts = sum(
-            graph.count_step(
-                images, labels, tf.constant(picked), tf.constant(weights)
+            graph.count_step(*batch, tf.constant(weights))
+            for batch, weights in zip(
+                self._batches.of(data, split, indices.reshape(shape)),
+                mask.reshape(shape),
+                strict=True,
             )
-            for picked, weights in steps
         ).numpy()
         self.clock["validate_secs"] += time.perf_counter() - started
         return counts.astype(np.float64) / num_examples
 
-    def _on_device(
-        self, data: records.TaskData, split: str
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        key = data.name, split
-        if key not in self._arrays:
-            part = getattr(data, split)
-            self._arrays[key] = (
-                tf.constant(part.images),
-                tf.constant(part.labels, tf.int32),
-            )
-        return self._arrays[key]
 
-
-class _Snapshots:
-    """The best snapshot of each child of a generation."""
-
-    def __init__(self, children: Sequence[jobs_lib.ChildJob], ties: bool):
-        self._children = children
-        self._ties = ties
-        self._best = [child.score_to_beat for child in children]
-        self._scores: list[list[float]] = [[] for _ in children]
-        self._losses: list[list[float]] = [[] for _ in children]
-        self._quality: list[float | None] = [None] * len(children)
-        self._taken: list[dict[str, specs.Component]] = [{} for _ in children]
-
-    def offer(
-        self,
-        graph: generation_lib.GenerationGraph,
-        qualities: np.ndarray,
-        losses: np.ndarray,
-    ) -> np.ndarray:
-        """Takes a snapshot of each improved child; returns the scores."""
-        factors = np.array([child.size_factor for child in self._children])
-        scores = qualities * factors
-        for i, child in enumerate(self._children):
-            self._scores[i].append(float(scores[i]))
-            self._losses[i].append(float(losses[i]))
-            # NaN compares as neither: a diverged child is never taken.
-            better = scores[i] > self._best[i] or (
-                self._ties and scores[i] == self._best[i]
-            )
-            if better:
-                self._best[i] = float(scores[i])
-                self._quality[i] = float(qualities[i])
-                self._taken[i] = {
-                    part.spec.name: slot.snapshot()
-                    for part, slot in zip(
-                        child.components, graph.slots[i], strict=True
-                    )
-                    if part.shared_id is None
-                }
-        return scores
-
-    def results(self) -> list[jobs_lib.TrainedChild]:
-        """Returns every child, with its best snapshot where it has one."""
-        return [
-            jobs_lib.TrainedChild(
-                index=child.index,
-                scores=tuple(self._scores[i]),
-                losses=tuple(self._losses[i]),
-                quality=self._quality[i],
-                components=self._taken[i],
-            )
-            for i, child in enumerate(self._children)
-        ]
+def _device_type(strategy: tf.distribute.Strategy) -> str:
+    """Returns the kind of the strategy's first device: CPU, GPU or TPU."""
+    device = strategy.extended.worker_devices[0]
+    return tf.DeviceSpec.from_string(device).device_type
 
 
 def _rates(

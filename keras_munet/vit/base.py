@@ -20,16 +20,18 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import eight_bits
 from keras_munet.core import registry
 from keras_munet.core import specs
 from keras_munet.vit import functions
 from keras_munet.vit import initial
+from keras_munet.vit import quantizing
 from keras_munet.vit import shapes
 
 Shape = tuple[int | None, ...]
 
 
-class VitLayer(keras.layers.Layer):
+class VitLayer(quantizing.QuantizableLayer):
     """One component of a path, live.
 
     Subclasses name their sizes in `size_names`, keep each as an attribute and
@@ -39,6 +41,8 @@ class VitLayer(keras.layers.Layer):
 
     size_names: ClassVar[tuple[str, ...]] = ()
     option_names: ClassVar[tuple[str, ...]] = ()
+    # Whether `function` takes `products`, see `operations.dense`.
+    has_products: ClassVar[bool] = False
     # The row of the table of weights; a subclass's own name where empty.
     table_kind: ClassVar[str] = ""
     function: ClassVar[Callable[..., tf.Tensor]]
@@ -48,6 +52,7 @@ class VitLayer(keras.layers.Layer):
         self._initial_value: Callable[[str], np.ndarray] | None = None
         self._packed = False
         self._gradients = functions.ALL
+        self._products: tf.DType | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -114,6 +119,9 @@ class VitLayer(keras.layers.Layer):
         self._initial_value = None
 
     def _add_weight(self, name: str, value: np.ndarray) -> None:
+        if self.quantization_mode and eight_bits.is_kernel(name):
+            self._add_kernel(name, value)
+            return
         # Casting is the function's: norms keep float32 parameters.
         self.add_weight(
             name=name,
@@ -151,6 +159,14 @@ class VitLayer(keras.layers.Layer):
         """
         self._gradients = gradients
 
+    def choose_products(self, dtype: tf.DType) -> None:
+        """Says what graphs traced from now on round factors of products to.
+
+        Args:
+          dtype: see `operations.dense`; of a packed layer alone.
+        """
+        self._products = dtype
+
     @property
     def compiled(self) -> Any:
         """The `tf.function` of (x, *weights) that computes the layer."""
@@ -158,10 +174,12 @@ class VitLayer(keras.layers.Layer):
 
     def weight_values(self) -> list[tf.Tensor]:
         """Returns the weights as tensors, in the record's order."""
+        if self.quantization_mode:
+            return self._dequantized([name for name, _ in self.spec_weights])
         return [tf.convert_to_tensor(v.value) for v in self.weights]
 
     def compute(
-        self, x: tf.Tensor, weights: Sequence[tf.Tensor], **options: bool
+        self, x: tf.Tensor, weights: Sequence[tf.Tensor], **options: Any
     ) -> tf.Tensor:
         """Returns the output for given weights instead of the layer's own.
 
@@ -175,6 +193,8 @@ class VitLayer(keras.layers.Layer):
         if self._packed:
             weight_shapes = tuple(shape for _, shape in self.spec_weights)
             function = functions.apart(function, self._gradients, weight_shapes)
+            if self.has_products:
+                options["products"] = self._products
         return function(x, *weights, **self.options, **options)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -191,6 +211,18 @@ class VitLayer(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Returns the output's shape; by default the input's."""
         return tuple(input_shape)
+
+    def num_kept(self, input_shape: Shape, **options: bool) -> int:
+        """Returns how many numbers a training step keeps for its backward pass.
+
+        By default thrice the output; for each example of a batch.
+
+        Args:
+          input_shape: of the input; the batch's size is not read.
+          **options: `class_token_only`, where the layer has it.
+        """
+        sides = self.compute_output_shape(input_shape, **options)[1:]
+        return 3 * math.prod(side or 1 for side in sides)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Set
 from typing import Any
 from typing import ClassVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ PRE_LOGITS = "pre_logits"
 HEAD = "head"
 # The published ViT's, which a record leaves out.
 NORM_EPSILON = 1e-6
+_Family = TypeVar("_Family", bound="VitFamily")
 
 
 @family_lib.FAMILIES.register("vit")
@@ -63,11 +65,11 @@ class VitFamily:
 
     @classmethod
     def of(
-        cls,
+        cls: type[_Family],
         variant: variants.Variant,
         num_layers_max: int,
         representation_size: int = 0,
-    ) -> VitFamily:
+    ) -> _Family:
         """Returns the family of `variant`, up to `num_layers_max` deep."""
         return cls(
             width=variant.width,
@@ -112,13 +114,9 @@ class VitFamily:
             norm["norm_epsilon"] = self.norm_epsilon
         options = {**norm, "exact_gelu": True} if self.exact_gelu else norm
         layout = [
-            _spec(
-                EMBEDDING,
-                "PatchEmbedding",
-                {"width": width, "patch_size": self.patch_size},
-            ),
-            _spec(CLASS_TOKEN, "ClassToken", {"width": width}),
-            _spec(
+            *self._entrance(),
+            component_spec(CLASS_TOKEN, "ClassToken", {"width": width}),
+            component_spec(
                 POSITION_EMBEDDING,
                 "PositionEmbedding",
                 {"width": width, "num_tokens": num_tokens},
@@ -128,21 +126,21 @@ class VitFamily:
             if i in adapters:
                 adapter = {"width": width, "hidden_dim": hparams["adapter_dim"]}
                 name = f"{ADAPTER_PREFIX}{i}"
-                layout.append(_spec(name, "ResidualAdapter", adapter))
+                layout.append(component_spec(name, "ResidualAdapter", adapter))
             name = f"{BLOCK_PREFIX}{i}"
-            layout.append(_spec(name, "EncoderBlock", block, options))
+            layout.append(component_spec(name, "EncoderBlock", block, options))
         layout.append(
-            _spec(ENCODER_NORM, "EncoderNorm", {"width": width}, norm)
+            component_spec(ENCODER_NORM, "EncoderNorm", {"width": width}, norm)
         )
         if self.representation_size:
             sizes = {
                 "width": width,
                 "representation_size": self.representation_size,
             }
-            layout.append(_spec(PRE_LOGITS, "PreLogits", sizes))
+            layout.append(component_spec(PRE_LOGITS, "PreLogits", sizes))
             width = self.representation_size
         head = {"width": width, "num_classes": num_classes}
-        layout.append(_spec(HEAD, "Head", head))
+        layout.append(component_spec(HEAD, "Head", head))
         return tuple(layout)
 
     def grid_size(self, image_size: int) -> int:
@@ -151,7 +149,7 @@ class VitFamily:
         Raises:
           UsageError: the size is not a positive multiple of the patch.
         """
-        patch = self.patch_size
+        patch = self.token_side
         whole = isinstance(image_size, int) and not isinstance(image_size, bool)
         if not whole or image_size < patch or image_size % patch:
             raise errors.UsageError(
@@ -159,6 +157,16 @@ class VitFamily:
                 f"the patch size, {patch} pixels"
             )
         return image_size // patch
+
+    @property
+    def token_side(self) -> int:
+        """Side of the square of pixels that one token stands for."""
+        return self.patch_size
+
+    def _entrance(self) -> list[specs.ComponentSpec]:
+        """Returns what makes tokens of images."""
+        sizes = {"width": self.width, "patch_size": self.patch_size}
+        return [component_spec(EMBEDDING, "PatchEmbedding", sizes)]
 
     def can_resample(self, spec: specs.ComponentSpec) -> bool:
         """Whether values of another shape can be resampled to `spec`."""
@@ -185,7 +193,7 @@ class VitFamily:
         return {"family": self.name, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> VitFamily:
+    def from_json(cls: type[_Family], value: Mapping[str, Any]) -> _Family:
         """Returns the family that `to_json` wrote."""
         fields = [field.name for field in dataclasses.fields(cls)]
         # Records from before a field with a default lack it.
@@ -201,12 +209,13 @@ class VitFamily:
             )
 
 
-def _spec(
+def component_spec(
     name: str,
     layer: str,
     sizes: dict[str, int],
     options: Mapping[str, Any] | None = None,
 ) -> specs.ComponentSpec:
+    """Returns the record of a ViT layer with the weights of its sizes."""
     config = {**sizes, **(options or {})}
     return specs.ComponentSpec(
         name, layer, config, shapes.weights(layer, sizes)

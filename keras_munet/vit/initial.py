@@ -2,7 +2,8 @@
 
 Invariant: values depend on (layer kind, weight name, shape, generator) alone.
 They are the published Flax ViT's: Xavier-uniform products, LeCun-normal patch
-kernel, zero head. An adapter's last kernel is zero, so that a new adapter
+kernel and convolutions, zero head, and a ResNet unit that adds nothing at
+first. An adapter's last kernel is zero, so that a new adapter
 changes nothing at first (section 1).
 """
 
@@ -106,6 +107,20 @@ _DRAWS: dict[tuple[str, str], _Draw] = {
     ("PreLogits", "bias"): _zeros,
     ("Head", "kernel"): _zeros,
     ("Head", "bias"): _zeros,
+    ("FeatureEmbedding", "kernel"): _lecun_normal,
+    ("FeatureEmbedding", "bias"): _zeros,
+    ("ResNetRoot", "conv_kernel"): _lecun_normal,
+    ("ResNetRoot", "norm_scale"): _ones,
+    ("ResNetRoot", "norm_bias"): _zeros,
+    **{
+        ("ResNetUnit", f"{part}_{weight}"): draw
+        for name in ("1", "2", "3", "_proj")
+        for part, weight, draw in (
+            (f"conv{name}", "kernel", _lecun_normal),
+            (f"gn{name}", "scale", _zeros if name == "3" else _ones),
+            (f"gn{name}", "bias", _zeros),
+        )
+    },
 }
 
 

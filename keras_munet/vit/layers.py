@@ -1,15 +1,16 @@
 """The kinds of ViT component as Keras layers (section 1).
 
 Invariant: a path is a plain chain of these layers, images in and logits out:
-`[b, side, side, 3]` -> embedding -> `[b, n, width]` -> cls ->
-`[b, n + 1, width]` -> posembed_input -> adapters and blocks -> encoder_norm ->
-pre_logits, where there is one -> head -> `[b, classes]` float32. Importing
-this module registers them all.
+`[b, side, side, 3]` -> a hybrid's ResNet (`resnet_layers`) -> embedding ->
+`[b, n, width]` -> cls -> `[b, n + 1, width]` -> posembed_input -> adapters and
+blocks -> encoder_norm -> pre_logits, where there is one -> head ->
+`[b, classes]` float32. Importing this module registers them all.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from typing import ClassVar
 
 import keras
 
@@ -17,6 +18,8 @@ from keras_munet import errors
 from keras_munet.core import registry
 from keras_munet.vit import base
 from keras_munet.vit import functions
+from keras_munet.vit import operations
+from keras_munet.vit import resnet_layers as _resnet  # noqa: F401  registers
 from keras_munet.vit import shapes
 
 _serializable = keras.saving.register_keras_serializable(package="keras_munet")
@@ -27,7 +30,8 @@ _serializable = keras.saving.register_keras_serializable(package="keras_munet")
 class PatchEmbedding(base.VitLayer):
     """Cuts images into square patches and projects each to one token."""
 
-    size_names = ("width", "patch_size")
+    size_names: ClassVar[tuple[str, ...]] = ("width", "patch_size")
+    has_products = True
     function = functions.patch_embedding
 
     def __init__(self, width: int, patch_size: int, **kwargs: Any):
@@ -58,6 +62,25 @@ class PatchEmbedding(base.VitLayer):
                 return (batch, None, self.width)
             num_patches *= side // self.patch_size
         return (batch, num_patches, self.width)
+
+
+@_serializable
+@registry.LAYERS.register("FeatureEmbedding")
+class FeatureEmbedding(PatchEmbedding):
+    """Cuts a ResNet's features into square patches, each to one token."""
+
+    size_names = ("width", "patch_size", "num_channels")
+
+    def __init__(
+        self, width: int, patch_size: int, num_channels: int, **kwargs: Any
+    ):
+        super().__init__(width, patch_size, **kwargs)
+        self.num_channels = num_channels
+
+    @property
+    def input_width(self) -> int:
+        """The features of a position."""
+        return self.num_channels
 
 
 @_serializable
@@ -111,6 +134,7 @@ class ResidualAdapter(base.VitLayer):
     """Adds a small MLP's output; a fresh one changes nothing."""
 
     size_names = ("width", "hidden_dim")
+    has_products = True
     function = functions.residual_adapter
 
     def __init__(self, width: int, hidden_dim: int, **kwargs: Any):
@@ -126,6 +150,7 @@ class EncoderBlock(base.ClassTokenOption):
 
     size_names = ("width", "num_heads", "mlp_dim")
     option_names = ("exact_gelu", "norm_epsilon")
+    has_products = True
     function = functions.encoder_block
 
     def __init__(
@@ -134,7 +159,7 @@ class EncoderBlock(base.ClassTokenOption):
         num_heads: int,
         mlp_dim: int,
         exact_gelu: bool = False,
-        norm_epsilon: float = functions.LAYER_NORM_EPSILON,
+        norm_epsilon: float = operations.LAYER_NORM_EPSILON,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -143,6 +168,20 @@ class EncoderBlock(base.ClassTokenOption):
         self.mlp_dim = mlp_dim
         self.exact_gelu = exact_gelu
         self.norm_epsilon = norm_epsilon
+
+    def num_kept(self, input_shape: base.Shape, **options: bool) -> int:
+        """Returns how many numbers a training step keeps for each example.
+
+        Of every token: both norms (before and after scaling), query, key,
+        value and what was read, each a width; four sides of the MLP's hidden
+        layer; and the shares of attention.
+        """
+        num_tokens = input_shape[1] or 1
+        class_token_only = options.get("class_token_only", False)
+        num_read = 1 if class_token_only else num_tokens
+        rows = num_read * (8 * self.width + 4 * self.mlp_dim)
+        below = 2 * self.width * num_tokens if class_token_only else 0
+        return rows + below + self.num_heads * num_read * num_tokens
 
 
 @_serializable
@@ -157,7 +196,7 @@ class EncoderNorm(base.ClassTokenOption):
     def __init__(
         self,
         width: int,
-        norm_epsilon: float = functions.LAYER_NORM_EPSILON,
+        norm_epsilon: float = operations.LAYER_NORM_EPSILON,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)

@@ -22,14 +22,16 @@ def forward(layout: Sequence[specs.ComponentSpec]) -> dict[str, int]:
     """Returns place -> multiply-adds of one image.
 
     A kernel costs its size at each position that it is applied to: every
-    patch for the embedding, the class token from the last norm on, every token
-    elsewhere. A block's two attention products cost 2 * tokens^2 * width.
+    position of its output for a ResNet's convolution, every patch for the
+    embedding, the class token from the last norm on, every token elsewhere. A
+    block's two attention products cost 2 * tokens^2 * width.
 
     Args:
       layout: the components of a path, input first.
     """
     num_tokens = _num_tokens(layout)
-    return {spec.name: _forward(spec, num_tokens) for spec in layout}
+    costs = {spec.name: _forward(spec, num_tokens) for spec in layout}
+    return {**costs, **_resnet(layout, math.isqrt(num_tokens - 1))}
 
 
 def training(layout: Sequence[specs.ComponentSpec], trained: Set[str]) -> int:
@@ -53,6 +55,7 @@ def training(layout: Sequence[specs.ComponentSpec], trained: Set[str]) -> int:
 def _forward(spec: specs.ComponentSpec, num_tokens: int) -> int:
     num_positions = {
         "PatchEmbedding": num_tokens - 1,
+        "FeatureEmbedding": num_tokens - 1,
         "PreLogits": 1,
         "Head": 1,
     }
@@ -64,6 +67,34 @@ def _forward(spec: specs.ComponentSpec, num_tokens: int) -> int:
     if spec.layer == "EncoderBlock":
         cost += 2 * num_tokens**2 * spec.config["width"]
     return cost
+
+
+def _resnet(layout: Sequence[specs.ComponentSpec], grid: int) -> dict[str, int]:
+    """Returns place -> multiply-adds of each component of a ResNet.
+
+    Args:
+      layout: the components of a path, input first.
+      grid: patches along one side.
+    """
+    found, side = {}, 0
+    # The image's side is not recorded; each side below the tokens' is.
+    for spec in reversed(layout):
+        if spec.layer == "FeatureEmbedding":
+            side = grid * spec.config["patch_size"]
+        kernels = {
+            name: math.prod(shape)
+            for name, shape in spec.weights
+            if name.endswith("kernel")
+        }
+        if spec.layer == "ResNetUnit":
+            inside = kernels.pop("conv1_kernel")
+            found[spec.name] = sum(kernels.values()) * side**2
+            side *= spec.config["strides"]
+            found[spec.name] += inside * side**2
+        if spec.layer == "ResNetRoot":
+            # Before the pooling, which halves the sides.
+            found[spec.name] = sum(kernels.values()) * (2 * side) ** 2
+    return found
 
 
 def _num_tokens(layout: Sequence[specs.ComponentSpec]) -> int:

@@ -14,15 +14,61 @@ from typing import Any
 from keras_munet import errors
 
 NUM_CHANNELS = 3
+# Of every group norm of a hybrid's ResNet.
+NUM_GROUPS = 32
+# A bottleneck unit's output is so many times as wide as its inside.
+EXPANSION = 4
+_ROOT_SIDE = 7
+_UNIT_SIDE = 3
 
 Weights = tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def _patch_embedding(*, width: int, patch_size: int) -> Weights:
+def _patch_embedding(
+    *, width: int, patch_size: int, num_channels: int = NUM_CHANNELS
+) -> Weights:
     return (
-        ("kernel", (patch_size, patch_size, NUM_CHANNELS, width)),
+        ("kernel", (patch_size, patch_size, num_channels, width)),
         ("bias", (width,)),
     )
+
+
+def _resnet_root(*, width: int) -> Weights:
+    _check_groups(width)
+    return (
+        ("conv_kernel", (_ROOT_SIDE, _ROOT_SIDE, NUM_CHANNELS, width)),
+        ("norm_scale", (width,)),
+        ("norm_bias", (width,)),
+    )
+
+
+def _resnet_unit(*, input_width: int, features: int, strides: int) -> Weights:
+    _check_groups(features)
+    outside = EXPANSION * features
+    convolutions = {
+        "1": (1, 1, input_width, features),
+        "2": (_UNIT_SIDE, _UNIT_SIDE, features, features),
+        "3": (1, 1, features, outside),
+    }
+    # Where the input cannot be added to the output as it is.
+    if strides > 1 or input_width != outside:
+        convolutions["_proj"] = (1, 1, input_width, outside)
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for name, shape in convolutions.items():
+        found += [
+            (f"conv{name}_kernel", shape),
+            (f"gn{name}_scale", shape[-1:]),
+            (f"gn{name}_bias", shape[-1:]),
+        ]
+    return tuple(found)
+
+
+def _check_groups(width: int) -> None:
+    if width % NUM_GROUPS:
+        raise errors.UsageError(
+            f"a ResNet of width {width} has no {NUM_GROUPS} equal groups of "
+            f"features to normalise; use a multiple of {NUM_GROUPS}"
+        )
 
 
 def _class_token(*, width: int) -> Weights:
@@ -88,6 +134,9 @@ def _head(*, width: int, num_classes: int) -> Weights:
 
 _KINDS: Mapping[str, Callable[..., Weights]] = {
     "PatchEmbedding": _patch_embedding,
+    "FeatureEmbedding": _patch_embedding,
+    "ResNetRoot": _resnet_root,
+    "ResNetUnit": _resnet_unit,
     "ClassToken": _class_token,
     "PositionEmbedding": _position_embedding,
     "ResidualAdapter": _residual_adapter,

@@ -1,0 +1,77 @@
+"""The examples of each step, on their way to the devices.
+
+Invariant: a step gets the same examples wherever its split lies; a split that
+is not resident is never held whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent import futures
+
+import numpy as np
+import tensorflow as tf
+
+from keras_munet.data import records
+
+Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+class Batches:
+    """Gives steps their examples; keeps resident splits on the devices."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[str, str], tuple[tf.Tensor, tf.Tensor]] = {}
+
+    def of(
+        self, data: records.TaskData, split: str, indices: np.ndarray
+    ) -> Iterator[Batch]:
+        """Yields what each step is given.
+
+        A resident split goes to the device once, and a step picks from it. Of
+        another, a step gets the examples that it picks alone, and the next
+        ones are read while it runs.
+
+        Args:
+          data: the task's data.
+          split: one of its splits.
+          indices: `[steps, batch] int32`, the examples of each step.
+
+        Yields:
+          `[n, height, width, channels] uint8` images, `[n] int32` labels, and
+          `[batch] int32`, which of them make the batch.
+        """
+        part = getattr(data, split)
+        if part.resident:
+            images, labels = self._on_device(data.name, split, part)
+            for picked in indices:
+                yield images, labels, tf.constant(picked)
+            return
+        everything = tf.range(indices.shape[1], dtype=tf.int32)
+        with futures.ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(part.batch, indices[0])
+            for following in [*indices[1:], None]:
+                images, labels = coming.result()
+                if following is not None:
+                    coming = reader.submit(part.batch, following)
+                yield (
+                    tf.constant(images),
+                    tf.constant(labels, tf.int32),
+                    everything,
+                )
+
+    def forget(self, task: str) -> None:
+        """Frees the arrays of `task`."""
+        for key in [key for key in self._arrays if key[0] == task]:
+            del self._arrays[key]
+
+    def _on_device(
+        self, task: str, split: str, part: records.Split
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        key = task, split
+        if key not in self._arrays:
+            self._arrays[key] = (
+                tf.constant(part.images),
+                tf.constant(part.labels, tf.int32),
+            )
+        return self._arrays[key]

@@ -1,0 +1,168 @@
+"""How much memory a generation takes, known before it starts.
+
+Invariant: how children are divided over passes, and a batch over parts,
+changes what they become by float rounding alone.
+
+A training step holds, until its backward pass, what the components from a
+child's lowest trained one upwards keep (`VitLayer.num_kept`), and for every
+trained parameter its weight, momentum, gradient and the gradient of its parts.
+All children are counted as if they were at their fullest at one time, which
+they need not be: `tests/benchmarks/memory.py` compares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import psutil
+
+from keras_munet import errors
+from keras_munet.graph import builder
+from keras_munet.graph import nodes
+from keras_munet.train import jobs as jobs_lib
+
+# float32 weight, bfloat16 momentum, float32 gradient packed and in parts, and
+# the best snapshot on the host: weight and momentum.
+_BYTES_PER_TRAINED = 4 + 2 + 4 + 4 + 6
+_BYTES_PER_FROZEN = 4
+_BYTES_PER_KEPT = 4
+# A batch on its way through the augmentation, and what TensorFlow keeps.
+_BYTES_PER_STEP = 128 * 2**20
+# Of what is free when a generation starts; the rest is the system's.
+_SHARE_OF_FREE = 0.9
+_CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """What one child takes.
+
+    Attributes:
+      fixed: bytes, whatever the batch.
+      per_example: bytes for each example of a batch.
+    """
+
+    fixed: int
+    per_example: int
+
+    def bytes_at(self, batch_size: int) -> int:
+        """Returns the bytes of a step with so many examples at once."""
+        return self.fixed + self.per_example * batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """How a generation is trained.
+
+    Attributes:
+      groups: the numbers of the children that are trained together.
+      num_parts: into how many parts each batch is divided; gradients add up.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    num_parts: int
+
+
+def need(child: jobs_lib.ChildJob, image_size: int) -> Need:
+    """Returns what training `child` takes.
+
+    What it shares frozen with others is counted for each, so that children
+    that fit by this count fit together.
+
+    Args:
+      child: a child to train.
+      image_size: side of its input, pixels.
+    """
+    shape: tuple[int | None, ...] = (1, image_size, image_size, 3)
+    fixed = kept = 0
+    training = False
+    layers = [
+        nodes.make_layer(part.spec, part.spec.name) for part in child.components
+    ]
+    for part, layer, narrow in zip(
+        child.components, layers, builder.narrowed(layers), strict=True
+    ):
+        options = {"class_token_only": True} if narrow else {}
+        training = training or part.trainable
+        if training:
+            kept += layer.num_kept(shape, **options)
+        fixed += part.spec.num_params * (
+            _BYTES_PER_TRAINED if part.trainable else _BYTES_PER_FROZEN
+        )
+        shape = layer.compute_output_shape(shape, **options)
+    return Need(fixed, kept * _BYTES_PER_KEPT)
+
+
+def passes(
+    needs: Sequence[Need],
+    batch_size: int,
+    num_bytes_max: int,
+    num_replicas: int = 1,
+) -> Passes:
+    """Returns how children are divided so that each pass fits.
+
+    As few parts as the largest child needs, then as few passes as keep the
+    children in order.
+
+    Args:
+      needs: of each child, in order.
+      batch_size: examples of a step over all replicas.
+      num_bytes_max: what a step may take on each replica.
+      num_replicas: devices that share a batch.
+
+    Raises:
+      UsageError: a child does not fit with one example at a time.
+    """
+    share = batch_size // num_replicas
+    num_parts = next(
+        (
+            parts
+            for parts in range(1, share + 1)
+            if share % parts == 0
+            and max(n.bytes_at(share // parts) for n in needs) <= num_bytes_max
+        ),
+        None,
+    )
+    if num_parts is None:
+        least = max(n.bytes_at(1) for n in needs)
+        raise errors.UsageError(
+            f"a child takes {least / 2**30:.2f} GiB with one example at a time "
+            f"and {num_bytes_max / 2**30:.2f} GiB are free; use a smaller "
+            "root or image size, or a machine with more memory"
+        )
+    groups: list[tuple[int, ...]] = []
+    free = 0
+    for index, child in enumerate(needs):
+        size = child.bytes_at(share // num_parts)
+        if size > free or not groups:
+            groups.append(())
+            free = num_bytes_max
+        groups[-1] += (index,)
+        free -= size
+    return Passes(tuple(groups), num_parts)
+
+
+def free_bytes(device_type: str) -> int | None:
+    """Returns what a generation may take; None where it cannot be known.
+
+    Of a CPU, a share of what the machine has available, or of what is left to
+    the process's control group if that is less.
+    """
+    if device_type != "CPU":
+        return None
+    free = psutil.virtual_memory().available
+    free = min(free, _left_in_group() or free)
+    return max(int(free * _SHARE_OF_FREE) - _BYTES_PER_STEP, 0)
+
+
+def _left_in_group() -> int | None:
+    # Containers are limited by their control group, of which psutil does not
+    # know. Version 2 of its files; elsewhere there are none.
+    try:
+        limit = (_CONTROL_GROUP / "memory.max").read_text().strip()
+        used = (_CONTROL_GROUP / "memory.current").read_text().strip()
+    except OSError:
+        return None
+    return None if limit == "max" else int(limit) - int(used)

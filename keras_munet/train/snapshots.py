@@ -1,0 +1,76 @@
+"""The snapshot rule: a child is what it was at its best (section 2).
+
+Invariant: a snapshot is taken when a score beats what there is to beat, and of
+everything that the child does not share frozen; a child that diverged, whose
+score is no number, is never taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_munet.core import specs
+from keras_munet.train import generation as generation_lib
+from keras_munet.train import jobs as jobs_lib
+
+
+class Snapshots:
+    """The best snapshot of each child that is trained."""
+
+    def __init__(self, children: Sequence[jobs_lib.ChildJob], ties: bool):
+        """Begins without any.
+
+        Args:
+          children: in order.
+          ties: whether an equal score makes a new snapshot.
+        """
+        self._children = children
+        self._ties = ties
+        self._best = [child.score_to_beat for child in children]
+        self._scores: list[list[float]] = [[] for _ in children]
+        self._losses: list[list[float]] = [[] for _ in children]
+        self._quality: list[float | None] = [None] * len(children)
+        self._taken: list[dict[str, specs.Component]] = [{} for _ in children]
+
+    def offer(
+        self,
+        graph: generation_lib.GenerationGraph,
+        qualities: np.ndarray,
+        losses: np.ndarray,
+    ) -> np.ndarray:
+        """Takes a snapshot of each improved child; returns the scores."""
+        factors = np.array([child.size_factor for child in self._children])
+        scores = qualities * factors
+        for i, child in enumerate(self._children):
+            self._scores[i].append(float(scores[i]))
+            self._losses[i].append(float(losses[i]))
+            # NaN compares as neither: a diverged child is never taken.
+            better = scores[i] > self._best[i] or (
+                self._ties and scores[i] == self._best[i]
+            )
+            if better:
+                self._best[i] = float(scores[i])
+                self._quality[i] = float(qualities[i])
+                self._taken[i] = {
+                    part.spec.name: slot.snapshot()
+                    for part, slot in zip(
+                        child.components, graph.slots[i], strict=True
+                    )
+                    if part.shared_id is None
+                }
+        return scores
+
+    def results(self) -> list[jobs_lib.TrainedChild]:
+        """Returns every child, with its best snapshot where it has one."""
+        return [
+            jobs_lib.TrainedChild(
+                index=child.index,
+                scores=tuple(self._scores[i]),
+                losses=tuple(self._losses[i]),
+                quality=self._quality[i],
+                components=self._taken[i],
+            )
+            for i, child in enumerate(self._children)
+        ]

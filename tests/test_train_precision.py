@@ -1,0 +1,113 @@
+"""Which products are rounded, and that nothing else is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import training_samples as samples
+
+from keras_munet.core import specs
+from keras_munet.train import jobs
+from keras_munet.train import precision
+from keras_munet.vit import operations
+
+_FLAGS_FILE = "flags : fpu avx512f {} sse2\n"
+
+
+def _spec(width: int) -> specs.ComponentSpec:
+    layout = samples.FAMILY.layout(
+        {"num_layers": 1, "ds_image_size": 16, "adapter_dim": 8}, 3
+    )
+    (norm,) = [s for s in layout if s.name == "encoder_norm"]
+    return specs.ComponentSpec(
+        name=norm.name,
+        layer=norm.layer,
+        config={"width": width},
+        weights=(("scale", (width,)), ("bias", (width,))),
+    )
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+@pytest.mark.parametrize("device", ["CPU", "GPU", "TPU"])
+def test_a_named_dtype_holds_everywhere(name, device):
+    rule = precision.products(name, device)
+    assert rule.of(_spec(8)) == rule.of(_spec(512)) == tf.as_dtype(name)
+
+
+def test_auto_is_bfloat16_on_a_tpu():
+    assert precision.products("auto", "TPU").of(_spec(8)) == tf.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("flags", "gains"),
+    [("avx512_bf16", True), ("amx_bf16", True), ("avx512_bf16x", False)],
+)
+def test_auto_on_a_cpu_follows_its_units_and_the_width(
+    tmp_path, monkeypatch, flags, gains
+):
+    file = tmp_path / "cpuinfo"
+    file.write_text(_FLAGS_FILE.format(flags))
+    monkeypatch.setattr(precision, "_CPU_INFO", file)
+    rule = precision.products("auto", "CPU")
+    assert (rule.of(_spec(128)) == tf.bfloat16) == gains
+    assert rule.of(_spec(64)) == tf.float32
+
+
+def test_a_cpu_of_which_nothing_is_known_computes_in_float32(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "none")
+    assert precision.products("auto", "CPU").of(_spec(512)) == tf.float32
+
+
+def test_a_rounded_product_has_the_sums_and_gradients_of_rounded_factors():
+    rng = np.random.default_rng(0)
+    x, kernel, dy = (
+        tf.constant(rng.normal(size=shape), tf.float32)
+        for shape in ((6, 8), (8, 4), (6, 4))
+    )
+    bias = tf.constant(rng.normal(size=4), tf.float32)
+
+    def rounded(value):
+        return tf.cast(tf.cast(value, tf.bfloat16), tf.float32)
+
+    with tf.GradientTape() as tape:
+        tape.watch((x, kernel, bias))
+        y = operations.dense(x, kernel, bias, tf.bfloat16)
+    dx, dkernel, dbias = tape.gradient(y, (x, kernel, bias), dy)
+    exact = rounded(x) @ rounded(kernel)
+    # A product's own result is a bfloat16 too: 8 bits.
+    np.testing.assert_allclose(y - bias, exact, rtol=2**-8, atol=1e-5)
+    np.testing.assert_allclose(
+        dx, rounded(dy) @ tf.transpose(rounded(kernel)), rtol=2**-8, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        dkernel, tf.transpose(rounded(x)) @ rounded(dy), rtol=2**-8, atol=1e-5
+    )
+    np.testing.assert_allclose(dbias, tf.reduce_sum(dy, 0), rtol=1e-6)
+    assert np.abs(y - (x @ kernel + bias)).max() > 0
+
+
+def test_rounding_changes_training_a_little_and_the_score_not_at_all():
+    children = [samples.job(0, 2), samples.job(1, 1, ("embedding",))]
+    exact = samples.train(children, samples.trainer())
+    made = samples.trainer(compute_dtype="bfloat16")
+    found = samples.train(children, made)
+    for child, wide in zip(found, exact, strict=True):
+        np.testing.assert_allclose(child.losses, wide.losses, rtol=0.02)
+        assert child.losses != wide.losses
+    # A published score is that of the float32 path.
+    components = [
+        jobs.JobComponent(
+            part.spec,
+            lambda part=part: found[0].components[part.spec.name],
+            f"trained-{part.spec.name}",
+            False,
+        )
+        for part in children[0].components
+    ]
+    quality = samples.trainer().evaluate(
+        components, samples.data(), "validation", 16
+    )
+    assert quality == found[0].quality
