@@ -1,17 +1,17 @@
 """keras_munet grows one multitask image system instead of many models.
 
 The names below are imported on first use, so that `import keras_munet` is
-quick and reading reports needs no TensorFlow. Where Keras was imported before,
-the layers are registered with it.
+quick and reading reports needs no TensorFlow. With Keras, before or after, the
+layers are registered.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_munet import registration
 from keras_munet.version import __version__
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ __all__ = [
     "__version__",
 ]
 
-# Keras finds the layers of a saved model among those that are registered; it
-# imports no module for it. Where there is Keras, that costs little.
-if "keras" in sys.modules:
-    importlib.import_module("keras_munet.graph.nodes")
+registration.register()
 
 
 def __getattr__(name: str) -> Any:

@@ -68,6 +68,8 @@ class System(opened.OpenedSystem):
             )
         todo = self._todo()
         if not todo:
+            # A job that was killed at its very end may have left something.
+            self._dir.tidy()
             return False
         # A missing file is found now and not after hours.
         for name in self.settings.task_names:
@@ -107,7 +109,7 @@ class System(opened.OpenedSystem):
             try:
                 with self._dir.lease(name):
                     # Another job may have done it since `todo` was made.
-                    if (number, task_name) in self._todo():
+                    if _num_rounds(self.tasks.get(name)) <= number:
                         progress.line(
                             f"round {number + 1}/"
                             f"{self.settings.num_task_iters}: {task_name}"
@@ -370,7 +372,12 @@ class System(opened.OpenedSystem):
                 for name, state in served.items()
             }
             return saved_model.export(
-                out, served, self._dir.objects.get, asked, lineages
+                out,
+                served,
+                self._dir.objects.get,
+                asked,
+                lineages,
+                self._dir.root_source,
             )
 
         return self._current(write)
@@ -378,15 +385,22 @@ class System(opened.OpenedSystem):
     def _todo(self) -> list[tuple[int, str]]:
         """Returns (round, task) of every task iteration that is left."""
         states = self.tasks
-        todo = []
-        for number in range(self.settings.num_task_iters):
-            for task_name in self.settings.task_names:
-                name, _ = names.split_private(task_name)
-                state = states.get(name)
-                done = 0
-                if state is not None:
-                    done = state.num_iterations_done
-                    done -= state.num_iterations_before
-                if done <= number:
-                    todo.append((number, task_name))
-        return todo
+        done = {
+            task_name: _num_rounds(
+                states.get(names.split_private(task_name)[0])
+            )
+            for task_name in self.settings.task_names
+        }
+        return [
+            (number, task_name)
+            for number in range(self.settings.num_task_iters)
+            for task_name in self.settings.task_names
+            if done[task_name] <= number
+        ]
+
+
+def _num_rounds(state: task_state.TaskState | None) -> int:
+    """Returns how many rounds a task has had since it was added."""
+    if state is None:
+        return 0
+    return state.num_iterations_done - state.num_iterations_before

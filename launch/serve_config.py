@@ -42,6 +42,11 @@ def main() -> None:
             raise errors.UsageError(
                 f"--models={text}: write each as NAME=FOLDER"
             )
+        if name in base_paths:
+            raise errors.UsageError(
+                f"--models names {name!r} twice; give each model a name of "
+                "its own"
+            )
         base_paths[name] = folder
     written = {
         serving.MODELS_FILE: serving.models_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pathlib
 import re
 import subprocess
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import system_samples
+import tensorflow as tf
 
 import keras_munet
 from keras_munet import errors
@@ -55,6 +57,8 @@ def at_home(workdir):
     keras.config.set_dtype_policy("float32")
 
 
+# Keras warns that an input has nothing to quantise.
+@pytest.mark.filterwarnings("ignore:Layer InputLayer")
 @pytest.mark.parametrize("title", [t for t in _recipes() if t[0].isdecimal()])
 def test_a_recipe_runs_and_leaves_the_system(title, at_home, workdir):
     if "Tuner" in title:
@@ -87,7 +91,7 @@ def test_a_file_is_loaded_by_a_process_that_imports_the_package_alone(
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3))
     np.save(tmp_path / "images.npy", images.astype("f4"))
     code = (
-        "import keras, keras_munet, numpy as np\n"
+        "import keras_munet, keras, numpy as np\n"
         "model = keras.models.load_model('model.keras')\n"
         "found = model(np.load('images.npy'))\n"
         "np.savez('out.npz', **{k: np.array(v) for k, v in found.items()})\n"
@@ -97,6 +101,60 @@ def test_a_file_is_loaded_by_a_process_that_imports_the_package_alone(
     with np.load(tmp_path / "out.npz") as found:
         for task in _TASKS:
             np.testing.assert_array_equal(found[task], expected[task])
+
+
+def test_a_model_is_copied_described_and_kept_as_any_keras_model(
+    system, tmp_path
+):
+    model = system.model("digits")
+    images = np.random.default_rng(0).uniform(-1, 1, (5, 16, 16, 3))
+    expected = np.array(model(images))
+    lines: list[str] = []
+    model.summary(print_fn=lines.append)
+    text = "\n".join(lines)
+    for component in system.tasks["digits"].published.components:
+        assert text.count(f"{component.name}_{component.id[:8]}") == 1
+    assert model.count_params() == system.tasks["digits"].published.num_params
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), expected, rtol=0, atol=1e-5
+    )
+    model.save_weights(tmp_path / "model.weights.h5")
+    cloned = keras.models.clone_model(model)
+    cloned.load_weights(tmp_path / "model.weights.h5")
+    described = keras.models.model_from_json(model.to_json())
+    described.set_weights(model.get_weights())
+    for other in (cloned, described, copy.deepcopy(model)):
+        np.testing.assert_array_equal(other(images), expected)
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(str(tmp_path / "exported"))
+    found = exported.serve(images.astype("f4"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_model_is_fitted_with_kerass_defaults(system, policy):
+    # XLA, and with float16 a scaled loss.
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = system.model("digits")
+        model.compile(
+            "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
+        images = np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3))
+        history = model.fit(images, np.arange(8), epochs=20, verbose=0).history
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("wrong", [3, None, ["digits"]])
+def test_what_is_no_name_is_refused_with_those_there_are(system, wrong):
+    with pytest.raises(errors.UsageError, match="digits, glyphs/greek"):
+        system.features(wrong)
+    with pytest.raises(errors.UsageError, match="digits, glyphs/greek"):
+        system.model([wrong])
 
 
 def test_features_are_what_the_head_reads(system):

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import keras_munet
 from keras_munet import errors
+from keras_munet.core import eight_bits
 from keras_munet.data import preprocessing
-from keras_munet.export import pool
 
 # Of three tasks, two share all but their heads.
 _CLASSES = {"digits": 10, "glyphs/greek": 5, "glyphs/latin": 7}
@@ -22,6 +22,7 @@ _OWN = {
     "glyphs/greek": ("head",),
     "glyphs/latin": ("encoderblock_1", "encoder_norm", "head"),
 }
+_SPEC = tf.TensorSpec([None, None, None, 3], tf.uint8)
 _IMAGES = np.random.default_rng(0).integers(0, 256, (64, 20, 24, 3), np.uint8)
 
 
@@ -72,6 +73,25 @@ def test_every_signature_answers_what_the_system_computes(
             rtol=0,
             atol=1e-5,
         )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_an_export_computes_as_the_systems_own_graph(
+    system, signatures, batch_size
+):
+    # The batch is free in both: where it is fixed TensorFlow adds in another
+    # order, and large logits differ in their last bits.
+    images = tf.constant(_IMAGES[:batch_size])
+    for task in _CLASSES:
+        model = system.model(task)
+
+        @tf.function(autograph=False, input_signature=[_SPEC])
+        def ask(images, model=model):
+            return model(preprocessing.evaluation_images(images, 16))
+
+        key = task.replace("/", "_")
+        found = signatures[f"predict_{key}"](images=images)["logits"]
+        np.testing.assert_allclose(found, ask(images), rtol=0, atol=1e-6)
 
 
 def test_encoded_images_score_as_their_pixels_do(signatures):
@@ -128,7 +148,9 @@ def test_the_export_names_classes_paths_and_licences(system, folder):
     assert greek["signatures"]["predict_bytes"] == "predict_bytes_glyphs_greek"
     card = (folder / "README.md").read_text()
     assert "| glyphs/greek | `predict_glyphs_greek` | 5 | 0.2500 |" in card
+    assert "| glyphs/greek <- the root | drawn from" in card
     assert "CC BY 4.0" in card
+    assert "first: random mu" in card
     assert "matplotlib" in card
 
 
@@ -168,7 +190,7 @@ def test_smaller_weights_score_nearly_the_same(
 def test_quantised_kernels_are_within_half_a_step():
     kernel = np.random.default_rng(3).normal(size=(5, 2, 7)).astype("f4")
     kernel[..., 3] = 0
-    small, scale = pool.quantized(kernel)
+    small, scale = eight_bits.quantized(kernel)
     assert np.all(np.abs(small * scale - kernel) <= 0.5001 * scale)
     assert np.array_equal(small[..., 3], np.zeros((5, 2)))
 
@@ -233,6 +255,8 @@ def test_a_used_folder_is_refused_and_kept(system, tmp_path):
     "options, named",
     [
         ({"weights": "int4"}, "bfloat16"),
+        ({"model_name": "a b"}, "a b"),
+        ({"task_names": [3]}, "digits, glyphs/greek"),
         ({"feature_component": "encoderblock_9"}, "encoderblock_1"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,8 @@ from keras_munet.export import serving
 from keras_munet.roots import root as root_lib
 
 _TESTS = pathlib.Path(__file__).resolve().parent
-_IMAGES = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), np.uint8)
+_MANY = np.random.default_rng(0).integers(0, 256, (64, 20, 24, 3), np.uint8)
+_IMAGES = _MANY[:3]
 _PNG = tf.io.encode_png(_IMAGES[0]).numpy()
 _JPEG = tf.io.encode_jpeg(_IMAGES[0]).numpy()
 _QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -90,14 +90,16 @@ def predict(versions):
 
 
 def test_a_server_without_keras_answers_prediction_requests(predict, system):
-    pixels = preprocessing.evaluation_images(_IMAGES, 16)
+    pixels = preprocessing.evaluation_images(_MANY, 16)
     expected = tf.nn.softmax(system.model("digits")(pixels))
-    found = predict("predict_digits", images=_IMAGES)
-    np.testing.assert_allclose(found["scores"], expected, rtol=0, atol=1e-6)
-    found = predict("all_tasks", images=_IMAGES)
-    np.testing.assert_allclose(
-        found["digits_scores"], expected, rtol=0, atol=1e-6
-    )
+    for batch_size in (1, 7, 64):
+        images, scores = _MANY[:batch_size], expected[:batch_size]
+        found = predict("predict_digits", images=images)
+        np.testing.assert_allclose(found["scores"], scores, rtol=0, atol=1e-6)
+        found = predict("all_tasks", images=images)
+        np.testing.assert_allclose(
+            found["digits_scores"], scores, rtol=0, atol=1e-6
+        )
     found = predict("predict_bytes_digits", encoded=[_PNG, _PNG])
     np.testing.assert_allclose(
         found["scores"][1], expected[0], rtol=0, atol=1e-6
@@ -208,14 +210,38 @@ def test_saved_model_cli_runs_a_signature(versions, system, tmp_path):
 def test_a_lite_file_answers_as_the_path(versions, system):
     file = versions / "1" / "tflite" / "digits.tflite"
     runner = tf.lite.Interpreter(str(file)).get_signature_runner()
-    images = _IMAGES[:, :16, :16]
+    images = _MANY[:, :16, :16]
     pixels = preprocessing.evaluation_images(images, 16)
     expected = tf.nn.softmax(system.model("digits")(pixels))
-    for batch in (images[:1], images):
-        found = runner(images=batch)
+    for batch_size in (1, 7, 64):
+        found = runner(images=images[:batch_size])
         np.testing.assert_allclose(
-            found["scores"], expected[: len(batch)], rtol=0, atol=1e-5
+            found["scores"], expected[:batch_size], rtol=0, atol=1e-6
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "weights, tolerance, share",
+    [("bfloat16", 2e-3, 0.65), ("int8", 2e-2, 0.45)],
+)
+def test_a_smaller_lite_file_answers_nearly_the_same(
+    versions, system, weights, tolerance, share, tmp_path
+):
+    out = system.export(tmp_path / weights, ["b"], weights=weights, tflite=True)
+    small, exact = (
+        pathlib.Path(folder) / "tflite" / "b.tflite"
+        for folder in (out, versions / "1")
+    )
+    assert small.stat().st_size < share * exact.stat().st_size
+    found, expected = (
+        tf.lite.Interpreter(str(file)).get_signature_runner()(
+            images=_MANY[:7, :16, :16]
+        )
+        for file in (small, exact)
+    )
+    apart = np.abs(found["scores"] - expected["scores"]).max()
+    assert 0 < apart < tolerance
 
 
 def test_a_later_version_answers_every_bit_as_the_one_before(versions):
@@ -253,9 +279,19 @@ def test_a_path_that_changed_is_not_compared(versions, tmp_path):
     assert canary.replay(copied, versions / "2") == canary.Replay(14, 7)
 
 
+def test_features_of_another_component_are_not_compared(versions, system):
+    other = system.export(
+        versions.parent / "blocks", feature_component="encoderblock_0"
+    )
+    replayed = canary.replay(pathlib.Path(other), versions / "1")
+    assert replayed == canary.Replay(2 * (2 + 2 + 2), 2)
+
+
 def test_what_is_no_export_or_damaged_is_named(versions, tmp_path):
     with pytest.raises(errors.StoreError, match=r"signatures\.json"):
         canary.record(tmp_path)
+    with pytest.raises(errors.StoreError, match="is no export"):
+        canary.replay(versions / "1", tmp_path)
     copied = pathlib.Path(shutil.copytree(versions / "1", tmp_path / "1"))
     (file,) = (copied / "variables").glob("*.data*")
     file.write_bytes(file.read_bytes()[:-100])
@@ -283,6 +319,59 @@ def test_an_export_that_fails_leaves_no_version(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_two_exports_of_one_version_do_not_mix(tmp_path):
+    with (
+        pytest.raises(errors.StoreError, match="another export wrote"),
+        folders.written_whole(tmp_path / "1") as part,
+    ):
+        (part / "file").write_text("late")
+        with folders.written_whole(tmp_path / "early") as other:
+            (other / "file").write_text("early")
+        (tmp_path / "early").rename(tmp_path / "1")
+    assert [p.name for p in tmp_path.iterdir()] == ["1"]
+    assert (tmp_path / "1" / "file").read_text() == "early"
+
+
+def _batching_parameters():
+    """Returns TensorFlow Serving's message as its .proto file declares it.
+
+    The package of its other messages lacks it: session_bundle_config.proto.
+    """
+    from google.protobuf import descriptor_pb2
+    from google.protobuf import descriptor_pool
+    from google.protobuf import message_factory
+    from google.protobuf import wrappers_pb2
+
+    wrappers = wrappers_pb2.DESCRIPTOR
+    file = descriptor_pb2.FileDescriptorProto(
+        name="batching.proto", package="test", syntax="proto3"
+    )
+    file.dependency.append(wrappers.name)
+    message = file.message_type.add(name="BatchingParameters")
+    for number, name in enumerate(
+        [
+            "max_batch_size",
+            "batch_timeout_micros",
+            "max_enqueued_batches",
+            "num_batch_threads",
+        ],
+        1,
+    ):
+        message.field.add(
+            name=name,
+            number=number,
+            type=descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
+            label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL,
+            type_name=".google.protobuf.Int64Value",
+        )
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers.serialized_pb)
+    pool.Add(file)
+    return message_factory.GetMessageClass(
+        pool.FindMessageTypeByName("test.BatchingParameters")
+    )()
+
+
 def test_the_configuration_is_what_the_server_reads():
     pytest.importorskip("tensorflow_serving")
     from google.protobuf import text_format
@@ -297,13 +386,17 @@ def test_the_configuration_is_what_the_server_reads():
     assert first.model_platform == "tensorflow"
     assert first.model_version_policy.latest.num_versions == 3
     assert second.base_path == '/odd "x"'
-    batching = serving.batching_config(32, 500, 4)
-    assert re.findall(r"(\w+) \{ value: (\d+) \}\n", batching) == [
-        ("max_batch_size", "32"),
-        ("batch_timeout_micros", "500"),
-        ("num_batch_threads", "4"),
-        ("max_enqueued_batches", "100"),
-    ]
+    batching = text_format.Parse(
+        serving.batching_config(32, 500, 4), _batching_parameters()
+    )
+    assert {
+        field.name: value.value for field, value in batching.ListFields()
+    } == {
+        "max_batch_size": 32,
+        "batch_timeout_micros": 500,
+        "num_batch_threads": 4,
+        "max_enqueued_batches": 100,
+    }
 
 
 @pytest.mark.parametrize(
@@ -311,6 +404,7 @@ def test_the_configuration_is_what_the_server_reads():
     [
         lambda: serving.models_config({"a b": "/x"}),
         lambda: serving.models_config({"a": "/x"}, 0),
+        lambda: serving.models_config({"a": "models/x"}),
         lambda: serving.batching_config(0),
     ],
 )

@@ -62,6 +62,12 @@ def test_the_servers_files_are_written(tmp_path):
         "models.config",
     ]
     assert 'base_path: "/models/munet"' in (out / "models.config").read_text()
-    done = _launch("serve_config", "--models=munet", f"--out={out}")
-    assert done.returncode == 2
-    assert "NAME=FOLDER" in done.stderr
+    for models, named in {
+        "munet": "NAME=FOLDER",
+        "a=/x,a=/y": "names 'a' twice",
+        "a=models/x": "gs://",
+    }.items():
+        done = _launch("serve_config", f"--models={models}", f"--out={out}")
+        assert done.returncode == 2
+        assert named in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -23,6 +23,7 @@ from keras_munet.export import served
 
 FILE = "canary.npz"
 SIGNATURES_FILE = "signatures.json"
+FEATURES = "features"
 # Neither square nor the size of a model's input.
 _SHAPE = (1, 24, 20, 3)
 
@@ -34,7 +35,7 @@ class Replay:
     Attributes:
       num_outputs: outputs compared.
       num_skipped: recorded outputs that the export does not have, or gives
-        from another path or other weights.
+        from another path, other weights or another component.
     """
 
     num_outputs: int
@@ -70,6 +71,7 @@ def record(folder: pathlib.Path) -> None:
     index = {
         "outputs": outputs,
         "weights": described["weights"],
+        "feature_component": described["feature_component"],
         "tasks": {n: t["path_id"] for n, t in described["tasks"].items()},
     }
     np.savez_compressed(
@@ -103,10 +105,11 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
         if described["tasks"].get(task, {}).get("path_id") == path_id
         and described["weights"] == index["weights"]
     }
+    same_features = described["feature_component"] == index["feature_component"]
     found = {
         (name, output): value
         for name, output, task, value in _answers(folder, described, inputs)
-        if task in asked
+        if task in asked and (name != FEATURES or same_features)
     }
     common = [key for key in expected if key in found]
     different = [
@@ -156,7 +159,7 @@ def _answers(
         for task, record in described["tasks"].items()
         for output in ("logits", "scores")
     }
-    asked["features"] = {
+    asked[FEATURES] = {
         f"{record['key']}_features": task
         for task, record in described["tasks"].items()
     }
@@ -193,7 +196,8 @@ def _read(folder: pathlib.Path):
             }
     except (OSError, ValueError, KeyError) as error:
         raise errors.StoreError(
-            f"{folder / FILE} cannot be read; export again"
+            f"{folder} is no export, or a damaged one: its {FILE} cannot be "
+            "read; give the folder that launch/export.py wrote, or export again"
         ) from error
     expected = {}
     at = 0

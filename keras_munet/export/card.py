@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import version
+from keras_munet.core import specs
 from keras_munet.data import catalogue
 from keras_munet.data import catalogue_sources
 
 _UNKNOWN = "not known to keras_munet; ask whoever gave the data"
+_UNKNOWN_ROOT = "licence and data as whoever gave the file states them"
+_ROOTS = {
+    "random": "trained on nothing",
+    "packaged": "comes with keras_munet; pretrained on letters drawn from the "
+    "fonts of matplotlib and on Omniglot, MIT licence",
+}
 _EMBEDDED = {
     "digits": "UCI optical digits, CC BY 4.0 (with scikit-learn)",
     "glyphs": "drawn from the fonts that come with matplotlib",
@@ -27,6 +34,7 @@ def text(
     weights: str,
     num_unique_params: int,
     lineages: Mapping[str, Sequence[str]],
+    root_source: str | None = None,
 ) -> str:
     """Returns the card.
 
@@ -36,6 +44,8 @@ def text(
       weights: how weights are stored.
       num_unique_params: parameters of all components, each once.
       lineages: task name -> the tasks its path descends from, nearest first.
+      root_source: where the values of the root came from; None if nobody
+        says.
     """
     rows = []
     origins = []
@@ -48,7 +58,11 @@ def text(
             f"| {name} | `predict_{keys[name]}` | {state.num_classes} | "
             f"{shown} | {path.num_params:,} | {size} |"
         )
-        line = " <- ".join([name, *lineages.get(name, ())])
+        ancestors = (
+            "the root" if task == specs.NOT_TRAINABLE else task
+            for task in lineages.get(name, ())
+        )
+        line = " <- ".join([name, *ancestors])
         origins.append(f"| {name} | {path.id} | {line} | {licence(name)} |")
     num_separate = sum(s.published.num_params for s in tasks.values())
     return "\n".join(
@@ -80,11 +94,20 @@ def text(
             "|---|---|---|---|",
             *origins,
             "",
+            *_root(root_source),
             "`python launch/export.py --verify --out=FOLDER` replays "
             "`canary.npz` and compares bit for bit.",
             "",
         ]
     )
+
+
+def _root(source: str | None) -> list[str]:
+    if source is None:
+        return []
+    kind, _, _ = source.partition(" ")
+    what = _ROOTS.get(kind, _UNKNOWN_ROOT)
+    return [f"The root, whose components came first: {source}; {what}.", ""]
 
 
 def licence(task_name: str) -> str:

@@ -1,7 +1,8 @@
 """JPEG and PNG bytes as the images of a task, inside the graph.
 
 Invariant: bytes that are no such image, or one of too many pixels, end in an
-`InvalidArgumentError` that says so, before memory for them is taken.
+`InvalidArgumentError` that says so, before memory for them is taken; a request
+takes memory for one decoded image at a time.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ def decoded_images(encoded: tf.Tensor, image_size: int) -> tf.Tensor:
         decode,
         encoded,
         fn_output_signature=tf.TensorSpec([image_size, image_size, 3]),
+        # One image in memory at a time, however many a request has: a file of
+        # 0.2 MB may state NUM_PIXELS_MAX pixels.
+        parallel_iterations=1,
     )
 
 

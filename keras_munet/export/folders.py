@@ -7,6 +7,7 @@ used twice while the version is there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -85,6 +86,11 @@ def written_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         os.rename(part, folder)
         _sync(folder.parent)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise errors.StoreError(
+                f"another export wrote {folder} meanwhile; run the same "
+                "command again for the next version, or choose another folder"
+            ) from error
         raise errors.StoreError(
             f"cannot write the export {folder}: "
             f"{error.strerror or ' '.join(str(error).split())}; free space or "

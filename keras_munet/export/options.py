@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from keras_munet import errors
+from keras_munet.export import serving
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 
@@ -43,3 +44,4 @@ class Options:
                 f"weights={self.weights!r} is no way to store them; use one "
                 f"of {', '.join(WEIGHT_TYPES)}"
             )
+        serving.check_name(self.model_name)

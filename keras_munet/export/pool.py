@@ -16,12 +16,11 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
+from keras_munet.core import eight_bits
 from keras_munet.core import specs
 
 # TensorFlow shares a slice's memory where it begins at a multiple of 64 bytes.
 _ALIGNMENT = 64
-# The largest magnitude of a kernel's 8-bit value.
-_INT8_MAX = 127
 
 
 class Place(NamedTuple):
@@ -67,7 +66,7 @@ class Pool:
         for name, _ in component.spec.weights:
             value = np.asarray(component.weights[name], np.float32)
             if self._is_kernel(name):
-                kernel, scale = quantized(value)
+                kernel, scale = eight_bits.quantized(value)
                 self._append(1, kernel)
                 self._append(0, scale)
             else:
@@ -125,7 +124,7 @@ class Pool:
         return found
 
     def _is_kernel(self, weight_name: str) -> bool:
-        return self._weights == "int8" and weight_name.endswith("kernel")
+        return self._weights == "int8" and eight_bits.is_kernel(weight_name)
 
     def _append(self, pool: int, value: np.ndarray) -> None:
         flat = value.reshape(-1)
@@ -135,22 +134,6 @@ class Pool:
         padding = np.zeros(count - flat.size, flat.dtype)
         (self._parts, self._kernel_parts)[pool].extend([flat, padding])
         self._num_elements[pool] += count
-
-
-def quantized(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (8-bit kernel, float32 scale of each output channel).
-
-    Args:
-      value: `[..., channels] float32`.
-
-    Returns:
-      Arrays `kernel` of the same shape and `scale` `[channels]`, such that
-      `kernel * scale` differs from `value` by at most half a scale.
-    """
-    flat = value.reshape(-1, value.shape[-1])
-    scale = np.abs(flat).max(0, initial=0.0) / _INT8_MAX
-    scale = np.where(scale > 0.0, scale, 1.0).astype(np.float32)
-    return np.rint(value / scale).astype(np.int8), scale
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,8 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +36,6 @@ from keras_munet.export import warmup
 from keras_munet.graph import builder
 
 ALL_TASKS = "all_tasks"
-FEATURES = "features"
 DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 TFLITE_FOLDER = "tflite"
 _KINDS = ("predict", "predict_bytes")
@@ -65,6 +66,7 @@ def export(
     get: Callable[[specs.ComponentRef], specs.Component],
     options: options_lib.Options | None = None,
     lineages: Mapping[str, Sequence[str]] | None = None,
+    root_source: str | None = None,
 ) -> str:
     """Writes the SavedModel of `tasks`.
 
@@ -87,6 +89,7 @@ def export(
       get: returns a component by its reference.
       options: see `options.Options`.
       lineages: task name -> the tasks that its path descends from.
+      root_source: where the root's values came from, for people.
 
     Returns:
       The folder of the SavedModel.
@@ -110,15 +113,21 @@ def export(
     signatures = _signatures(served, tasks, keys, options)
     unique = {c.id: c.num_params for p in paths.values() for c in p.components}
     text = card.text(
-        tasks, keys, options.weights, sum(unique.values()), lineages or {}
+        tasks,
+        keys,
+        options.weights,
+        sum(unique.values()),
+        lineages or {},
+        root_source,
     )
+    requests = _requests(keys.values(), options.classify)
     with folders.written_whole(folder) as part:
         _save(part, served.module, signatures)
         (part / canary.SIGNATURES_FILE).write_text(
             _described(tasks, keys, options), encoding="utf-8"
         )
         (part / "README.md").write_text(text, encoding="utf-8")
-        warmup.write(part, options.model_name, _requests(keys.values()))
+        warmup.write(part, options.model_name, requests)
         if options.tflite:
             (part / TFLITE_FOLDER).mkdir()
             for name, path in paths.items():
@@ -142,7 +151,7 @@ def _signatures(
         if options.classify:
             labels = _labels(state)
             found[f"{_CLASSIFY}_{key}"] = served.classify(name, labels)
-    found[FEATURES] = served.features(keys, options.feature_component)
+    found[canary.FEATURES] = served.features(keys, options.feature_component)
     found[ALL_TASKS] = found[DEFAULT] = served.all_tasks(keys)
     return found
 
@@ -195,15 +204,22 @@ def _strip(function: Any) -> None:
                 attributes.pop("_user_specified_name", None)
 
 
-def _requests(keys):
+def _requests(
+    keys: Iterable[str], classify: bool
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yields the warm-up requests: each signature with one small image."""
     image = np.zeros([1, 4, 4, 3], np.uint8)
-    png = np.array([tf.io.encode_png(image[0]).numpy()], object)
+    encoded = tf.io.encode_png(image[0]).numpy()
+    png = np.array([encoded], object)
+    example = np.array([served_lib.example(encoded)], object)
     yield ALL_TASKS, "images", image
-    yield FEATURES, "images", image
+    yield canary.FEATURES, "images", image
     for key in keys:
         yield f"predict_{key}", "images", image
         yield f"predict_bytes_{key}", "encoded", png
+        if classify:
+            # The server takes a PredictRequest for this signature too.
+            yield f"{_CLASSIFY}_{key}", "inputs", example
 
 
 def _signature_keys(

@@ -14,6 +14,8 @@ from keras_munet import errors
 
 MODELS_FILE = "models.config"
 BATCHING_FILE = "batching.config"
+# TensorFlow Serving refuses a relative path.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -35,10 +37,12 @@ def models_config(base_paths: Mapping[str, str], num_versions: int = 2) -> str:
         )
     entries = []
     for name, base_path in base_paths.items():
-        if not _MODEL_NAME.fullmatch(name):
+        check_name(name)
+        if not (base_path.startswith("/") or _SCHEME.match(base_path)):
             raise errors.UsageError(
-                f"{name!r} cannot name a served model; use letters, digits "
-                "and . _ -"
+                f"{base_path!r} is no place of {name}'s versions that a server "
+                "would take; give a path from / on, as the server sees it, or "
+                "one as gs://BUCKET/FOLDER"
             )
         entries.append(
             "  config {\n"
@@ -51,6 +55,19 @@ def models_config(base_paths: Mapping[str, str], num_versions: int = 2) -> str:
             "  }\n"
         )
     return "model_config_list {\n" + "".join(entries) + "}\n"
+
+
+def check_name(model_name: str) -> None:
+    """Refuses what cannot name a served model.
+
+    Raises:
+      UsageError: it has other characters than a request's address may have.
+    """
+    if not _MODEL_NAME.fullmatch(model_name):
+        raise errors.UsageError(
+            f"{model_name!r} cannot name a served model; use letters, digits "
+            "and . _ -"
+        )
 
 
 def batching_config(
