@@ -21,6 +21,13 @@ from keras_munet.train import schedules
 from keras_munet.train import slots
 from keras_munet.train import strategy as strategy_lib
 
+# Logical devices can only be made before TensorFlow starts.
+_TWO_DEVICES = (
+    "import tensorflow as tf\n"
+    "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+    "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+    "tf.config.set_logical_device_configuration(cpu, two)\n"
+)
 _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 
 
@@ -234,12 +241,8 @@ def _parts():
 
 def test_a_batch_that_does_not_divide_over_the_replicas_is_refused():
     code = (
-        "import training_samples as samples\n"
+        _TWO_DEVICES + "import training_samples as samples\n"
         "from keras_munet import errors\n"
-        "import tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-        "tf.config.set_logical_device_configuration(cpu, two)\n"
         "try:\n"
         "    samples.trainer('mirrored', batch_size=15)\n"
         "except errors.UsageError as e:\n"
@@ -251,12 +254,8 @@ def test_a_batch_that_does_not_divide_over_the_replicas_is_refused():
 
 
 def test_mirrored_replicas_equal_one_device(fused, tmp_path):
-    # Logical devices can only be made before TensorFlow starts.
     code = (
-        "import sys, numpy as np, tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-        "tf.config.set_logical_device_configuration(cpu, two)\n"
+        _TWO_DEVICES + "import sys, numpy as np\n"
         "import training_samples as samples, test_train_generation as t\n"
         "made = samples.trainer('mirrored')\n"
         "assert made._strategy.num_replicas_in_sync == 2\n"
@@ -279,6 +278,24 @@ def test_mirrored_replicas_equal_one_device(fused, tmp_path):
                         atol=2e-4,
                         err_msg=f"{child.index}/{name}/{key}",
                     )
+
+
+def test_a_second_mirrored_trainer_divides_its_batches_too():
+    code = (
+        _TWO_DEVICES + "import training_samples as samples\n"
+        "from keras_munet.train import memory\n"
+        "children = [samples.job(0, 2), samples.job(1, 1, ('embedding',))]\n"
+        "limit = max(memory.need(c, 16).bytes_at(4) for c in children)\n"
+        "divided = samples.trainer('mirrored', num_bytes_max=limit)\n"
+        "assert divided.passes(children, 16).num_parts == 2\n"
+        "found = [\n"
+        "    samples.train(children, made)\n"
+        "    for made in (samples.trainer('mirrored'), divided)\n"
+        "]\n"
+        "for first, second in zip(*found, strict=True):\n"
+        "    samples.assert_close(first, second)\n"
+    )
+    _run(code)
 
 
 def _run(code: str, *arguments: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from keras_munet import errors
@@ -29,4 +31,11 @@ def make(name: str = "auto") -> tf.distribute.Strategy:
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
     devices = gpus or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([d.name for d in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    # One for the whole process: each numbers its collective operations from
+    # the start, and those of equal number meet, whichever graph they are in.
+    return tf.distribute.MirroredStrategy(list(devices))
