@@ -294,3 +294,17 @@ def test_a_mangled_system_is_refused_or_read_rightly(data):
             found.objects.get(state.published.components[-1])
         except errors.StoreError as error:
             assert "\n" not in str(error)
+
+
+def test_progress_that_comes_back_after_its_publication_is_no_problem(
+    system, files
+):
+    ref = system.objects.put(store_samples.component("running"))
+    system.save_progress("mnist", {"refs": [ref.to_json()]})
+    data = files.read("progress/mnist.json", 10**6)
+    system.publish(store_samples.state(system, num_iterations_done=2))
+    system.collect()
+    # As a loss of power may undo a deletion that was not synced.
+    files.write_atomic("progress/mnist.json", data)
+    assert not system.objects.has(ref.id)
+    assert system.check() == []

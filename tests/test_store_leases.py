@@ -178,3 +178,13 @@ def test_jobs_on_many_tasks_at_once_lose_no_publication(system):
     assert sorted(reader.tasks()) == tasks and done == {num_rounds}
     reader.collect()
     assert reader.check() == []
+
+
+def test_a_lease_that_a_loss_of_power_tore_is_tidied_away(system, tmp_path):
+    folder = tmp_path / "system" / "leases"
+    folder.mkdir()
+    (folder / "mnist.json").write_bytes(b"torn")
+    assert len(system.check()) == 1
+    # The mark of the job that wrote it is lost too.
+    system_dir.SystemDir.open(system.where).tidy()
+    assert system.check() == []

@@ -51,7 +51,7 @@ def problems(files: interface.Files) -> Iterator[str]:
         for name, progress in _records(files, folder, layout.read_progress):
             if isinstance(progress, str):
                 yield progress
-            else:
+            elif _is_current(files, progress):
                 used[name] = list(references.component_refs(progress.payload))
     found, wrong = _objects(files)
     yield from wrong
@@ -142,6 +142,18 @@ def _records(
             continue
         except errors.StoreError as error:
             yield name, str(error)
+
+
+def _is_current(files: interface.Files, progress: layout.Progress) -> bool:
+    """Whether anybody would continue it; a damaged task is told elsewhere.
+
+    A loss of power may bring progress back that was cleared, without what it
+    named.
+    """
+    try:
+        return progress.follows == layout.base_of(files, progress.task)
+    except errors.StoreError:
+        return True
 
 
 def _missing(

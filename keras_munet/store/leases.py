@@ -272,6 +272,14 @@ def jobs(files: interface.Files) -> dict[str, bool]:
     return found
 
 
+def has_traces(files: interface.Files) -> bool:
+    """Whether a job that does not run any more left something behind."""
+    if any(not alive for alive in jobs(files).values()):
+        return True
+    # A loss of power may leave a torn lease and take the job's mark.
+    return any(lease is None for _, lease in all_leases(files))
+
+
 def all_leases(files: interface.Files) -> Iterator[tuple[str, Lease | None]]:
     """Yields (file name, its lease; None for what is none)."""
     for name in files.list(layout.LEASES_DIR):

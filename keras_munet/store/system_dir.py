@@ -277,7 +277,7 @@ class SystemDir(reader.SystemReader):
           StoreError: a record cannot be read; nothing is removed then.
         """
         suspects: set[str] | None = self._suspects | self.objects.written
-        if any(not alive for alive in leases.jobs(self._files).values()):
+        if leases.has_traces(self._files):
             suspects = None
         elif not suspects:
             return
