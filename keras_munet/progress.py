@@ -17,6 +17,9 @@ from typing import Any
 from typing import TextIO
 
 from keras_munet import errors
+from keras_munet.store import event_log
+from keras_munet.store import files as files_lib
+from keras_munet.store import interface
 
 METRICS_FILE = "metrics.jsonl"
 FORMAT_VERSION = 1
@@ -43,6 +46,9 @@ class Progress:
             ends the job with KeyboardInterrupt.
         """
         self._path = os.path.join(workdir, METRICS_FILE) if workdir else None
+        self._remote: interface.Files | None = None
+        if workdir and files_lib.is_remote(workdir):
+            self._remote = files_lib.at(workdir)
         self._stream = stream or sys.stdout
         self._quiet = quiet
         self._stop = stop or (lambda: False)
@@ -81,6 +87,10 @@ class Progress:
             "job_secs": secs,
             **values,
         }
+        if self._remote is not None:
+            text = json.dumps(record, sort_keys=True, allow_nan=False)
+            event_log.append(self._remote, METRICS_FILE, f"{text}\n".encode())
+            return
         try:
             with open(self._path, "a", encoding="utf-8") as file:
                 text = json.dumps(record, sort_keys=True, allow_nan=False)

@@ -22,6 +22,7 @@ from keras_munet import progress as progress_lib
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.search import evolution
+from keras_munet.store import files as files_lib
 from keras_munet.store import leases
 from keras_munet.store import task_state
 
@@ -358,6 +359,7 @@ class System(opened.OpenedSystem):
         from keras_munet.export import options as options_lib
         from keras_munet.export import saved_model
 
+        files_lib.local_only(out, "an export")
         asked = options_lib.Options(**options)
 
         def write() -> str:

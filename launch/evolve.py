@@ -19,7 +19,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/quickstart.py."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The system's directory.", required=True
+    "workdir", None, "The system's folder, or gs://....", required=True
 )
 _STRATEGY = flags.DEFINE_string(
     "strategy", "auto", "Devices: auto, one_device or mirrored."

@@ -24,6 +24,7 @@ from ml_collections import config_flags
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
+from keras_munet.store import files as files_lib
 
 # An error that is longer is cut; ours are shorter.
 _NUM_CHARS_MAX = 500
@@ -142,6 +143,7 @@ def write_file(path: str, text: str) -> None:
     Raises:
       StoreError: it cannot be written.
     """
+    files_lib.local_only(path, "--out")
     part = f"{path}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:

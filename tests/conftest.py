@@ -24,3 +24,14 @@ def shared_dir() -> pathlib.Path:
     if not (folder / "design").is_dir():
         pytest.skip(f"{folder} is absent; set KERAS_MUNET_SHARED to have it")
     return folder
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket service in this process, which the real client talks to."""
+    pytest.importorskip("google.cloud.storage", reason="needs keras_munet[gcs]")
+    import gcs_server
+
+    with gcs_server.serving() as (url, served):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        yield served

@@ -46,11 +46,14 @@ REFUSED_NAMES = [
 ]
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "gcs"])
 def place(request, tmp_path):
     if request.param == "local":
         return files.LocalFiles(tmp_path / "system")
-    return memory_files.MemoryFiles()
+    if request.param == "memory":
+        return memory_files.MemoryFiles()
+    request.getfixturevalue("bucket")
+    return files.at("gs://bucket/some/system")
 
 
 class TestEveryPlace:
@@ -424,7 +427,7 @@ def test_a_place_is_a_local_folder_or_files(tmp_path):
     assert files.at(str(tmp_path)).where == str(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["", "gs://bucket/x", "a\0b"], ids=ascii)
+@pytest.mark.parametrize("place", ["", "s3://bucket/x", "a\0b"], ids=ascii)
 def test_a_place_that_is_not_supported_is_a_usage_error(place):
     with pytest.raises(errors.UsageError, match="local folder"):
         files.at(place)

@@ -18,7 +18,7 @@ _ALLOWED = {
     "core": {"errors"},
     "config": {"core"},
     "registration": set(),
-    "progress": {"errors"},
+    "progress": {"errors", "store"},
     "search": {"errors", "core"},
     "store": {"errors", "core"},
     "vit": {"errors", "core"},

@@ -26,6 +26,7 @@ from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.report import comparison as comparison_report
 from keras_munet.report.comparison import records
+from keras_munet.store import files as files_lib
 from keras_munet.store import system_dir
 
 NOT_STARTED = "not begun before the deadline"
@@ -60,6 +61,7 @@ class Comparison:
           DataError: a task's data are missing or damaged.
           StoreError: a run is damaged.
         """
+        files_lib.local_only(workdir, "a comparison")
         methods_lib.refuse_repeated("seed", list(seeds))
         if not settings.task_names:
             raise errors.UsageError(

@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet.report import formats
+from keras_munet.store import event_log
+from keras_munet.store import files as files_lib
+from keras_munet.store import interface
 
 METRICS_FILE = "metrics.jsonl"
 # The newest format of an event that is read; those without one are of 1.
@@ -108,10 +111,14 @@ def read(workdir: str | os.PathLike[str]) -> History:
     """Returns the history of the system in the directory `workdir`."""
     reader = _Reader()
     try:
+        if files_lib.is_remote(workdir):
+            for line in event_log.lines(files_lib.at(workdir), METRICS_FILE):
+                reader.take(line)
+            return reader.history()
         with open(os.path.join(workdir, METRICS_FILE), "rb") as file:
             for line in file:
                 reader.take(line)
-    except FileNotFoundError:
+    except (FileNotFoundError, interface.MissingFileError):
         return History(
             notes=(
                 f"there is no {METRICS_FILE}: scores over generations and "

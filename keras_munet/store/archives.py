@@ -52,6 +52,7 @@ def export_archive(
       UsageError: there is such a file already.
       StoreError: the system is damaged, or `out` cannot be written.
     """
+    files_lib.local_only(out, "an archive")
     path = os.path.abspath(os.fspath(out))
     if os.path.lexists(path):
         raise errors.UsageError(
@@ -93,6 +94,7 @@ def import_archive(
       StoreError: the archive is damaged or holds something else, and nothing
         was written; or the place cannot be written, and all that was is gone.
     """
+    files_lib.local_only(archive, "an archive")
     path = os.path.abspath(os.fspath(archive))
     shown = os_errors.shown(path)
     if not os.path.isfile(path):

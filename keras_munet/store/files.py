@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.store import gcs_files
 from keras_munet.store import interface
 from keras_munet.store import local_lock
 from keras_munet.store import os_errors
@@ -317,7 +318,10 @@ class LocalFiles(interface.Files):
 
 
 def at(place: Place) -> interface.Files:
-    """Returns the files at a place: a local folder, or files as they are.
+    """Returns the files at a place: a folder, or files as they are.
+
+    Args:
+      place: a local folder, `gs://bucket/folder`, or files.
 
     Raises:
       UsageError: the place is empty or on a medium that is not supported.
@@ -325,12 +329,32 @@ def at(place: Place) -> interface.Files:
     if isinstance(place, interface.Files):
         return place
     text = os.fspath(place)
+    if is_remote(text):
+        return gcs_files.GcsFiles(text)
     if not text or "\0" in text or "://" in text:
         raise errors.UsageError(
             f"{text!a} is no folder that can hold a system; give the path "
-            "of a local folder"
+            "of a local folder, or gs://BUCKET/FOLDER"
         )
     return LocalFiles(text)
+
+
+def is_remote(place: str | os.PathLike[str]) -> bool:
+    """Whether a place is no folder of this machine."""
+    return os.fspath(place).startswith("gs://")
+
+
+def local_only(place: str | os.PathLike[str], what: str) -> None:
+    """Refuses a bucket for `what` can only lie in a local folder.
+
+    Raises:
+      UsageError: `place` is in a bucket.
+    """
+    if is_remote(place):
+        raise errors.UsageError(
+            f"{what} cannot be at {os.fspath(place)}: it is for a local "
+            "folder; give one, and copy it to the bucket afterwards"
+        )
 
 
 def _version(found: os.stat_result) -> object:

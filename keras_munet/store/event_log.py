@@ -1,0 +1,43 @@
+"""A file of lines that grows, where a medium can only replace whole files.
+
+Invariant: no line of another job is lost: what was read is replaced only if it
+is still there.
+"""
+
+from __future__ import annotations
+
+from keras_munet import errors
+from keras_munet.store import interface
+
+NUM_BYTES_MAX = 1 << 30
+_NUM_TRIES_MAX = 20
+
+
+def append(files: interface.Files, name: str, data: bytes) -> None:
+    """Adds `data` to the end of a file, which is made if there is none.
+
+    The whole file is written again: this is for files of some megabytes.
+
+    Raises:
+      StoreError: the write failed, or others never stop writing.
+    """
+    for _ in range(_NUM_TRIES_MAX):
+        try:
+            before = files.read(name, NUM_BYTES_MAX)
+        except interface.MissingFileError:
+            before = None
+        if files.write_if(name, before, (before or b"") + data):
+            return
+    raise errors.StoreError(
+        f"{files.where}/{name} was changed {_NUM_TRIES_MAX} times by others "
+        "while a line was added; run again"
+    )
+
+
+def lines(files: interface.Files, name: str) -> list[bytes]:
+    """Returns the lines of a file.
+
+    Raises:
+      MissingFileError: there is none.
+    """
+    return files.read(name, NUM_BYTES_MAX).splitlines()
