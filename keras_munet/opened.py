@@ -220,6 +220,27 @@ class OpenedSystem:
             )
         return self._trainers[strategy]
 
+    def _todo(self) -> list[tuple[int, str]]:
+        """Returns (round, task) of every task iteration that is left."""
+        states = self.tasks
+        done = {
+            task_name: num_rounds(states.get(names.split_private(task_name)[0]))
+            for task_name in self.settings.task_names
+        }
+        return [
+            (number, task_name)
+            for number in range(self.settings.num_task_iters)
+            for task_name in self.settings.task_names
+            if done[task_name] <= number
+        ]
+
+
+def num_rounds(state: task_state.TaskState | None) -> int:
+    """Returns how many rounds a task has had since it was added."""
+    if state is None:
+        return 0
+    return state.num_iterations_done - state.num_iterations_before
+
 
 def _plan_keys(settings: settings_lib.Settings) -> tuple[str, ...]:
     """Returns the settings that say what is still to come."""

@@ -21,7 +21,7 @@ from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE = event_log.METRICS_FILE
 FORMAT_VERSION = 1
 
 
@@ -87,14 +87,13 @@ class Progress:
             "job_secs": secs,
             **values,
         }
+        line = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
         if self._remote is not None:
-            text = json.dumps(record, sort_keys=True, allow_nan=False)
-            event_log.append(self._remote, METRICS_FILE, f"{text}\n".encode())
+            event_log.append(self._remote, METRICS_FILE, line.encode())
             return
         try:
             with open(self._path, "a", encoding="utf-8") as file:
-                text = json.dumps(record, sort_keys=True, allow_nan=False)
-                file.write(text + "\n")
+                file.write(line)
         except OSError as e:
             raise errors.StoreError(
                 f"cannot write {self._path}: {e.strerror}; free space or "

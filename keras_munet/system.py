@@ -110,7 +110,7 @@ class System(opened.OpenedSystem):
             try:
                 with self._dir.lease(name):
                     # Another job may have done it since `todo` was made.
-                    if _num_rounds(self.tasks.get(name)) <= number:
+                    if opened.num_rounds(self.tasks.get(name)) <= number:
                         progress.line(
                             f"round {number + 1}/"
                             f"{self.settings.num_task_iters}: {task_name}"
@@ -383,26 +383,3 @@ class System(opened.OpenedSystem):
             )
 
         return self._current(write)
-
-    def _todo(self) -> list[tuple[int, str]]:
-        """Returns (round, task) of every task iteration that is left."""
-        states = self.tasks
-        done = {
-            task_name: _num_rounds(
-                states.get(names.split_private(task_name)[0])
-            )
-            for task_name in self.settings.task_names
-        }
-        return [
-            (number, task_name)
-            for number in range(self.settings.num_task_iters)
-            for task_name in self.settings.task_names
-            if done[task_name] <= number
-        ]
-
-
-def _num_rounds(state: task_state.TaskState | None) -> int:
-    """Returns how many rounds a task has had since it was added."""
-    if state is None:
-        return 0
-    return state.num_iterations_done - state.num_iterations_before

@@ -67,7 +67,7 @@ def apart(script: str, *arguments: object, timeout_secs: float) -> dict:
     return json.loads(found.stdout.splitlines()[-1])
 
 
-class _Stand:
+class Stand:
     """Stands where the trainer does; what it returns the event determines."""
 
     def __init__(self):
@@ -80,7 +80,7 @@ class _Stand:
             quality = float(rng.random())
             improved = quality * child.size_factor > child.score_to_beat
             made = {
-                part.spec.name: _noisy(part.load(), rng, part.trainable)
+                part.spec.name: noisy(part.load(), rng, part.trainable)
                 for part in child.components
                 if part.shared_id is None
             }
@@ -102,7 +102,8 @@ class _Stand:
         pass
 
 
-def _noisy(component, rng, trainable):
+def noisy(component, rng, trainable):
+    """Returns a component with noise added to its weights if it is trained."""
     if not trainable:
         return component
     weights = {
@@ -165,7 +166,7 @@ def run(
         for name in names
     }
     system = system_lib.System(directory, task_data=data)
-    system._trainers["auto"] = _Stand()
+    system._trainers["auto"] = Stand()
     system.run()
 
 

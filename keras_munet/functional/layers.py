@@ -64,10 +64,9 @@ class Template:
             parts = ", ".join(e["name"] for e in config["layers"][1:])
             self.model = keras.Model.from_config(config)
         except Exception as error:
-            lines = str(error).splitlines() or [type(error).__name__]
             raise errors.UsageError(
                 f"Keras cannot build the block of layers {parts} "
-                f"from its config ({lines[0][:160]}); register custom layers "
+                f"from its config ({_told(error)}); register custom layers "
                 "with keras.saving.register_keras_serializable"
             ) from error
         self._dtype = keras.DTypePolicy(policy).compute_dtype
@@ -94,6 +93,12 @@ class Template:
         trained = [weights[place] for place in self._trained]
         y, _ = self.model.stateless_call(trained, fixed, x, training=False)
         return tf.cast(y, self._dtype)
+
+
+def _told(error: Exception) -> str:
+    """Returns the first line of what Keras says, or the error's kind."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:160]
 
 
 @functools.cache
@@ -167,10 +172,9 @@ class KerasBlock(base.VitLayer):
         try:
             return tuple(self.template.model.compute_output_shape(input_shape))
         except Exception as e:
-            lines = str(e).splitlines() or [type(e).__name__]
             raise errors.UsageError(
                 f"block {self.name!r} cannot take an input of shape "
-                f"{list(input_shape)} ({lines[0][:160]}); use another image "
+                f"{list(input_shape)} ({_told(e)}); use another image "
                 "size"
             ) from e
 

@@ -19,7 +19,7 @@ from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE = event_log.METRICS_FILE
 # The newest format of an event that is read; those without one are of 1.
 FORMAT_VERSION_MAX = 1
 _WRONG = (KeyError, TypeError, ValueError, OverflowError, RecursionError)

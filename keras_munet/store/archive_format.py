@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from keras_munet import errors
 from keras_munet.store import codec
+from keras_munet.store import event_log
 from keras_munet.store import layout
 from keras_munet.store import objects
 from keras_munet.store import sealed
@@ -22,8 +23,8 @@ from keras_munet.store import sealed
 FORMAT_VERSION = 1
 # Says the format version of the archive.
 ARCHIVE_FILE = "archive.json"
-METRICS_FILE = "metrics.jsonl"
-METRICS_NUM_BYTES_MAX = 1 << 30
+METRICS_FILE = event_log.METRICS_FILE
+METRICS_NUM_BYTES_MAX = event_log.NUM_BYTES_MAX
 _BLOCK_NUM_BYTES = tarfile.BLOCKSIZE
 # The longest name in a header; a longer one has a block of its own in front.
 _NUM_NAME_CHARS = 100

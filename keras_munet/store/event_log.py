@@ -9,6 +9,8 @@ from __future__ import annotations
 from keras_munet import errors
 from keras_munet.store import interface
 
+# What a system's jobs tell of what they do.
+METRICS_FILE = "metrics.jsonl"
 NUM_BYTES_MAX = 1 << 30
 _NUM_TRIES_MAX = 20
 

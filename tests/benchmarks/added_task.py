@@ -13,7 +13,6 @@ smaller one shows more of what is not flat.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import cProfile
 import hashlib
@@ -24,7 +23,10 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 import numpy as np
+import store_jobs
 from absl import app
 from absl import flags
 
@@ -66,7 +68,7 @@ class CountingFiles(files_lib.LocalFiles):
         super().write_atomic(name, data)
 
 
-class Untrained:
+class Untrained(store_jobs.Stand):
     """Stands where the trainer does: adds noise; each child is the best yet.
 
     Attributes:
@@ -74,7 +76,7 @@ class Untrained:
     """
 
     def __init__(self):
-        self.clock = collections.defaultdict(float)
+        super().__init__()
         self.own_secs = 0.0
         self._quality = 0.0
 
@@ -85,7 +87,9 @@ class Untrained:
             rng = seeds.generator(0, *event, child.index)
             self._quality += 1e-6
             made = {
-                part.spec.name: _noisy(part.load(), rng, part.trainable)
+                part.spec.name: store_jobs.noisy(
+                    part.load(), rng, part.trainable
+                )
                 for part in child.components
                 if part.shared_id is None
             }
@@ -96,22 +100,6 @@ class Untrained:
             )
         self.own_secs += time.process_time() - started
         return found
-
-    def evaluate(self, parts, data, split, image_size):
-        return 0.5
-
-    def forget(self, task):
-        pass
-
-
-def _noisy(component, rng, trainable):
-    if not trainable:
-        return component
-    weights = {
-        name: value + rng.normal(size=value.shape).astype("f4")
-        for name, value in component.weights.items()
-    }
-    return specs.Component(component.spec, weights)
 
 
 def _system(folder, num_tasks) -> tuple[system_lib.System, CountingFiles]:
