@@ -28,11 +28,13 @@ def _spec(width: int) -> specs.ComponentSpec:
     )
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
 @pytest.mark.parametrize("device", ["CPU", "GPU", "TPU"])
-def test_a_named_dtype_holds_everywhere(name, device):
-    rule = precision.products(name, device)
-    assert rule.of(_spec(8)) == rule.of(_spec(512)) == tf.as_dtype(name)
+def test_a_named_dtype_holds_everywhere(device):
+    rounded = precision.products("bfloat16", device)
+    assert rounded.of(_spec(8)) == rounded.of(_spec(512)) == tf.bfloat16
+    exact = precision.products("float32", device)
+    # None is float32 too, by the operations that are saved.
+    assert exact.of(_spec(512)) == tf.float32 and exact.of(_spec(8)) is None
 
 
 def test_auto_is_bfloat16_on_a_tpu():
@@ -51,7 +53,7 @@ def test_auto_on_a_cpu_follows_its_units_and_the_width(
     monkeypatch.setattr(precision, "_CPU_INFO", file)
     rule = precision.products("auto", "CPU")
     assert (rule.of(_spec(128)) == tf.bfloat16) == gains
-    assert rule.of(_spec(64)) == tf.float32
+    assert rule.of(_spec(64)) is None
 
 
 def test_a_cpu_of_which_nothing_is_known_computes_in_float32(
@@ -111,3 +113,31 @@ def test_rounding_changes_training_a_little_and_the_score_not_at_all():
         components, samples.data(), "validation", 16
     )
     assert quality == found[0].quality
+
+
+@pytest.mark.parametrize(
+    ("products", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 2**-5)]
+)
+def test_an_mlp_of_compiled_passes_equals_the_operations_it_stands_for(
+    products, tolerance
+):
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return tf.constant(rng.normal(size=shape), tf.float32)
+
+    args = draw(12, 8), (draw(8, 16), draw(16, 8)), (draw(16), draw(8))
+    dy = draw(12, 8)
+
+    def value_and_gradients(products):
+        with tf.GradientTape() as tape:
+            tape.watch(args)
+            y = operations.mlp(*args, products)
+        return [y, *tf.nest.flatten(tape.gradient(y, args, dy))]
+
+    for found, plain in zip(
+        value_and_gradients(products), value_and_gradients(None), strict=True
+    ):
+        scale = np.abs(plain).max()
+        np.testing.assert_allclose(found / scale, plain / scale, atol=tolerance)
+        assert found.dtype == plain.dtype

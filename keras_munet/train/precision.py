@@ -18,8 +18,9 @@ from keras_munet.core import specs
 _GPU_CAPABILITY_MIN = (8, 0)
 _CPU_INFO = pathlib.Path("/proc/cpuinfo")
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
-# Narrower components gain nothing on a CPU: rounding costs what it saves.
-_CPU_WIDTH_MIN = 128
+# In narrower components rounding costs what it saves, and compiling a pass
+# more than the pass.
+_WIDTH_MIN = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +29,20 @@ class Products:
 
     Attributes:
       dtype: `tf.float32` or `tf.bfloat16`.
-      width_min: narrower components keep float32.
+      width_min: narrower components are computed as they are saved.
     """
 
     dtype: tf.DType = tf.float32
-    width_min: int = 0
+    width_min: int = _WIDTH_MIN
 
-    def of(self, spec: specs.ComponentSpec) -> tf.DType:
-        """Returns the dtype of the factors of one component's products."""
+    def of(self, spec: specs.ComponentSpec) -> tf.DType | None:
+        """Returns the dtype of the factors of one component's products.
+
+        None where it gains nothing from rounding nor from compiled passes,
+        see `operations.mlp`.
+        """
         width = int(spec.config.get("width", self.width_min))
-        return self.dtype if width >= self.width_min else tf.float32
+        return self.dtype if width >= self.width_min else None
 
 
 def products(compute_dtype: str, device_type: str) -> Products:
@@ -48,15 +53,13 @@ def products(compute_dtype: str, device_type: str) -> Products:
         where the device multiplies it faster.
       device_type: `CPU`, `GPU` or `TPU`.
     """
-    if compute_dtype != "auto":
-        return Products(tf.dtypes.as_dtype(compute_dtype))
-    if device_type == "TPU":
-        return Products(tf.bfloat16)
+    if compute_dtype == "float32":
+        return Products()
+    if compute_dtype == "bfloat16" or device_type == "TPU":
+        return Products(tf.bfloat16, 0)
     if device_type == "GPU":
-        return Products(tf.bfloat16 if _gpus_gain() else tf.float32)
-    if _cpu_gains():
-        return Products(tf.bfloat16, _CPU_WIDTH_MIN)
-    return Products()
+        return Products(tf.bfloat16, 0) if _gpus_gain() else Products()
+    return Products(tf.bfloat16) if _cpu_gains() else Products()
 
 
 def _gpus_gain() -> bool:

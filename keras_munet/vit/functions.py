@@ -76,8 +76,7 @@ def residual_adapter_math(
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in dense_weights)
     flat = tf.reshape(x, [-1, width])
     normal = operations.layer_norm(flat, scale, bias)
-    hidden = operations.gelu(operations.dense(normal, w0, b0, products))
-    y = flat + operations.dense(hidden, w1, b1, products)
+    y = flat + operations.mlp(normal, (w0, w1), (b0, b1), products)
     return tf.reshape(y, [-1, num_tokens, width])
 
 
@@ -144,9 +143,12 @@ def encoder_block_math(
     read = tf.reshape(read, [-1, width])
     flat = flat + project(read, kernels[3], biases[3])
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in (w0, b0, w1, b1))
-    hidden = project(norm(flat, scale_1, bias_1), w0, b0)
-    hidden = tf.nn.gelu(hidden) if exact_gelu else operations.gelu(hidden)
-    y = flat + project(hidden, w1, b1)
+    normal = norm(flat, scale_1, bias_1)
+    if exact_gelu:
+        hidden = tf.nn.gelu(project(normal, w0, b0))
+        y = flat + project(hidden, w1, b1)
+    else:
+        y = flat + operations.mlp(normal, (w0, w1), (b0, b1), products)
     return tf.reshape(y, [-1, num_queries, width])
 
 
@@ -185,7 +187,9 @@ def _traced_once(math):
 
 
 @functools.cache
-def apart(function: Any, gradients: str, shapes: tuple[tuple[int, ...], ...]):
+def apart(
+    function: Any, gradients: str, shapes: tuple[tuple[int, ...], ...]
+) -> tf.types.experimental.PolymorphicFunction:
     """Returns `function` compiled once, never inlined, on one flat weight.
 
     A graph of many such calls is optimised in a fraction of the time, since

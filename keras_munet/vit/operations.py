@@ -9,6 +9,7 @@ written by hand to pass over memory fewer times.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -77,6 +78,85 @@ def _dense_of(products: tf.DType):
     return compute
 
 
+def mlp(
+    x: tf.Tensor,
+    kernels: Sequence[tf.Tensor],
+    biases: Sequence[tf.Tensor],
+    products: tf.DType | None = None,
+) -> tf.Tensor:
+    """Returns `gelu(x @ kernels[0] + biases[0]) @ kernels[1] + biases[1]`.
+
+    Args:
+      x: `[rows, width]`.
+      kernels: `[width, hidden]` and `[hidden, width]`, the dtype of `x`.
+      biases: `[hidden]` and `[width]`, the dtype of `x`.
+      products: see `dense`. Where given, bias, GELU and the rounding to it
+        are one compiled pass over memory; None for operations that every
+        runtime has, so that they can be saved and served.
+
+    Returns:
+      `[rows, width]`, the dtype of `x`.
+    """
+    if products is not None:
+        return _mlp_of(products)(x, *kernels, *biases)
+    hidden = gelu(dense(x, kernels[0], biases[0]))
+    return dense(hidden, kernels[1], biases[1])
+
+
+@functools.cache
+def _mlp_of(products: tf.DType):
+    """Returns `mlp` whose factors are rounded to `products`."""
+
+    @tf.custom_gradient
+    def compute(x, kernel_0, kernel_1, bias_0, bias_1):
+        left, up, down = (tf.cast(t, products) for t in (x, kernel_0, kernel_1))
+        raw = tf.matmul(left, up)
+        hidden = _biased_gelu(raw, bias_0)
+        y = tf.cast(tf.matmul(hidden, down), x.dtype)
+
+        def grad(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            dy_rounded = tf.cast(dy, products)
+            draw, dbias_0 = _biased_gelu_grad(
+                raw, bias_0, tf.matmul(dy_rounded, down, transpose_b=True)
+            )
+            dx = tf.matmul(draw, up, transpose_b=True)
+            dkernel_0 = tf.matmul(left, draw, transpose_a=True)
+            dkernel_1 = tf.matmul(hidden, dy_rounded, transpose_a=True)
+            return (
+                *(tf.cast(t, x.dtype) for t in (dx, dkernel_0, dkernel_1)),
+                dbias_0,
+                _column_sums(dy),
+            )
+
+        return tf.nn.bias_add(y, bias_1), grad
+
+    return compute
+
+
+@tf.function(autograph=False, jit_compile=True)
+def _biased_gelu(raw: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Returns `gelu(raw + bias)` in the dtype of `raw`, one pass."""
+    x = tf.cast(raw, bias.dtype) + bias
+    return tf.cast(x * _gelu_gate(x), raw.dtype)
+
+
+@tf.function(autograph=False, jit_compile=True)
+def _biased_gelu_grad(
+    raw: tf.Tensor, bias: tf.Tensor, dy: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the gradients of `_biased_gelu`; what it kept is `raw` alone."""
+    x = tf.cast(raw, bias.dtype) + bias
+    gate = _gelu_gate(x)
+    y = x * gate
+    slope = tf.square(x) * (3.0 * _GELU_B) + _GELU_A
+    dx = tf.cast(dy, bias.dtype) * (gate + (y - y * gate) * slope)
+    return tf.cast(dx, raw.dtype), tf.reduce_sum(dx, 0)
+
+
+def _gelu_gate(x: tf.Tensor) -> tf.Tensor:
+    return tf.sigmoid(x * (tf.square(x) * _GELU_B + _GELU_A))
+
+
 @tf.custom_gradient
 def first_token(x: tf.Tensor):
     """Returns token 0, `[batch, width]`, of `[batch, tokens, width]`."""
@@ -90,7 +170,7 @@ def first_token(x: tf.Tensor):
 
 
 @functools.cache
-def layer_norm_of(epsilon: float):
+def layer_norm_of(epsilon: float) -> Callable[..., tf.Tensor]:
     """Returns `layer_norm` with `epsilon` added to the variance."""
 
     @tf.custom_gradient
