@@ -1,0 +1,65 @@
+"""The first values of factors: their product is an ordinary first kernel."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.overparam import factorization
+
+if TYPE_CHECKING:
+    from keras_munet.overparam import layers
+
+
+class Values:
+    """The first values of a layer's factors, made when one is asked for.
+
+    A model that is only counted, or whose weights are about to be loaded,
+    needs none of them.
+    """
+
+    def __init__(
+        self, kernel: Callable[[], np.ndarray], layer: layers.Factorized
+    ):
+        self._kernel = kernel
+        self._layer = layer
+
+    @functools.cached_property
+    def _factors(self) -> factorization.Factors:
+        layer = self._layer
+        try:
+            return factorization.factorize(
+                self._kernel(),
+                layer.arrangement,
+                max(1, len(layer.tasks)),
+                layer.combination,
+            )
+        except errors.UsageError as error:
+            raise errors.UsageError(f"layer {layer.name!r}: {error}") from error
+
+    def of(self, name: str) -> np.ndarray:
+        """Returns the first value of one factor."""
+        if name.startswith("inner_"):
+            groups, rank = self._factors.middle.shape
+            return np.tile(np.eye(rank, dtype=np.float32), (groups, 1, 1))
+        if name in ("u", "v"):
+            return getattr(self._factors, name)
+        middle = self._factors.middle
+        if self._layer.task_factor == "diagonal":
+            return middle
+        return middle[:, :, None] * np.eye(middle.shape[-1], dtype=np.float32)
+
+    def initializer(self, name: str) -> Callable[..., Any]:
+        """Returns the initializer of one factor."""
+
+        def initial(shape: tuple[int, ...], dtype: Any = None) -> Any:
+            del shape
+            return keras.ops.convert_to_tensor(self.of(name), dtype)
+
+        return initial

@@ -1,0 +1,338 @@
+"""Batches, and the data sets that lie in files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_munet import errors
+from keras_munet.overparam import camvid
+from keras_munet.overparam import coco
+from keras_munet.overparam import dense_data
+from keras_munet.overparam import experiment_settings
+from keras_munet.overparam import nyuv2
+from keras_munet.overparam import sources
+from keras_munet.overparam import tasks
+
+_TASKS = (
+    tasks.Task("normals", tasks.NORMALS, 3),
+    tasks.Task("depth", tasks.DEPTH, 1),
+    tasks.Task("presence", tasks.PRESENCE, 2),
+    tasks.Task("objects", tasks.DETECTION, 5),
+)
+
+
+def _examples(num: int = 10) -> dense_data.Examples:
+    generator = np.random.default_rng(0)
+    objects = np.zeros((num, 4, 6, 2), np.int16)
+    objects[:, :2, :3, 1] = 1
+    return dense_data.Examples(
+        generator.integers(0, 256, (num, 4, 6, 3)).astype(np.uint8),
+        {
+            "normals": generator.normal(size=(num, 4, 6, 3)),
+            "depth": generator.uniform(1, 2, (num, 4, 6)),
+            "presence": generator.integers(0, 2, (num, 2)),
+            "objects": objects,
+        },
+    )
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for():
+    makers = [
+        dense_data.batch_maker(_examples(), _TASKS, batch_size=3, seed=1)
+        for _ in range(2)
+    ]
+    makers[0](0)
+    images, labels = makers[0](7)
+    again, same = makers[1](7)
+    np.testing.assert_array_equal(images, again)
+    for name, each in labels.items():
+        np.testing.assert_array_equal(each, same[name])
+    assert images.dtype == np.float32
+    assert images.min() >= -1 and images.max() <= 1
+
+
+def test_an_epoch_shows_no_image_twice_and_orders_differ():
+    examples = _examples()
+    batch_of = dense_data.batch_maker(
+        examples, _TASKS, batch_size=3, seed=1, flip=False
+    )
+    shown = [
+        np.concatenate([batch_of(epoch * 3 + i)[0] for i in range(3)])
+        for epoch in range(2)
+    ]
+    for images in shown:
+        assert len(np.unique(images, axis=0)) == 9
+    assert not np.array_equal(*shown)
+
+
+def test_labels_are_turned_with_their_images():
+    examples = _examples()
+    plain, turned = (
+        dense_data.batch_maker(
+            examples, _TASKS, batch_size=10, seed=0, flip=flip
+        )(0)
+        for flip in (False, True)
+    )
+    flips = [
+        not np.array_equal(*pair)
+        for pair in zip(plain[0], turned[0], strict=True)
+    ]
+    assert 0 < sum(flips) < 10
+    for i, flip in enumerate(flips):
+        before = {name: each[i] for name, each in plain[1].items()}
+        after = {name: each[i] for name, each in turned[1].items()}
+        np.testing.assert_array_equal(before["presence"], after["presence"])
+        if not flip:
+            np.testing.assert_array_equal(before["normals"], after["normals"])
+            continue
+        np.testing.assert_array_equal(turned[0][i], plain[0][i][:, ::-1])
+        np.testing.assert_array_equal(after["depth"], before["depth"][:, ::-1])
+        np.testing.assert_array_equal(
+            after["normals"], before["normals"][:, ::-1] * [-1, 1, 1]
+        )
+        # Classes, half sides, ways down and right, weight.
+        np.testing.assert_allclose(
+            after["objects"],
+            before["objects"][:, ::-1] * [1, 1, 1, 1, -1, 1],
+            atol=1e-6,
+        )
+
+
+def test_labels_of_another_size_than_the_images_are_refused():
+    with pytest.raises(errors.DataError, match="one number, height and width"):
+        dense_data.Examples(
+            np.zeros((2, 4, 4, 3), np.uint8), {"depth": np.zeros((2, 8, 8))}
+        )
+
+
+@pytest.mark.parametrize("batch_size", [0, 11])
+def test_batches_that_the_data_do_not_fill_are_refused(batch_size):
+    with pytest.raises(errors.UsageError, match="batch_size"):
+        dense_data.batch_maker(
+            _examples(), _TASKS, batch_size=batch_size, seed=0
+        )
+
+
+def test_labels_are_resized_to_those_at_the_pixels_middles():
+    labels = np.arange(6)[None, None].repeat(4, 1)
+    small = dense_data.resized_labels(labels, (2, 3))
+    np.testing.assert_array_equal(small, [[[1, 3, 5]] * 2])
+
+
+def test_edges_lie_on_both_sides_of_a_change_and_not_beside_void():
+    classes = np.array([[[0, 0, 1, 1, -1, 2]] * 2])
+    expected = [[0, 1, 1, -1, -1, -1]] * 2
+    np.testing.assert_array_equal(camvid.edges(classes)[0], expected)
+    np.testing.assert_array_equal(
+        camvid.edges(classes[..., ::-1])[0], np.fliplr(expected)
+    )
+
+
+def test_camvid_is_read_at_another_size(shared_dir):
+    data = camvid.load(str(shared_dir / "data" / "camvid"), (24, 32))
+    assert [len(x) for x in (data.train, data.validation, data.test)] == [
+        *(367, 101, 233)
+    ]
+    labels = data.test.labels
+    assert labels["segmentation"].shape == (233, 24, 32)
+    assert labels["segmentation"].min() == tasks.VOID
+    assert labels["segmentation"].max() == 10
+    assert set(np.unique(labels["edges"])) == {-1, 0, 1}
+    # The road is everywhere, a bicyclist is not.
+    assert labels["presence"][:, 3].mean() > 0.95
+    assert labels["presence"][:, 10].mean() < 0.5
+
+
+def _camvid_file(path, labels) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(data, "JPEG")
+    stored = np.frombuffer(data.getvalue(), np.uint8)
+    np.savez(
+        path,
+        jpeg_bytes=stored,
+        jpeg_offsets=np.array([0, len(stored)]),
+        label=labels,
+    )
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((1, 4, 5)), np.full((1, 4, 6), 12)]
+)
+def test_camvid_of_other_contents_is_refused(tmp_path, labels):
+    _camvid_file(tmp_path / "train.npz", labels.astype(np.uint8))
+    with pytest.raises(errors.DataError, match=r"train\.npz has labels"):
+        camvid.load(str(tmp_path), (4, 6))
+
+
+def test_camvid_that_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(errors.DataError, match=r"there is no .*train\.npz"):
+        camvid.load(str(tmp_path), (4, 6))
+    (tmp_path / "train.npz").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(errors.DataError, match="cannot be read"):
+        camvid.load(str(tmp_path), (4, 6))
+
+
+@pytest.fixture
+def nyuv2_dir(tmp_path, monkeypatch):
+    """Files of the exact format, few and small, with the counts to match."""
+    monkeypatch.setattr(nyuv2, "NUM_TRAIN", 10)
+    monkeypatch.setattr(nyuv2, "SIZE", (8, 12))
+    monkeypatch.setattr(
+        nyuv2, "_FOLDERS", {"train": ("train", 10), "test": ("val", 2)}
+    )
+    generator = np.random.default_rng(0)
+    for split, num in (("train", 10), ("val", 2)):
+        for i in range(num):
+            normals = generator.normal(size=(8, 12, 3))
+            normals[0] = 0
+            for name, array in {
+                "image": generator.uniform(0, 1, (8, 12, 3)),
+                "label": generator.integers(-1, 13, (8, 12)).astype(float),
+                "depth": generator.uniform(0, 9, (8, 12, 1)),
+                "normal": normals,
+            }.items():
+                (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+                np.save(
+                    tmp_path / split / name / f"{i}.npy",
+                    array.astype(np.float32),
+                )
+    return tmp_path
+
+
+def test_nyuv2_has_the_published_split():
+    assert (nyuv2.NUM_TRAIN, nyuv2.NUM_TEST) == (795, 654)
+    assert len(nyuv2.CLASSES) == 13
+
+
+def test_nyuv2_is_read_with_a_validation_split(nyuv2_dir):
+    data = nyuv2.load(str(nyuv2_dir), (4, 6))
+    assert [len(x) for x in (data.train, data.validation, data.test)] == [
+        *(9, 1, 2)
+    ]
+    labels = data.train.labels
+    assert data.train.images.shape == (9, 4, 6, 3)
+    assert labels["segmentation"].min() == tasks.VOID
+    assert labels["depth"].shape == (9, 4, 6)
+    assert labels["normals"].shape == (9, 4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "word"),
+    [
+        ("image", np.full((8, 12, 3), 200.0), r"in \[0, 1\]"),
+        ("label", np.full((8, 12), 13.0), "classes"),
+        ("label", np.full((8, 12), 0.5), "classes"),
+        ("depth", np.zeros((8, 12)), "shape"),
+        ("normal", np.zeros((12, 8, 3)), "shape"),
+    ],
+)
+def test_nyuv2_of_other_contents_is_refused(nyuv2_dir, name, array, word):
+    np.save(nyuv2_dir / "train" / name / "3.npy", array)
+    with pytest.raises(errors.DataError, match=rf"3\.npy has .*{word}"):
+        nyuv2.load(str(nyuv2_dir), (4, 6))
+
+
+def test_nyuv2_with_a_file_too_few_is_refused(nyuv2_dir):
+    (nyuv2_dir / "val" / "depth" / "1.npy").unlink()
+    with pytest.raises(errors.DataError, match=r"has 1 \.npy files.* has 2"):
+        nyuv2.load(str(nyuv2_dir), (4, 6))
+
+
+def test_panoptic_ids_become_classes_and_numbers():
+    panoptic = np.zeros((1, 5, 3), np.uint8)
+    panoptic[0, 1] = 7, 1, 0
+    panoptic[0, 2] = 0, 0, 1
+    panoptic[0, 3] = 9, 0, 0
+    panoptic[0, 4] = 5, 0, 0
+    made = coco.classes_and_numbers(
+        panoptic,
+        np.array([5, 9, 263, 65536]),
+        np.array([3, 2, 100, 2]),
+        np.array([False, True, False, False]),
+    )
+    # None; stuff; a thing; a crowd; another thing.
+    assert made[0, :, 0].tolist() == [-1, 100, 2, -1, 3]
+    numbers = made[0, :, 1]
+    assert (numbers > 0).tolist() == [False, False, True, False, True]
+    assert numbers[2] != numbers[4]
+    with pytest.raises(errors.DataError, match="segment 5"):
+        coco.classes_and_numbers(
+            panoptic, np.array([9]), np.array([2]), np.array([True])
+        )
+
+
+def test_coco_is_read_as_tensorflow_datasets_prepares_it(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    builder_cls = tfds.builder_cls("coco")
+
+    def generated(self, num):
+        for i in range(num):
+            panoptic = np.zeros((8, 10 + i, 3), np.uint8)
+            panoptic[:4, :, 0] = 1
+            panoptic[4:, :, 0] = 2
+            yield (
+                i,
+                {
+                    "image": np.full((8, 10 + i, 3), i, np.uint8),
+                    "image/filename": f"{i}.jpg",
+                    "image/id": i,
+                    "panoptic_image": panoptic,
+                    "panoptic_image/filename": f"{i}.png",
+                    "panoptic_objects": [
+                        {
+                            "id": number,
+                            "area": 1,
+                            "bbox": tfds.features.BBox(0.0, 0.0, 1.0, 1.0),
+                            "label": label,
+                            "is_crowd": False,
+                        }
+                        for number, label in ((1, 132), (2, 79))
+                    ],
+                },
+            )
+
+    class Coco(builder_cls, skip_registration=True):
+        VERSION = builder_cls.VERSION
+        BUILDER_CONFIGS = builder_cls.BUILDER_CONFIGS
+
+        def _split_generators(self, dl_manager):
+            return {
+                "train": generated(self, 12),
+                "validation": generated(self, 3),
+            }
+
+    made = Coco(config="2017_panoptic", data_dir=str(tmp_path))
+    made.download_and_prepare()
+    data = coco.load(str(tmp_path), (4, 6), num_train=5)
+    assert [len(x) for x in (data.train, data.validation, data.test)] == [
+        *(5, 1, 3)
+    ]
+    labels = data.test.labels
+    np.testing.assert_array_equal(
+        labels["segmentation"][0, :, 0], [132, 132, 79, 79]
+    )
+    np.testing.assert_array_equal(labels["objects"][0, :, 0, 1], [0, 0, 1, 1])
+
+
+def test_coco_that_is_not_prepared_is_named(tmp_path):
+    with pytest.raises(errors.DataError, match="is not prepared in"):
+        coco.load(str(tmp_path), (4, 6))
+
+
+def test_data_in_files_need_a_folder_and_tasks_must_exist():
+    for name in ("camvid", "nyuv2", "coco"):
+        with pytest.raises(errors.UsageError, match="data_dir=FOLDER"):
+            sources.load(experiment_settings.Settings(data=name))
+    small = {"num_train": 1, "num_test": 1, "image_height": 8, "image_width": 8}
+    with pytest.raises(errors.UsageError, match="'pose' is asked for"):
+        sources.load(
+            experiment_settings.Settings(task_names=("pose",), **small)
+        )
+    data = sources.load(
+        experiment_settings.Settings(task_names=("depth",), **small)
+    )
+    assert [task.name for task in data.tasks] == ["depth"]
