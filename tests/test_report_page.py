@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
+import json
 import os
 import pathlib
 import re
+import zlib
 
 import pytest
 import report_samples
@@ -12,6 +16,8 @@ from keras_munet import errors
 from keras_munet import report
 from keras_munet.report import events
 from keras_munet.report import page
+from keras_munet.report import payload
+from keras_munet.report import plotly_js
 from keras_munet.report import summary as summary_lib
 
 _VOID = {"meta", "link", "wbr"}
@@ -22,19 +28,26 @@ class _Outline(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.names, self.attributes, self.texts = [], [], [], []
+        self.open, self.names, self.attributes = [], [], []
+        self.texts, self.scripts = [], []
 
     def handle_starttag(self, tag, attrs):
         self.names.append(tag)
         self.attributes += attrs
         if tag not in _VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.texts.append(data)
+        if self.open and self.open[-1] == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = attributes, text + data
+        else:
+            self.texts.append(data)
 
 
 def _outline(text):
@@ -47,6 +60,15 @@ def _outline(text):
 
 def _text(text):
     return "".join(_outline(text).texts)
+
+
+def _data(text):
+    scripts = {a.get("id"): body for a, body in _outline(text).scripts}
+    return json.loads(scripts["data"])
+
+
+def _policy(text):
+    return re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
 
 
 def _bytes(path):
@@ -71,43 +93,73 @@ def _render(system):
     return page.render(summary_lib.read(system))
 
 
-def test_the_page_is_whole_and_has_every_part(system):
-    shown = _text(_render(system))
+def test_the_page_is_whole_and_has_every_panel(system):
+    text = _render(system)
+    shown = _text(text)
     for part in (
-        "Leaderboard",
-        "Parameters",
-        "Sharing",
-        "Lineage",
-        "Scores over generations",
-        "Time",
-        "Settings",
-        "Class names",
-        "cats/wild",
-        "0.7500",
-        "268",
-        "65.7% of separate models",
-        "task_names",
-        "private",
+        *("Leaderboard", "Accuracy over time", "Evolutionary tree"),
+        *("Sharing", "Parameters against accuracy", "Time", "Samples"),
+        *("Settings", "268", "65.7% of separate models"),
     ):
         assert part in shown
+    ids = [value for name, value in _outline(text).attributes if name == "id"]
+    assert len(ids) == len(set(ids))
 
 
 def test_the_page_asks_nobody_for_anything(system):
     text = _render(system)
     outline = _outline(text)
-    assert not {"script", "img", "iframe", "form"} & set(outline.names)
-    assert "default-src 'none'" in text
-    assert "http:" not in text
-    assert "https:" not in text
-    assert "@import" not in text
-    assert "url(" not in text
+    assert not {"img", "iframe", "form", "object"} & set(outline.names)
     named = [v for k, v in outline.attributes if k in ("href", "src")]
     assert named == ["data:,"]
     assert not [k for k, _ in outline.attributes if k.startswith("on")]
+    policy = _policy(text)
+    assert policy.startswith("default-src 'none'; ")
+    # No place that a script could send something to, or load it from.
+    assert "http" not in policy and "*" not in policy
+    css = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in css and "@import" not in css
+
+
+def test_two_scripts_may_run_and_the_policy_has_their_digests(system):
+    text = _render(system)
+    (allowed,) = re.findall(r"script-src ([^;]+)", _policy(text))
+    running = [body for a, body in _outline(text).scripts if "type" not in a]
+    (packed,) = [
+        body for a, body in _outline(text).scripts if a.get("id") == "plotly"
+    ]
+    bodies = [
+        zlib.decompress(base64.b64decode(packed)),
+        *(body.encode() for body in running),
+    ]
+    digests = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(b).digest()).decode()}'"
+        for b in bodies
+    ]
+    assert allowed.split() == digests
+    assert len(running) == 1
+    assert b"plotly.js v" in bodies[0][:100]
+
+
+def test_a_page_of_many_points_may_write_programs_for_graphics(system):
+    children = report_samples.generation("birds", 1)["children"]
+    many = [{**children[0], "index": i} for i in range(2_000)]
+    report_samples.write_events(
+        system, report_samples.generation("birds", 1, children=many)
+    )
+    assert "'unsafe-eval'" in _policy(_render(system))
+
+
+def test_without_plotly_a_report_says_what_to_do(system, monkeypatch):
+    monkeypatch.setattr(plotly_js, "_FILE", pathlib.Path("nowhere.js"))
+    plotly_js.script.cache_clear()
+    with pytest.raises(errors.UsageError, match="pip install plotly"):
+        _render(system)
+    plotly_js.script.cache_clear()
 
 
 def test_hostile_names_stay_text(tmp_path):
-    evil = '</td><script>alert("x")</script>\'&'
+    evil = '</td></script><script>alert("x")</script><!--\'&'
     folder = tmp_path / "<b>system"
     directory = report_samples.create(folder)
     report_samples.publish(
@@ -118,56 +170,58 @@ def test_hostile_names_stay_text(tmp_path):
         class_names=(evil, "a\u202eb\n\ud800\x1b[31m"),
     )
     events_of = report_samples.generation(evil, 1, clock={f"{evil}_secs": 1.0})
+    events_of["children"][0]["hparams"] = {evil: evil}
+    events_of["children"][0]["components"] = [evil]
     report_samples.write_events(folder, events_of)
     text = _render(folder)
-    assert "script" not in _outline(text).names
-    assert "<b>system" not in text
-    # The page's own bars are `<i class=...>`.
-    assert "<i>" not in text
-    assert text.count("&lt;script&gt;") >= 3
-    assert evil in _text(text)
-    assert r"a\u202eb\n\ud800\x1b[31m" in _text(text)
-
-
-def test_the_bars_of_a_task_are_its_shared_and_own_parameters(system):
-    widths = re.findall(
-        r'class="shared" style="width:([\d.]+)%"></i>'
-        r'<i class="own" style="width:([\d.]+)%',
-        _render(system),
-    )
-    largest = 138
-    assert [(float(a), float(b)) for a, b in widths] == [
-        pytest.approx((100 * 10 / largest, 100 * 124 / largest), abs=0.01),
-        pytest.approx((100 * 130 / largest, 100 * 6 / largest), abs=0.01),
-        pytest.approx((100 * 130 / largest, 100 * 8 / largest), abs=0.01),
+    assert len(_outline(text).scripts) == 3
+    for name in ("<b>system", "<i>place", "<script>alert", "<!--"):
+        assert name not in text
+    data = _data(text)
+    assert data["tasks"][0]["classes"] == [
+        evil,
+        r"a\u202eb\n\ud800\x1b[31m",
     ]
+    assert data["other_tasks"] == [evil]
+    assert evil in data["kinds"].values()
+    assert data["points"]["hparams"][evil][0] == [evil]
 
 
-def test_shared_components_are_marked(system):
-    found = re.findall(
-        r'<td( class="several")? title="[^"]*">(\w+)</td>', _render(system)
-    )
-    assert [(bool(s), label) for s, label in found] == [
-        *[(True, "root")] * 3,
-        *[(False, "root"), (True, "a"), (True, "a")],
-        *[(False, "a"), (True, "b"), (True, "b")],
-        *[(False, "a"), (False, "b"), (False, "c")],
+def test_json_in_a_page_is_the_value_without_markup():
+    value = {"<a>&": ["</script>", "\u2028", 1.5, None, True]}
+    text = payload.to_script(value)
+    assert json.loads(text) == value
+    assert not set("<>&") & set(text)
+    with pytest.raises(ValueError):
+        payload.to_script({"a": float("nan")})
+
+
+def test_the_shared_and_own_parameters_of_a_task_are_told(system):
+    found = [
+        (t["shared"], t["own"], t["params"])
+        for t in _data(_render(system))["tasks"]
     ]
+    assert found == [(10, 124, 134), (130, 6, 136), (130, 8, 138)]
 
 
-def test_the_lineage_is_nested(system):
-    text = _render(system)
-    tree = text[text.index('<div class="tree"') :]
-    tree = re.sub(r"\s+|<wbr>", "", tree[: tree.index("</div>")])
-    assert "<ul><li>root<ul><li>birds<ul><li>cats/wild" in tree
-    assert tree.count("<ul>") == tree.count("</ul>") == 4
+def test_every_component_in_use_is_told_with_its_tasks(system):
+    found = {
+        place["name"]: [(c["label"], c["tasks"]) for c in place["components"]]
+        for place in _data(_render(system))["places"]
+    }
+    assert found == {
+        "embedding": [("root", [0, 1, 2])],
+        "encoderblock_0": [("root", [0]), ("a", [1, 2])],
+        "encoder_norm": [("a", [0]), ("b", [1, 2])],
+        "head": [("a", [0]), ("b", [1]), ("c", [2])],
+    }
 
 
 def test_a_system_without_published_tasks_gives_a_page_that_says_so(tmp_path):
     report_samples.create(tmp_path)
     text = _render(tmp_path)
     assert "No task is published yet." in _text(text)
-    assert "Leaderboard" not in text
+    assert "Leaderboard" not in _text(text)
 
 
 def test_a_first_iteration_that_runs_is_shown_before_any_publication(tmp_path):
@@ -177,7 +231,7 @@ def test_a_first_iteration_that_runs_is_shown_before_any_publication(tmp_path):
     )
     shown = _text(_render(tmp_path))
     assert "No task is published yet." in shown
-    assert "Scores over generations" in shown
+    assert "Accuracy over time" in shown
     assert "Task iteration 1 of birds is not published" in shown
 
 
@@ -229,6 +283,77 @@ def test_a_report_leaves_the_system_as_it_was(system):
 def test_times_add_up_on_the_page(system):
     history = events.read(system)
     assert sum(history.clock.values()) == pytest.approx(history.total_secs)
-    shown = _text(_render(system))
-    assert "12.0 s" in shown
-    assert "60.0%" in shown
+    told = _data(_render(system))["generations"]
+    assert told["clock"] == {
+        "train_secs": [6.0, 6.0],
+        "validate_secs": [2.0, 2.0],
+        "other_secs": [2.0, 2.0],
+    }
+    assert told["secs"] == [10.0, 10.0]
+
+
+class _Watched:
+    """A job beside a watching report: does one thing at each wait."""
+
+    def __init__(self, *doings):
+        self.doings, self.pages = list(doings), []
+
+    def sleep(self, secs):
+        assert secs == 7
+        self.pages.append(self.page())
+        if not self.doings:
+            raise KeyboardInterrupt
+        self.doings.pop(0)()
+
+
+def _watch(system, out, *doings):
+    job = _Watched(*doings)
+    job.page = lambda: _bytes(out / "report.html").decode()
+    prepared = []
+    job.prepared = prepared
+
+    def watch():
+        return report.watch(
+            system,
+            out,
+            every_secs=7,
+            prepare=lambda: prepared.append(1),
+            sleep=job.sleep,
+        )
+
+    return job, watch
+
+
+def test_a_watched_page_follows_the_job_until_it_is_interrupted(
+    system, tmp_path
+):
+    def one_more():
+        with open(system / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(report_samples.generation("dogs", 1)) + "\n")
+
+    job, watch = _watch(system, tmp_path / "out", lambda: None, one_more)
+    with pytest.raises(KeyboardInterrupt):
+        watch()
+    first, same, last = job.pages
+    assert first == same != last
+    assert _data(first)["live_secs"] == 7
+    assert len(_data(last)["generations"]["task"]) == 3
+    assert len(job.prepared) == 2
+    # An open page that loads the last one stays as it is.
+    assert _data(job.page())["live_secs"] == 0
+
+
+def test_watching_ends_when_nothing_is_to_come(tmp_path):
+    directory = report_samples.create(tmp_path, ("birds",))
+
+    def publish():
+        refs = list(directory.root.components)
+        report_samples.publish(
+            directory, "birds", refs, directory.root, num_iterations_done=2
+        )
+
+    job, watch = _watch(tmp_path, tmp_path / "out", publish)
+    paths = watch()
+    assert [_data(p)["live_secs"] for p in job.pages] == [7]
+    assert _data(job.page())["live_secs"] == 0
+    assert paths[0] == str(tmp_path / "out" / "report.html")

@@ -1,19 +1,28 @@
 """What became of a system, for people: a text and one HTML page.
 
 Invariant: a report only reads a system, works while a job evolves it, and
-needs no TensorFlow. Equal systems give equal bytes.
+needs no TensorFlow. Equal systems give equal bytes. What was predicted before
+(`predictions.json` in the report's folder) is shown as long as it is of the
+published paths.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from typing import Any
 
 from keras_munet import errors
+from keras_munet.report import baselines
+from keras_munet.report import events
 from keras_munet.report import page
 from keras_munet.report import plain_text
-from keras_munet.report import summary
+from keras_munet.report import predictions
+from keras_munet.report import summary as summary_lib
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
+from keras_munet.store import reader
 
 HTML_FILE = "report.html"
 TEXT_FILE = "report.txt"
@@ -31,10 +40,16 @@ def text(workdir: PathLike) -> str:
       UsageError: there is no system.
       StoreError: it is damaged or of a newer format.
     """
-    return plain_text.render(summary.read(workdir))
+    return plain_text.render(summary_lib.read(workdir))
 
 
-def write(workdir: PathLike, out: PathLike) -> list[str]:
+def write(
+    workdir: PathLike,
+    out: PathLike,
+    *,
+    live_secs: float = 0,
+    comparison: PathLike | None = None,
+) -> list[str]:
     """Writes `report.html` and `report.txt` into a folder.
 
     Each file is replaced in one step; other files of the folder stay.
@@ -42,20 +57,88 @@ def write(workdir: PathLike, out: PathLike) -> list[str]:
     Args:
       workdir: the system's directory.
       out: the folder; it is made if it does not exist.
+      live_secs: after how many seconds an open page loads itself again; 0
+        never.
+      comparison: the folder of a comparison whose methods are shown beside
+        the system; None for none.
 
     Returns:
       The paths of the files, the page first.
 
     Raises:
-      UsageError: there is no system, or `out` cannot name a folder.
+      UsageError: there is no system or no comparison, or `out` cannot name a
+        folder.
       StoreError: the system is damaged, or `out` cannot be written.
     """
+    paths, _ = _write(workdir, out, live_secs, comparison)
+    return paths
+
+
+def watch(
+    workdir: PathLike,
+    out: PathLike,
+    *,
+    every_secs: float,
+    comparison: PathLike | None = None,
+    prepare: Callable[[], None] = lambda: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """Writes the report whenever the system has changed, until it is done.
+
+    While it watches, an open page loads itself again; the last page, written
+    when every task iteration is published or the watching is interrupted,
+    does not.
+
+    Args:
+      workdir: the system's directory.
+      out: the folder; it is made if it does not exist.
+      every_secs: how often to look.
+      comparison: as for `write`.
+      prepare: called before each report.
+      sleep: how to wait.
+
+    Returns:
+      The paths of the files, the page first.
+
+    Raises:
+      UsageError: there is no system or no comparison, or `out` cannot name a
+        folder.
+      StoreError: the system is damaged, or `out` cannot be written.
+      KeyboardInterrupt: it was interrupted; the last page is written.
+    """
+    seen: Any = None
+    try:
+        while True:
+            state = _state(workdir)
+            if state is None or state != seen:
+                prepare()
+                _, done = _write(workdir, out, every_secs, comparison)
+                if done:
+                    break
+            seen = state
+            sleep(every_secs)
+    except KeyboardInterrupt:
+        _write(workdir, out, 0, comparison)
+        raise
+    return write(workdir, out, comparison=comparison)
+
+
+def _write(
+    workdir: PathLike,
+    out: PathLike,
+    live_secs: float,
+    comparison: PathLike | None,
+) -> tuple[list[str], bool]:
+    """Writes the files; returns their paths and whether nothing is to come."""
     files = files_lib.at(out)
-    read = summary.read(workdir)
-    written = {
-        HTML_FILE: page.render(read),
-        TEXT_FILE: plain_text.render(read) + "\n",
-    }
+    read = summary_lib.read(workdir)
+    html = page.render(
+        read,
+        live_secs=live_secs,
+        baselines=None if comparison is None else baselines.read(comparison),
+        predictions=predictions.read(out),
+    )
+    written = {HTML_FILE: html, TEXT_FILE: plain_text.render(read) + "\n"}
     for name, content in written.items():
         try:
             files.write_atomic(name, content.encode())
@@ -65,7 +148,21 @@ def write(workdir: PathLike, out: PathLike) -> list[str]:
                 f"{files.where} cannot be made or is gone; choose another "
                 "folder for the report"
             ) from error
-    return [os.path.join(os.fspath(out), name) for name in written]
+    planned = read.num_iterations_planned
+    done = planned is not None and read.num_iterations_done >= planned
+    return [os.path.join(os.fspath(out), name) for name in written], done
 
 
-__all__ = ["HTML_FILE", "TEXT_FILE", "text", "write"]
+def _state(workdir: PathLike) -> Any:
+    """Returns what differs when a report would; None where nobody knows."""
+    if files_lib.is_remote(workdir):
+        return None
+    num_changes = reader.SystemReader.open(workdir).num_changes()
+    try:
+        found = os.stat(os.path.join(workdir, events.METRICS_FILE))
+    except FileNotFoundError:
+        return num_changes, 0
+    return num_changes, found.st_size
+
+
+__all__ = ["HTML_FILE", "TEXT_FILE", "text", "watch", "write"]

@@ -22,7 +22,10 @@ from keras_munet.store import interface
 METRICS_FILE = event_log.METRICS_FILE
 # The newest format of an event that is read; those without one are of 1.
 FORMAT_VERSION_MAX = 1
-_WRONG = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+_WRONG = (
+    *(AttributeError, KeyError, IndexError, TypeError, ValueError),
+    *(OverflowError, RecursionError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Generation:
       secs: wall time, seconds.
       clock: `<kind>_secs` -> seconds.
       children: what was reported of each child.
+      position: among all generations in the order in which they ended, from
+        0.
     """
 
     task: str
@@ -54,6 +59,7 @@ class Generation:
     secs: float
     clock: Mapping[str, float]
     children: tuple[Mapping[str, Any], ...] = ()
+    position: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +69,17 @@ class History:
     Attributes:
       generations: sorted by task, iteration and number.
       path_tasks: path id -> the task it belongs or belonged to.
+      publications: path id -> (task, iteration of the task, child) that it
+        was published as; the child is None where an event does not say.
       num_repeated: reports of generations that later ones replace.
       notes: what a reader should know about the file, one line each.
     """
 
     generations: tuple[Generation, ...] = ()
     path_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    publications: Mapping[str, tuple[str, int, int | None]] = dataclasses.field(
+        default_factory=dict
+    )
     num_repeated: int = 0
     notes: tuple[str, ...] = ()
 
@@ -140,6 +151,8 @@ class _Reader:
         self.notes: list[str] = []
         self._generations: dict[tuple[str, int, int], Generation] = {}
         self._path_tasks: dict[str, str] = {}
+        self._publications: dict[str, tuple[str, int, int | None]] = {}
+        self._num_taken = 0
         self._num_repeated = 0
         self._num_damaged = 0
 
@@ -178,17 +191,21 @@ class _Reader:
                 f"{formats.number_of(self._num_repeated, 'generation')} ran "
                 "more than once after an interruption; the last run counts"
             )
+        ended = sorted(self._generations.values(), key=lambda g: g.position)
+        placed = {
+            (g.task, g.iteration, g.number): dataclasses.replace(g, position=i)
+            for i, g in enumerate(ended)
+        }
         return History(
-            generations=tuple(
-                self._generations[key] for key in sorted(self._generations)
-            ),
+            generations=tuple(placed[key] for key in sorted(placed)),
             path_tasks=self._path_tasks,
+            publications=self._publications,
             num_repeated=self._num_repeated,
             notes=tuple(self.notes),
         )
 
     def _generation(self, record: Mapping[str, Any]) -> None:
-        children = [dict(child) for child in record["children"]]
+        children = [_child(child) for child in record["children"]]
         scores = [_finite(child["score"]) for child in children]
         generation = Generation(
             task=_text(record["task"]),
@@ -207,7 +224,9 @@ class _Reader:
                 for key, value in dict(record["clock"]).items()
             },
             children=tuple(children),
+            position=self._num_taken,
         )
+        self._num_taken += 1
         parents = {
             _text(child["parent"]): _text(child["parent_task"])
             for child in children
@@ -218,7 +237,22 @@ class _Reader:
         self._generations[key] = generation
 
     def _published(self, record: Mapping[str, Any]) -> None:
-        self._path_tasks[_text(record["path"]["id"])] = _text(record["task"])
+        path, task = record["path"], _text(record["task"])
+        born = path.get("born")
+        child = None if born is None else _whole(born[2])
+        path_id = _text(path["id"])
+        self._publications[path_id] = task, _whole(record["iteration"]), child
+        self._path_tasks[path_id] = task
+
+
+def _child(value: Any) -> dict[str, Any]:
+    """Returns what was reported of a child; its names are of their kinds."""
+    child = dict(value)
+    if child.get("index") is not None:
+        _whole(child["index"])
+    if child.get("path_id") is not None:
+        _text(child["path_id"])
+    return child
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

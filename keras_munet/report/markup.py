@@ -1,4 +1,4 @@
-"""The frame of a page and small pieces of HTML: cells, tables, bars.
+"""The frame of a page and small pieces of HTML: cells and tables.
 
 Invariant: `esc` is the only way from a text of a system into the page; what
 the other functions take is markup already.
@@ -16,7 +16,10 @@ from keras_munet.report import style
 # The attribute of cells and headers that hold words in a table of numbers.
 TEXT = ' class="text"'
 # Even an unescaped script or address would do nothing under this policy.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'{scripts}"
+)
 
 
 def esc(value: object) -> str:
@@ -24,17 +27,26 @@ def esc(value: object) -> str:
     return html.escape(formats.plain(value))
 
 
-def document(title: str, parts: Iterable[str], more_css: str = "") -> str:
+def document(
+    title: str,
+    parts: Iterable[str],
+    more_css: str = "",
+    scripts: Sequence[str] = (),
+) -> str:
     """Returns a whole page that needs nothing else.
 
     Args:
       title: its title, markup.
       parts: its parts in order, markup.
       more_css: rules that only this kind of page needs.
+      scripts: what the policy says of scripts; without any, none runs.
     """
+    policy = _POLICY.format(
+        scripts=f"; script-src {' '.join(scripts)}" if scripts else ""
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, '
         'initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f"<title>{title}</title>\n<style>{style.CSS}{more_css}</style>\n"
@@ -71,32 +83,9 @@ def table(
     return "\n".join([*lines, "</table>\n</div>"])
 
 
-def bar(
-    parts: Sequence[tuple[str, float]],
-    whole: float,
-    kind: str = ' class="bar"',
-) -> str:
-    """Returns a bar of (CSS class, value) parts; texts beside it say more."""
-    shares = [
-        (name, min(100.0, max(0.0, 100 * value / whole)) if whole else 0.0)
-        for name, value in parts
-    ]
-    inner = "".join(
-        f'<i class="{name}" style="width:{share:.2f}%"></i>'
-        for name, share in shares
-    )
-    return f'<div{kind} aria-hidden="true">{inner}</div>'
-
-
-def name(text: str, private: bool = False) -> str:
-    """Returns the name of a task or place, which may break after `/` and `_`.
-
-    Args:
-      text: the name.
-      private: whether it is a private task's.
-    """
-    shown = esc(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
-    return shown + (' <span class="tag">private</span>' if private else "")
+def name(text: str) -> str:
+    """Returns a task's or place's name, which may break after `/` and `_`."""
+    return esc(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
 
 
 def th(inner: str) -> str:

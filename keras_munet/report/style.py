@@ -1,25 +1,43 @@
-"""The one style sheet of the page.
+"""The style sheet that all pages have in common.
 
 Invariant: it names no other file and no web address, and every colour is a
-variable that has a light and a dark value.
+variable that has a light and a dark value. The colours of series are those of
+Okabe and Ito (2008), which people with any colour vision tell apart, darkened
+or lightened for the ground they stand on.
 """
 
 from __future__ import annotations
 
-CSS = """
-:root {
-  color-scheme: light dark;
+_LIGHT = """
+  color-scheme: light;
   --page: #f7f7f4; --card: #ffffff; --ink: #1d2329; --quiet: #5c6670;
-  --line: #dfe1dc; --head: #f0f0ec; --shared: #2f6f9f; --own: #c98524;
-  --tint: #dcebf5; --note: #fdf4dd; --noteline: #e2c472;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #14181c; --card: #1c2126; --ink: #e4e7ea; --quiet: #9aa5b0;
-    --line: #323a42; --head: #242a31; --shared: #62a5d6; --own: #dba04a;
-    --tint: #22394b; --note: #332c1a; --noteline: #6b5a2a;
-  }
-}
+  --line: #dfe1dc; --head: #f0f0ec; --shared: #2f6f9f;
+  --tint: #dcebf5; --note: #fdf4dd; --noteline: #e2c472; --grid: #ecedea;
+  --series0: #1f6aa5; --series1: #c2571a; --series2: #16876a;
+  --series3: #a8578f; --series4: #b9841a; --series5: #4a9fd0;
+  --series6: #75695c; --series-kept: #7badd0; --series-none: #a9b1b8;
+  --series-bad: #c2571a; --branch: #5f7487; --faint: #d3d8d8;
+  --accent: #b0257f; --ofroot: #e1eaf1; --several: #92bfe0; --alone: #f1c98c;
+"""
+_DARK = """
+  color-scheme: dark;
+  --page: #14181c; --card: #1c2126; --ink: #e4e7ea; --quiet: #9aa5b0;
+  --line: #323a42; --head: #242a31; --shared: #62a5d6;
+  --tint: #22394b; --note: #332c1a; --noteline: #6b5a2a; --grid: #283038;
+  --series0: #6db4e6; --series1: #ee9560; --series2: #4fc7a2;
+  --series3: #d995c6; --series4: #e5bb58; --series5: #a5d8f3;
+  --series6: #b9ad9e; --series-kept: #3f789f; --series-none: #5d6871;
+  --series-bad: #ee9560; --branch: #8398aa; --faint: #3a444d;
+  --accent: #f58fd0; --ofroot: #2a3540; --several: #2f6890; --alone: #85601f;
+"""
+CSS = f"""
+:root, :root[data-theme="light"] {{{_LIGHT}}}
+@media (prefers-color-scheme: dark) {{
+  :root:not([data-theme="light"]) {{{_DARK}}}
+}}
+:root[data-theme="dark"] {{{_DARK}}}
+"""
+CSS += """
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body {
@@ -46,7 +64,7 @@ figure img {
   display: block; max-width: 100%; height: auto; image-rendering: pixelated;
 }
 figcaption { color: var(--quiet); font-size: .9rem; }
-.facts div, .wide, .tree, details {
+.facts div, .wide, details {
   background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem;
 }
@@ -74,7 +92,6 @@ th:first-child {
   min-width: 8rem;
 }
 th > div { max-width: 20rem; overflow-wrap: break-word; }
-.grid thead th:not(:first-child) > div { max-width: 9rem; margin: 0 auto; }
 thead th:first-child { background: var(--head); }
 .tag {
   border: 1px solid var(--line); border-radius: .6rem; padding: 0 .4rem;
@@ -86,22 +103,11 @@ thead th:first-child { background: var(--head); }
 }
 .bar i { display: block; flex: none; }
 .thin { height: .3rem; min-width: 3.5rem; margin-top: .15rem; }
-.shared, .key.shared { background: var(--shared); }
-.own, .key.own { background: var(--own); }
+.shared { background: var(--shared); }
 .key {
   display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem;
   margin-right: .3rem; vertical-align: -.08rem;
 }
-.grid td { text-align: center; }
-.grid .several { background: var(--tint); font-weight: 600; }
-.grid thead th:not(:first-child) {
-  text-align: center; white-space: normal; min-width: 5rem; font-size: .85rem;
-}
-.tree { overflow-x: auto; padding: .6rem .8rem; }
-.tree ul { list-style: none; margin: 0; padding-left: 1.1rem; }
-.tree > ul { padding-left: 0; }
-.tree li { padding-left: .5rem; min-width: 9rem; }
-.tree ul ul { border-left: 1px solid var(--line); margin-left: .5rem; }
 details { margin-top: .6rem; }
 summary { cursor: pointer; padding: .5rem .8rem; font-weight: 600; }
 details > .wide { border-width: 1px 0 0; border-radius: 0 0 .5rem .5rem; }

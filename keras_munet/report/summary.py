@@ -79,6 +79,8 @@ class Summary:
       tree: who descends from whom, a parent before its children.
       components: the components in use, place by place.
       history: generations and times.
+      root: the root path.
+      published: the published paths, in the order of `tasks`.
       settings: the experiment as it was created.
       num_iterations_planned: task iterations of the experiment; None if the
         settings do not say.
@@ -92,6 +94,8 @@ class Summary:
     tree: tuple[lineages.Node, ...]
     components: tuple[sharing.Place, ...]
     history: events.History
+    root: specs.PathRecord
+    published: tuple[specs.PathRecord, ...]
     settings: Mapping[str, Any]
     num_iterations_planned: int | None
     notes: tuple[str, ...]
@@ -158,6 +162,8 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
             directory.root, [s.published for s in states]
         ),
         history=history,
+        root=directory.root,
+        published=tuple(s.published for s in states),
         settings=settings,
         num_iterations_planned=_num_planned(settings, len(wanted)),
         notes=(*_running(states, history), *history.notes),

@@ -1,0 +1,77 @@
+"""Other methods' results, read from the `comparison.json` of a comparison.
+
+Invariant: what is read is finite numbers and names; anything else refuses the
+whole file, so that a chart never shows a part as if it were all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any
+
+from keras_munet import errors
+from keras_munet.report import formats
+from keras_munet.report.comparison import records
+from keras_munet.store import files as files_lib
+from keras_munet.store import interface
+
+FILE = "comparison.json"
+_NUM_BYTES_MAX = 1 << 28
+
+
+def read(place: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns what a report shows of a comparison, as plain JSON values.
+
+    Args:
+      place: the folder that `launch/compare.py` wrote.
+
+    Returns:
+      `name`, `tasks` (names), and `runs`: `method`, `seed`, and `params` and
+      `test`, accounted parameters and test accuracy of each task.
+
+    Raises:
+      UsageError: the folder has no such file.
+      StoreError: the file is damaged or of another version.
+    """
+    files = files_lib.at(place)
+    try:
+        text = files.read(FILE, _NUM_BYTES_MAX)
+    except interface.MissingFileError as error:
+        raise errors.UsageError(
+            f"{files.where} has no {FILE}; give the --workdir of a finished "
+            "launch/compare.py"
+        ) from error
+    try:
+        record = json.loads(text)
+        if record["format_version"] != records.FORMAT_VERSION:
+            raise ValueError("of another version")
+        return {
+            "name": formats.plain(record["name"]),
+            "tasks": [formats.plain(name) for name in record["task_names"]],
+            "runs": [_run(r, record["task_names"]) for r in record["runs"]],
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise errors.StoreError(
+            f"{files.where}/{FILE} is damaged or of another version; run "
+            "launch/compare.py again to write it anew"
+        ) from error
+
+
+def _run(value: Any, task_names: list[str]) -> dict[str, Any]:
+    tasks = {task["task"]: task for task in value["tasks"]}
+    return {
+        "method": formats.plain(value["method"]),
+        "seed": _number(value["seed"]),
+        "params": [
+            _number(tasks[name]["accounted_params"]) for name in task_names
+        ],
+        "test": [_number(tasks[name]["test"]) for name in task_names],
+    }
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError("not a number")
+    return value

@@ -1,0 +1,57 @@
+"""The methods of a comparison beside a system, as a report reads them."""
+
+from __future__ import annotations
+
+import json
+
+import comparison_samples
+import pytest
+
+from keras_munet import errors
+from keras_munet.report import baselines
+from keras_munet.report import comparison
+
+
+def _written(tmp_path):
+    made = comparison_samples.comparison()
+    comparison.write(made, tmp_path)
+    return made
+
+
+def test_every_run_is_read_as_it_was_written(tmp_path):
+    made = _written(tmp_path)
+    found = baselines.read(tmp_path)
+    assert found["name"] == made.name
+    assert found["tasks"] == list(made.task_names)
+    assert [(r["method"], r["seed"]) for r in found["runs"]] == [
+        (run.method, run.seed) for run in made.runs
+    ]
+    for read, run in zip(found["runs"], made.runs, strict=True):
+        assert read["test"] == [task.test for task in run.tasks]
+        assert read["params"] == [task.accounted_params for task in run.tasks]
+
+
+def test_a_folder_without_a_comparison_is_a_usage_error(tmp_path):
+    with pytest.raises(errors.UsageError, match=r"launch/compare\.py"):
+        baselines.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record.update(format_version=2),
+        lambda record: record["runs"][0]["tasks"].pop(),
+        lambda record: record["runs"][0].update(seed="0"),
+        lambda record: record["runs"][0]["tasks"][0].update(test=None),
+        lambda record: record.update(runs=7),
+        lambda record: record.pop("name"),
+    ],
+)
+def test_a_damaged_comparison_is_refused_whole(tmp_path, damage):
+    _written(tmp_path)
+    file = tmp_path / baselines.FILE
+    record = json.loads(file.read_text())
+    damage(record)
+    file.write_text(json.dumps(record))
+    with pytest.raises(errors.StoreError, match="damaged or of another"):
+        baselines.read(tmp_path)
