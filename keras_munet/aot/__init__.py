@@ -1,0 +1,1 @@
+"""Ahead of time: what a TPU would be given, compiled where there is none."""
