@@ -1,0 +1,1 @@
+"""Cloud TPUs from the command line: create, set up, run, watch, delete."""

@@ -1,0 +1,117 @@
+"""What is installed and run on the hosts of a TPU, as shell text.
+
+Invariant: the job begins again on its own host until it is done, refused or
+told to stop; its files, in one folder of the home folder, say which.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from keras_munet.pods import commands
+
+FOLDER = "munet"
+# tensorflow-tpu leaves the choice of libtpu to pip, which takes one that
+# aborts at import; this one works (docs/platform_notes.md).
+LIBTPU_VERSION = "0.0.30"
+# What the hosts are asked for in one line.
+RUNNING = "running"
+
+
+def setup(wheel: str) -> str:
+    """Returns what installs the project on a host.
+
+    Args:
+      wheel: the file's name; it and `sources.tar.gz` lie in the home folder.
+    """
+    python = f"{FOLDER}/.venv/bin/python"
+    return " && ".join(
+        [
+            f"mkdir -p {FOLDER}",
+            f"tar -xzf sources.tar.gz -C {FOLDER}",
+            f"python3 -m venv {FOLDER}/.venv",
+            # Without its dependencies: these name plain tensorflow, which
+            # has no TPU kernels and would take the other's place.
+            f"{python} -m pip install --quiet"
+            f" tensorflow-tpu=={commands.TENSORFLOW_VERSION}"
+            f" libtpu=={LIBTPU_VERSION} -r requirements.txt",
+            f"{python} -m pip install --quiet --no-deps {shlex.quote(wheel)}",
+        ]
+    )
+
+
+def environment(pod: commands.Pod) -> dict[str, str]:
+    """Returns what TensorFlow needs to find the TPU.
+
+    On a pod the program runs on host 0 alone and reaches the others' servers
+    by the TPU's name; there it must not open the local chips itself.
+    """
+    # What says the cores' memory (`train.strategy.topology`).
+    kind = {"TPU_ACCELERATOR_TYPE": pod.accelerator_type}
+    if pod.is_pod:
+        return {**kind, "TPU_NAME": pod.name, "TPU_LOAD_LIBRARY": "0"}
+    return {
+        **kind,
+        "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
+        "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
+    }
+
+
+def start(env: Mapping[str, str], evolve: Sequence[str]) -> str:
+    """Returns what starts the job on host 0, unless it runs already.
+
+    Args:
+      env: environment variables of the job.
+      evolve: the flags of `launch/evolve.py`.
+    """
+    settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in env.items())
+    job = shlex.join([".venv/bin/python", "-u", "launch/evolve.py", *evolve])
+    # 75 and signals: again. 0, refusals and failures that repeat: the end.
+    loop = f"""
+cd {FOLDER} || exit 1
+rm -f job.code job.stop
+failures=0
+trap 'touch job.stop; kill -TERM "$child" 2>/dev/null' TERM
+while true; do
+  env {settings} {job} &
+  child=$!
+  wait "$child"; code=$?
+  # The trap ends one wait before the job has ended.
+  while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
+  if [ -e job.stop ] || [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then break; fi
+  if [ "$code" -ne 75 ] && [ "$code" -lt 128 ]; then
+    failures=$((failures + 1))
+    if [ "$failures" -ge 5 ]; then break; fi
+  fi
+  sleep 10
+done
+echo "$code" > job.code
+"""
+    return (
+        f"cd {FOLDER} && if [ -e job.pid ] && kill -0 $(cat job.pid)"
+        " 2>/dev/null; then echo 'the job runs already'; else cd; "
+        f"setsid nohup bash -c {shlex.quote(loop)} >> {FOLDER}/job.log 2>&1"
+        f" < /dev/null & echo $! > {FOLDER}/job.pid; fi"
+    )
+
+
+def status() -> str:
+    """Returns what prints `running`, the exit code, or nothing."""
+    return (
+        f"cd {FOLDER} 2>/dev/null && if [ -e job.code ]; then cat job.code;"
+        " elif [ -e job.pid ] && kill -0 $(cat job.pid) 2>/dev/null;"
+        f" then echo {RUNNING}; fi"
+    )
+
+
+def stop() -> str:
+    """Returns what has the job end at its next boundary."""
+    return f"kill -TERM $(cat {FOLDER}/job.pid)"
+
+
+def logs(num_lines: int, follow: bool) -> str:
+    """Returns what prints the job's last lines."""
+    follow_flag = " -F" if follow else ""
+    return f"tail -n {num_lines}{follow_flag} {FOLDER}/job.log"
