@@ -29,5 +29,15 @@ class StoreError(MunetError):
     """A system directory cannot be read or written, or is damaged."""
 
 
+class StoppedError(MunetError):
+    """The job was asked to stop, and did so where nothing is lost.
+
+    Everything finished is published; running it again continues.
+    """
+
+    # EX_TEMPFAIL of sysexits.h: try again later.
+    exit_code = 75
+
+
 class ChildError(MunetError):
     """One child could not be trained; the others are not affected."""

@@ -13,54 +13,28 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-from keras_munet.core import family as family_lib
-from keras_munet.core import seeds as seeds_lib
+from keras_munet import crew as crew_lib
+from keras_munet import twins
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import records
 from keras_munet.progress import Progress
 from keras_munet.search import cloning
 from keras_munet.search import evolution
+from keras_munet.search import extensions
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import scoring
 from keras_munet.store import system_dir
 from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import strategy as strategy_lib
-from keras_munet.train import trainer as trainer_lib
-
-
-def make_trainer(
-    settings: settings_lib.Settings, strategy: str
-) -> trainer_lib.Trainer:
-    """Returns a trainer with the experiment's budget.
-
-    Raises:
-      UsageError: the strategy is unknown or does not fit the batch size.
-    """
-    budget = jobs_lib.Budget(
-        num_cycles=settings.num_validations_per_path_training,
-        batch_size=settings.batch_size,
-        num_train_examples_max=(
-            settings.num_train_examples_between_validations_max
-        ),
-        num_validation_examples_max=settings.num_validation_examples_max,
-    )
-    return trainer_lib.Trainer(
-        strategy_lib.make(strategy),
-        budget,
-        settings.seed,
-        settings.compute_dtype,
-    )
 
 
 def run(
     search: evolution.TaskIteration,
     data: records.TaskData,
     directory: system_dir.SystemDir,
-    family: family_lib.Family,
+    crew: crew_lib.Crew,
     settings: settings_lib.Settings,
-    trainer: trainer_lib.Trainer,
     progress: Progress,
     newest: Callable[[], population_lib.Population | None],
 ) -> tuple[specs.PathRecord, evolution.Outcome]:
@@ -70,9 +44,8 @@ def run(
       search: the iteration, fresh; it is restored if progress was saved.
       data: the task's data.
       directory: of the system; its job has the task's lease.
-      family: what paths look like.
+      crew: trains generations.
       settings: the experiment.
-      trainer: trains generations.
       progress: is told what happens.
       newest: returns the living paths if other jobs have changed them since
         it was last asked, else None.
@@ -80,8 +53,16 @@ def run(
     Returns:
       The best path with its test accuracy, and the lineage it leaves.
     """
+    trainer = crew.trainer
+    trainer.stop_when(progress.terminated)
+    num_cycles = settings.num_validations_per_path_training
     _restore(search, directory)
-    progress.skip(search.generation)
+    progress.begin(
+        task=search.task,
+        num_done=search.generation,
+        num_generations=settings.num_generations,
+        num_children=settings.num_samples_per_task,
+    )
     while not search.done:
         started = time.perf_counter()
         trainer.clock.clear()
@@ -92,14 +73,26 @@ def run(
                 search.renew(population)
             plan = search.ask()
             directory.use(search.task, _sources(plan))
+        progress.planned(plan)
         asked = time.perf_counter()
-        trained = _train(plan, data, directory, family, settings, trainer)
+        distinct = twins.distinct(plan)
+        trained = crew.train(
+            distinct,
+            data,
+            lambda _, scores, __: progress.cycle(len(scores), num_cycles),
+        )
+        trained = twins.spread(plan, trained)
         stored = time.perf_counter()
         with directory.naming():
             results, reports = _store(plan, trained, directory, settings)
+            known = {path.id for path in search.active}
             search.tell(results)
+            new = {p.born[2]: p.id for p in search.active if p.id not in known}
             directory.save_progress(search.task, search.to_json())
         now = time.perf_counter()
+        for report in reports:
+            # Children of later generations name their parents so.
+            report["path_id"] = new.get(report["index"])
         trainer.clock["search_secs"] += asked - started
         trainer.clock["store_secs"] += now - stored
         progress.generation(
@@ -113,7 +106,7 @@ def run(
             secs=now - started,
         )
     outcome = search.finish()
-    test_quality = accuracy(outcome.best, data, "test", directory, trainer)
+    test_quality = crew.accuracy(outcome.best, data, "test")
     best = outcome.best.with_metrics(test_quality=test_quality)
     progress.line(
         f"{search.task}: path {best.id[:8]}, {best.hparams['num_layers']} "
@@ -129,30 +122,12 @@ def run(
     return best, outcome
 
 
-def accuracy(
-    path: specs.PathRecord,
-    data: records.TaskData,
-    split: str,
-    directory: system_dir.SystemDir,
-    trainer: trainer_lib.Trainer,
-) -> float:
-    """Returns the accuracy of a published path on one split, in [0, 1]."""
-    parts = []
-    for ref in path.components:
-        # Its values are read only if no slot holds them.
-        spec, load = directory.objects.spec(ref.id), _loader(directory, ref)
-        parts.append(jobs_lib.JobComponent(spec, load, ref.id, False))
-    image_size = int(path.hparams["ds_image_size"])
-    return trainer.evaluate(parts, data, split, image_size)
-
-
 def measure(
     task: str,
     population: population_lib.Population,
     data: records.TaskData,
-    directory: system_dir.SystemDir,
     settings: settings_lib.Settings,
-    trainer: trainer_lib.Trainer,
+    crew: crew_lib.Crew,
 ) -> dict[str, Any]:
     """Returns what `System.evaluate` says of one published task.
 
@@ -160,15 +135,19 @@ def measure(
     """
     path = population.published[task]
     quality = {
-        split: accuracy(path, data, split, directory, trainer)
+        split: crew.accuracy(path, data, split)
         for split in ("validation", "test")
     }
     accounted = population.accounted_params(task, path.components)
-    factor = scoring.size_factor(
+    facts = scoring.Facts(
+        task,
         accounted,
+        path.num_params,
         settings.search.score_num_params or population.root.num_params,
         settings.search.score_base,
+        path.hparams,
     )
+    factor = extensions.size_factor(settings.search, facts)
     return {
         "path_id": path.id,
         "validation_accuracy": quality["validation"],
@@ -195,34 +174,6 @@ def _restore(
         search.restore(state)
     else:
         directory.clear_progress(search.task)
-
-
-def _train(
-    plan: plan_lib.GenerationPlan,
-    data: records.TaskData,
-    directory: system_dir.SystemDir,
-    family: family_lib.Family,
-    settings: settings_lib.Settings,
-    trainer: trainer_lib.Trainer,
-) -> list[jobs_lib.TrainedChild]:
-    """Trains a generation."""
-    event = (plan.task, plan.iteration, plan.generation)
-    jobs = [
-        jobs_lib.ChildJob(
-            index=child.index,
-            components=tuple(
-                _job_component(part, directory, family, settings, event, child)
-                for part in child.components
-            ),
-            hparams=child.hparams,
-            size_factor=child.size_factor,
-            score_to_beat=child.score_to_beat,
-        )
-        for child in plan.children
-    ]
-    return trainer.train(
-        jobs, data, plan.data_hparams, event, accept_ties=plan.accept_ties
-    )
 
 
 def _store(
@@ -278,37 +229,6 @@ def _sources(plan: plan_lib.GenerationPlan) -> Iterator[str]:
                 yield part.known_source().id
 
 
-def _job_component(
-    part: cloning.PlannedComponent,
-    directory: system_dir.SystemDir,
-    family: family_lib.Family,
-    settings: settings_lib.Settings,
-    event: tuple[str | int, ...],
-    child: plan_lib.ChildPlan,
-) -> jobs_lib.JobComponent:
-    """Returns how a planned component gets its first values."""
-    load: Callable[[], specs.Component]
-    if part.init == cloning.FRESH:
-
-        def load() -> specs.Component:
-            rng = seeds_lib.generator(
-                settings.seed, "fresh", *event, child.index, part.spec.name
-            )
-            return family.initial(part.spec, rng)
-
-    elif part.init == cloning.RESAMPLE:
-
-        def load() -> specs.Component:
-            return family.resample(
-                directory.objects.get(part.known_source()), part.spec
-            )
-
-    else:
-        load = _loader(directory, part.known_source())
-    shared_id = None if part.is_new else part.known_source().id
-    return jobs_lib.JobComponent(part.spec, load, shared_id, part.trainable)
-
-
 def _kept(
     component: specs.Component, settings: settings_lib.Settings
 ) -> specs.Component:
@@ -319,12 +239,6 @@ def _kept(
     if settings.search.version == "mu2net":
         return component
     return dataclasses.replace(component, momentum=None)
-
-
-def _loader(
-    directory: system_dir.SystemDir, ref: specs.ComponentRef
-) -> Callable[[], specs.Component]:
-    return lambda: directory.objects.get(ref)
 
 
 def _finite(value: float) -> float | None:

@@ -6,15 +6,21 @@ what the directory is never changes; what is still to come may.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import TypeVar
 
+from keras_munet import errors
 from keras_munet import living
 from keras_munet import preflight
+from keras_munet.core import adapters as adapters_lib
+from keras_munet.core import devices as devices_lib
 from keras_munet.core import family as family_lib
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
@@ -30,11 +36,13 @@ from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
 if TYPE_CHECKING:
-    from keras_munet.train import trainer as trainer_lib
+    from keras_munet import crew as crew_lib
 
 PathLike = str | os.PathLike[str]
 _Opened = TypeVar("_Opened", bound="OpenedSystem")
 _Read = TypeVar("_Read")
+# How long a job waits for another one that creates the system.
+_CREATION_SECS_MAX = 60.0
 
 
 class OpenedSystem:
@@ -68,8 +76,11 @@ class OpenedSystem:
             ),
             data=data or settings_lib.DataSettings(),
         )
-        self.family = family_lib.from_json(directory.family_json)
-        self._trainers: dict[str, trainer_lib.Trainer] = {}
+        self.family = adapters_lib.with_adapter(
+            family_lib.from_json(directory.family_json),
+            self.settings.search.adapter,
+        )
+        self._crews: dict[devices_lib.Devices, crew_lib.Crew] = {}
         self._task_data = dict(task_data or {})
 
     @classmethod
@@ -138,8 +149,19 @@ class OpenedSystem:
             names the settings that differ.
           DataError: the data of a task that is new to it are missing.
         """
-        if not system_dir.SystemDir.is_system(workdir):
-            return cls.create(workdir, settings)
+        started = time.monotonic()
+        while not system_dir.SystemDir.is_system(workdir):
+            try:
+                return cls.create(workdir, settings)
+            except errors.UsageError as error:
+                # Of several jobs that begin at once, one creates it.
+                held = isinstance(error.__cause__, interface.LockHeldError)
+                waited = time.monotonic() - started > _CREATION_SECS_MAX
+                if system_dir.SystemDir.is_system(workdir):
+                    break
+                if waited or not held:
+                    raise
+                time.sleep(0.1)
         directory = system_dir.SystemDir.open(workdir)
         asked = settings.to_json()
         directory.compare_experiment(
@@ -205,20 +227,47 @@ class OpenedSystem:
                 if after == before:
                     raise
 
-    def _data(self, task_name: str) -> records.TaskData:
+    def data(self, task_name: str) -> records.TaskData:
+        """Returns a task's data; they are read once.
+
+        Raises:
+          UsageError: there is no such task.
+          DataError: its data are missing or damaged.
+        """
         name, _ = names.split_private(task_name)
         if name not in self._task_data:
             self._task_data.update(preflight.load_tasks([name], self.settings))
         return self._task_data[name]
 
-    def _make_trainer(self, strategy: str) -> trainer_lib.Trainer:
-        if strategy not in self._trainers:
-            from keras_munet import iteration
+    def _crew(self, strategy: str | devices_lib.Devices) -> crew_lib.Crew:
+        asked = devices_lib.Devices.of(strategy)
+        if asked not in self._crews:
+            # TensorFlow is imported only where something trains.
+            from keras_munet import crew
 
-            self._trainers[strategy] = iteration.make_trainer(
-                self.settings, strategy
+            self._crews[asked] = crew.make(
+                self._dir, self.family, self.settings, asked
             )
-        return self._trainers[strategy]
+        return self._crews[asked]
+
+    @contextlib.contextmanager
+    def _led(self, strategy: str | devices_lib.Devices) -> Iterator[bool]:
+        """Yields whether this process leads, and not another worker's.
+
+        Where another does, this one has carried its orders out by then.
+        """
+        if devices_lib.Devices.of(strategy).strategy != "multi_worker":
+            yield True
+            return
+        from keras_munet import crew as crew_lib
+
+        crew = self._crew(strategy)
+        if crew.trainer.workers.is_chief:
+            with crew_lib.leading(crew.trainer.workers):
+                yield True
+        else:
+            crew.follow(self.data)
+            yield False
 
     def _todo(self) -> list[tuple[int, str]]:
         """Returns (round, task) of every task iteration that is left."""

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from keras_munet import errors
+from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import records
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.roots import root as root_lib
 from keras_munet.search import autotune
+from keras_munet.search import extensions
 
 
 def load_tasks(
@@ -47,17 +49,19 @@ def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
     """Lays out every path shape that mutations can reach, to be refused now.
 
     Raises:
-      UsageError: a first value lies off its range, or the root's family
-        cannot build a path that a range allows.
+      UsageError: a first value lies off its range, the root's family cannot
+        build a path that a range allows, or a plug-in cannot be had.
     """
+    extensions.load(settings.search)
+    family = adapters_lib.with_adapter(root.family, settings.search.adapter)
     ranges = autotune.ranges(settings, int(root.hparams["num_layers"]))
     first = {**settings.hparams, **root.hparams}
-    root.family.layout(first, num_classes=2)
+    family.layout(first, num_classes=2)
     for key in ("num_layers", "ds_image_size", "adapter_dim"):
         for value in ranges.get(key, ()):
             changed = {**first, key: value}
             adapters = frozenset(range(changed["num_layers"]))
-            root.family.layout(changed, num_classes=2, adapters=adapters)
+            family.layout(changed, num_classes=2, adapters=adapters)
 
 
 def published_names(

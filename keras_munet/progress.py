@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,8 @@ class Progress:
         stream: TextIO | None = None,
         quiet: bool = False,
         stop: Callable[[], bool] | None = None,
+        terminate: Callable[[], bool] | None = None,
+        listeners: Iterable[Callable[[Mapping[str, Any]], None]] = (),
     ):
         """Starts the clock.
 
@@ -44,6 +47,9 @@ class Progress:
           quiet: print nothing.
           stop: asked after each generation, when everything is saved; True
             ends the job with KeyboardInterrupt.
+          terminate: asked before each generation and after each cycle; True
+            ends the job with StoppedError, on all its workers.
+          listeners: each is given every event, as it stands in the file.
         """
         self._path = os.path.join(workdir, METRICS_FILE) if workdir else None
         self._remote: interface.Files | None = None
@@ -52,17 +58,70 @@ class Progress:
         self._stream = stream or sys.stdout
         self._quiet = quiet
         self._stop = stop or (lambda: False)
+        self.terminated = terminate or (lambda: False)
         self._started = time.monotonic()
         self._generation_secs: list[float] = []
         self._num_left = 0
+        self._listeners = tuple(listeners)
 
-    def plan(self, num_generations_left: int) -> None:
-        """Says how many generations the whole job still has."""
-        self._num_left = num_generations_left
+    def __enter__(self) -> Progress:
+        return self
 
-    def skip(self, num_generations: int) -> None:
-        """Says that generations were done before this job."""
-        self._num_left = max(0, self._num_left - num_generations)
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what is shown and listened to; lines may still follow."""
+        for listener in self._listeners:
+            if hasattr(listener, "close"):
+                listener.close()
+
+    def plan(self, num_generations: int, num_iterations: int) -> None:
+        """Says what the whole job still has to do.
+
+        Args:
+          num_generations: over all its task iterations.
+          num_iterations: its task iterations.
+        """
+        del num_iterations
+        self._num_left = num_generations
+
+    def begin(
+        self,
+        *,
+        task: str,
+        num_done: int,
+        num_generations: int,
+        num_children: int,
+    ) -> None:
+        """Says that a task iteration begins or goes on.
+
+        Args:
+          task: its task.
+          num_done: generations that were done before this job.
+          num_generations: of the task iteration.
+          num_children: of the task iteration.
+        """
+        del task, num_generations, num_children
+        self._num_left = max(0, self._num_left - num_done)
+
+    def cycle(self, num_children: int, num_cycles: int) -> None:
+        """Says that children were validated after one of their cycles.
+
+        Args:
+          num_children: how many.
+          num_cycles: that each child has.
+        """
+
+    def planned(self, plan: Any) -> None:
+        """Hands on a generation that is about to be trained; no file has it.
+
+        Args:
+          plan: a `search.plan.GenerationPlan`.
+        """
+        for listener in self._listeners:
+            if hasattr(listener, "planned"):
+                listener.planned(plan)
 
     def line(self, text: str) -> None:
         """Prints one line with the time since the start."""
@@ -78,8 +137,6 @@ class Progress:
         Raises:
           StoreError: the file cannot be written.
         """
-        if self._path is None:
-            return
         secs = round(time.monotonic() - self._started, 3)
         record = {
             "event": event,
@@ -87,7 +144,17 @@ class Progress:
             "job_secs": secs,
             **values,
         }
-        line = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
+        self._append(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
+        self._tell(record)
+
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """Hands an event that was written on."""
+        for listen in self._listeners:
+            listen(record)
+
+    def _append(self, line: str) -> None:
+        if self._path is None:
+            return
         if self._remote is not None:
             event_log.append(self._remote, METRICS_FILE, line.encode())
             return

@@ -17,6 +17,11 @@ from collections.abc import Sequence
 
 _KERAS = "keras"
 _LAYERS = "keras_munet.graph.nodes"
+# They need none of the above, nor are needed by them.
+_NETWORK_LAYERS = (
+    "keras_munet.overparam.layers",
+    "keras_munet.overparam.unpooling",
+)
 # While one of these is being imported the others are about to be.
 _BASES = ("keras_munet.vit.base", "keras_munet.vit.layers")
 
@@ -80,8 +85,10 @@ class _Loader(importlib.abc.Loader):
 
 
 def _import_layers(keras: types.ModuleType) -> None:
-    if any(name in sys.modules for name in _BASES):
-        return
     # Without TensorFlow there is nothing that could compute them.
-    if keras.config.backend() == "tensorflow":
+    if keras.config.backend() != "tensorflow":
+        return
+    if not any(name in sys.modules for name in _BASES):
         importlib.import_module(_LAYERS)
+    for name in _NETWORK_LAYERS:
+        importlib.import_module(name)

@@ -19,6 +19,7 @@ from keras_munet import living
 from keras_munet import opened
 from keras_munet import preflight
 from keras_munet import progress as progress_lib
+from keras_munet.core import devices
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.search import evolution
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 PathLike = str | os.PathLike[str]
 # Between two looks at whether other jobs have ended.
-_PAUSE_SECS_MAX = 5.0
+_PAUSE_SECS_MAX = 2.0
 
 
 class System(opened.OpenedSystem):
@@ -41,7 +42,7 @@ class System(opened.OpenedSystem):
     def run(
         self,
         *,
-        strategy: str = "auto",
+        strategy: str | devices.Devices = "auto",
         progress: progress_lib.Progress | None = None,
     ) -> bool:
         """Runs what is left of the experiment: every round over every task.
@@ -52,7 +53,7 @@ class System(opened.OpenedSystem):
         alone ends in the same population bit for bit whenever it is repeated.
 
         Args:
-          strategy: which devices train; see `train.strategy.make`.
+          strategy: which devices train: a name or `core.devices.Devices`.
           progress: is told what happens.
 
         Returns:
@@ -62,7 +63,18 @@ class System(opened.OpenedSystem):
           UsageError: no task is named, or a task is unknown.
           DataError: a task's data are missing or damaged.
         """
-        progress = progress or progress_lib.Progress(quiet=True)
+        with self._led(strategy) as leads:
+            # What others lead is done when they say so.
+            return not leads or self._run(
+                strategy, progress or progress_lib.Progress(quiet=True)
+            )
+
+    def _run(
+        self,
+        strategy: str | devices.Devices,
+        progress: progress_lib.Progress,
+    ) -> bool:
+        """Does what `run` says, on the worker that leads."""
         if not self.settings.task_names:
             raise errors.UsageError(
                 "config key task_names is empty; name the tasks to evolve"
@@ -74,8 +86,8 @@ class System(opened.OpenedSystem):
             return False
         # A missing file is found now and not after hours.
         for name in self.settings.task_names:
-            self._data(name)
-        progress.plan(len(todo) * self.settings.num_generations)
+            self.data(name)
+        progress.plan(len(todo) * self.settings.num_generations, len(todo))
         pause_secs = 0.0
         while todo:
             if self._run_one(todo, strategy, progress):
@@ -88,13 +100,18 @@ class System(opened.OpenedSystem):
                     )
                 pause_secs = min(2 * pause_secs + 0.1, _PAUSE_SECS_MAX)
                 time.sleep(pause_secs)
+                if progress.terminated():
+                    raise errors.StoppedError(
+                        "stopped as asked, while other jobs had all tasks; "
+                        "run the same command to continue"
+                    )
             todo = self._todo()
         return True
 
     def _run_one(
         self,
         todo: Sequence[tuple[int, str]],
-        strategy: str,
+        strategy: str | devices.Devices,
         progress: progress_lib.Progress,
     ) -> bool:
         """Runs the first task iteration that no other job holds.
@@ -129,7 +146,7 @@ class System(opened.OpenedSystem):
         self,
         task_name: str,
         *,
-        strategy: str = "auto",
+        strategy: str | devices.Devices = "auto",
         progress: progress_lib.Progress | None = None,
     ) -> specs.PathRecord:
         """Spends one task iteration on a task and publishes its best path.
@@ -150,24 +167,27 @@ class System(opened.OpenedSystem):
           ChildError: no child of the task could be trained.
         """
         name, _ = names.split_private(task_name)
-        with self._dir.lease(name):
-            return self._evolve(
-                task_name,
-                strategy,
-                progress or progress_lib.Progress(quiet=True),
-            )
+        with self._led(strategy) as leads:
+            if leads:
+                with self._dir.lease(name):
+                    return self._evolve(
+                        task_name,
+                        strategy,
+                        progress or progress_lib.Progress(quiet=True),
+                    )
+        return self._dir.task(name).published
 
     def _evolve(
         self,
         task_name: str,
-        strategy: str,
+        strategy: str | devices.Devices,
         progress: progress_lib.Progress,
     ) -> specs.PathRecord:
         """Does what `evolve` says; the caller has the task's lease."""
         # TensorFlow is imported only where something trains.
         from keras_munet import iteration
 
-        data = self._data(task_name)
+        data = self.data(task_name)
         name, private = names.split_private(task_name)
         newest = living.Newest(self._dir)
         others = self.tasks
@@ -187,18 +207,11 @@ class System(opened.OpenedSystem):
             num_children=state.child_counts if state else {},
             num_children_of_others=counts,
         )
-        trainer = self._make_trainer(strategy)
+        crew = self._crew(strategy)
         best, outcome = iteration.run(
-            search,
-            data,
-            self._dir,
-            self.family,
-            self.settings,
-            trainer,
-            progress,
-            newest,
+            search, data, self._dir, crew, self.settings, progress, newest
         )
-        trainer.forget(name)
+        crew.trainer.forget(name)
         retired = dict(before.retired) if before else {}
         if state is not None:
             num_before = state.num_iterations_before
@@ -244,7 +257,7 @@ class System(opened.OpenedSystem):
         self,
         task_names: Sequence[str] | None = None,
         *,
-        strategy: str = "auto",
+        strategy: str | devices.Devices = "auto",
     ) -> dict[str, Any]:
         """Measures published paths on their validation and test data.
 
@@ -261,20 +274,25 @@ class System(opened.OpenedSystem):
         """
         from keras_munet import iteration
 
-        trainer = self._make_trainer(strategy)
-        return {
-            name: self._current(
-                lambda name=name: iteration.measure(
-                    name,
-                    self.population(),
-                    self._data(name),
-                    self._dir,
-                    self.settings,
-                    trainer,
-                )
-            )
-            for name in preflight.published_names(task_names, self.tasks)
-        }
+        crew = self._crew(strategy)
+        measured = None
+        with self._led(strategy) as leads:
+            if leads:
+                measured = {
+                    name: self._current(
+                        lambda name=name: iteration.measure(
+                            name,
+                            self.population(),
+                            self.data(name),
+                            self.settings,
+                            crew,
+                        )
+                    )
+                    for name in preflight.published_names(
+                        task_names, self.tasks
+                    )
+                }
+        return crew.trainer.workers.share(measured)
 
     def model(self, task_names: str | Sequence[str]) -> keras.Model:
         """Returns a plain functional Keras model of one or several tasks.

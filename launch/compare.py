@@ -39,9 +39,7 @@ _DEADLINE_MINS = flags.DEFINE_float(
     "Begin or continue no run after so many minutes; 0 only reports.",
     lower_bound=0.0,
 )
-_STRATEGY = flags.DEFINE_string(
-    "strategy", "auto", "Devices: auto, one_device or mirrored."
-)
+_DEVICES = launching.define_device_flags()
 _QUIET = flags.DEFINE_bool("quiet", False, "Print the comparison alone.")
 flags.mark_flag_as_required("config")
 
@@ -50,17 +48,23 @@ def main() -> None:
     """Runs what is left and prints the comparison."""
     interrupted = launching.stop_on_interrupt()
     settings = launching.settings_from(_CONFIG)
+    devices = _DEVICES()
+    if devices.strategy == "multi_worker":
+        raise errors.UsageError(
+            "--strategy=multi_worker is for one system, and a comparison has "
+            "many; use the devices of one machine, or launch/evolve.py"
+        )
     seeds = [_seed(text) for text in _SEEDS.value]
     methods = methods_lib.parse(_METHODS.value)
     launching.quiet_tensorflow()
     from keras_munet.train import strategy
 
     # Before anything is written: a wrong strategy leaves nothing behind.
-    strategy.make(_STRATEGY.value)
+    strategy.make(devices)
     compared = runs.Comparison(_WORKDIR.value, settings, methods, seeds)
     mins = _DEADLINE_MINS.value
     found = compared.run(
-        strategy=_STRATEGY.value,
+        strategy=devices,
         deadline_secs=math.inf if mins is None else 60 * mins,
         quiet=_QUIET.value,
         stop=interrupted,

@@ -26,15 +26,18 @@ _MANUAL_DIR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Prepared TFDS data; commas between folders."
 )
-_STRATEGY = flags.DEFINE_string(
-    "strategy", "auto", "Devices: auto, one_device or mirrored."
-)
+_DEVICES = launching.define_device_flags()
 
 
 def main() -> None:
     """Prints or writes the measurements."""
+    devices = _DEVICES()
     launching.quiet_tensorflow()
     from keras_munet import system
+    from keras_munet.train import strategy
+    from keras_munet.train import workers
+
+    job = workers.of(strategy.make(devices))
 
     opened = system.System.open(
         _WORKDIR.value,
@@ -42,7 +45,9 @@ def main() -> None:
             manual_dir=_MANUAL_DIR.value, data_dir=_DATA_DIR.value
         ),
     )
-    measured = opened.evaluate(_TASKS.value, strategy=_STRATEGY.value)
+    measured = opened.evaluate(_TASKS.value, strategy=devices)
+    if not job.is_chief:
+        return
     text = json.dumps(measured, indent=2, sort_keys=True) + "\n"
     if _OUT.value:
         launching.write_file(_OUT.value, text)

@@ -4,12 +4,14 @@
     python launch/evolve.py --config=configs/ti0_cmaterdb.py --workdir=DIR \
         --config.data.manual_dir=FOLDER --config.seed=1
 
-Running the same command again continues what was interrupted.
+Running the same command again continues what was interrupted. A terminal shows
+bars; a file or a pipe gets lines, with --json one JSON object each.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
 
 import launching
 from absl import flags
@@ -21,32 +23,67 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The system's folder, or gs://....", required=True
 )
-_STRATEGY = flags.DEFINE_string(
-    "strategy", "auto", "Devices: auto, one_device or mirrored."
-)
+_DEVICES = launching.define_device_flags()
 _QUIET = flags.DEFINE_bool("quiet", False, "Print nothing but errors.")
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object a line.")
+_TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard", False, "Write event files to <workdir>/tensorboard."
+)
+_TENSORBOARD_DIR = flags.DEFINE_string(
+    "tensorboard_dir", "", "Write TensorBoard's event files there."
+)
 flags.mark_flag_as_required("config")
 
 
 def main() -> None:
     """Creates or continues the system and runs what is left."""
     interrupted = launching.stop_on_interrupt()
+    terminated = launching.stop_on_terminate()
+    devices = _DEVICES()
     settings = launching.settings_from(_CONFIG)
     launching.quiet_tensorflow()
-    from keras_munet import progress
     from keras_munet import system
+    from keras_munet import tensorboard
+    from keras_munet import terminal
     from keras_munet.train import strategy
+    from keras_munet.train import workers
 
     # Before anything is written: a wrong strategy leaves nothing behind.
-    strategy.make(_STRATEGY.value)
-    evolved = system.System.create_or_open(_WORKDIR.value, settings)
-    reporter = progress.Progress(
-        _WORKDIR.value, quiet=_QUIET.value, stop=interrupted
+    job = workers.of(strategy.make(devices))
+    folder = tensorboard.folder_of(
+        _WORKDIR.value, _TENSORBOARD_DIR.value, _TENSORBOARD.value
     )
+    if folder:
+        tensorboard.require()
+    evolved = job.first(
+        lambda: system.System.create_or_open(_WORKDIR.value, settings),
+        lambda: system.System.open(_WORKDIR.value, settings.data),
+    )
+    listeners = []
+    if folder and job.is_chief:
+        listeners.append(
+            tensorboard.TensorBoard(
+                folder, evolved.settings.num_generations, evolved.data
+            )
+        )
+    reporter = terminal.reporter(
+        _WORKDIR.value,
+        sys.stdout,
+        quiet=_QUIET.value,
+        as_json=_JSON.value,
+        stop=interrupted,
+        terminate=terminated,
+        listeners=listeners,
+    )
+    if folder and listeners:
+        reporter.line(f"to look at: {tensorboard.command(folder)}")
     # What is there by now stays; walking through it again with every
     # collection would cost a tenth of all tracing.
     gc.freeze()
-    worked = evolved.run(strategy=_STRATEGY.value, progress=reporter)
+    with reporter:
+        worked = evolved.run(strategy=devices, progress=reporter)
+    if not job.is_chief:
+        return
     if not worked:
         reporter.line(f"{_WORKDIR.value} is finished: nothing left to do")
         return

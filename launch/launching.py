@@ -1,12 +1,14 @@
 """What every launcher shares: quiet start, one-line errors, exit codes.
 
 Exit codes: 0 done, 1 the job failed (data, store, checkpoint), 2 the command
-was wrong, 130 interrupted.
+was wrong, 75 stopped as asked (SIGTERM), 130 interrupted; the same command
+continues after these two.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -23,6 +25,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from keras_munet import errors
+from keras_munet.core import devices as devices_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.store import files as files_lib
 
@@ -70,6 +73,23 @@ def run_command_on_names(
         )
 
 
+def run_passing_on(main: Callable[[Sequence[str]], int]) -> None:
+    """As `run`, for a launcher that passes other flags on.
+
+    Args:
+      main: is given every argument that is no flag of its own; returns the
+        exit code.
+    """
+    logging.set_verbosity(logging.ERROR)
+    with _one_line_errors():
+        app.run(lambda argv: main(argv[1:]), flags_parser=_parse_known)
+
+
+def print_line(line: str) -> None:
+    """Prints a line now, whoever reads it."""
+    print(line, flush=True)
+
+
 def stop_on_interrupt() -> Callable[[], bool]:
     """Returns whether Ctrl-C was pressed since this call.
 
@@ -84,6 +104,54 @@ def stop_on_interrupt() -> Callable[[], bool]:
 
     signal.signal(signal.SIGINT, handle)
     return lambda: bool(pressed)
+
+
+def stop_on_terminate() -> Callable[[], bool]:
+    """Returns whether SIGTERM came since this call.
+
+    It says that the machine is wanted or about to go; the job stops where
+    nothing is lost. A second one ends the process at once.
+    """
+    came = []
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        del frame
+        came.append(number)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, handle)
+    return lambda: bool(came)
+
+
+def define_device_flags() -> Callable[[], devices_lib.Devices]:
+    """Defines the flags that say which devices train.
+
+    Returns:
+      What gives them, checked, once they are parsed; it raises UsageError.
+    """
+    flags.DEFINE_string(
+        "strategy",
+        "auto",
+        f"Devices: {', '.join(devices_lib.STRATEGIES)}.",
+    )
+    flags.DEFINE_string(
+        "placement",
+        "auto",
+        "All children on all devices, or each on a slice of them: "
+        f"{', '.join(devices_lib.PLACEMENTS)}.",
+    )
+    flags.DEFINE_string(
+        "tpu", "", "Name of the TPU; local for the one of this machine."
+    )
+    flags.DEFINE_string("tpu_zone", "", "Its Google Cloud zone.")
+    flags.DEFINE_string("tpu_project", "", "Its Google Cloud project.")
+    flags.DEFINE_string(
+        "workers", "", "Of a coordinator: HOST:PORT of each, with commas."
+    )
+    names = [f.name for f in dataclasses.fields(devices_lib.Devices)]
+    return lambda: devices_lib.Devices(
+        **{name: getattr(flags.FLAGS, name) for name in names}
+    )
 
 
 def quiet_tensorflow() -> None:
@@ -155,6 +223,13 @@ def write_file(path: str, text: str) -> None:
         raise errors.StoreError(
             f"cannot write {path}: {e.strerror}; choose another --out"
         ) from e
+
+
+def _parse_known(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(list(argv), known_only=True)
+    except flags.Error as e:
+        raise errors.UsageError(_one_line(e)) from e
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -245,6 +320,9 @@ def _main(main: Callable[[], None], argv: Sequence[str]) -> None:
 def _one_line_errors():
     try:
         yield
+    except errors.StoppedError as e:
+        print(_one_line(e), file=sys.stderr)
+        sys.exit(e.exit_code)
     except errors.MunetError as e:
         print(f"error: {_one_line(e)}", file=sys.stderr)
         sys.exit(e.exit_code)

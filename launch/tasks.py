@@ -30,6 +30,7 @@ from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
+from keras_munet.data import plugin_tasks
 from keras_munet.data import storage
 from keras_munet.data import tasks
 
@@ -99,6 +100,10 @@ def _list() -> None:
             told += ", needs files by hand"
         lines.append((task.name, task.benchmark, told))
     lines += [(n, "other", "a data set of TFDS") for n in catalogue.OTHERS]
+    lines += [
+        (f"{family}[/...]", "plug-in", f"of {plugin.distribution}")
+        for family, plugin in plugin_tasks.loaders().plugins().items()
+    ]
     width = max(len(name) for name, _, _ in lines)
     for name, benchmark, told in lines:
         print(f"{name:<{width}}  {benchmark:<10}  {told}")
@@ -110,7 +115,8 @@ def embedded() -> list[str]:
 
 
 def _show(name: str) -> None:
-    if name in embedded() or name.startswith(own_store.FAMILY + "/"):
+    own = name.startswith(own_store.FAMILY + "/")
+    if own or name in embedded() or plugin_tasks.has(name):
         _show_loaded(tasks.load(name, data_dir=_DATA_DIR.value))
         return
     launching.quiet_tensorflow()
@@ -121,11 +127,11 @@ def _show(name: str) -> None:
     print(f"task:       {name}")
     if task:
         print(f"benchmark:  {task.benchmark}")
-    for source, prepared in zip(
+    for data_set, prepared in zip(
         described.sources, described.prepared, strict=True
     ):
         state = "prepared" if prepared else "not prepared"
-        print(f"data set:   {source} of TFDS, {state}")
+        print(f"data set:   {data_set} of TFDS, {state}")
     for split, instruction in described.instructions.items():
         count = described.num_examples.get(split)
         number = "unknown until prepared" if count is None else f"{count:,}"
@@ -201,7 +207,7 @@ def _prepare(names: Sequence[str]) -> None:
 
 
 def _prepare_named(name: str) -> None:
-    if name in embedded():
+    if name in embedded() or plugin_tasks.has(name):
         print(f"{name}: comes with the install")
         return
     if name.startswith(own_store.FAMILY + "/"):

@@ -5,7 +5,7 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/launch/environment.sh"
-setup_environment embedded,test
+setup_environment embedded,docs,test
 
 cd "$ROOT"
 bin=.venv/bin
@@ -18,3 +18,7 @@ if [ "${1:-}" = "--all" ]; then
   shift
 fi
 "$bin/python" -m pytest "${select[@]}" "$@" tests
+# A choice of the tests again, as Bazel lays them out; where there is one.
+if [ $# -eq 0 ] && command -v bazel >/dev/null; then
+  bash tests/bazel.sh
+fi

@@ -73,7 +73,16 @@ class Stand:
     def __init__(self):
         self.clock = collections.defaultdict(float)
 
-    def train(self, children, data, data_hparams, event, *, accept_ties):
+    def train(
+        self,
+        children,
+        data,
+        data_hparams,
+        event,
+        *,
+        accept_ties,
+        on_cycle=None,
+    ):
         found = []
         for child in children:
             rng = seeds.generator(0, *event, child.index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 import tensorflow as tf
 import training_samples as samples
 
-from keras_munet import errors
 from keras_munet.data import preprocessing
 from keras_munet.graph import nodes
 from keras_munet.train import generation
@@ -308,9 +306,3 @@ def _run(code: str, *arguments: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_unknown_strategies_are_refused():
-    with pytest.raises(errors.UsageError, match="'gpu'; choose one of"):
-        strategy_lib.make("gpu")
-    assert json.dumps(strategy_lib.NAMES)

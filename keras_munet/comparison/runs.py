@@ -22,6 +22,7 @@ from keras_munet import progress as progress_lib
 from keras_munet import system as system_lib
 from keras_munet.comparison import methods as methods_lib
 from keras_munet.comparison import results
+from keras_munet.core import devices
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.report import comparison as comparison_report
@@ -90,7 +91,7 @@ class Comparison:
     def run(
         self,
         *,
-        strategy: str = "auto",
+        strategy: str | devices.Devices = "auto",
         deadline_secs: float = math.inf,
         quiet: bool = False,
         stop: Callable[[], bool] | None = None,
@@ -138,7 +139,7 @@ class Comparison:
     def _evolve(
         self,
         key: _Key,
-        strategy: str,
+        strategy: str | devices.Devices,
         quiet: bool,
         stop: Callable[[], bool] | None,
     ) -> None:

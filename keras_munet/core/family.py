@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from typing import Any
-from typing import ClassVar
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +22,10 @@ FAMILIES = registry.Registry("model family")
 class Family(Protocol):
     """The shape of every path that one root can give rise to."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """What records call the family."""
+        ...
 
     def layout(
         self,

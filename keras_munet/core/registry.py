@@ -1,22 +1,41 @@
-"""Named classes that a record can ask for: a table, never `globals()`."""
+"""Named objects that a record or setting can ask for; never `globals()`.
+
+Invariant: what is built in is found without looking at what is installed;
+only another name makes a registry with a group of entry points look there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 from typing import TypeVar
 
 from keras_munet import errors
+from keras_munet.core import plugins
 
 _T = TypeVar("_T")
 
 
 class Registry:
-    """Maps a public name to a class or function of one kind."""
+    """Maps a public name to a class, function or object of one kind."""
 
-    def __init__(self, kind: str):
+    def __init__(
+        self, kind: str, group: str = "", reserved: Iterable[str] = ()
+    ):
+        """Makes an empty table.
+
+        Args:
+          kind: what an entry is called in messages.
+          group: entry points that other distributions add entries by, a key
+            of `plugins.GROUPS`; empty for none.
+          reserved: built-in names that are found elsewhere.
+        """
         self.kind = kind
+        self.group = group
+        self._reserved = tuple(reserved)
         self._entries: dict[str, Any] = {}
+        self._loaded: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[_T], _T]:
         """Returns a decorator that registers its target under `name`."""
@@ -30,22 +49,44 @@ class Registry:
         return add
 
     def names(self) -> list[str]:
-        """Returns the registered names, sorted."""
-        return sorted(self._entries)
+        """Returns the names of what is built in, sorted."""
+        return sorted({*self._entries, *self._reserved})
 
-    def get(self, name: str) -> Any:
-        """Returns what is registered as `name`.
+    def plugins(self) -> dict[str, plugins.Plugin]:
+        """Returns name -> what other distributions add; loads nothing.
 
         Raises:
-          UsageError: nothing is; the message lists what there is.
+          UsageError: a name is taken twice.
         """
-        try:
-            return self._entries[name]
-        except KeyError:
+        if not self.group:
+            return {}
+        return plugins.checked(self.group, self.names())
+
+    def get(self, name: str, key: str = "") -> Any:
+        """Returns what is registered as `name`, loading a plug-in for it.
+
+        Args:
+          name: of the entry.
+          key: the config key that has the name, for messages.
+
+        Raises:
+          UsageError: nothing is, and the message lists what there is; or its
+            plug-in cannot be loaded.
+        """
+        for table in (self._entries, self._loaded):
+            if name in table:
+                return table[name]
+        found = self.plugins()
+        if name not in found:
+            seen = f"config key {key} is {name!r}" if key else repr(name)
+            known = ", ".join([*self.names(), *found]) or "none"
             raise errors.UsageError(
-                f"unknown {self.kind} {name!r}; there are: "
-                f"{', '.join(self.names()) or 'none'}"
-            ) from None
+                f"{seen}, which is no known {self.kind}; there are: {known}"
+                if key
+                else f"unknown {self.kind} {name!r}; there are: {known}"
+            )
+        self._loaded[name] = found[name].load()
+        return self._loaded[name]
 
 
-LAYERS = Registry("component layer")
+LAYERS = Registry("component layer", "keras_munet.layers")

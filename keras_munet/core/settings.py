@@ -21,8 +21,20 @@ VERSIONS = ("munet", "mu2net")
 AUTO_TUNES = ("published", "off", "v1", "v2")
 DRAWS = ("stratified", "independent")
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
+# The method's own way, where a plug-in may be named instead.
+PARENT_POLICY = "decay"
+SCORER = "size_penalty"
+ADAPTER = "residual"
 # What an experiment had that was recorded before the key was there.
-LATER_KEYS = {"compute_dtype": "float32"}
+LATER_KEYS: dict[str, Any] = {
+    "compute_dtype": "float32",
+    "search": {
+        "mutations": [],
+        "parent_policy": PARENT_POLICY,
+        "scorer": SCORER,
+        "adapter": ADAPTER,
+    },
+}
 # Policies with a number behind a colon, e.g. `adapters:16`.
 NUMBERED_POLICIES = ("freeze_bottom_layers", "adapters")
 POLICIES = ("evolve", "finetune_all", "linear_probe", *NUMBERED_POLICIES)
@@ -91,6 +103,11 @@ class SearchSettings:
       score_base: score = quality * score_base ** relative size, in (0, 1].
       score_num_params: parameters that make a relative size of 1; 0 for the
         root's own.
+      mutations: plug-ins that change a child after the method's own
+        mutations, in order; see docs/plugins.md for these and the next three.
+      parent_policy: how parents are chosen: `decay` or a plug-in.
+      scorer: what quality is multiplied by: `size_penalty` or a plug-in.
+      adapter: the layer in front of a block: `residual` or a plug-in.
     """
 
     version: str = "mu2net"
@@ -103,6 +120,10 @@ class SearchSettings:
     force_finetune_components: tuple[str, ...] = ("encoder_norm",)
     score_base: float = 1.0
     score_num_params: int = 0
+    mutations: tuple[str, ...] = ()
+    parent_policy: str = PARENT_POLICY
+    scorer: str = SCORER
+    adapter: str = ADAPTER
 
     @property
     def auto_tune_table(self) -> str:
@@ -123,7 +144,8 @@ class RootSettings:
     """Where the first components come from.
 
     Attributes:
-      source: `random`, `packaged`, `npz`, `hub`, `keras_hub` or `keras`.
+      source: `random`, `packaged`, `npz`, `hub`, `keras_hub`, `keras` or a
+        plug-in.
       variant: the ViT's name, e.g. `Ti/16`, for `random`; `npz` and `hub`
         refuse another, and tell it from the file where this is empty.
       num_layers: how many blocks to keep; -1 keeps all.
@@ -182,6 +204,9 @@ class Settings:
       compute_dtype: what training rounds the factors of products to; `auto`
         is bfloat16 where the device gains by it. Weights, sums and scores
         are float32.
+      search: how children are made and judged.
+      root: where the first components come from.
+      data: where data lie on this machine.
       hparams: first values of the hyperparameters.
       ranges: extra or replaced ranges, e.g. `num_layers: [0, 1, 2, 3]`.
     """

@@ -40,7 +40,10 @@ def blur(images: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def draw(
-    templates: np.ndarray, picked: np.ndarray, size: int, rng
+    templates: np.ndarray,
+    picked: np.ndarray,
+    size: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Returns `[n, size, size] uint8` grey images, ink bright on dark.
 
@@ -48,7 +51,7 @@ def draw(
       templates: `[templates, side, side] float32`, blurred ink in [0, 1].
       picked: `[n]` whole numbers, the template of each image.
       size: side of the images, pixels.
-      rng: `numpy.random.Generator`.
+      rng: what it is drawn from.
     """
     num_images = len(picked)
     points = _affine(num_images, size, rng) + _warp(num_images, size, rng)

@@ -18,7 +18,7 @@ from keras_munet.data import cropping
 
 _NUM_CHANNELS = 3
 # Four for the crop, one for the flip, four for the colours.
-_NUM_DRAWS = 9
+NUM_DRAWS = 9
 # Pixels in [0, 255] divided by it, less 1, lie in [-1, 1].
 _HALF_RANGE = 127.5
 
@@ -108,10 +108,41 @@ def training_images(
       use_color_jitter: whether saturation and hue are traced at all; they
         cost more than the rest together.
     """
-    height, width = images.shape[1], images.shape[2]
     num_images = images.shape[0] or tf.shape(images)[0]
-    draws = tf.random.stateless_uniform([_NUM_DRAWS, num_images], seed)
-    draws = tf.unstack(draws, axis=0)
+    return varied_images(
+        images,
+        image_size,
+        draws_of(seed, num_images),
+        hparams,
+        use_color_jitter,
+    )
+
+
+def draws_of(seed: tf.Tensor, num_images: int | tf.Tensor) -> tf.Tensor:
+    """Returns the draws of a batch, `[9, batch] float32` in [0, 1)."""
+    return tf.random.stateless_uniform([NUM_DRAWS, num_images], seed)
+
+
+def varied_images(
+    images: tf.Tensor,
+    image_size: int,
+    draws: tf.Tensor,
+    hparams: AugmentHparams,
+    use_color_jitter: bool = False,
+) -> tf.Tensor:
+    """Returns what `training_images` does, for draws that were made before.
+
+    So each replica varies its share of a batch as one device would.
+
+    Args:
+      images: `[batch, height, width, 1 or 3] uint8`, static but for batch.
+      image_size: side of the model's input, pixels.
+      draws: `[9, batch] float32`, columns of `draws_of`.
+      hparams: scalars or scalar tensors.
+      use_color_jitter: whether saturation and hue are traced at all.
+    """
+    height, width = images.shape[1], images.shape[2]
+    draws = tf.unstack(draws, num=NUM_DRAWS, axis=0)
     box = cropping.sample_boxes(
         height,
         width,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from typing import TYPE_CHECKING
 
 from keras_munet import errors
 from keras_munet.core import names
@@ -18,8 +19,12 @@ from keras_munet.data import glyphs
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
+from keras_munet.data import plugin_tasks
 from keras_munet.data import records
 from keras_munet.data import storage
+
+if TYPE_CHECKING:
+    from keras_munet.data import tfds_tasks
 
 # The records under the name that the rest of the library knows.
 Split = records.Split
@@ -43,8 +48,9 @@ def load(
 
     Args:
       task_name: `digits`, `glyphs/NAME`, a published task, another data set
-        of TFDS as `DATASET[/CONFIG]`, or `own/NAME`; `private:` may stand in
-        front of these. Also `folder:PATH` or `table:PATH`, read as they are.
+        of TFDS as `DATASET[/CONFIG]`, `own/NAME`, or a plug-in's;
+        `private:` may stand in front of these. Also `folder:PATH` or
+        `table:PATH`, read as they are.
       data_dir: prepared data; empty for TFDS's own default. Several folders
         may be named with a comma between: all are read, the first is written
         to.
@@ -72,6 +78,8 @@ def load(
         return records.checked(digits.load())
     if name in glyphs.ALPHABETS:
         return records.checked(glyphs.load(name))
+    if plugin_tasks.has(name):
+        return plugin_tasks.load(name)
     known = _known(name, data_dir)
 
     from keras_munet.data import tfds_tasks
@@ -99,7 +107,8 @@ def check_name(task_name: str, *, data_dir: str = "") -> None:
     """
     name, _ = names.split_private(task_name)
     own = name.partition("/")[0] == own_store.FAMILY
-    if not own and name not in embedded_names():
+    ready = name in embedded_names() or plugin_tasks.has(name)
+    if not own and not ready:
         _known(name, data_dir)
 
 
@@ -108,16 +117,13 @@ def describe(
     *,
     data_dir: str = "",
     image_size: int = storage.IMAGE_SIZE,
-):
+) -> tfds_tasks.Description:
     """Returns what is known of a task of TFDS without reading its data.
 
     Args:
       task_name: a published task, or `DATASET[/CONFIG]`.
       data_dir: as of `load`.
       image_size: as of `load`.
-
-    Returns:
-      A `tfds_tasks.Description`.
 
     Raises:
       UsageError: there is no such task.

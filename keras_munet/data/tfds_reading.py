@@ -51,7 +51,7 @@ class Form(NamedTuple):
 
 def form(
     name: str,
-    features,
+    features: tfds.features.FeaturesDict,
     num_examples: int,
     *,
     label: str,

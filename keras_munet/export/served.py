@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -29,6 +30,8 @@ from keras_munet.export import pool as pool_lib
 from keras_munet.graph import builder
 from keras_munet.graph import nodes
 
+# What `tf.function` returns.
+Function: TypeAlias = tf.types.experimental.PolymorphicFunction
 # What a serialised `tf.Example` of a classify request holds.
 EXAMPLE_KEY = "image/encoded"
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
@@ -96,7 +99,7 @@ class Served:
         pool.close()
         self.module = _Module(pool)
 
-    def predict(self, task: str):
+    def predict(self, task: str) -> Function:
         """Returns images -> `logits`, `scores`."""
         graph = self._graph
 
@@ -105,7 +108,7 @@ class Served:
 
         return _function(predict, _IMAGES)
 
-    def predict_bytes(self, task: str):
+    def predict_bytes(self, task: str) -> Function:
         """Returns JPEG or PNG bytes -> `logits`, `scores`."""
         graph = self._graph
 
@@ -114,7 +117,9 @@ class Served:
 
         return _function(predict_bytes, _ENCODED)
 
-    def features(self, keys: Mapping[str, str], component: str | None):
+    def features(
+        self, keys: Mapping[str, str], component: str | None
+    ) -> Function:
         """Returns images -> `<key>_features`; see `options.Options`."""
         graph = self._graph
 
@@ -127,7 +132,7 @@ class Served:
 
         return _function(features, _IMAGES)
 
-    def all_tasks(self, keys: Mapping[str, str]):
+    def all_tasks(self, keys: Mapping[str, str]) -> Function:
         """Returns images -> `<key>_logits`, `<key>_scores` of each task."""
         graph = self._graph
 
@@ -140,7 +145,7 @@ class Served:
 
         return _function(all_tasks, _IMAGES)
 
-    def classify(self, task: str, labels: Sequence[str]):
+    def classify(self, task: str, labels: Sequence[str]) -> Function:
         """Returns serialised examples -> `classes`, `scores`."""
         graph = self._graph
 
@@ -362,7 +367,7 @@ def _scores(answer: Answer) -> dict[str, tf.Tensor]:
     return {"logits": answer.logits, "scores": answer.scores}
 
 
-def _function(function: Callable, *signature: tf.TensorSpec):
+def _function(function: Callable, *signature: tf.TensorSpec) -> Function:
     return tf.function(
         function, autograph=False, input_signature=signature or None
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.roots import hub
 from keras_munet.roots import keras_file
@@ -21,6 +22,7 @@ PATHS = {
     "keras": "a .keras file of a functional or Sequential model",
 }
 SOURCES = ("random", "packaged", *PATHS)
+PLUGINS = registry.Registry("root source", "keras_munet.roots", SOURCES)
 
 
 def build(
@@ -41,11 +43,6 @@ def build(
       CheckpointError: the file or model of a source does not fit.
     """
     source = settings.source
-    if source not in SOURCES:
-        raise errors.UsageError(
-            f"config key root.source is {source!r}; it must be one of "
-            f"{', '.join(SOURCES)}"
-        )
     if source in PATHS and not settings.path:
         raise errors.UsageError(
             f"config key root.path is empty; source {source} needs "
@@ -59,6 +56,8 @@ def build(
         "num_classes": num_classes,
     }
     variant = settings.variant
+    if source not in SOURCES:
+        return _plugin(settings, shared)
     if source == "packaged":
         return packaged.packaged(**shared)
     if source == "random":
@@ -75,3 +74,21 @@ def build(
         )
     read = npz.from_npz if source == "npz" else hub.from_hub
     return read(settings.path, variant=variant or None, **shared)
+
+
+def _plugin(
+    settings: settings_lib.RootSettings, shared: dict[str, Any]
+) -> root_lib.Root:
+    """Returns what a plug-in builds: `build(settings, **shared)`.
+
+    Raises:
+      UsageError: there is none of that name, or it builds no root.
+    """
+    build_root = PLUGINS.get(settings.source, "root.source")
+    built = build_root(settings, **shared)
+    if not isinstance(built, root_lib.Root):
+        raise errors.UsageError(
+            f"root source {settings.source!r} built {type(built).__name__}; "
+            "it must return a keras_munet.roots.Root; mend the plug-in"
+        )
+    return built

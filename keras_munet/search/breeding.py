@@ -6,7 +6,6 @@ draws of its position alone, never on the children made before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +17,11 @@ from keras_munet.search import autotune
 from keras_munet.search import baselines
 from keras_munet.search import cloning
 from keras_munet.search import draws as draws_lib
+from keras_munet.search import extensions
 from keras_munet.search import mutations
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import scoring
-
-# A child's hyperparameters, its adapters' layers, and which places it clones.
-_Change = tuple[dict[str, Any], frozenset[int], Callable[[str], bool]]
 
 
 class Breeder:
@@ -110,16 +107,19 @@ class Breeder:
         parent = lineage[0]
         search = self._settings.search
         change = self._mutated if self._baseline is None else self._fixed
-        hparams, adapters, trains = change(index, parent, mutates)
-        hparams.update(data_hparams)
+        proposal = change(index, parent, mutates)
+        hparams = {**proposal.hparams, **data_hparams}
+        layout = self._family.layout(
+            hparams, self._num_classes, proposal.adapters
+        )
         components = cloning.plan_components(
-            self._family.layout(hparams, self._num_classes, adapters),
+            layout,
             lineage,
             self._task,
             is_locked=lambda c: bool(
                 population.locks(c.id, without=self._task)
             ),
-            trains=trains,
+            trains=proposal.clones,
             can_resample=self._family.can_resample,
             train_resampled=not self._is_v1,
         )
@@ -134,10 +134,16 @@ class Breeder:
             parent=parent,
             hparams=hparams,
             components=components,
-            size_factor=scoring.size_factor(
-                accounted,
-                search.score_num_params or population.root.num_params,
-                search.score_base,
+            size_factor=extensions.size_factor(
+                search,
+                scoring.Facts(
+                    self._task,
+                    accounted,
+                    sum(spec.num_params for spec in layout),
+                    search.score_num_params or population.root.num_params,
+                    search.score_base,
+                    hparams,
+                ),
             ),
             score_to_beat=parent.score if same_task else -float("inf"),
             accounted_params=accounted,
@@ -148,7 +154,7 @@ class Breeder:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
-    ) -> _Change:
+    ) -> extensions.Proposal:
         """Returns what the search makes of `parent`."""
         search = self._settings.search
         num_before = self._iteration * self._settings.num_samples_per_task
@@ -170,12 +176,15 @@ class Breeder:
             remove=search.remove_adapters,
         )
         forced = search.force_finetune_components
-        return (
+        proposal = extensions.Proposal(
             hparams,
             adapters,
             lambda place: (
                 draws.uniform(f"clone {place}") < prob or place in forced
             ),
+        )
+        return extensions.mutate(
+            search.mutations, proposal, parent, prob, draws
         )
 
     def _fixed(
@@ -183,7 +192,7 @@ class Breeder:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
-    ) -> _Change:
+    ) -> extensions.Proposal:
         """Returns what a baseline makes of the root: always the same."""
         del index, mutates
         assert self._baseline is not None
@@ -192,7 +201,7 @@ class Breeder:
         if self._baseline.adapter_dim is not None:
             hparams["adapter_dim"] = self._baseline.adapter_dim
             adapters = frozenset(range(hparams["num_layers"]))
-        return hparams, adapters, self._baseline.trains
+        return extensions.Proposal(hparams, adapters, self._baseline.trains)
 
     def _draws(self, kind: str, position: int) -> draws_lib.Draws:
         settings = self._settings

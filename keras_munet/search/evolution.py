@@ -20,6 +20,7 @@ from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.search import breeding
+from keras_munet.search import extensions
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import sampling
@@ -79,6 +80,7 @@ class TaskIteration:
             num_root_layers=int(population.root.hparams["num_layers"]),
         )
         self._is_v1 = settings.search.version == "munet"
+        self._choose = extensions.parent_policy(settings.search)
         self.task = task
         self.iteration = iteration
         self.generation = 0
@@ -125,6 +127,8 @@ class TaskIteration:
                 parent = self._population.root
             elif untried:
                 parent = self._population.living[untried.pop(0)]
+            elif self._choose is not None:
+                parent = self._choose(self.active, seeds, totals, rng)
             else:
                 parent, seeds = sampling.parent(
                     self._active,

@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a scorer knows of a path before it is trained.
+
+    Attributes:
+      task: the task it solves.
+      accounted_params: its parameters, each divided by the tasks that use it.
+      num_params: its parameters, shared or not.
+      num_root_params: parameters that make a relative size of 1.
+      base: the config key `search.score_base`.
+      hparams: its hyperparameters.
+    """
+
+    task: str
+    accounted_params: float
+    num_params: int
+    num_root_params: int
+    base: float
+    hparams: Mapping[str, Any]
+
 
 def size_factor(
     accounted_params: float, num_root_params: int, base: float

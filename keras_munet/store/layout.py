@@ -37,7 +37,14 @@ _NUM_LEVELS_MAX = 50
 
 @dataclasses.dataclass(frozen=True)
 class SystemRecord:
-    """What `system.json` holds; see `SystemDir` for the attributes."""
+    """What `system.json` holds.
+
+    Attributes:
+      experiment: the settings, as plain JSON values.
+      family: what paths look like, as plain JSON values.
+      root: the root path.
+      root_source: where its values come from, for people to read.
+    """
 
     experiment: dict[str, Any]
     family: dict[str, Any]

@@ -109,10 +109,14 @@ class SystemReader:
         Raises:
           UsageError: it was not; the first differing keys are named.
         """
-        asked, seen = (
-            dict(settings_json),
-            {**(earlier or {}), **self.experiment},
-        )
+        asked, seen = dict(settings_json), self.experiment
+        for key, value in (earlier or {}).items():
+            group = isinstance(value, Mapping)
+            seen[key] = (
+                {**value, **seen.get(key, {})}
+                if group
+                else seen.get(key, value)
+            )
         for key in besides:
             asked.pop(key, None)
             seen.pop(key, None)

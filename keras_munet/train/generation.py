@@ -120,6 +120,8 @@ class GenerationGraph:
         ]
         self.train_step = tf.function(self._train_step, autograph=False)
         self.count_step = tf.function(self._count_step, autograph=False)
+        self.train_shares = tf.function(self._train_shares, autograph=False)
+        self.count_shares = tf.function(self._count_shares, autograph=False)
 
     @property
     def num_children(self) -> int:
@@ -129,7 +131,7 @@ class GenerationGraph:
     def _train_step(
         self, images, labels, indices, seed, augment, jitter, rates
     ):
-        """Trains every child on one batch.
+        """Trains every child on one batch, on one device that holds the data.
 
         Args:
           images: `[n, height, width, channels] uint8`, the train split.
@@ -155,11 +157,36 @@ class GenerationGraph:
         )
         return self._strategy.reduce("SUM", losses, axis=None)
 
+    def _train_shares(self, images, labels, draws, rates, augment, jitter):
+        """Trains every child on one batch that is divided over replicas.
+
+        Args:
+          images: of each replica, `[share, height, width, channels] uint8`.
+          labels: `[share] int32`.
+          draws: `[9, share] float32`, of the augmentation.
+          rates: `[children, 3] float32`: `optimizer.Rates` of each child.
+          augment: `preprocessing.AugmentHparams` of scalar tensors.
+          jitter: Python bool, whether colour is jittered.
+
+        Returns:
+          `[children] float32`, the losses, nats.
+        """
+
+        def varied_step(images, labels, draws, rates, augment):
+            batch = preprocessing.varied_images(
+                images, self._image_size, draws, augment, jitter
+            )
+            return self._step(batch, labels, rates)
+
+        losses = self._strategy.run(
+            varied_step, (images, labels, draws, rates, augment)
+        )
+        return self._strategy.reduce("SUM", losses, axis=None)
+
     def _step(self, images, labels, rates):
         """One update of every child on this replica's share of a batch."""
         context = tf.distribute.get_replica_context()
-        batch_size = images.shape[0]
-        images, labels = _replica_share(context, images, labels)
+        batch_size = images.shape[0] * context.num_replicas_in_sync
         self._prepare(self._products)
         losses, gradients = self._gradients(images, labels, batch_size)
         if context.num_replicas_in_sync > 1:
@@ -256,7 +283,7 @@ class GenerationGraph:
         context.merge_call(merged, args=(gradients, scale, rates))
 
     def _count_step(self, images, labels, indices, mask):
-        """Counts right answers in one batch.
+        """Counts right answers in one batch, on one device.
 
         Args:
           images: `[n, height, width, channels] uint8`.
@@ -276,9 +303,26 @@ class GenerationGraph:
         )
         return self._strategy.reduce("SUM", counts, axis=None)
 
+    def _count_shares(self, images, labels, mask):
+        """Counts right answers in one batch that is divided over replicas.
+
+        Args:
+          images: of each replica, `[share, height, width, channels] uint8`.
+          labels: `[share] int32`.
+          mask: `[share] float32`, 0 where padded.
+
+        Returns:
+          What `_count_step` does.
+        """
+
+        def count_resized(images, labels, mask):
+            batch = preprocessing.evaluation_images(images, self._image_size)
+            return self._count(batch, labels, mask)
+
+        counts = self._strategy.run(count_resized, (images, labels, mask))
+        return self._strategy.reduce("SUM", counts, axis=None)
+
     def _count(self, images, labels, mask):
-        context = tf.distribute.get_replica_context()
-        images, labels, mask = _replica_share(context, images, labels, mask)
         # What is scored is what will be served.
         self._prepare(_FLOAT32)
         logits = self._model(images, training=False)
@@ -298,14 +342,4 @@ def _assign_update(weight, momentum, gradient, scale, rates):
         weight.read_value(), momentum.read_value(), gradient, scale, rates
     )
     weight.assign(value, read_value=False)
-    momentum.assign(trace, read_value=False)
-
-
-def _replica_share(context, *tensors):
-    """Returns the rows of each tensor that belong to this replica."""
-    num_replicas = context.num_replicas_in_sync
-    if num_replicas == 1:
-        return tensors
-    size = tensors[0].shape[0] // num_replicas
-    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
-    return tuple(tensor[start : start + size] for tensor in tensors)
+    momentum.assign(tf.cast(trace, momentum.dtype), read_value=False)

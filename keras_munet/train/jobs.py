@@ -7,7 +7,12 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
+from keras_munet.core import family as family_lib
+from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+
+# Of a path whose task is not known; a head is the least part of it.
+_NUM_CLASSES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,3 +90,34 @@ class Budget:
         """Returns the steps of a cycle over a train split of that size."""
         examples = min(num_train_examples, self.num_train_examples_max)
         return -(-examples // self.batch_size)
+
+
+def fullest(
+    settings: settings_lib.Settings,
+    family: family_lib.Family,
+    hparams: Mapping[str, Any],
+    num_classes: int = _NUM_CLASSES,
+) -> ChildJob:
+    """Returns the child that takes most: the deepest path, trained whole.
+
+    Args:
+      settings: the experiment; reads what its search can reach.
+      family: what paths look like.
+      hparams: of the root and the experiment.
+      num_classes: of the task.
+    """
+    depth = max(int(hparams["num_layers"]), settings.num_layers_max or 0)
+    adapters = range(depth) if settings.search.mutate_adapters else ()
+    deepest = {**hparams, "num_layers": depth}
+    layout = family.layout(deepest, num_classes, frozenset(adapters))
+    return ChildJob(
+        index=0,
+        components=tuple(
+            JobComponent(spec, _no_values, None, True) for spec in layout
+        ),
+        hparams=deepest,
+    )
+
+
+def _no_values() -> specs.Component:
+    raise AssertionError("a child that is only measured has no values")

@@ -27,7 +27,12 @@ from keras_munet.train import jobs as jobs_lib
 # the best snapshot on the host: weight and momentum.
 _BYTES_PER_TRAINED = 4 + 2 + 4 + 4 + 6
 _BYTES_PER_FROZEN = 4
-_BYTES_PER_KEPT = 4
+# What a kernel keeps is a float32 on CPUs and GPUs. XLA fuses kernels and keeps
+# bfloat16: the TPU compiler needs 0.40 GB for each example of an L/16 at 384
+# px, where 0.47e9 numbers are counted (docs/scaling.md).
+_BYTES_PER_KEPT = {"CPU": 4.0, "GPU": 4.0, "TPU": 0.85}
+# The snapshot lies in the memory of the host.
+_HOST_BYTES_PER_TRAINED = 6
 # A batch on its way through the augmentation, and what TensorFlow keeps.
 _BYTES_PER_STEP = 128 * 2**20
 # Of what is free when a generation starts; the rest is the system's.
@@ -65,7 +70,9 @@ class Passes:
     num_parts: int
 
 
-def need(child: jobs_lib.ChildJob, image_size: int) -> Need:
+def need(
+    child: jobs_lib.ChildJob, image_size: int, device_type: str = "CPU"
+) -> Need:
     """Returns what training `child` takes.
 
     What it shares frozen with others is counted for each, so that children
@@ -74,7 +81,11 @@ def need(child: jobs_lib.ChildJob, image_size: int) -> Need:
     Args:
       child: a child to train.
       image_size: side of its input, pixels.
+      device_type: `CPU`, `GPU` or `TPU`; whose memory is counted.
     """
+    per_trained = _BYTES_PER_TRAINED
+    if device_type != "CPU":
+        per_trained -= _HOST_BYTES_PER_TRAINED
     shape: tuple[int | None, ...] = (1, image_size, image_size, 3)
     fixed = kept = 0
     training = False
@@ -89,10 +100,10 @@ def need(child: jobs_lib.ChildJob, image_size: int) -> Need:
         if training:
             kept += layer.num_kept(shape, **options)
         fixed += part.spec.num_params * (
-            _BYTES_PER_TRAINED if part.trainable else _BYTES_PER_FROZEN
+            per_trained if part.trainable else _BYTES_PER_FROZEN
         )
         shape = layer.compute_output_shape(shape, **options)
-    return Need(fixed, kept * _BYTES_PER_KEPT)
+    return Need(fixed, int(kept * _BYTES_PER_KEPT[device_type]))
 
 
 def passes(

@@ -7,11 +7,13 @@ compiled step.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import settings
+from keras_munet.train import jobs as jobs_lib
 
 
 def learning_rates(
@@ -62,3 +64,23 @@ def _cosine(peak: float, warmup_ratio: float, num_steps: int) -> np.ndarray:
             done = (step - num_warmup) / max(1, num_steps - num_warmup)
             rates[step] = peak * 0.5 * (1 + math.cos(math.pi * done))
     return rates.astype(np.float32)
+
+
+def rates(
+    children: Sequence[jobs_lib.ChildJob], num_cycles: int, num_steps: int
+) -> np.ndarray:
+    """Returns `[steps, children, 3] float32` for `optimizer.Rates`."""
+    columns = []
+    for child in children:
+        hparams = child.hparams
+        rates = learning_rates(
+            hparams["opt_lr_schedule"],
+            hparams["opt_lr"],
+            hparams["opt_lr_warmup_ratio"],
+            num_cycles,
+            num_steps,
+        )
+        momentum = np.full_like(rates, hparams["opt_momentum"])
+        nesterov = np.full_like(rates, float(hparams["opt_nesterov"]))
+        columns.append(np.stack([rates, momentum, nesterov], axis=-1))
+    return np.stack(columns, axis=1)

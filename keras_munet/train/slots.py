@@ -30,7 +30,7 @@ class Slot:
     Attributes:
       spec: what the layer is.
       layer: the live layer, built and packed.
-      momentum: `[num_params] bfloat16` variable; None when frozen.
+      momentum: `[num_params]` variable of bfloat16 values; None when frozen.
       holds: id of the component whose values it has; None when unknown.
     """
 
@@ -59,14 +59,17 @@ class Slot:
         component = load()
         nodes.assign(self.layer, self.spec, component.weights)
         if self.momentum is not None:
-            self.momentum.assign(_momentum(self.spec, component.momentum))
+            packed = packed_momentum(self.spec, component.momentum)
+            dtype = self.momentum.dtype.as_numpy_dtype
+            self.momentum.assign(packed.astype(dtype))
         self.holds = component_id
 
     def snapshot(self) -> specs.Component:
         """Returns copies of the present values and momenta."""
         momentum = None
         if self.momentum is not None:
-            bits = np.array(self.momentum.numpy()).view(np.uint16)
+            values = np.array(self.momentum.numpy())
+            bits = values.astype(tf.bfloat16.as_numpy_dtype).view(np.uint16)
             momentum = nodes.unpack(self.spec, bits)
         return specs.Component(
             self.spec, nodes.values(self.layer, self.spec), momentum
@@ -79,6 +82,12 @@ class SlotPool:
     def __init__(self, strategy: tf.distribute.Strategy):
         """Makes an empty pool whose variables live under `strategy`."""
         self._strategy = strategy
+        # Workers agree on a variable's first value by a collective operation
+        # that takes no bfloat16; what it holds are its values all the same.
+        several = isinstance(
+            strategy, tf.distribute.MultiWorkerMirroredStrategy
+        )
+        self._momentum_dtype = tf.float32 if several else tf.bfloat16
         self._slots: dict[tuple[str, str, int], Slot] = {}
 
     def get(
@@ -121,16 +130,22 @@ class SlotPool:
             momentum = None
             if role == TRAINED:
                 momentum = tf.Variable(
-                    tf.zeros([spec.num_params], tf.bfloat16),
+                    tf.zeros([spec.num_params], self._momentum_dtype),
                     name=f"{name}_momentum",
                     trainable=False,
                 )
         return Slot(spec, layer, momentum)
 
 
-def _momentum(
+def packed_momentum(
     spec: specs.ComponentSpec, momentum: Mapping[str, np.ndarray] | None
 ) -> np.ndarray:
+    """Returns a component's momentum end to end, `[num_params] bfloat16`.
+
+    Args:
+      spec: of the component.
+      momentum: weight name -> its bits, uint16; None for zeros.
+    """
     dtype = tf.bfloat16.as_numpy_dtype
     if momentum is None:
         return np.zeros(spec.num_params, dtype)

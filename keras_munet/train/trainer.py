@@ -7,7 +7,8 @@ generation's seeds, not on timing nor on what was trained before it.
 from __future__ import annotations
 
 import collections
-import contextlib
+import itertools
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -27,11 +28,18 @@ from keras_munet.train import generation as generation_lib
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import memory
 from keras_munet.train import precision
+from keras_munet.train import rewrites
 from keras_munet.train import schedules
+from keras_munet.train import shares as shares_lib
 from keras_munet.train import slots as slots_lib
 from keras_munet.train import snapshots
+from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import workers as workers_lib
 
 _NUM_GRAPHS_MAX = 8
+# Keras builds and TensorFlow traces in one thread at a time (slices have one
+# each); the first call of a step is the one that traces it.
+_BUILDING = threading.RLock()
 # Validation batches have a multiple of this part of a batch, so that tasks of
 # different sizes share traced layers.
 _BATCH_PARTS = 8
@@ -49,6 +57,7 @@ class Trainer:
         seed: int,
         compute_dtype: str = "float32",
         num_bytes_max: int | None = None,
+        arrays: shares_lib.Arrays | None = None,
     ):
         """Prepares a trainer.
 
@@ -59,6 +68,8 @@ class Trainer:
           compute_dtype: see `precision.products`.
           num_bytes_max: what a generation may take on each device; None for
             what `memory.free_bytes` says when it starts.
+          arrays: of a slice, the data that all slices have; see
+            `shares.Shares`.
 
         Raises:
           UsageError: the batch does not divide over the replicas.
@@ -74,7 +85,7 @@ class Trainer:
         self._seed = seed
         self._num_bytes_max = num_bytes_max
         self._pool = slots_lib.SlotPool(strategy)
-        self._device_type = _device_type(strategy)
+        self._device_type = strategy_lib.device_type(strategy)
         self._products = precision.products(compute_dtype, self._device_type)
         # Least recently used structures are dropped: every traced graph
         # holds memory for as long as it is kept.
@@ -82,23 +93,34 @@ class Trainer:
             Any, generation_lib.GenerationGraph
         ] = collections.OrderedDict()
         self._batches = batches_lib.Batches()
+        # One device that is the host's own memory picks its batches itself.
+        self._shares: shares_lib.Shares | None = None
+        is_slice = arrays is not None
+        if is_slice or num_replicas > 1 or self._device_type == "TPU":
+            self._shares = shares_lib.Shares(strategy, arrays)
         self.clock: Clock = collections.defaultdict(float)
+        self.workers = workers_lib.of(strategy)
+        self._stop: Callable[[], bool] = lambda: False
 
-    @contextlib.contextmanager
-    def _plain_graphs(self) -> Iterator[None]:
-        """Has TensorFlow run graphs as they were traced.
+    def stop_when(self, stop: Callable[[], bool]) -> None:
+        """Has training end with StoppedError, once `stop` says so.
 
-        Its rewrites cost three times what they are applied to: a step is a
-        graph of calls to layers that are written as they should run. The
-        option is the process's own, so it is put back.
+        Args:
+          stop: asked before each generation and after each cycle.
         """
-        key = "disable_meta_optimizer"
-        before = tf.config.optimizer.get_experimental_options().get(key, False)
-        tf.config.optimizer.set_experimental_options({key: True})
-        try:
-            yield
-        finally:
-            tf.config.optimizer.set_experimental_options({key: before})
+        self._stop = stop
+
+    def check_stop(self) -> None:
+        """Ends the job on every worker if it was asked to stop on one.
+
+        Raises:
+          StoppedError: it was.
+        """
+        if self.workers.any(self._stop()):
+            raise errors.StoppedError(
+                "stopped as asked, with all finished generations saved; run "
+                "the same command to continue"
+            )
 
     def train(
         self,
@@ -126,10 +148,12 @@ class Trainer:
 
         Raises:
           UsageError: a child does not fit with one example at a time.
+          StoppedError: `stop_when` said so.
         """
+        self.check_stop()
         passes = self.passes(children, int(data_hparams["ds_image_size"]))
         results = []
-        with self._plain_graphs():
+        with rewrites.plain_graphs():
             for group in passes.groups:
                 results += self._train(
                     [children[i] for i in group],
@@ -150,13 +174,18 @@ class Trainer:
         Raises:
           UsageError: a child does not fit with one example at a time.
         """
-        limit = self._num_bytes_max or memory.free_bytes(self._device_type)
+        limit = self.workers.least(
+            self._num_bytes_max or memory.free_bytes(self._device_type)
+        )
         if limit is None:
             return memory.Passes((tuple(range(len(children))),), 1)
         return memory.passes(
-            [memory.need(child, image_size) for child in children],
+            [
+                memory.need(child, image_size, self._device_type)
+                for child in children
+            ],
             self._budget.batch_size,
-            limit,
+            int(limit),
             self._strategy.num_replicas_in_sync,
         )
 
@@ -179,25 +208,20 @@ class Trainer:
         seeds = self._rng("augment", *event).integers(
             0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
         )
-        rates = _rates(children, num_cycles, num_steps)
-        augment, jitter = preprocessing.augment_hparams(dict(data_hparams))
-        augment = type(augment)(*(tf.constant(value) for value in augment))
-        batches = self._batches.of(data, "train", indices)
+        steps = self._train_steps(
+            graph,
+            data,
+            data_hparams,
+            indices,
+            seeds,
+            schedules.rates(children, num_cycles, num_steps),
+        )
         best = snapshots.Snapshots(children, accept_ties)
         for cycle in range(num_cycles):
             started = time.perf_counter()
             # A loop of calls, not a device loop: on a CPU the loop's own
             # optimisation costs more than all its steps (docs/decisions.md).
-            total = sum(
-                graph.train_step(
-                    *next(batches),
-                    tf.constant(seeds[step]),
-                    augment,
-                    jitter,
-                    tf.constant(rates[step]),
-                )
-                for step in range(cycle * num_steps, (cycle + 1) * num_steps)
-            )
+            total = sum(itertools.islice(steps, num_steps))
             losses = total.numpy() / num_steps
             # The first call of a structure traces and optimises its graph.
             kind = "train" if cycle else "first_cycle"
@@ -206,7 +230,34 @@ class Trainer:
             scores = best.offer(graph, qualities, losses)
             if on_cycle is not None:
                 on_cycle(cycle, scores, losses)
+            self.check_stop()
         return best.results()
+
+    def _train_steps(
+        self,
+        graph: generation_lib.GenerationGraph,
+        data: records.TaskData,
+        data_hparams: Mapping[str, Any],
+        indices: np.ndarray,
+        seeds: np.ndarray,
+        rates: np.ndarray,
+    ) -> Iterator[tf.Tensor]:
+        """Trains step after step; yields the `[children] float32` losses."""
+        hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
+        augment = type(hparams)(*(tf.constant(value) for value in hparams))
+        if self._shares is not None:
+            inputs = self._shares.training(data, indices, seeds, rates)
+            with _BUILDING:
+                first = graph.train_shares(*next(inputs), augment, jitter)
+            yield first
+            for shares in itertools.islice(inputs, len(indices) - 1):
+                yield graph.train_shares(*shares, augment, jitter)
+            return
+        batches = self._batches.of(data, "train", indices)
+        for batch, seed, rate in zip(batches, seeds, rates, strict=True):
+            yield graph.train_step(
+                *batch, tf.constant(seed), augment, jitter, tf.constant(rate)
+            )
 
     def evaluate(
         self,
@@ -225,7 +276,7 @@ class Trainer:
           image_size: side of the path's input, pixels.
         """
         child = jobs_lib.ChildJob(0, tuple(components), {})
-        with self._plain_graphs():
+        with rewrites.plain_graphs():
             graph = self._graph([child], image_size)
             self._fill(graph, [child])
             return float(self._accuracies(graph, data, split)[0])
@@ -233,6 +284,8 @@ class Trainer:
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         self._batches.forget(task)
+        if self._shares is not None:
+            self._shares.forget(task)
 
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(self._seed, *event)
@@ -248,13 +301,14 @@ class Trainer:
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
-            graph = generation_lib.GenerationGraph(
-                structure,
-                self._pool,
-                self._strategy,
-                self._products,
-                num_parts,
-            )
+            with _BUILDING:
+                graph = generation_lib.GenerationGraph(
+                    structure,
+                    self._pool,
+                    self._strategy,
+                    self._products,
+                    num_parts,
+                )
         self._graphs[key] = graph
         if len(self._graphs) > _NUM_GRAPHS_MAX:
             self._graphs.popitem(last=False)
@@ -302,6 +356,22 @@ class Trainer:
     ) -> np.ndarray:
         """Returns `[children] float64`; NaN where a child diverged."""
         started = time.perf_counter()
+        indices, mask = self._counted(data, split)
+        counts = sum(
+            self._count_steps(graph, data, split, indices, mask)
+        ).numpy()
+        self.clock["validate_secs"] += time.perf_counter() - started
+        return counts.astype(np.float64) / np.count_nonzero(mask)
+
+    def _counted(
+        self, data: records.TaskData, split: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what an evaluation counts.
+
+        Returns:
+          `[steps, batch] int32` examples, padded, and `[steps, batch]
+          float32`, 0 where padded.
+        """
         num_examples = len(getattr(data, split).labels)
         if split == "validation":
             num_examples = min(
@@ -309,48 +379,33 @@ class Trainer:
             )
         num_steps = -(-num_examples // self._budget.batch_size)
         # Batches of equal size: the last one would be mostly padding.
-        part = max(
-            self._strategy.num_replicas_in_sync,
-            self._budget.batch_size // _BATCH_PARTS,
-        )
+        num_replicas = self._strategy.num_replicas_in_sync
+        part = self._budget.batch_size // _BATCH_PARTS // num_replicas
+        part = max(part, 1) * num_replicas
         batch_size = -(-num_examples // (num_steps * part)) * part
         order = np.arange(num_steps * batch_size)
         mask = (order < num_examples).astype(np.float32)
         indices = np.minimum(order, num_examples - 1).astype(np.int32)
         shape = num_steps, batch_size
-        counts = sum(
-            graph.count_step(*batch, tf.constant(weights))
-            for batch, weights in zip(
-                self._batches.of(data, split, indices.reshape(shape)),
-                mask.reshape(shape),
-                strict=True,
-            )
-        ).numpy()
-        self.clock["validate_secs"] += time.perf_counter() - started
-        return counts.astype(np.float64) / num_examples
+        return indices.reshape(shape), mask.reshape(shape)
 
-
-def _device_type(strategy: tf.distribute.Strategy) -> str:
-    """Returns the kind of the strategy's first device: CPU, GPU or TPU."""
-    device = strategy.extended.worker_devices[0]
-    return tf.DeviceSpec.from_string(device).device_type
-
-
-def _rates(
-    children: Sequence[jobs_lib.ChildJob], num_cycles: int, num_steps: int
-) -> np.ndarray:
-    """Returns `[steps, children, 3] float32` for `optimizer.Rates`."""
-    columns = []
-    for child in children:
-        hparams = child.hparams
-        rates = schedules.learning_rates(
-            hparams["opt_lr_schedule"],
-            hparams["opt_lr"],
-            hparams["opt_lr_warmup_ratio"],
-            num_cycles,
-            num_steps,
-        )
-        momentum = np.full_like(rates, hparams["opt_momentum"])
-        nesterov = np.full_like(rates, float(hparams["opt_nesterov"]))
-        columns.append(np.stack([rates, momentum, nesterov], axis=-1))
-    return np.stack(columns, axis=1)
+    def _count_steps(
+        self,
+        graph: generation_lib.GenerationGraph,
+        data: records.TaskData,
+        split: str,
+        indices: np.ndarray,
+        mask: np.ndarray,
+    ) -> Iterator[tf.Tensor]:
+        """Yields the `[children] float32` right answers of each step."""
+        if self._shares is not None:
+            inputs = self._shares.validation(data, split, indices, mask)
+            with _BUILDING:
+                first = graph.count_shares(*next(inputs))
+            yield first
+            for shares in itertools.islice(inputs, len(indices) - 1):
+                yield graph.count_shares(*shares)
+            return
+        batches = self._batches.of(data, split, indices)
+        for batch, weights in zip(batches, mask, strict=True):
+            yield graph.count_step(*batch, tf.constant(weights))

@@ -134,9 +134,13 @@ class VitLayer(quantizing.QuantizableLayer):
     def _draw(self) -> Callable[[str], np.ndarray]:
         rng = np.random.default_rng(drawn_seed())
         spec_shapes = dict(self.spec_weights)
-        return lambda name: initial.initial_value(
-            self._kind, name, spec_shapes[name], rng
-        )
+        return lambda name: self.first_value(name, spec_shapes[name], rng)
+
+    def first_value(
+        self, name: str, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> np.ndarray:
+        """Returns `shape` float32, what a weight is when nothing is given."""
+        return initial.initial_value(self._kind, name, shape, rng)
 
     def _check_input(self, input_shape: Shape | None) -> None:
         width = self.input_width
@@ -159,7 +163,7 @@ class VitLayer(quantizing.QuantizableLayer):
         """
         self._gradients = gradients
 
-    def choose_products(self, dtype: tf.DType) -> None:
+    def choose_products(self, dtype: tf.DType | None) -> None:
         """Says what graphs traced from now on round factors of products to.
 
         Args:

@@ -41,7 +41,7 @@ _BATCH_SIZE = 100
 
 def _inputs(system, name) -> tuple[np.ndarray, np.ndarray]:
     """Returns test images of the model's size, uint8, and labels."""
-    split = system._data(name).test
+    split = system.data(name).test
     count = min(len(split.labels), _NUM_IMAGES_MAX.value)
     size = system.tasks[name].published.hparams["ds_image_size"]
     pixels = preprocessing.evaluation_images(split.images[:count], size)

@@ -1,0 +1,91 @@
+"""One command for every launcher: `keras-munet COMMAND ...`.
+
+    keras-munet                        lists the commands
+    keras-munet evolve --config=FILE --workdir=DIR
+    keras-munet configs                the folder of the published experiments
+
+Invariant: a command is a file of the folder `launch`, run as `python
+launch/COMMAND.py` runs it; nothing of it is written twice. `python -m
+keras_munet` is the same.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import pathlib
+import runpy
+import sys
+
+from keras_munet import version
+
+_CONFIGS = "configs"
+_MARK = 'if __name__ == "__main__":'
+
+
+def main() -> None:
+    """Runs the command that was given and exits with its code."""
+    folder = installed("launch")
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in ("", "help", "-h", "--help"):
+        print(_usage(folder))
+    elif command == "--version":
+        print(f"keras_munet {version.__version__}")
+    elif command == _CONFIGS:
+        print(installed(_CONFIGS))
+    elif command in commands(folder):
+        path = str(folder / f"{command}.py")
+        # As Python does for a script: what launchers share lies beside them.
+        sys.path.insert(0, str(folder))
+        sys.argv = [path, *sys.argv[2:]]
+        runpy.run_path(path, run_name="__main__")
+    else:
+        known = ", ".join([*commands(folder), _CONFIGS])
+        print(
+            f"error: {command!a} is no command; give one of {known}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def installed(name: str) -> pathlib.Path:
+    """Returns a folder of the project: inside the package or beside it.
+
+    A wheel has it inside; a checkout beside, where it is edited.
+    """
+    package = pathlib.Path(__file__).resolve().parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def commands(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Returns command -> the first line of its docstring, sorted."""
+    found = {}
+    for path in sorted(pathlib.Path(folder).glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if _MARK in text:
+            said = ast.get_docstring(ast.parse(text)) or ""
+            found[path.stem] = said.partition("\n")[0]
+    return found
+
+
+def _usage(folder: pathlib.Path) -> str:
+    known = {
+        **commands(folder),
+        _CONFIGS: "Prints the folder of the published experiments.",
+    }
+    width = max(map(len, known))
+    lines = [f"  {name:<{width}}  {said}" for name, said in known.items()]
+    return "\n".join(
+        [
+            "usage: keras-munet COMMAND [--flag=value ...]",
+            "",
+            *lines,
+            "",
+            "keras-munet COMMAND --help lists a command's flags.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

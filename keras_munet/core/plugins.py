@@ -1,0 +1,109 @@
+"""What other distributions add to the library, found by entry point.
+
+Invariant: a plug-in is imported when its name is asked for and not before. A
+name means one object: within a group no two plug-ins may share it, nor may a
+plug-in have the name of something built in.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib.metadata
+from collections.abc import Collection
+from typing import Any
+
+from keras_munet import errors
+
+# Group of entry points -> what one of its plug-ins is called.
+GROUPS = {
+    "keras_munet.mutations": "mutation",
+    "keras_munet.parent_policies": "parent policy",
+    "keras_munet.scorers": "scorer",
+    "keras_munet.roots": "root source",
+    "keras_munet.tasks": "task family",
+    "keras_munet.adapters": "adapter",
+    "keras_munet.layers": "component layer",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """An entry point of an installed distribution.
+
+    Attributes:
+      group: a key of `GROUPS`.
+      name: what settings and records call it.
+      target: `module:attribute`, where it is.
+      distribution: name and version of what brought it.
+    """
+
+    group: str
+    name: str
+    target: str
+    distribution: str
+
+    def __str__(self) -> str:
+        return (
+            f"{GROUPS[self.group]} {self.name!r} of plug-in "
+            f"{self.distribution} ({self.target})"
+        )
+
+    def load(self) -> Any:
+        """Imports the plug-in and returns what its entry point names.
+
+        Raises:
+          UsageError: it cannot be imported.
+        """
+        entry = importlib.metadata.EntryPoint(
+            self.name, self.target, self.group
+        )
+        # A foreign module may fail in any way.
+        try:
+            return entry.load()
+        except Exception as error:
+            raise errors.UsageError(
+                f"{self} cannot be loaded: {type(error).__name__}: "
+                f"{' '.join(str(error).split())}; repair or uninstall "
+                f"{self.distribution}"
+            ) from error
+
+
+def installed(group: str) -> list[Plugin]:
+    """Returns the plug-ins of a group, sorted by name; imports none."""
+    found = [
+        Plugin(
+            group,
+            entry.name,
+            entry.value,
+            f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?",
+        )
+        for entry in importlib.metadata.entry_points(group=group)
+    ]
+    return sorted(found, key=lambda p: (p.name, p.distribution))
+
+
+def checked(group: str, built_in: Collection[str]) -> dict[str, Plugin]:
+    """Returns name -> plug-in of a group.
+
+    Args:
+      group: a key of `GROUPS`.
+      built_in: names that no plug-in may have.
+
+    Raises:
+      UsageError: a name is taken twice.
+    """
+    plugins = installed(group)
+    counts = collections.Counter(plugin.name for plugin in plugins)
+    for plugin in plugins:
+        if plugin.name in built_in:
+            raise errors.UsageError(
+                f"{plugin} has the name of a built-in one; rename it, or "
+                f"uninstall {plugin.distribution}"
+            )
+        if counts[plugin.name] > 1:
+            same = [p for p in plugins if p.name == plugin.name]
+            raise errors.UsageError(
+                f"{same[0]} has the name of {same[1]}; uninstall one of them"
+            )
+    return {plugin.name: plugin for plugin in plugins}

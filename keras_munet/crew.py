@@ -1,0 +1,353 @@
+"""How several processes train one generation: one searches, all train.
+
+Invariant: the chief alone asks the search, holds the task's lease and writes
+to the store. What the others do follows from its orders, so they do the same
+steps in the same order; they read what it has published and write nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.core import devices as devices_lib
+from keras_munet.core import family as family_lib
+from keras_munet.core import seeds as seeds_lib
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.data import records
+from keras_munet.search import cloning
+from keras_munet.search import plan as plan_lib
+from keras_munet.store import system_dir
+from keras_munet.train import cluster
+from keras_munet.train import coordinator
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import memory
+from keras_munet.train import placement
+from keras_munet.train import shares
+from keras_munet.train import slices
+from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import trainer as trainer_lib
+from keras_munet.train import workers as workers_lib
+
+_TRAIN = "train"
+_EVALUATE = "evaluate"
+_END = "end"
+
+_OnCycle = Callable[[int, np.ndarray, np.ndarray], None]
+
+AnyTrainer = trainer_lib.Trainer | slices.SlicedTrainer
+
+
+def make(
+    directory: system_dir.SystemDir,
+    family: family_lib.Family,
+    settings: settings_lib.Settings,
+    strategy: str | devices_lib.Devices,
+) -> Crew:
+    """Returns what trains a system's generations on the devices asked for.
+
+    Args:
+      directory: of the system.
+      family: what paths look like.
+      settings: the experiment.
+      strategy: the devices, or the name of a strategy.
+
+    Raises:
+      UsageError: the devices cannot be had, or do not fit the batch size.
+    """
+    asked = devices_lib.Devices.of(strategy)
+    budget = jobs_lib.Budget(
+        num_cycles=settings.num_validations_per_path_training,
+        batch_size=settings.batch_size,
+        num_train_examples_max=(
+            settings.num_train_examples_between_validations_max
+        ),
+        num_validation_examples_max=settings.num_validation_examples_max,
+    )
+    shared = budget, settings.seed, settings.compute_dtype
+    trainer: AnyTrainer
+    if asked.strategy == "coordinator":
+        trainer = coordinator.CoordinatorTrainer(
+            cluster.workers_of(asked.workers), *shared
+        )
+    else:
+        plan = _placed(directory, family, settings, asked)
+        num_bytes = strategy_lib.topology(asked).num_bytes_per_core
+
+        def evaluator() -> trainer_lib.Trainer:
+            # A count of right answers is the same whatever the batch.
+            found = strategy_lib.make(asked)
+            num = found.num_replicas_in_sync
+            even = dataclasses.replace(
+                budget, batch_size=-(-budget.batch_size // num) * num
+            )
+            return trainer_lib.Trainer(found, even, *shared[1:], num_bytes)
+
+        if plan.kind == placement.FUSED:
+            trainer = trainer_lib.Trainer(
+                strategy_lib.make(asked), *shared, num_bytes
+            )
+        else:
+            arrays: shares.Arrays = {}
+            trainer = slices.SlicedTrainer(
+                [
+                    trainer_lib.Trainer(cut, *shared, num_bytes, arrays)
+                    for cut in strategy_lib.cut(asked, plan.slices)
+                ],
+                evaluator,
+            )
+    return Crew(trainer, directory, family, settings)
+
+
+def _placed(
+    directory: system_dir.SystemDir,
+    family: family_lib.Family,
+    settings: settings_lib.Settings,
+    asked: devices_lib.Devices,
+) -> placement.Plan:
+    """Returns where children train, planned for the fullest there can be."""
+    topology = strategy_lib.topology(asked)
+    num_cores = len(topology.cores)
+    wanted = asked.placement
+    if num_cores == 1 and wanted == placement.AUTO:
+        # Without a choice there is nothing to predict.
+        wanted = placement.FUSED
+    needs = [memory.Need(0, 0)] * settings.children_per_generation
+    if num_cores > 1 and topology.num_bytes_per_core is not None:
+        hparams = {**settings.hparams, **directory.root.hparams}
+        fullest = jobs_lib.fullest(settings, family, hparams)
+        need = memory.need(
+            fullest,
+            int(hparams["ds_image_size"]),
+            strategy_lib.device_type(strategy_lib.make(asked)),
+        )
+        needs = [need] * settings.children_per_generation
+    if asked.strategy == "multi_worker" and wanted != placement.SLICED:
+        wanted = placement.FUSED
+    return placement.plan(topology, needs, settings.batch_size, wanted)
+
+
+class Crew:
+    """Carries orders out, its own or the chief's.
+
+    Attributes:
+      trainer: of this process.
+    """
+
+    def __init__(
+        self,
+        trainer: AnyTrainer,
+        directory: system_dir.SystemDir,
+        family: family_lib.Family,
+        settings: settings_lib.Settings,
+    ):
+        """Takes what every order needs.
+
+        Args:
+          trainer: of this process.
+          directory: of the system; all workers see the same files.
+          family: what paths look like.
+          settings: the experiment.
+        """
+        self.trainer = trainer
+        self._directory = directory
+        self._family = family
+        self._settings = settings
+
+    def train(
+        self,
+        plan: plan_lib.GenerationPlan,
+        data: records.TaskData,
+        on_cycle: _OnCycle | None = None,
+    ) -> list[jobs_lib.TrainedChild]:
+        """Trains a generation, on all workers.
+
+        Args:
+          plan: what the search asks for.
+          data: the task's data.
+          on_cycle: as of `trainer.Trainer.train`.
+
+        Raises:
+          UsageError: a child does not fit with one example at a time.
+          StoppedError: the job was asked to stop.
+        """
+        order = _training(plan)
+        self._announce(order)
+        return self._train(order, data, on_cycle)
+
+    def accuracy(
+        self, path: specs.PathRecord, data: records.TaskData, split: str
+    ) -> float:
+        """Returns a published path's accuracy, by all workers, in [0, 1]."""
+        order = {
+            "do": _EVALUATE,
+            "task": data.name,
+            "split": split,
+            "image_size": int(path.hparams["ds_image_size"]),
+            "components": [ref.to_json() for ref in path.components],
+        }
+        self._announce(order)
+        return self._evaluate(order, data)
+
+    def follow(self, data_of: Callable[[str], records.TaskData]) -> None:
+        """Carries out the chief's orders until it has no more.
+
+        Args:
+          data_of: returns the data of a task by its bare name.
+
+        Raises:
+          MunetError: what ended the chief.
+        """
+        task = ""
+        while True:
+            order = self.trainer.workers.share()
+            if order["do"] == _END:
+                if order["problem"] is not None:
+                    raise workers_lib.failure(order["problem"])
+                return
+            if order["task"] != task:
+                self.trainer.forget(task)
+                task = order["task"]
+            if order["do"] == _TRAIN:
+                self._train(order, data_of(task))
+            else:
+                self._evaluate(order, data_of(task))
+
+    def _announce(self, order: Mapping[str, Any]) -> None:
+        if self.trainer.workers.num > 1:
+            self.trainer.workers.share(order)
+
+    def _train(
+        self,
+        order: Mapping[str, Any],
+        data: records.TaskData,
+        on_cycle: _OnCycle | None = None,
+    ) -> list[jobs_lib.TrainedChild]:
+        event = order["task"], order["iteration"], order["generation"]
+        return self.trainer.train(
+            [self._job(child, event) for child in order["children"]],
+            data,
+            order["data_hparams"],
+            event,
+            accept_ties=order["accept_ties"],
+            on_cycle=on_cycle,
+        )
+
+    def _evaluate(
+        self, order: Mapping[str, Any], data: records.TaskData
+    ) -> float:
+        parts = []
+        for value in order["components"]:
+            ref = specs.ComponentRef.from_json(value)
+            # Its values are read only if no slot holds them.
+            spec = self._directory.objects.spec(ref.id)
+            load = self._loader(ref)
+            parts.append(jobs_lib.JobComponent(spec, load, ref.id, False))
+        return self.trainer.evaluate(
+            parts, data, order["split"], order["image_size"]
+        )
+
+    def _job(
+        self, child: Mapping[str, Any], event: tuple[str | int, ...]
+    ) -> jobs_lib.ChildJob:
+        return jobs_lib.ChildJob(
+            index=child["index"],
+            components=tuple(
+                self._component(part, event, child["index"])
+                for part in child["components"]
+            ),
+            hparams=child["hparams"],
+            size_factor=child["size_factor"],
+            score_to_beat=child["score_to_beat"],
+        )
+
+    def _component(
+        self,
+        part: Mapping[str, Any],
+        event: tuple[str | int, ...],
+        index: int,
+    ) -> jobs_lib.JobComponent:
+        """Returns how a planned component gets its first values."""
+        spec = specs.ComponentSpec.from_json(part["spec"])
+        load: Callable[[], specs.Component]
+        if part["source"] is None:
+
+            def load() -> specs.Component:
+                rng = seeds_lib.generator(
+                    self._settings.seed, "fresh", *event, index, spec.name
+                )
+                return self._family.initial(spec, rng)
+
+            return jobs_lib.JobComponent(spec, load, None, part["trainable"])
+        source = specs.ComponentRef.from_json(part["source"])
+        load = self._loader(source)
+        if part["init"] == cloning.RESAMPLE:
+
+            def load() -> specs.Component:
+                return self._family.resample(
+                    self._directory.objects.get(source), spec
+                )
+
+        shared_id = source.id if part["init"] == cloning.SHARE else None
+        return jobs_lib.JobComponent(spec, load, shared_id, part["trainable"])
+
+    def _loader(self, ref: specs.ComponentRef) -> Callable[[], specs.Component]:
+        return lambda: self._directory.objects.get(ref)
+
+
+@contextlib.contextmanager
+def leading(workers: workers_lib.Workers) -> Iterator[None]:
+    """Lets the other workers go when the chief's work has ended, or failed."""
+    problem = None
+    agreed = False
+    try:
+        yield
+    except (errors.StoppedError, tf.errors.OpError):
+        # The others have stopped too, or cannot be reached.
+        agreed = True
+        raise
+    except BaseException as error:
+        problem = workers_lib.described(error)
+        raise
+    finally:
+        if workers.num > 1 and not agreed:
+            workers.share({"do": _END, "problem": problem})
+
+
+def _training(plan: plan_lib.GenerationPlan) -> dict[str, Any]:
+    """Returns a generation as plain JSON."""
+    return {
+        "do": _TRAIN,
+        "task": plan.task,
+        "iteration": plan.iteration,
+        "generation": plan.generation,
+        "data_hparams": dict(plan.data_hparams),
+        "accept_ties": plan.accept_ties,
+        "children": [
+            {
+                "index": child.index,
+                "hparams": dict(child.hparams),
+                "size_factor": child.size_factor,
+                "score_to_beat": child.score_to_beat,
+                "components": [
+                    {
+                        "spec": part.spec.to_json(),
+                        "init": part.init,
+                        "source": part.source and part.source.to_json(),
+                        "trainable": part.trainable,
+                    }
+                    for part in child.components
+                ],
+            }
+            for child in plan.children
+        ],
+    }

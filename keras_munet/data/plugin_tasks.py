@@ -1,0 +1,68 @@
+"""Tasks of other distributions: one loader per family of names.
+
+Invariant: a family that is built in is never looked for among plug-ins, and
+what a plug-in loads is checked like any other data.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from keras_munet import errors
+from keras_munet.core import registry
+from keras_munet.data import catalogue
+from keras_munet.data import digits
+from keras_munet.data import glyphs
+from keras_munet.data import own_store
+from keras_munet.data import records
+
+
+@functools.cache
+def loaders() -> registry.Registry:
+    """Returns family -> `load(task_name) -> TaskData`.
+
+    The family of a task is its name, or what stands before the first slash.
+    """
+    names = [
+        digits.TASK,
+        *glyphs.ALPHABETS,
+        own_store.FAMILY,
+        *catalogue.tasks(),
+        *catalogue.OTHERS,
+    ]
+    return registry.Registry(
+        "task family", "keras_munet.tasks", {family(name) for name in names}
+    )
+
+
+def family(task_name: str) -> str:
+    """Returns what the first part of a bare task name is."""
+    return task_name.partition("/")[0]
+
+
+def has(task_name: str) -> bool:
+    """Whether a plug-in, and nothing built in, has the family of a task.
+
+    Raises:
+      UsageError: two plug-ins share a name, or one has a built-in one.
+    """
+    known = loaders()
+    name = family(task_name)
+    return name not in known.names() and name in known.plugins()
+
+
+def load(task_name: str) -> records.TaskData:
+    """Returns the data of a task that a plug-in `has`.
+
+    Raises:
+      UsageError: the plug-in cannot be loaded.
+      DataError: what it returns is not the task's data.
+    """
+    data = loaders().get(family(task_name))(task_name)
+    if not isinstance(data, records.TaskData) or data.name != task_name:
+        seen = getattr(data, "name", type(data).__name__)
+        raise errors.DataError(
+            f"the plug-in for task {task_name!r} returned {seen!a:.40}; it "
+            "must return a TaskData of that name; mend the plug-in"
+        )
+    return records.checked(data)

@@ -1,0 +1,71 @@
+"""Children of a generation that would become the same are trained once.
+
+Invariant: every child gets the result that it would have got alone. Children
+of a generation see the same batches with the same augmentation, so two of
+them differ only by what they start from, what they train and how.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+from collections.abc import Sequence
+
+from keras_munet.search import cloning
+from keras_munet.search import plan as plan_lib
+from keras_munet.train import jobs as jobs_lib
+
+# The hyperparameters that a child's own training reads; those of the data are
+# the generation's, and the others are read when children are bred.
+_TRAINING_PREFIX = "opt_"
+
+
+def distinct(plan: plan_lib.GenerationPlan) -> plan_lib.GenerationPlan:
+    """Returns `plan` with the first of each set of equal children."""
+    firsts = {_key(child): child for child in reversed(plan.children)}
+    kept = sorted(firsts.values(), key=lambda child: child.index)
+    return dataclasses.replace(plan, children=tuple(kept))
+
+
+def spread(
+    plan: plan_lib.GenerationPlan, trained: Sequence[jobs_lib.TrainedChild]
+) -> list[jobs_lib.TrainedChild]:
+    """Returns a result for each child of `plan`.
+
+    Args:
+      plan: the whole generation.
+      trained: the results of the children of `distinct(plan)`.
+    """
+    results = {
+        _key(child): result
+        for child, result in zip(distinct(plan).children, trained, strict=True)
+    }
+    return [
+        dataclasses.replace(results[_key(child)], index=child.index)
+        for child in plan.children
+    ]
+
+
+def _key(child: plan_lib.ChildPlan) -> Hashable:
+    """Equal for two children of a generation iff they become the same."""
+    hparams = sorted(
+        (name, value)
+        for name, value in child.hparams.items()
+        if name.startswith(_TRAINING_PREFIX)
+    )
+    parts = tuple(_part_key(part, child) for part in child.components)
+    return (
+        tuple(hparams),
+        parts,
+        child.size_factor,
+        child.score_to_beat,
+    )
+
+
+def _part_key(
+    part: cloning.PlannedComponent, child: plan_lib.ChildPlan
+) -> Hashable:
+    # A fresh component is drawn for its child, so no other has it.
+    fresh = part.init == cloning.FRESH
+    source = child.index if fresh else part.known_source().id
+    return part.spec.spec_id, part.spec.name, part.init, part.trainable, source

@@ -1,0 +1,190 @@
+"""Every config's steps trace under the real TPUStrategy, without a TPU."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import pathlib
+
+import pytest
+import tensorflow as tf
+import training_samples as samples
+
+from keras_munet import errors
+from keras_munet import rehearsal
+from keras_munet.core import settings as settings_lib
+from keras_munet.data import preprocessing
+from keras_munet.train import generation
+from keras_munet.train import memory
+from keras_munet.train import placement
+from keras_munet.train import slots
+from keras_munet.train import synthetic
+from keras_munet.train import topology
+
+_CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+_EXPERIMENTS = [
+    ("quickstart", ()),
+    ("own_images", ("own/pictures",)),
+    ("ti0_cmaterdb", ()),
+    ("ti0_cmaterdb", ("small",)),
+    ("ti3_characters", ()),
+    ("ti3_characters", ("offline,small",)),
+    ("base_decathlon", ()),
+    ("base_decathlon", ("small",)),
+    *(
+        ("large", (name,))
+        for name in ("vit", "vtab_full", "vdd", "characters", "vtab_1k")
+    ),
+    ("large", ("vit,small",)),
+]
+# Those that are not the search's: of pretraining, and of other networks.
+_OTHERS = ("pretrain_mu", "overparam_")
+
+
+def _settings(name, options):
+    spec = importlib.util.spec_from_file_location(name, _CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(*options)
+    return settings_lib.Settings.from_dict(config.to_dict())
+
+
+def _trace(settings, name, children):
+    """Returns how often each operation is in a generation's two functions."""
+    whole = topology.named(name)
+    plan = placement.plan(
+        whole,
+        [_need(settings)] * len(children),
+        settings.batch_size,
+    )
+    (group, *_) = [
+        group
+        for group in placement.assign(len(children), len(plan.slices))
+        if group
+    ]
+    strategy = synthetic.tpu_strategy(whole, len(plan.slices[0]))
+    steps = rehearsal.steps_of(
+        settings, strategy, children=[children[i] for i in group]
+    )
+    counts = []
+    for function, inputs in (
+        (steps.train, steps.train_inputs),
+        (steps.evaluate, steps.evaluate_inputs),
+    ):
+        traced = synthetic.check_runnable(function, inputs)
+        counts.append(
+            collections.Counter(op.type for op in traced.graph.get_operations())
+        )
+    return strategy.num_replicas_in_sync, counts
+
+
+def _need(settings):
+    (fullest, *_) = rehearsal.children_of(settings, fullest=True)
+    size = int(fullest.hparams["ds_image_size"])
+    return memory.need(fullest, size, "TPU")
+
+
+def _check(settings, name):
+    children = rehearsal.children_of(settings)
+    num_replicas, (train, evaluate) = _trace(settings, name, children)
+    assert train["TPUReplicateMetadata"] == 1
+    assert evaluate["TPUReplicateMetadata"] == 1
+    # Gradients meet only where there is somebody to meet.
+    assert bool(train["CrossReplicaSum"]) == (num_replicas > 1)
+    assert not evaluate["CrossReplicaSum"]
+
+
+def test_every_config_is_traced_by_these_tests():
+    stems = {path.stem for path in _CONFIGS.glob("*.py")}
+    searched = {stem for stem in stems if not stem.startswith(_OTHERS)}
+    assert searched == {name for name, _ in _EXPERIMENTS}
+
+
+@pytest.mark.parametrize("name", ["v3-8", "v3-32", "v4-64"])
+def test_the_real_strategy_is_made_without_a_tpu(name):
+    strategy = synthetic.tpu_strategy(name)
+    assert isinstance(strategy, tf.distribute.TPUStrategy)
+    whole = topology.named(name)
+    assert strategy.num_replicas_in_sync == len(whole.cores)
+    devices = strategy.extended.worker_devices
+    assert len(set(devices)) == len(whole.cores)
+    hosts = {tf.DeviceSpec.from_string(device).task for device in devices}
+    assert len(hosts) == len(whole.hosts)
+
+
+def test_the_steps_of_a_config_trace():
+    _check(_settings("quickstart", ()), "v3-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v3-8", "v3-32", "v4-64"])
+@pytest.mark.parametrize(("config", "options"), _EXPERIMENTS)
+def test_the_steps_of_every_config_trace(config, options, name):
+    _check(_settings(config, options), name)
+
+
+def test_a_step_that_calls_python_is_refused_by_name_before_it_runs():
+    calls = []
+
+    class _Calling(generation.GenerationGraph):
+        def _count(self, images, labels, mask):
+            def told(value):
+                calls.append(value)
+                return value
+
+            mask = tf.py_function(told, [mask], tf.float32, name="telling")
+            mask = tf.ensure_shape(mask, labels.shape)
+            return super()._count(images, labels, mask)
+
+    strategy = synthetic.tpu_strategy("v3-8")
+    children = [samples.job(0, 1)]
+    with synthetic.without_values():
+        graph = _Calling(
+            generation.structure_of(children, 16),
+            slots.SlotPool(strategy),
+            strategy,
+        )
+    inputs = (
+        tf.TensorSpec([2, 16, 16, 3], tf.uint8),
+        tf.TensorSpec([2], tf.int32),
+        tf.TensorSpec([2], tf.float32),
+    )
+    with pytest.raises(errors.UsageError, match=r"telling.* EagerPyFunc"):
+        synthetic.check_runnable(graph.count_shares, inputs)
+    assert not calls
+
+
+def test_variables_of_a_rehearsal_hold_no_values():
+    strategy = synthetic.tpu_strategy("v3-8")
+    with synthetic.without_values(), strategy.scope():
+        variable = tf.Variable(tf.zeros([7]), trainable=False)
+    assert variable.shape == [7]
+    assert len(variable.values) == 8
+    assert [value.numpy().size for value in variable.values] == [0] * 8
+
+
+def test_the_fullest_child_trains_all_that_the_search_can_give_it():
+    settings = _settings("ti0_cmaterdb", ())
+    (child, *_) = rehearsal.children_of(settings, fullest=True)
+    places = [part.spec.name for part in child.components]
+    assert "encoderblock_2" in places
+    assert all(part.trainable for part in child.components)
+
+
+def test_a_batch_that_does_not_divide_is_named():
+    settings = _settings("ti0_cmaterdb", ())
+    strategy = synthetic.tpu_strategy("v3-8")
+    with pytest.raises(errors.UsageError, match="batch_size 12 does not"):
+        rehearsal.steps_of(settings, strategy, batch_size=12)
+
+
+def test_draws_made_before_give_the_images_of_a_whole_batch():
+    images = samples.data().train.images[:8]
+    seed = tf.constant([3, 4])
+    hparams, jitter = preprocessing.augment_hparams(samples.DATA_HPARAMS)
+    whole = preprocessing.training_images(images, 16, seed, hparams, jitter)
+    draws = preprocessing.draws_of(seed, 8)
+    half = preprocessing.varied_images(
+        tf.constant(images[4:]), 16, draws[:, 4:], hparams, jitter
+    )
+    tf.debugging.assert_near(half, whole[4:], atol=1e-6)
