@@ -1,0 +1,27 @@
+"""A mutation: learning rates between the steps of the published range."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras_munet.core import specs
+from keras_munet.search import draws as draws_lib
+from keras_munet.search import extensions
+
+_RATE_MIN = 1e-4
+
+
+def halve_rate(
+    proposal: extensions.Proposal,
+    parent: specs.PathRecord,
+    prob: float,
+    draws: draws_lib.Draws,
+) -> extensions.Proposal:
+    """Returns the proposal with its learning rate halved, or as it is."""
+    del parent
+    if draws.uniform("munet_example halve_rate") >= prob:
+        return proposal
+    rate = max(_RATE_MIN, proposal.hparams["opt_lr"] / 2)
+    return dataclasses.replace(
+        proposal, hparams={**proposal.hparams, "opt_lr": rate}
+    )
