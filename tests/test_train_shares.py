@@ -58,7 +58,11 @@ def assert_batches(strategy, data, sends):
         for step, (images, labels, weights) in enumerate(
             itertools.islice(given, 3)
         ):
-            assert images.dtype == tf.uint8
+            local = strategy.experimental_local_results(images)
+            np.testing.assert_array_equal(
+                np.concatenate(local),
+                samples.data().validation.images[indices[step]],
+            )
             local = strategy.experimental_local_results(weights)
             np.testing.assert_array_equal(np.concatenate(local), mask[step])
             local = strategy.experimental_local_results(labels)

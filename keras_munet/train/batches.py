@@ -15,6 +15,9 @@ import tensorflow as tf
 from keras_munet.data import records
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+# Validation batches have a multiple of this part of a batch, so that tasks of
+# different sizes share traced layers.
+_BATCH_PARTS = 8
 
 
 class Batches:
@@ -75,3 +78,29 @@ class Batches:
                 tf.constant(part.labels, tf.int32),
             )
         return self._arrays[key]
+
+
+def counted(
+    num_examples: int, batch_size_max: int, num_replicas: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the batches that see each example once.
+
+    Args:
+      num_examples: how many there are.
+      batch_size_max: about the largest batch wanted.
+      num_replicas: what a batch divides over.
+
+    Returns:
+      `[steps, batch] int32` examples, padded, and `[steps, batch] float32`,
+      0 where padded.
+    """
+    num_steps = -(-num_examples // batch_size_max)
+    # Batches of equal size: the last one would be mostly padding.
+    part = batch_size_max // _BATCH_PARTS // num_replicas
+    part = max(part, 1) * num_replicas
+    batch_size = -(-num_examples // (num_steps * part)) * part
+    order = np.arange(num_steps * batch_size)
+    mask = (order < num_examples).astype(np.float32)
+    indices = np.minimum(order, num_examples - 1).astype(np.int32)
+    shape = num_steps, batch_size
+    return indices.reshape(shape), mask.reshape(shape)

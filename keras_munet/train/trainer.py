@@ -40,9 +40,6 @@ _NUM_GRAPHS_MAX = 8
 # Keras builds and TensorFlow traces in one thread at a time (slices have one
 # each); the first call of a step is the one that traces it.
 _BUILDING = threading.RLock()
-# Validation batches have a multiple of this part of a batch, so that tasks of
-# different sizes share traced layers.
-_BATCH_PARTS = 8
 
 Clock = dict[str, float]
 
@@ -377,17 +374,11 @@ class Trainer:
             num_examples = min(
                 num_examples, self._budget.num_validation_examples_max
             )
-        num_steps = -(-num_examples // self._budget.batch_size)
-        # Batches of equal size: the last one would be mostly padding.
-        num_replicas = self._strategy.num_replicas_in_sync
-        part = self._budget.batch_size // _BATCH_PARTS // num_replicas
-        part = max(part, 1) * num_replicas
-        batch_size = -(-num_examples // (num_steps * part)) * part
-        order = np.arange(num_steps * batch_size)
-        mask = (order < num_examples).astype(np.float32)
-        indices = np.minimum(order, num_examples - 1).astype(np.int32)
-        shape = num_steps, batch_size
-        return indices.reshape(shape), mask.reshape(shape)
+        return batches_lib.counted(
+            num_examples,
+            self._budget.batch_size,
+            self._strategy.num_replicas_in_sync,
+        )
 
     def _count_steps(
         self,
