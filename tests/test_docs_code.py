@@ -70,8 +70,6 @@ def test_a_block_that_is_not_run_says_why():
 
 @pytest.mark.parametrize("page", doc_blocks.pages())
 def test_a_block_that_installs_is_not_run(page):
-    if page == "README.md" and not any(b.reason for b in doc_blocks.of(page)):
-        pytest.skip("README.md has no markers yet")
     for block in doc_blocks.of(page):
         if page not in _ELSEWHERE:
             assert not (block.is_run and block.installs), block.line
