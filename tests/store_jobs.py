@@ -21,8 +21,10 @@ import traceback
 import numpy as np
 import system_samples
 
+from keras_munet import crew
 from keras_munet import errors
 from keras_munet import system as system_lib
+from keras_munet.core import devices
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -31,6 +33,7 @@ from keras_munet.roots import root as root_lib
 from keras_munet.store import leases
 from keras_munet.store import system_dir
 from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import workers as workers_lib
 
 _NUM_CLASSES = 3
 _CLASS_NAMES = ("a", "b", "c")
@@ -70,8 +73,13 @@ def apart(script: str, *arguments: object, timeout_secs: float) -> dict:
 class Stand:
     """Stands where the trainer does; what it returns the event determines."""
 
+    workers = workers_lib.ALONE
+
     def __init__(self):
         self.clock = collections.defaultdict(float)
+
+    def stop_when(self, stop):
+        """Never stops in the middle: it has no cycles."""
 
     def train(
         self,
@@ -175,8 +183,15 @@ def run(
         for name in names
     }
     system = system_lib.System(directory, task_data=data)
-    system._trainers["auto"] = Stand()
+    train_by(system, Stand())
     system.run()
+
+
+def train_by(system: system_lib.System, trainer) -> None:
+    """Has a system train by `trainer` instead of a real one."""
+    system._crews[devices.Devices.of("auto")] = crew.Crew(
+        trainer, system._dir, system.family, system.settings
+    )
 
 
 def _logged(directory: system_dir.SystemDir, log: pathlib.Path) -> None:
