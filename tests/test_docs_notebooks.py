@@ -26,7 +26,6 @@ def test_a_notebook_is_kept_without_outputs(path):
         assert cell.get("execution_count") is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", _NOTEBOOKS, ids=_name)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs keras_munet[docs]")
