@@ -93,7 +93,7 @@ class _Cloud:
         It takes part in the setup, too, where it has nothing to install.
         """
         python = self.home / remote.FOLDER / ".venv" / "bin" / "python"
-        python.parent.mkdir(parents=True)
+        python.parent.mkdir(parents=True, exist_ok=True)
         python.write_text(f'#!/bin/bash\n[ "$1" = -m ] && exit\n{program}\n')
         python.chmod(0o755)
         shutil.copy(python, self.folder / "program")
@@ -338,3 +338,52 @@ def test_sigterm_stops_the_job_at_its_next_boundary(cloud):
     job.communicate(timeout=_SECS_MAX)
     assert job.returncode == 75
     assert (cloud.home / remote.FOLDER / "job.code").read_text() == "75\n"
+
+
+def test_a_job_is_told_once_to_stop_however_early(cloud):
+    cloud.set("state", "ACTIVE")
+    cloud.install("trap 'echo told >> told; exit 75' TERM; sleep 9 & wait")
+    folder = cloud.home / remote.FOLDER
+    for _ in range(8):
+        assert _shell(cloud, remote.start({}, [])).returncode == 0
+        # The first stop may find no program yet, or one without its trap.
+        assert _shell(cloud, remote.stop()).returncode == 0
+        _wait_for(lambda: (folder / "job.code").exists())
+        assert (folder / "job.code").read_text() in ("75\n", "143\n")
+        told = folder / "told"
+        assert not told.exists() or told.read_text() == "told\n"
+        told.unlink(missing_ok=True)
+
+
+def test_a_job_that_waits_to_begin_again_can_be_stopped(cloud):
+    cloud.set("state", "ACTIVE")
+    cloud.install("echo begun >> begun; exit 1")
+    assert _shell(cloud, remote.start({}, [])).returncode == 0
+    folder = cloud.home / remote.FOLDER
+    _wait_for(lambda: (folder / "begun").exists())
+    time.sleep(0.3)
+    assert _shell(cloud, remote.stop()).returncode == 0
+    _wait_for(lambda: (folder / "job.code").exists())
+    assert (folder / "job.code").read_text() == "1\n"
+    assert (folder / "begun").read_text() == "begun\n"
+    # What an earlier job left is not this one's.
+    cloud.install("sleep 1")
+    assert _shell(cloud, remote.start({}, [])).returncode == 0
+    said = subprocess.check_output(
+        ["bash", "-c", remote.status()], cwd=cloud.home, text=True
+    )
+    assert said.strip() == remote.RUNNING
+    assert _shell(cloud, remote.stop()).returncode == 0
+
+
+def _shell(cloud: _Cloud, command: str) -> subprocess.CompletedProcess:
+    """Runs a command as gcloud does on a host; with its output unread."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        env={**cloud.env, "HOME": str(cloud.home)},
+        cwd=cloud.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=_SECS_MAX,
+        check=False,
+    )

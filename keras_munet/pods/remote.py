@@ -18,6 +18,11 @@ FOLDER = "munet"
 LIBTPU_VERSION = "0.0.30"
 # What the hosts are asked for in one line.
 RUNNING = "running"
+# Ends once the job's own process has said who it is; fails after half a minute.
+_WAIT_FOR_PID = (
+    "for _ in $(seq 300); do [ -s job.pid ] && break; sleep 0.1; done;"
+    " [ -s job.pid ]"
+)
 
 
 def setup(wheel: str) -> str:
@@ -69,31 +74,38 @@ def start(env: Mapping[str, str], evolve: Sequence[str]) -> str:
     settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in env.items())
     job = shlex.join([".venv/bin/python", "-u", "launch/evolve.py", *evolve])
     # 75 and signals: again. 0, refusals and failures that repeat: the end.
+    # Whoever finds job.pid may stop the job, so the trap is set before. A stop
+    # may come before, while and after a child begins: it is told once.
     loop = f"""
-cd {FOLDER} || exit 1
-rm -f job.code job.stop
-failures=0
-trap 'touch job.stop; kill -TERM "$child" 2>/dev/null' TERM
-while true; do
+code=75 child= told= failures=0
+trap 'touch job.stop; kill -TERM "$child" 2>/dev/null && told=1' TERM
+echo $$ > job.pid
+until [ -e job.stop ]; do
   env {settings} {job} &
   child=$!
+  if [ -e job.stop ] && [ -z "$told" ]; then kill -TERM "$child"; fi
   wait "$child"; code=$?
   # The trap ends one wait before the job has ended.
   while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
-  if [ -e job.stop ] || [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then break; fi
+  child=
+  if [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then break; fi
   if [ "$code" -ne 75 ] && [ "$code" -lt 128 ]; then
     failures=$((failures + 1))
     if [ "$failures" -ge 5 ]; then break; fi
   fi
-  sleep 10
+  # In the background, as the trap waits for what runs in front.
+  if ! [ -e job.stop ]; then sleep 10 & wait $!; fi
 done
 echo "$code" > job.code
 """
     return (
-        f"cd {FOLDER} && if [ -e job.pid ] && kill -0 $(cat job.pid)"
-        " 2>/dev/null; then echo 'the job runs already'; else cd; "
-        f"setsid nohup bash -c {shlex.quote(loop)} >> {FOLDER}/job.log 2>&1"
-        f" < /dev/null & echo $! > {FOLDER}/job.pid; fi"
+        f"cd {FOLDER} && if [ -e job.pid ] && ! [ -e job.code ] &&"
+        " kill -0 $(cat job.pid) 2>/dev/null;"
+        " then echo 'the job runs already'; else"
+        # What an earlier job left would be taken for this one's.
+        " rm -f job.pid job.code job.stop;"
+        f" setsid nohup bash -c {shlex.quote(loop)} >> job.log 2>&1"
+        f" < /dev/null & {_WAIT_FOR_PID}; fi"
     )
 
 
