@@ -278,6 +278,7 @@ class Crew:
     ) -> jobs_lib.JobComponent:
         """Returns how a planned component gets its first values."""
         spec = specs.ComponentSpec.from_json(part["spec"])
+        factor_depth = jobs_lib.factor_depth(self._settings, spec)
         load: Callable[[], specs.Component]
         if part["source"] is None:
 
@@ -287,7 +288,9 @@ class Crew:
                 )
                 return self._family.initial(spec, rng)
 
-            return jobs_lib.JobComponent(spec, load, None, part["trainable"])
+            return jobs_lib.JobComponent(
+                spec, load, None, part["trainable"], factor_depth
+            )
         source = specs.ComponentRef.from_json(part["source"])
         load = self._loader(source)
         if part["init"] == cloning.RESAMPLE:
@@ -298,7 +301,9 @@ class Crew:
                 )
 
         shared_id = source.id if part["init"] == cloning.SHARE else None
-        return jobs_lib.JobComponent(spec, load, shared_id, part["trainable"])
+        return jobs_lib.JobComponent(
+            spec, load, shared_id, part["trainable"], factor_depth
+        )
 
     def _loader(self, ref: specs.ComponentRef) -> Callable[[], specs.Component]:
         return lambda: self._directory.objects.get(ref)

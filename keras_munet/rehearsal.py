@@ -32,6 +32,7 @@ from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import precision
 from keras_munet.train import slots as slots_lib
 from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import structures
 from keras_munet.train import synthetic
 from keras_munet.vit import hybrid
 from keras_munet.vit import variants
@@ -99,7 +100,7 @@ def steps_of(
     image_size = int(chosen[0].hparams["ds_image_size"])
     with synthetic.without_values():
         graph = generation_lib.GenerationGraph(
-            generation_lib.structure_of(chosen, image_size),
+            structures.structure_of(chosen, image_size),
             slots_lib.SlotPool(strategy),
             strategy,
             precision.products(settings.compute_dtype, device_type),
@@ -184,7 +185,7 @@ def children_of(
         num_classes=num_classes,
         iteration=0,
     )
-    children = [_job(child) for child in search.ask().children]
+    children = [_job(child, settings) for child in search.ask().children]
     if fullest:
         largest = jobs_lib.fullest(settings, family, first, num_classes)
         children = [
@@ -215,7 +216,9 @@ def _root(
     return family, {"num_layers": depth, "ds_image_size": root.image_size}
 
 
-def _job(child: plan_lib.ChildPlan) -> jobs_lib.ChildJob:
+def _job(
+    child: plan_lib.ChildPlan, settings: settings_lib.Settings
+) -> jobs_lib.ChildJob:
     return jobs_lib.ChildJob(
         index=child.index,
         components=tuple(
@@ -224,6 +227,7 @@ def _job(child: plan_lib.ChildPlan) -> jobs_lib.ChildJob:
                 _no_values,
                 None if part.is_new else part.known_source().id,
                 part.trainable,
+                jobs_lib.factor_depth(settings, part.spec),
             )
             for part in child.components
         ),

@@ -12,6 +12,7 @@ from keras_munet.aot import programs
 from keras_munet.core import settings as settings_lib
 from keras_munet.train import generation
 from keras_munet.train import slots
+from keras_munet.train import structures
 from keras_munet.train import synthetic
 
 
@@ -57,7 +58,7 @@ def test_a_core_computes_what_one_device_does(num_parts):
     alone = tf.distribute.OneDeviceStrategy("/cpu:0")
     image_size = settings.root.image_size
     real = generation.GenerationGraph(
-        generation.structure_of(children, image_size),
+        structures.structure_of(children, image_size),
         slots.SlotPool(alone),
         alone,
         num_parts=num_parts,

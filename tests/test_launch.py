@@ -83,7 +83,7 @@ def test_evolving_prints_progress_and_no_start_up_noise(evolved):
         for line in (workdir / "metrics.jsonl").read_text().splitlines()
     ]
     assert [e["event"] for e in events] == ["generation", "published"]
-    assert events[0]["clock"]["first_cycle_secs"] > 0
+    assert events[0]["clock"]["compile_secs"] > 0
 
 
 def test_evolving_a_finished_system_says_so_and_exits_0(evolved):
@@ -324,6 +324,9 @@ def test_interrupting_exits_130_and_the_same_command_continues(tmp_path):
         if "round 2/300" in line:
             job.send_signal(2)
             break
-    _, stderr = job.communicate(timeout=60)
+    _, stderr = job.communicate(timeout=240)
     assert job.returncode == 130
-    assert stderr.strip() == "interrupted; the same command continues"
+    *notes, last = stderr.strip().splitlines()
+    assert last == "interrupted; the same command continues"
+    # It may come where nothing can be raised, which Python then tells.
+    assert not notes or notes[0].startswith("Exception ignored "), notes

@@ -18,6 +18,7 @@ from keras_munet.train import generation
 from keras_munet.train import schedules
 from keras_munet.train import slots
 from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import structures
 
 # Logical devices can only be made before TensorFlow starts.
 _TWO_DEVICES = (
@@ -143,7 +144,7 @@ def test_a_shared_frozen_component_is_one_layer_and_stays_as_it_was():
     pool = slots.SlotPool(strategy)
     children = [samples.job(i, 2, _TRUNK) for i in range(4)]
     graph = generation.GenerationGraph(
-        generation.structure_of(children, 16), pool, strategy
+        structures.structure_of(children, 16), pool, strategy
     )
     trunk = {id(slot.layer) for chain in graph.slots for slot in chain[:4]}
     assert len(trunk) == 4
@@ -162,7 +163,7 @@ def test_children_that_differ_in_hyperparameters_share_a_compiled_step():
     samples.train([samples.job(0, 1)], made)
     samples.train([samples.job(1, 1, hparams={"opt_lr": 0.1})], made)
     (graph,) = made._graphs.values()
-    assert graph.train_step.experimental_get_tracing_count() == 1
+    assert graph.train_batch.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from keras_munet.train import generation
 from keras_munet.train import memory
 from keras_munet.train import placement
 from keras_munet.train import slots
+from keras_munet.train import structures
 from keras_munet.train import synthetic
 from keras_munet.train import topology
 
@@ -140,7 +141,7 @@ def test_a_step_that_calls_python_is_refused_by_name_before_it_runs():
     children = [samples.job(0, 1)]
     with synthetic.without_values():
         graph = _Calling(
-            generation.structure_of(children, 16),
+            structures.structure_of(children, 16),
             slots.SlotPool(strategy),
             strategy,
         )

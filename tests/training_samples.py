@@ -49,15 +49,19 @@ def job(
     num_layers: int,
     frozen: tuple[str, ...] = (),
     seed: int = 0,
+    adapters: tuple[int, ...] = (),
+    factor_depth: int = 0,
     **changes,
 ) -> jobs.ChildJob:
     """A child that trains all but the components named in `frozen`.
 
-    Frozen ones have equal ids and values in all children of one seed.
+    Frozen ones have equal ids and values in all children of one seed. With a
+    `factor_depth` adapters and head are trained as factors.
     """
     layout = FAMILY.layout(
         {"num_layers": num_layers, "ds_image_size": 16, "adapter_dim": 8},
         NUM_CLASSES,
+        frozenset(adapters),
     )
 
     def part(spec: specs.ComponentSpec) -> jobs.JobComponent:
@@ -70,7 +74,9 @@ def job(
             return FAMILY.initial(spec, rng)
 
         shared_id = f"{spec.name}-{seed}" if shared else None
-        return jobs.JobComponent(spec, load, shared_id, not shared)
+        in_factors = spec.name == "head" or "adapter" in spec.name
+        depth = factor_depth if in_factors else 0
+        return jobs.JobComponent(spec, load, shared_id, not shared, depth)
 
     hparams = {**HPARAMS, **changes.pop("hparams", {})}
     return jobs.ChildJob(

@@ -23,7 +23,7 @@ from keras_munet.core import specs
 ADAPTERS = registry.Registry(
     "adapter", "keras_munet.adapters", [settings_lib.ADAPTER]
 )
-_PREFIX = "residual_adapter_"
+PREFIX = "residual_adapter_"
 
 
 class Adapter(Protocol):
@@ -78,13 +78,13 @@ class _Adapted:
     ) -> tuple[specs.ComponentSpec, ...]:
         """Returns the family's layout with this adapter in it."""
         return tuple(
-            self._replaced(spec) if spec.name.startswith(_PREFIX) else spec
+            self._replaced(spec) if spec.name.startswith(PREFIX) else spec
             for spec in self.family.layout(hparams, num_classes, adapters)
         )
 
     def can_resample(self, spec: specs.ComponentSpec) -> bool:
         """Whether values of another shape can be resampled to `spec`."""
-        return not spec.name.startswith(_PREFIX) and self.family.can_resample(
+        return not spec.name.startswith(PREFIX) and self.family.can_resample(
             spec
         )
 
@@ -96,7 +96,7 @@ class _Adapted:
         Raises:
           UsageError: the adapter's values do not fit its record.
         """
-        if not spec.name.startswith(_PREFIX):
+        if not spec.name.startswith(PREFIX):
             return self.family.initial(spec, rng)
         made = self.adapter.initial(spec, rng)
         seen = {name: np.shape(array) for name, array in made.weights.items()}

@@ -21,6 +21,9 @@ VERSIONS = ("munet", "mu2net")
 AUTO_TUNES = ("published", "off", "v1", "v2")
 DRAWS = ("stratified", "independent")
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
+# Which new components may be trained as products of factors.
+FACTORIZED = ("adapter", "head")
+_FACTOR_DEPTH_MAX = 16
 # The method's own way, where a plug-in may be named instead.
 PARENT_POLICY = "decay"
 SCORER = "size_penalty"
@@ -28,6 +31,8 @@ ADAPTER = "residual"
 # What an experiment had that was recorded before the key was there.
 LATER_KEYS: dict[str, Any] = {
     "compute_dtype": "float32",
+    "factorized": [],
+    "factor_depth": 1,
     "search": {
         "mutations": [],
         "parent_policy": PARENT_POLICY,
@@ -204,6 +209,10 @@ class Settings:
       compute_dtype: what training rounds the factors of products to; `auto`
         is bfloat16 where the device gains by it. Weights, sums and scores
         are float32.
+      factorized: whose dense kernels are trained as products of factors and
+        published as ordinary ones, `adapter`, `head` or both; see
+        docs/overparam.md.
+      factor_depth: how many square factors such a product has.
       search: how children are made and judged.
       root: where the first components come from.
       data: where data lie on this machine.
@@ -221,6 +230,8 @@ class Settings:
     num_train_examples_between_validations_max: int = 51_200
     num_validation_examples_max: int = 5_120
     compute_dtype: str = "auto"
+    factorized: tuple[str, ...] = ()
+    factor_depth: int = 1
     search: SearchSettings = dataclasses.field(default_factory=SearchSettings)
     root: RootSettings = dataclasses.field(default_factory=RootSettings)
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
@@ -345,6 +356,7 @@ def _check(settings: Settings) -> None:
             )
     search = settings.search
     _one_of("compute_dtype", settings.compute_dtype, COMPUTE_DTYPES)
+    _check_factors(settings)
     _one_of("search.version", search.version, VERSIONS)
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
     _one_of("search.draws", search.draws, DRAWS)
@@ -363,6 +375,21 @@ def _check(settings: Settings) -> None:
         raise errors.UsageError(
             f"config key search.mutation_prob is {search.mutation_prob}; a "
             "probability lies between 0 and 1"
+        )
+
+
+def _check_factors(settings: Settings) -> None:
+    for kind in settings.factorized:
+        _one_of("factorized", kind, FACTORIZED)
+        if settings.factorized.count(kind) > 1:
+            raise errors.UsageError(
+                f"{kind!r} is named twice in config key factorized; name it "
+                "once"
+            )
+    if not 1 <= settings.factor_depth <= _FACTOR_DEPTH_MAX:
+        raise errors.UsageError(
+            f"config key factor_depth is {settings.factor_depth}; it must lie "
+            f"between 1 and {_FACTOR_DEPTH_MAX}"
         )
 
 

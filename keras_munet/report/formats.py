@@ -9,9 +9,11 @@ from __future__ import annotations
 NONE = "-"
 _KINDS = {
     "build": "building graphs",
+    "compile": "compiling: tracing, TensorFlow's own work on graphs",
+    "input": "input: picking and varying images",
     "fill": "loading weights into graphs",
-    "first_cycle": "first training cycle (with tracing)",
-    "train": "training, later cycles",
+    "first_cycle": "first training cycle, with tracing",
+    "train": "training",
     "validate": "validating",
     "search": "choosing children",
     "store": "storing",

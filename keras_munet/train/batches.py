@@ -104,3 +104,25 @@ def counted(
     indices = np.minimum(order, num_examples - 1).astype(np.int32)
     shape = num_steps, batch_size
     return indices.reshape(shape), mask.reshape(shape)
+
+
+def shuffled(
+    rng: np.random.Generator,
+    num_examples: int,
+    num_steps: int,
+    batch_size: int,
+) -> np.ndarray:
+    """Returns `[steps, batch] int32` examples: epoch after epoch, reshuffled.
+
+    Args:
+      rng: draws the order.
+      num_examples: how many there are.
+      num_steps: rows.
+      batch_size: columns.
+    """
+    num_epochs = -(-num_steps * batch_size // num_examples)
+    order = np.concatenate(
+        [rng.permutation(num_examples) for _ in range(num_epochs)]
+    )
+    order = order[: num_steps * batch_size]
+    return order.reshape(num_steps, batch_size).astype(np.int32)

@@ -21,6 +21,7 @@ from keras_munet.train import generation
 from keras_munet.train import optimizer
 from keras_munet.train import precision
 from keras_munet.train import slots as slots_lib
+from keras_munet.train import structures
 
 
 class Inputs(NamedTuple):
@@ -92,7 +93,7 @@ class ChildProgram(generation.GenerationGraph):
 
     def __init__(
         self,
-        structure: generation.Structure,
+        structure: structures.Structure,
         products: precision.Products,
         jitter: bool,
     ):
@@ -137,7 +138,7 @@ class ChildProgram(generation.GenerationGraph):
                 for name, value in inputs._asdict().items()
             )
         )
-        sizes = [slot.spec.num_params for slot in self._chain]
+        sizes = [slot.trained.shape[0] for slot in self._chain]
         weight_specs = tuple(tf.TensorSpec([n], tf.float32) for n in sizes)
         momentum_specs = tuple(
             tf.TensorSpec([n], tf.bfloat16)
@@ -163,7 +164,9 @@ class ChildProgram(generation.GenerationGraph):
         scores = tf.TensorArray(tf.float64, inputs.num_cycles)
         losses = tf.TensorArray(tf.float32, inputs.num_cycles)
         none = tf.constant(-1.0, tf.float64)
-        best = _Best(inputs.score_to_beat, none, weights, momenta)
+        best = _Best(
+            inputs.score_to_beat, none, *self._contracted(weights, momenta)
+        )
 
         def cycle(number, weights, momenta, best, scores, losses):
             first = number * num_steps
@@ -173,13 +176,14 @@ class ChildProgram(generation.GenerationGraph):
                 (first, weights, momenta, tf.zeros([])),
                 parallel_iterations=1,
             )
-            quality = self._quality(inputs, weights)
+            ordinary = self._contracted(weights, momenta)
+            quality = self._quality(inputs, ordinary[0])
             score = quality * inputs.size_factor
             # NaN compares as neither: a diverged child is never taken.
             better = (score > best.score) | (
                 inputs.accept_ties & (score == best.score)
             )
-            now = _Best(score, quality, weights, momenta)
+            now = _Best(score, quality, *ordinary)
             best = tf.nest.map_structure(
                 lambda new, old: tf.where(better, new, old), now, best
             )
@@ -209,7 +213,7 @@ class ChildProgram(generation.GenerationGraph):
         )
         labels = tf.gather(inputs.labels, picked)
         self._prepare(self._products)
-        with self._holding(weights):
+        with self._holding([slot.trained for slot in self._chain], weights):
             losses, (gradients,) = self._gradients(
                 images, labels, images.shape[0]
             )
@@ -243,7 +247,7 @@ class ChildProgram(generation.GenerationGraph):
             images = preprocessing.evaluation_images(
                 tf.gather(inputs.held_out, picked), self._image_size
             )
-            with self._holding(weights):
+            with self._holding([slot.weights for slot in self._chain], weights):
                 counts = self._count(
                     images,
                     tf.gather(inputs.held_out_labels, picked),
@@ -266,12 +270,30 @@ class ChildProgram(generation.GenerationGraph):
             if trained
         ]
 
+    def _contracted(
+        self, weights: Sequence[tf.Tensor], momenta: Sequence[tf.Tensor]
+    ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]:
+        """Returns the layers' own weights and the momenta of these."""
+        moving = iter(momenta)
+        own_weights, own_momenta = [], []
+        for slot, weight in zip(self._chain, weights, strict=True):
+            momentum = None if slot.momentum is None else next(moving)
+            if slot.layout is not None:
+                momentum = slot.layout.momentum(weight, momentum)
+                weight = slot.layout.product(weight)
+            own_weights.append(weight)
+            if momentum is not None:
+                own_momenta.append(momentum)
+        return tuple(own_weights), tuple(own_momenta)
+
     @contextlib.contextmanager
-    def _holding(self, weights: Sequence[tf.Tensor]) -> Iterator[None]:
-        """Has the layers compute with `weights` and not their own."""
-        mapping = [
-            (slot.layer.weights[0], weight)
-            for slot, weight in zip(self._chain, weights, strict=True)
-        ]
-        with keras.StatelessScope(state_mapping=mapping):
-            yield
+    def _holding(
+        self, variables: Sequence[keras.Variable], weights: Sequence[tf.Tensor]
+    ) -> Iterator[None]:
+        """Has the layers compute with `weights` and not with `variables`."""
+        self._held = list(zip(variables, weights, strict=True))
+        try:
+            with keras.StatelessScope(state_mapping=self._held):
+                yield
+        finally:
+            self._held = []

@@ -26,11 +26,12 @@ from keras_munet.data import records
 from keras_munet.graph import nodes
 from keras_munet.train import child_program
 from keras_munet.train import cluster
-from keras_munet.train import generation
+from keras_munet.train import factors
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import rewrites
 from keras_munet.train import schedules
 from keras_munet.train import slots as slots_lib
+from keras_munet.train import structures
 from keras_munet.train import trainer as trainer_lib
 
 _PAUSE_SECS = 0.01
@@ -194,11 +195,17 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                 component = part.load()
                 if part.shared_id is not None:
                     loaded[part.shared_id] = component
-            weights.append(nodes.pack(part.spec, component.weights))
+            values = nodes.pack(part.spec, component.weights)
             if part.trainable:
-                momenta.append(
-                    slots_lib.packed_momentum(part.spec, component.momentum)
+                momentum = slots_lib.packed_momentum(
+                    part.spec, component.momentum
                 )
+                if part.factor_depth:
+                    layout = factors.Layout(part.spec, part.factor_depth)
+                    values = layout.first_values(values)
+                    momentum = layout.first_momentum(momentum)
+                momenta.append(momentum)
+            weights.append(values)
         function = self._function(child, image_size, jitter, inputs)
         flat = tf.nest.flatten((inputs, weights, momenta))
         return self._coordinator.schedule(
@@ -212,7 +219,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         jitter: bool,
         inputs: child_program.Inputs,
     ) -> tf.types.experimental.ConcreteFunction:
-        structure = generation.structure_of([child], image_size)
+        structure = structures.structure_of([child], image_size)
         shapes = tuple(
             value.shape[1:]
             for value in (inputs.images, inputs.indices, inputs.held_out)

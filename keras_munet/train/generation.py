@@ -8,73 +8,22 @@ alone. Hyperparameters are arguments, so a structure compiles once.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import Iterator
 
+import keras
 import tensorflow as tf
 
-from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.graph import builder
-from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import optimizer
 from keras_munet.train import precision
+from keras_munet.train import rewrites
 from keras_munet.train import slots as slots_lib
+from keras_munet.train import structures
 from keras_munet.vit import functions
 
 _FLOAT32 = precision.Products()
-
-
-@dataclasses.dataclass(frozen=True)
-class Structure:
-    """Which layer each place of each child uses; equal ones share a graph.
-
-    Attributes:
-      chains: per child, (role, spec, count) of each component.
-      image_size: side of the input, pixels.
-    """
-
-    chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
-    image_size: int
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Hashable; equal for structures that can share a compiled step."""
-        return self.image_size, tuple(
-            tuple((role, spec.spec_id, count) for role, spec, count in chain)
-            for chain in self.chains
-        )
-
-
-def structure_of(
-    children: Sequence[jobs_lib.ChildJob], image_size: int
-) -> Structure:
-    """Returns the structure of children that are trained together."""
-    counts: dict[tuple[str, str], int] = {}
-    shared: dict[str, tuple[str, specs.ComponentSpec, int]] = {}
-
-    def next_use(role: str, spec: specs.ComponentSpec):
-        count = counts.get((role, spec.spec_id), 0)
-        counts[role, spec.spec_id] = count + 1
-        return role, spec, count
-
-    chains = []
-    for child in children:
-        chain = []
-        for part in child.components:
-            if part.trainable:
-                chain.append(next_use(slots_lib.TRAINED, part.spec))
-            elif part.shared_id is None:
-                chain.append(next_use(slots_lib.FROZEN, part.spec))
-            else:
-                if part.shared_id not in shared:
-                    shared[part.shared_id] = next_use(
-                        slots_lib.FROZEN, part.spec
-                    )
-                chain.append(shared[part.shared_id])
-        chains.append(tuple(chain))
-    return Structure(tuple(chains), image_size)
 
 
 class GenerationGraph:
@@ -82,7 +31,7 @@ class GenerationGraph:
 
     def __init__(
         self,
-        structure: Structure,
+        structure: structures.Structure,
         pool: slots_lib.SlotPool,
         strategy: tf.distribute.Strategy,
         products: precision.Products = _FLOAT32,
@@ -118,8 +67,10 @@ class GenerationGraph:
             [slot for slot in chain if slot.momentum is not None]
             for chain in self.slots
         ]
-        self.train_step = tf.function(self._train_step, autograph=False)
-        self.count_step = tf.function(self._count_step, autograph=False)
+        # What layers compute with that is not their own.
+        self._held: list[tuple[keras.Variable, tf.Tensor]] = []
+        self.train_batch = tf.function(self._train_batch, autograph=False)
+        self.count_batch = tf.function(self._count_batch, autograph=False)
         self.train_shares = tf.function(self._train_shares, autograph=False)
         self.count_shares = tf.function(self._count_shares, autograph=False)
 
@@ -128,10 +79,10 @@ class GenerationGraph:
         """Outputs of the graph."""
         return len(self.slots)
 
-    def _train_step(
-        self, images, labels, indices, seed, augment, jitter, rates
-    ):
-        """Trains every child on one batch, on one device that holds the data.
+    def training_batch(self, images, labels, indices, seed, augment, jitter):
+        """Returns what `train_batch` takes, from data on one device.
+
+        It is a function of its own, which no structure traces again.
 
         Args:
           images: `[n, height, width, channels] uint8`, the train split.
@@ -140,20 +91,27 @@ class GenerationGraph:
           seed: `[2] int32`, of the augmentation.
           augment: `preprocessing.AugmentHparams` of scalar tensors.
           jitter: Python bool, whether colour is jittered.
+
+        Returns:
+          `[batch, size, size, 3] float32` images and `[batch] int32` labels.
+        """
+        return _training_batch(
+            images, labels, indices, seed, augment, self._image_size, jitter
+        )
+
+    def _train_batch(self, images, labels, rates):
+        """Trains every child on one batch.
+
+        Args:
+          images: `[batch, size, size, 3] float32`, ready.
+          labels: `[batch] int32`.
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
 
         Returns:
           `[children] float32`, the losses, nats.
         """
-        batch = preprocessing.training_images(
-            tf.gather(images, indices),
-            self._image_size,
-            seed,
-            augment,
-            use_color_jitter=jitter,
-        )
         losses = self._strategy.run(
-            self._step, (batch, tf.gather(labels, indices), rates)
+            self._step, (rewrites.unsearched(images), labels, rates)
         )
         return self._strategy.reduce("SUM", losses, axis=None)
 
@@ -227,7 +185,8 @@ class GenerationGraph:
         variables = self._variables()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v for child in variables for v in child])
-            logits = self._model(images, training=True)
+            with self._multiplied():
+                logits = self._model(images, training=True)
             losses = [
                 tf.reduce_sum(
                     tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -241,6 +200,31 @@ class GenerationGraph:
             losses, variables, unconnected_gradients="zero"
         )
         return tf.stack(losses), gradients
+
+    @contextlib.contextmanager
+    def _multiplied(self) -> Iterator[None]:
+        """Has layers that are trained as factors compute with the products."""
+        products = [
+            (slot.weights, slot.product())
+            for child in self._trained
+            for slot in child
+            if slot.factors is not None
+        ]
+        if not products:
+            yield
+            return
+        # A scope within another one hides it.
+        with keras.StatelessScope(state_mapping=[*self._held, *products]):
+            yield
+
+    def contract(self) -> None:
+        """Gives every layer the weights that its factors stand for.
+
+        What is counted and what a snapshot takes are these weights.
+        """
+        for child in self._trained:
+            for slot in child:
+                slot.contract()
 
     def _variables(self):
         """Returns what each child trains, input first."""
@@ -282,24 +266,24 @@ class GenerationGraph:
 
         context.merge_call(merged, args=(gradients, scale, rates))
 
-    def _count_step(self, images, labels, indices, mask):
-        """Counts right answers in one batch, on one device.
+    def evaluation_batch(self, images, labels, indices):
+        """Returns what `count_batch` takes; see `training_batch`."""
+        return _evaluation_batch(images, labels, indices, self._image_size)
+
+    def _count_batch(self, images, labels, mask):
+        """Counts right answers in one batch.
 
         Args:
-          images: `[n, height, width, channels] uint8`.
-          labels: `[n] int32`.
-          indices: `[batch] int32`, padded.
+          images: `[batch, size, size, 3] float32`, ready.
+          labels: `[batch] int32`.
           mask: `[batch] float32`, 0 where padded.
 
         Returns:
           `[children] float32`: the number of right answers, or NaN where a
           child's logits are not finite.
         """
-        batch = preprocessing.evaluation_images(
-            tf.gather(images, indices), self._image_size
-        )
         counts = self._strategy.run(
-            self._count, (batch, tf.gather(labels, indices), mask)
+            self._count, (rewrites.unsearched(images), labels, mask)
         )
         return self._strategy.reduce("SUM", counts, axis=None)
 
@@ -312,7 +296,7 @@ class GenerationGraph:
           mask: `[share] float32`, 0 where padded.
 
         Returns:
-          What `_count_step` does.
+          What `count_batch` does.
         """
 
         def count_resized(images, labels, mask):
@@ -334,6 +318,22 @@ class GenerationGraph:
             poison = 0.0 * tf.reduce_sum(child)
             counts.append(tf.reduce_sum(right * mask) + poison)
         return tf.stack(counts)
+
+
+@tf.function(autograph=False)
+def _training_batch(images, labels, indices, seed, augment, size, jitter):
+    """Returns `[batch, size, size, 3] float32` and `[batch] int32`."""
+    batch = preprocessing.training_images(
+        tf.gather(images, indices), size, seed, augment, use_color_jitter=jitter
+    )
+    return batch, tf.gather(labels, indices)
+
+
+@tf.function(autograph=False)
+def _evaluation_batch(images, labels, indices, size):
+    """Returns `[batch, size, size, 3] float32` and `[batch] int32`."""
+    batch = preprocessing.evaluation_images(tf.gather(images, indices), size)
+    return batch, tf.gather(labels, indices)
 
 
 def _assign_update(weight, momentum, gradient, scale, rates):

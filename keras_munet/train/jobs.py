@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
+from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import family as family_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -24,12 +25,15 @@ class JobComponent:
       load: returns its first values; called only when they are not at hand.
       shared_id: the published id if it is shared frozen, else None.
       trainable: whether the child trains it.
+      factor_depth: how many square factors the products have that its dense
+        kernels are trained as; 0 for kernels that are trained as they are.
     """
 
     spec: specs.ComponentSpec
     load: Callable[[], specs.Component]
     shared_id: str | None
     trainable: bool
+    factor_depth: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +117,22 @@ def fullest(
     return ChildJob(
         index=0,
         components=tuple(
-            JobComponent(spec, _no_values, None, True) for spec in layout
+            JobComponent(
+                spec, _no_values, None, True, factor_depth(settings, spec)
+            )
+            for spec in layout
         ),
         hparams=deepest,
     )
+
+
+def factor_depth(
+    settings: settings_lib.Settings, spec: specs.ComponentSpec
+) -> int:
+    """Returns `JobComponent.factor_depth` of a component."""
+    is_adapter = spec.name.startswith(adapters_lib.PREFIX)
+    kind = "adapter" if is_adapter else spec.name
+    return settings.factor_depth if kind in settings.factorized else 0
 
 
 def _no_values() -> specs.Component:

@@ -21,12 +21,16 @@ import psutil
 from keras_munet import errors
 from keras_munet.graph import builder
 from keras_munet.graph import nodes
+from keras_munet.train import factors
 from keras_munet.train import jobs as jobs_lib
 
 # float32 weight, bfloat16 momentum, float32 gradient packed and in parts, and
 # the best snapshot on the host: weight and momentum.
 _BYTES_PER_TRAINED = 4 + 2 + 4 + 4 + 6
 _BYTES_PER_FROZEN = 4
+# Besides the kernel and the gradient of it: float32 value, bfloat16 momentum,
+# float32 gradient packed and in parts.
+_BYTES_PER_FACTOR = 4 + 2 + 4 + 4
 # What a kernel keeps is a float32 on CPUs and GPUs. XLA fuses kernels and keeps
 # bfloat16: the TPU compiler needs 0.40 GB for each example of an L/16 at 384
 # px, where 0.47e9 numbers are counted (docs/scaling.md).
@@ -102,6 +106,9 @@ def need(
         fixed += part.spec.num_params * (
             per_trained if part.trainable else _BYTES_PER_FROZEN
         )
+        if part.trainable and part.factor_depth:
+            layout = factors.Layout(part.spec, part.factor_depth)
+            fixed += layout.num_values * _BYTES_PER_FACTOR
         shape = layer.compute_output_shape(shape, **options)
     return Need(fixed, int(kept * _BYTES_PER_KEPT[device_type]))
 

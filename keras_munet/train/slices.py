@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet.data import records
+from keras_munet.train import clock as clock_lib
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import placement
 from keras_munet.train import rewrites
@@ -42,7 +43,7 @@ class SlicedTrainer:
         self._slices = list(slices)
         self._make_whole = whole
         self._whole: trainer_lib.Trainer | None = None
-        self.clock: trainer_lib.Clock = collections.defaultdict(float)
+        self.clock: clock_lib.Clock = collections.defaultdict(float)
         self.workers = workers_lib.ALONE
 
     def stop_when(self, stop: Callable[[], bool]) -> None:

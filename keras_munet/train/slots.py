@@ -18,9 +18,13 @@ import tensorflow as tf
 
 from keras_munet.core import specs
 from keras_munet.graph import nodes
+from keras_munet.train import factors as factors_lib
 
+_HOST = "CPU:0"
 TRAINED = "trained"
 FROZEN = "frozen"
+# Of what is trained as factors, before the number of square ones.
+FACTORIZED = "factorized"
 
 
 @dataclasses.dataclass
@@ -30,20 +34,51 @@ class Slot:
     Attributes:
       spec: what the layer is.
       layer: the live layer, built and packed.
-      momentum: `[num_params]` variable of bfloat16 values; None when frozen.
+      momentum: variable of bfloat16 values, as many as are trained; None when
+        frozen.
       holds: id of the component whose values it has; None when unknown.
+      layout: of the factors that are trained in the place of the layer's
+        weights; None where it is trained as it is.
+      factors: what `layout` says, `[num_values] float32`.
     """
 
     spec: specs.ComponentSpec
     layer: keras.layers.Layer
     momentum: tf.Variable | None
     holds: str | None = None
+    layout: factors_lib.Layout | None = None
+    factors: keras.Variable | None = None
+
+    @property
+    def weights(self) -> keras.Variable:
+        """The layer's own, `[num_params] float32`."""
+        (weights,) = self.layer.weights
+        return weights
+
+    @property
+    def trained(self) -> keras.Variable:
+        """What an optimizer moves: the layer's weights or their factors."""
+        return self.weights if self.factors is None else self.factors
 
     @property
     def variable(self) -> tf.Variable:
-        """The layer's weights, `[num_params] float32`."""
-        (variable,) = self.layer.weights
-        return variable.value
+        """TensorFlow's variable of what an optimizer moves."""
+        return self.trained.value
+
+    def product(self) -> tf.Tensor:
+        """Returns what the layer's weights are by their factors now."""
+        assert self.layout is not None, self.spec.name
+        return self.layout.product(tf.convert_to_tensor(self.trained.value))
+
+    def contract(self) -> None:
+        """Gives the layer the weights that its factors stand for."""
+        if self.layout is None:
+            return
+        # The host multiplies in full precision, whatever the device does.
+        with tf.device(_HOST):
+            packed = tf.constant(self.trained.numpy())
+            product = self.layout.product(packed).numpy()
+        self.weights.assign(product)
 
     def fill(
         self, load: Callable[[], specs.Component], component_id: str | None
@@ -60,15 +95,26 @@ class Slot:
         nodes.assign(self.layer, self.spec, component.weights)
         if self.momentum is not None:
             packed = packed_momentum(self.spec, component.momentum)
+            if self.layout is not None:
+                values = nodes.pack(self.spec, component.weights)
+                self.trained.assign(self.layout.first_values(values))
+                packed = self.layout.first_momentum(packed)
             dtype = self.momentum.dtype.as_numpy_dtype
             self.momentum.assign(packed.astype(dtype))
         self.holds = component_id
 
     def snapshot(self) -> specs.Component:
-        """Returns copies of the present values and momenta."""
+        """Returns copies of the present values and momenta.
+
+        Of a product they are those that it had when it was contracted last.
+        """
         momentum = None
         if self.momentum is not None:
             values = np.array(self.momentum.numpy())
+            if self.layout is not None:
+                with tf.device(_HOST):
+                    packed = tf.constant(self.trained.numpy())
+                    values = self.layout.momentum(packed, values).numpy()
             bits = values.astype(tf.bfloat16.as_numpy_dtype).view(np.uint16)
             momentum = nodes.unpack(self.spec, bits)
         return specs.Component(
@@ -99,7 +145,7 @@ class SlotPool:
         """Returns the slot of the `count`-th use of `spec` in `role`.
 
         Args:
-          role: `TRAINED` or `FROZEN`.
+          role: `FROZEN` or a `trained_role`.
           spec: what the layer is.
           count: how many such uses came before in the same generation.
         """
@@ -127,14 +173,34 @@ class SlotPool:
             layer = nodes.make_layer(spec, name)
             layer.pack()
             layer.build()
-            momentum = None
-            if role == TRAINED:
+            momentum = layout = factors = None
+            num_trained = spec.num_params
+            if role.startswith(FACTORIZED):
+                depth = int(role.removeprefix(FACTORIZED))
+                layout = factors_lib.Layout(spec, depth)
+                num_trained = layout.num_values
+                factors = keras.Variable(
+                    np.zeros(num_trained, np.float32),
+                    dtype="float32",
+                    autocast=False,
+                    name=f"{name}_factors",
+                )
+            if role != FROZEN:
                 momentum = tf.Variable(
-                    tf.zeros([spec.num_params], self._momentum_dtype),
+                    tf.zeros([num_trained], self._momentum_dtype),
                     name=f"{name}_momentum",
                     trainable=False,
                 )
-        return Slot(spec, layer, momentum)
+        return Slot(spec, layer, momentum, layout=layout, factors=factors)
+
+
+def trained_role(factor_depth: int) -> str:
+    """Returns the role of a component that a child trains.
+
+    Args:
+      factor_depth: see `jobs.JobComponent`.
+    """
+    return f"{FACTORIZED}{factor_depth}" if factor_depth else TRAINED
 
 
 def packed_momentum(

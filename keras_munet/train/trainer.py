@@ -7,9 +7,9 @@ generation's seeds, not on timing nor on what was trained before it.
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import threading
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from keras_munet.core import seeds as seeds_lib
 from keras_munet.data import preprocessing
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
+from keras_munet.train import clock as clock_lib
 from keras_munet.train import generation as generation_lib
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import memory
@@ -34,14 +35,13 @@ from keras_munet.train import shares as shares_lib
 from keras_munet.train import slots as slots_lib
 from keras_munet.train import snapshots
 from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import structures
 from keras_munet.train import workers as workers_lib
 
 _NUM_GRAPHS_MAX = 8
 # Keras builds and TensorFlow traces in one thread at a time (slices have one
 # each); the first call of a step is the one that traces it.
 _BUILDING = threading.RLock()
-
-Clock = dict[str, float]
 
 
 class Trainer:
@@ -95,7 +95,7 @@ class Trainer:
         is_slice = arrays is not None
         if is_slice or num_replicas > 1 or self._device_type == "TPU":
             self._shares = shares_lib.Shares(strategy, arrays)
-        self.clock: Clock = collections.defaultdict(float)
+        self.clock: clock_lib.Clock = collections.defaultdict(float)
         self.workers = workers_lib.of(strategy)
         self._stop: Callable[[], bool] = lambda: False
 
@@ -205,6 +205,8 @@ class Trainer:
         seeds = self._rng("augment", *event).integers(
             0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
         )
+        training = clock_lib.Calls(self.clock, "train")
+        counting = clock_lib.Calls(self.clock, "validate")
         steps = self._train_steps(
             graph,
             data,
@@ -212,22 +214,24 @@ class Trainer:
             indices,
             seeds,
             schedules.rates(children, num_cycles, num_steps),
+            training,
         )
         best = snapshots.Snapshots(children, accept_ties)
         for cycle in range(num_cycles):
-            started = time.perf_counter()
-            # A loop of calls, not a device loop: on a CPU the loop's own
-            # optimisation costs more than all its steps (docs/decisions.md).
-            total = sum(itertools.islice(steps, num_steps))
-            losses = total.numpy() / num_steps
-            # The first call of a structure traces and optimises its graph.
-            kind = "train" if cycle else "first_cycle"
-            self.clock[f"{kind}_secs"] += time.perf_counter() - started
-            qualities = self._accuracies(graph, data, "validation")
+            with clock_lib.spent(self.clock, "train"):
+                # A loop of calls, not a device loop: on a CPU the loop's own
+                # optimisation costs more than all its steps
+                # (docs/decisions.md).
+                total = sum(itertools.islice(steps, num_steps))
+                losses = total.numpy() / num_steps
+                graph.contract()
+            qualities = self._accuracies(graph, data, "validation", counting)
             scores = best.offer(graph, qualities, losses)
             if on_cycle is not None:
                 on_cycle(cycle, scores, losses)
             self.check_stop()
+        training.end()
+        counting.end()
         return best.results()
 
     def _train_steps(
@@ -238,23 +242,26 @@ class Trainer:
         indices: np.ndarray,
         seeds: np.ndarray,
         rates: np.ndarray,
+        calls: clock_lib.Calls,
     ) -> Iterator[tf.Tensor]:
         """Trains step after step; yields the `[children] float32` losses."""
         hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
         augment = type(hparams)(*(tf.constant(value) for value in hparams))
         if self._shares is not None:
             inputs = self._shares.training(data, indices, seeds, rates)
-            with _BUILDING:
-                first = graph.train_shares(*next(inputs), augment, jitter)
-            yield first
-            for shares in itertools.islice(inputs, len(indices) - 1):
-                yield graph.train_shares(*shares, augment, jitter)
+            for step in range(len(indices)):
+                with clock_lib.spent(self.clock, "input"):
+                    shares = next(inputs)
+                with contextlib.nullcontext() if step else _BUILDING:
+                    yield calls(graph.train_shares, *shares, augment, jitter)
             return
-        batches = self._batches.of(data, "train", indices)
-        for batch, seed, rate in zip(batches, seeds, rates, strict=True):
-            yield graph.train_step(
-                *batch, tf.constant(seed), augment, jitter, tf.constant(rate)
-            )
+        picked = self._batches.of(data, "train", indices)
+        for seed, rate in zip(seeds, rates, strict=True):
+            with clock_lib.spent(self.clock, "input"):
+                batch = graph.training_batch(
+                    *next(picked), tf.constant(seed), augment, jitter
+                )
+            yield calls(graph.train_batch, *batch, tf.constant(rate))
 
     def evaluate(
         self,
@@ -276,7 +283,8 @@ class Trainer:
         with rewrites.plain_graphs():
             graph = self._graph([child], image_size)
             self._fill(graph, [child])
-            return float(self._accuracies(graph, data, split)[0])
+            calls = clock_lib.Calls(self.clock, "validate")
+            return float(self._accuracies(graph, data, split, calls)[0])
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
@@ -293,12 +301,11 @@ class Trainer:
         image_size: int,
         num_parts: int = 1,
     ) -> generation_lib.GenerationGraph:
-        started = time.perf_counter()
-        structure = generation_lib.structure_of(children, image_size)
+        structure = structures.structure_of(children, image_size)
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
-            with _BUILDING:
+            with clock_lib.spent(self.clock, "compile"), _BUILDING:
                 graph = generation_lib.GenerationGraph(
                     structure,
                     self._pool,
@@ -315,7 +322,6 @@ class Trainer:
                 for chain in kept.slots
                 for slot in chain
             )
-        self.clock["build_secs"] += time.perf_counter() - started
         return graph
 
     def _fill(
@@ -323,11 +329,10 @@ class Trainer:
         graph: generation_lib.GenerationGraph,
         children: Sequence[jobs_lib.ChildJob],
     ) -> None:
-        started = time.perf_counter()
-        for slots, child in zip(graph.slots, children, strict=True):
-            for slot, part in zip(slots, child.components, strict=True):
-                slot.fill(part.load, part.shared_id)
-        self.clock["fill_secs"] += time.perf_counter() - started
+        with clock_lib.spent(self.clock, "fill"):
+            for slots, child in zip(graph.slots, children, strict=True):
+                for slot, part in zip(slots, child.components, strict=True):
+                    slot.fill(part.load, part.shared_id)
 
     def _train_indices(
         self,
@@ -335,29 +340,27 @@ class Trainer:
         num_steps: int,
         event: tuple[str | int, ...],
     ) -> np.ndarray:
-        """Returns `[steps, batch] int32`: epoch after epoch, reshuffled."""
-        rng = self._rng("order", *event)
-        num_examples = len(data.train.labels)
-        num_wanted = num_steps * self._budget.batch_size
-        num_epochs = -(-num_wanted // num_examples)
-        order = np.concatenate(
-            [rng.permutation(num_examples) for _ in range(num_epochs)]
+        """Returns `[steps, batch] int32`."""
+        return batches_lib.shuffled(
+            self._rng("order", *event),
+            len(data.train.labels),
+            num_steps,
+            self._budget.batch_size,
         )
-        return order[:num_wanted].reshape(num_steps, -1).astype(np.int32)
 
     def _accuracies(
         self,
         graph: generation_lib.GenerationGraph,
         data: records.TaskData,
         split: str,
+        calls: clock_lib.Calls,
     ) -> np.ndarray:
         """Returns `[children] float64`; NaN where a child diverged."""
-        started = time.perf_counter()
-        indices, mask = self._counted(data, split)
-        counts = sum(
-            self._count_steps(graph, data, split, indices, mask)
-        ).numpy()
-        self.clock["validate_secs"] += time.perf_counter() - started
+        with clock_lib.spent(self.clock, "validate"):
+            indices, mask = self._counted(data, split)
+            counts = sum(
+                self._count_steps(graph, data, split, indices, mask, calls)
+            ).numpy()
         return counts.astype(np.float64) / np.count_nonzero(mask)
 
     def _counted(
@@ -387,16 +390,17 @@ class Trainer:
         split: str,
         indices: np.ndarray,
         mask: np.ndarray,
+        calls: clock_lib.Calls,
     ) -> Iterator[tf.Tensor]:
         """Yields the `[children] float32` right answers of each step."""
         if self._shares is not None:
             inputs = self._shares.validation(data, split, indices, mask)
-            with _BUILDING:
-                first = graph.count_shares(*next(inputs))
-            yield first
-            for shares in itertools.islice(inputs, len(indices) - 1):
-                yield graph.count_shares(*shares)
+            for step in range(len(indices)):
+                shares = next(inputs)
+                with contextlib.nullcontext() if step else _BUILDING:
+                    yield calls(graph.count_shares, *shares)
             return
-        batches = self._batches.of(data, split, indices)
-        for batch, weights in zip(batches, mask, strict=True):
-            yield graph.count_step(*batch, tf.constant(weights))
+        picked = self._batches.of(data, split, indices)
+        for weights in mask:
+            batch = graph.evaluation_batch(*next(picked))
+            yield calls(graph.count_batch, *batch, tf.constant(weights))

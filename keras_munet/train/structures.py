@@ -1,0 +1,67 @@
+"""Which graph children that are trained together need.
+
+Invariant: children whose layers are the same in kind and sharing have equal
+structures, whatever their weights and hyperparameters are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet.core import specs
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import slots as slots_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """Which layer each place of each child uses; equal ones share a graph.
+
+    Attributes:
+      chains: per child, (role, spec, count) of each component.
+      image_size: side of the input, pixels.
+    """
+
+    chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
+    image_size: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable; equal for structures that can share a compiled step."""
+        return self.image_size, tuple(
+            tuple((role, spec.spec_id, count) for role, spec, count in chain)
+            for chain in self.chains
+        )
+
+
+def structure_of(
+    children: Sequence[jobs_lib.ChildJob], image_size: int
+) -> Structure:
+    """Returns the structure of children that are trained together."""
+    counts: dict[tuple[str, str], int] = {}
+    shared: dict[str, tuple[str, specs.ComponentSpec, int]] = {}
+
+    def next_use(role: str, spec: specs.ComponentSpec):
+        count = counts.get((role, spec.spec_id), 0)
+        counts[role, spec.spec_id] = count + 1
+        return role, spec, count
+
+    chains = []
+    for child in children:
+        chain = []
+        for part in child.components:
+            if part.trainable:
+                role = slots_lib.trained_role(part.factor_depth)
+                chain.append(next_use(role, part.spec))
+            elif part.shared_id is None:
+                chain.append(next_use(slots_lib.FROZEN, part.spec))
+            else:
+                if part.shared_id not in shared:
+                    shared[part.shared_id] = next_use(
+                        slots_lib.FROZEN, part.spec
+                    )
+                chain.append(shared[part.shared_id])
+        chains.append(tuple(chain))
+    return Structure(tuple(chains), image_size)
