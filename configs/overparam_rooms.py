@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
             num_epochs=20,
             batch_size=16,
             combination="mean",
-            learning_rate=1e-2,
+            optimizer="sgd",
+            learning_rate=1e-1,
         ).to_config()
     )

@@ -169,8 +169,10 @@ def quiet_tensorflow() -> None:
         try:
             import tensorflow as tf
 
-            # The first use of a device writes notices too.
-            tf.config.list_logical_devices()
+            # The first use of a device writes notices too; a worker of a
+            # cluster must not use one before it has joined.
+            if "TF_CONFIG" not in os.environ:
+                tf.config.list_logical_devices()
         except BaseException:
             notices.seek(0)
             os.write(saved, notices.read())

@@ -31,7 +31,10 @@ _METHOD = flags.DEFINE_string(
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks; default the config's.")
 _SEED = flags.DEFINE_integer("seed", None, "Default the config's.")
 _STRATEGY = flags.DEFINE_string(
-    "strategy", "auto", "Devices: auto, one_device or mirrored."
+    "strategy",
+    "auto",
+    "Devices: auto, one_device, mirrored, or multi_worker: the same "
+    "command on every worker of TF_CONFIG, with one shared --output_dir.",
 )
 _QUIET = flags.DEFINE_bool("quiet", False, "Print nothing but errors.")
 flags.mark_flag_as_required("config")

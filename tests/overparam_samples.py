@@ -34,6 +34,23 @@ def factorized() -> keras.Model:
     return rewriting.overparameterize(network())
 
 
+def network_without_norm() -> keras.Model:
+    """Returns a network whose outputs do not depend on the rest of a batch."""
+    keras.utils.set_random_seed(3)
+    image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Conv2D(3, 3, activation="relu", name="trunk")(image)
+    outputs = {
+        task: keras.layers.Dense(n, name=f"{task}_head")(x)
+        for task, n in TASKS.items()
+    }
+    return keras.Model(image, outputs)
+
+
+def without_norm() -> keras.Model:
+    """Returns the same, overparameterised."""
+    return rewriting.overparameterize(network_without_norm())
+
+
 def squared_error(labels, outputs):
     """Returns (sum, count) of squared differences; NaN labels count not."""
     known = tf.math.is_finite(labels)

@@ -125,11 +125,15 @@ def test_normals_that_are_nan_are_masked():
     assert np.isfinite(gradient).all()
 
 
-def test_a_predicted_normal_of_no_length_has_a_finite_gradient():
-    _, _, gradient = _loss_and_gradient(
-        _TASKS["normals"], np.ones((1, 1, 1, 3)), np.zeros((1, 1, 1, 3))
+@pytest.mark.parametrize("length", [0.0, 1e-3, 0.5, 2.0])
+def test_the_gradient_of_a_predicted_normal_is_bounded(length):
+    labels = np.array([[[[0.0, 0, 1]]]])
+    outputs = np.array([[[[length, 0, 0]]]])
+    _, _, gradient = _loss_and_gradient(_TASKS["normals"], labels, outputs)
+    # It pulls towards the label whatever the length.
+    np.testing.assert_allclose(
+        gradient.ravel(), [0, 0, -1 / max(length, 1)], atol=1e-6
     )
-    assert np.isfinite(gradient).all()
 
 
 def test_labels_of_another_size_are_refused():

@@ -1,13 +1,11 @@
-"""The alternating step: who is trained by what, anywhere, after any stop."""
+"""The alternating step: who is trained by what, on any number of devices."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
@@ -16,14 +14,13 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.overparam import checkpoints
 from keras_munet.overparam import combiners
 from keras_munet.overparam import layers
 from keras_munet.overparam import rewriting
-from keras_munet.overparam import running
 from keras_munet.overparam import schedule as schedule_lib
 from keras_munet.overparam import training
 
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TASKS = tuple(sorted(samples.TASKS))
 _RATE = 0.1
 # Logical devices can only be made before TensorFlow starts.
@@ -73,7 +70,7 @@ def test_steps_take_turns_as_the_schedule_says():
 
 def test_together_each_batch_trains_the_shared_and_one_task():
     made = samples.trainer(
-        _without_norm, schedule=schedule_lib.Schedule(together=True)
+        samples.without_norm, schedule=schedule_lib.Schedule(together=True)
     )
     for step in range(4):
         before = _groups(made)
@@ -131,7 +128,8 @@ def test_an_update_follows_the_gradient_of_the_right_losses(step):
 
 def test_training_makes_every_loss_smaller():
     made = samples.trainer(
-        _without_norm, shared_optimizer=lambda: keras.optimizers.Adam(0.01)
+        samples.without_norm,
+        shared_optimizer=lambda: keras.optimizers.Adam(0.01),
     )
     history = [made.step(*samples.batch(0)) for _ in range(60)]
     for task in _TASKS:
@@ -176,7 +174,7 @@ def test_one_task_alone_needs_no_name_for_its_output():
 
 
 def test_a_task_without_labels_in_a_batch_changes_nothing_of_its_own():
-    made = samples.trainer(_without_norm)
+    made = samples.trainer(samples.without_norm)
     images, labels = samples.batch(0)
     labels["depth"] = np.full_like(labels["depth"], np.nan)
     before = _groups(made)
@@ -219,7 +217,7 @@ def test_combining_gradients_equals_combining_losses():
 @pytest.mark.parametrize("per_task", [False, True])
 def test_penalties_of_layers_that_were_kept_are_trained_too(per_task):
     def penalised():
-        model = _no_norm()
+        model = samples.network_without_norm()
         head = keras.layers.Dense(1, kernel_regularizer="l2", name="kept")
         outputs = dict(model(model.inputs[0]))
         outputs["depth"] = head(outputs["normals"])
@@ -276,7 +274,7 @@ def test_two_replicas_train_as_one(combiner):
         "import test_overparam_training as own\n"
         "from keras_munet.overparam import schedule\n"
         "def run(strategy):\n"
-        "    made = samples.trainer(own._without_norm, strategy,\n"
+        "    made = samples.trainer(samples.without_norm, strategy,\n"
         f"        combiner=own.{combiner},\n"
         "        schedule=schedule.Schedule(together=True))\n"
         "    images, labels = samples.batch(0)\n"
@@ -300,146 +298,6 @@ def test_two_replicas_train_as_one(combiner):
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
     )
     assert done.stdout.endswith("done\n"), done.stderr[-2000:]
-
-
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
-def _without_norm():
-    """A network whose outputs do not depend on the rest of the batch."""
-    return rewriting.overparameterize(_no_norm(), keep="kept")
-
-
-def _no_norm():
-    keras.utils.set_random_seed(3)
-    image = keras.Input((samples.SIDE, samples.SIDE, 3))
-    x = keras.layers.Conv2D(3, 3, activation="relu", name="trunk")(image)
-    outputs = {
-        task: keras.layers.Dense(n, name=f"{task}_head")(x)
-        for task, n in samples.TASKS.items()
-    }
-    return keras.Model(image, outputs)
-
-
-_RUN = (
-    "import sys, keras\n"
-    "import overparam_samples as samples\n"
-    "from keras_munet.overparam import running\n"
-    "made = samples.trainer(shared_optimizer=keras.optimizers.Adam)\n"
-    "running.train(made, samples.batch, 60, place=sys.argv[1],\n"
-    "    save_every=1, settings={'a': 1},\n"
-    "    on_step=lambda step, losses: print(step, flush=True))\n"
-)
-
-
-def _start(place):
-    return subprocess.Popen(
-        [sys.executable, "-c", _RUN, str(place)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=pathlib.Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("num_lines", [1, 20, 40])
-def test_a_killed_training_ends_with_the_same_bytes(tmp_path, num_lines):
-    whole = _start(tmp_path / "whole")
-    whole.communicate()
-    killed = _start(tmp_path / "killed")
-    for _ in range(num_lines):
-        killed.stdout.readline()
-    # Anywhere within a step, or its saving.
-    time.sleep(0.0005 * num_lines)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    again = _start(tmp_path / "killed")
-    lines = again.communicate()[0].split()
-    assert int(lines[0]) >= num_lines
-    names = [tmp_path / n / checkpoints.NAME for n in ("whole", "killed")]
-    assert names[0].read_bytes() == names[1].read_bytes()
-
-
-def _train(place, num_steps, make_model=None, **options):
-    made = samples.trainer(
-        make_model or _without_norm,
-        shared_optimizer=lambda: keras.optimizers.Adam(0.01),
-    )
-    running.train(made, samples.batch, num_steps, place=place, **options)
-    return made
-
-
-def test_training_goes_on_where_it_stopped(tmp_path):
-    whole = _train(None, 7)
-    _train(tmp_path, 4)
-    steps = []
-    resumed = _train(tmp_path, 7, on_step=lambda step, _: steps.append(step))
-    assert steps == [4, 5, 6]
-    expected = samples.values(whole)
-    for name, value in samples.values(resumed).items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
-    # Nothing is left to do.
-    assert _train(tmp_path, 7).num_steps_done == 7
-
-
-def test_the_state_of_another_training_is_refused(tmp_path):
-    _train(tmp_path, 1, settings={"rate": 0.1})
-    with pytest.raises(errors.UsageError, match=r"settings.*0\.2"):
-        _train(tmp_path, 1, settings={"rate": 0.2})
-    with pytest.raises(errors.UsageError, match="another network"):
-        _train(tmp_path, 1, samples.network, settings={"rate": 0.1})
-    with pytest.raises(errors.UsageError, match="plain values"):
-        _train(tmp_path, 1, settings={"rate": object()})
-
-
-@pytest.mark.parametrize("data", [b"", b"no state", b"\0" * 64])
-def test_a_damaged_state_is_named(tmp_path, data):
-    (tmp_path / checkpoints.NAME).write_bytes(data)
-    with pytest.raises(errors.StoreError, match=checkpoints.NAME) as info:
-        _train(tmp_path, 1)
-    assert str(info.value).isprintable()
-
-
-def test_two_trainings_in_one_place_do_not_meet(tmp_path):
-    with (
-        checkpoints.Keeper(tmp_path),
-        pytest.raises(errors.UsageError, match=str(os.getpid())),
-    ):
-        _train(tmp_path, 1)
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "told"),
-    [
-        # Squared, it is more than float32 can hold.
-        (0.0, 1e30, "loss of task 'depth' is inf at step 2"),
-        # ReLU makes zeros of it, but not the statistics of its batch.
-        (np.nan, 0.0, "after 3 steps .* is not finite"),
-    ],
-)
-def test_training_stops_before_it_keeps_what_is_not_finite(
-    tmp_path, images, labels, told
-):
-    def broken(step):
-        x, y = samples.batch(step)
-        if step == 2:
-            x[0] += images
-            y["depth"] += labels
-        return x, y
-
-    made = samples.trainer()
-    with pytest.raises(errors.DataError, match=told):
-        running.train(made, broken, 4, place=tmp_path, save_every=1)
-    kept = samples.trainer()
-    running.train(kept, samples.batch, 2, place=tmp_path)
-    assert kept.num_steps_done == 2
-    assert all(
-        np.isfinite(v).all()
-        for v in samples.values(kept).values()
-        if v.dtype == np.float32
-    )
 
 
 def test_tasks_outputs_and_labels_must_agree():

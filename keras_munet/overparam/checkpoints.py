@@ -7,7 +7,6 @@ or of other settings is refused, never mixed in.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +49,11 @@ class Keeper:
                 "plain values"
             ) from error
         self._lock: interface.Lock | None = None
+
+    @property
+    def where(self) -> str:
+        """The place, for messages."""
+        return self._files.where
 
     def __enter__(self) -> Keeper:
         self._lock = self._files.lock(_LOCK, f"training, process {os.getpid()}")
@@ -151,11 +155,6 @@ class Keeper:
                 f"{where} holds the state of another network or optimizer; "
                 "use another folder, or the same network"
             )
-
-
-def nothing() -> contextlib.AbstractContextManager[None]:
-    """Returns the context of a training that keeps nothing."""
-    return contextlib.nullcontext()
 
 
 def _as_kept(value: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ class Settings:
       task_steps: batches for each task's factors in a cycle.
       num_epochs: of every network, whichever factors a batch trains.
       batch_size: images.
-      optimizer: one of `OPTIMIZERS`; `sgd` has a momentum of 0.9.
+      optimizer: one of `OPTIMIZERS`; `sgd` has a Nesterov momentum of 0.9.
       learning_rate: at the start; it falls to 0 along a cosine.
       task_learning_rate: of task factors; 0 for `learning_rate`.
       flip: turn half the training images left to right.
@@ -111,7 +111,7 @@ class Settings:
     num_stages: int = 4
     method: str = "overparam"
     depth: int = 1
-    combination: str = "product"
+    combination: str = "mean"
     task_factor: str = "full"
     together: bool = True
     shared_steps: int = 1

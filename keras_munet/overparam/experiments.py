@@ -41,6 +41,7 @@ from keras_munet.overparam import tasks as tasks_lib
 from keras_munet.overparam import training
 from keras_munet.overparam import weighting
 from keras_munet.store import files as files_lib
+from keras_munet.train import workers
 
 METRICS_FILE = "metrics.json"
 # The joint network's folder and file; a task's own are called like it.
@@ -103,7 +104,7 @@ def run(
         else {task.name: (task,) for task in data.tasks}
     )
     found: dict[str, Any] = {"metrics": {}, "validation": {}}
-    costs = []
+    costs, networks = [], {}
     for name, tasks in groups.items():
         deployed, cost = _train(
             settings, name, tasks, data, folder, strategy, say
@@ -114,11 +115,17 @@ def run(
             ("metrics", data.test),
         ):
             found[key].update(measure(deployed, tasks, examples))
-        deployed.save(pathlib.Path(folder) / f"{name}.keras")
+        networks[name] = deployed
     found["cost"] = _cost(costs)
     found["settings"] = settings.to_json()
-    text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-    files_lib.at(folder).write_atomic(METRICS_FILE, text.encode())
+
+    def write() -> None:
+        for name, network in networks.items():
+            network.save(pathlib.Path(folder) / f"{name}.keras")
+        text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+        files_lib.at(folder).write_atomic(METRICS_FILE, text.encode())
+
+    workers.of(strategy).first(write, lambda: None)
     return found
 
 
@@ -297,7 +304,7 @@ def _optimizer(
     rates = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
     if settings.optimizer == "adam":
         return keras.optimizers.Adam(rates)
-    return keras.optimizers.SGD(rates, momentum=_MOMENTUM)
+    return keras.optimizers.SGD(rates, momentum=_MOMENTUM, nesterov=True)
 
 
 def _cost(costs: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -6,8 +6,10 @@ so that the mean over a batch that lies on several devices is exact; a batch
 without any label of a task has weight 0.
 
 Segmentation: softmax cross-entropy. Depth: absolute error. Normals: one minus
-the cosine of the angle. Edges: cross-entropy in which an edge's pixel weighs
-`EDGE_WEIGHT` others, as they are few. Presence: cross-entropy per class.
+the product with the true one, of an output that is shortened to 1 at most: for
+lengths from 1 the cosine of the angle. Edges: cross-entropy in which an edge's
+pixel weighs `EDGE_WEIGHT` others, as they are few. Presence: cross-entropy per
+class.
 Detection: focal loss of the middles, absolute errors of the boxes.
 """
 
@@ -25,7 +27,7 @@ from keras_munet.overparam import tasks as tasks_lib
 Loss = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 # What a pixel on an edge weighs beside one on none.
 EDGE_WEIGHT = 5.0
-# Length below which a normal is no label, or a prediction has no direction.
+# Length below which a normal is no label.
 _LENGTH_MIN = 1e-6
 # Exponents of the penalty-reduced focal loss of heatmaps (arXiv 1808.01244,
 # equation 1).
@@ -90,7 +92,10 @@ def _normals(labels, outputs):
     square = tf.reduce_sum(labels**2, -1)
     labelled = tf.math.is_finite(square) & (square > _LENGTH_MIN**2)
     there = tf.where(labelled[..., None], labels, 0.0)
-    cosines = tf.reduce_sum(_unit(there) * _unit(outputs), -1)
+    # Outputs are shortened and never lengthened: a pixel at 0, as ReLU and a
+    # first bias of 0 make, would else have a gradient without bound.
+    shortened = outputs / tf.maximum(_length(outputs), 1.0)
+    cosines = tf.reduce_sum(_unit(there) * shortened, -1)
     return _summed(1.0 - cosines, labelled)
 
 
@@ -150,6 +155,12 @@ def _binary(is_positive, logits):
 
 def _unit(vectors):
     return tf.math.l2_normalize(vectors, -1, _LENGTH_MIN**2)
+
+
+def _length(vectors):
+    """Returns lengths, of a gradient that is finite at 0."""
+    square = tf.reduce_sum(vectors**2, -1, keepdims=True)
+    return tf.sqrt(tf.maximum(square, _LENGTH_MIN**2))
 
 
 def _summed(each, labelled):

@@ -2,10 +2,12 @@
 
 Invariant: interrupted at any moment and run again, it ends with the same
 values as without the interruption; values that are not finite are never kept.
+Of several workers the chief alone writes, and what ends it ends all.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +18,7 @@ from keras_munet import errors
 from keras_munet.overparam import checkpoints
 from keras_munet.overparam import training
 from keras_munet.store import files as files_lib
+from keras_munet.train import workers
 
 Batch = tuple[Any, Mapping[str, Any]]
 
@@ -46,16 +49,16 @@ def train(
       on_step: told (step, losses by task) after each step.
 
     Raises:
-      UsageError: `place` holds the checkpoint of another training, or another
-        process trains there.
+      UsageError: `place` holds the checkpoint of another training, another
+        job trains there, or the workers of this one see different places.
       DataError: a loss is not finite.
     """
-    keeper = checkpoints.Keeper(place, settings) if place is not None else None
-    with keeper or checkpoints.nothing():
-        if keeper is not None:
-            trainer.num_steps_done = keeper.restore(
-                trainer.state_variables(), trainer.num_steps_done
-            )
+    job = workers.of(trainer.strategy)
+    with contextlib.ExitStack() as stack:
+        keeper = None
+        if place is not None:
+            keeper = checkpoints.Keeper(place, settings)
+            _begin(trainer, keeper, job, stack)
         while trainer.num_steps_done < num_steps:
             step = trainer.num_steps_done
             losses = {
@@ -66,9 +69,43 @@ def train(
             done = trainer.num_steps_done
             is_due = save_every and done % save_every == 0
             if keeper is not None and (is_due or done == num_steps):
-                keeper.save(trainer.state_variables(), done)
+                _save(trainer, keeper, job)
             if on_step is not None:
                 on_step(step, losses)
+
+
+def _begin(
+    trainer: training.Trainer,
+    keeper: checkpoints.Keeper,
+    job: workers.Workers,
+    stack: contextlib.ExitStack,
+) -> None:
+    """Takes the place for this job and what is kept there."""
+
+    def restore() -> int:
+        return keeper.restore(trainer.state_variables(), trainer.num_steps_done)
+
+    def lead() -> int:
+        # One lock for the job: the others would wait for it for ever.
+        stack.enter_context(keeper)
+        return restore()
+
+    done = job.first(lead, restore)
+    if job.any(done != job.share(done)):
+        raise errors.UsageError(
+            f"the workers of this job do not see one training in "
+            f"{keeper.where}; give all of them one shared folder"
+        )
+    trainer.num_steps_done = done
+
+
+def _save(
+    trainer: training.Trainer, keeper: checkpoints.Keeper, job: workers.Workers
+) -> None:
+    done = trainer.num_steps_done
+    job.first(
+        lambda: keeper.save(trainer.state_variables(), done), lambda: None
+    )
 
 
 def _check_finite(step: int, losses: Mapping[str, float]) -> None:

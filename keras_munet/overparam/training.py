@@ -35,6 +35,7 @@ class Trainer:
     """One network in training under one strategy.
 
     Attributes:
+      strategy: where its steps run.
       model: the network; its variables change in place.
       tasks: those that have losses, sorted.
       factored_tasks: those of them that have factors of their own.
@@ -69,7 +70,7 @@ class Trainer:
         Raises:
           UsageError: tasks and outputs do not agree.
         """
-        self._strategy = strategy
+        self.strategy = strategy
         self._losses = dict(losses)
         self._schedule = schedule or schedule_lib.Schedule()
         self._combiner = combiner or combiners.Equal()
@@ -98,7 +99,7 @@ class Trainer:
           UsageError: the batch does not divide over the replicas, or labels
             of a task are missing.
         """
-        num_replicas = self._strategy.num_replicas_in_sync
+        num_replicas = self.strategy.num_replicas_in_sync
         if len(images) % num_replicas:
             raise errors.UsageError(
                 f"a batch of {len(images)} does not divide over {num_replicas} "
@@ -185,7 +186,7 @@ class Trainer:
 
     def _divided(self, values: Any) -> Any:
         """Returns rows of a batch, of each replica its share."""
-        num_replicas = self._strategy.num_replicas_in_sync
+        num_replicas = self.strategy.num_replicas_in_sync
         if num_replicas == 1:
             return tf.convert_to_tensor(values)
         size = len(values) // num_replicas
@@ -194,22 +195,20 @@ class Trainer:
             start = context.replica_id_in_sync_group * size
             return tf.convert_to_tensor(values[start : start + size])
 
-        return self._strategy.experimental_distribute_values_from_function(
-            share
-        )
+        return self.strategy.experimental_distribute_values_from_function(share)
 
     def _function(self, phase: schedule_lib.Phase) -> Any:
         """Returns the compiled step of a phase; each is traced once."""
         if phase not in self._functions:
 
             def run(images, labels, seed):
-                losses = self._strategy.run(
+                losses = self.strategy.run(
                     functools.partial(self._step, phase),
                     (images, labels, seed),
                 )
                 # Equal on all replicas.
                 return tf.nest.map_structure(
-                    lambda x: self._strategy.experimental_local_results(x)[0],
+                    lambda x: self.strategy.experimental_local_results(x)[0],
                     losses,
                 )
 

@@ -39,6 +39,7 @@ _WAYS: dict[str, tuple[dict[str, Any] | None, str]] = {
     "shared factors": ({}, "shared"),
     "one task's factors": ({}, "task"),
     "both together": ({}, "both"),
+    "both together, mean": ({"combination": "mean"}, "both"),
     "shared, mean": ({"combination": "mean"}, "shared"),
     "one task's, mean": ({"combination": "mean"}, "task"),
     "shared, diagonal": ({"task_factor": "diagonal"}, "shared"),
