@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import pathlib
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The TensorFlow for TPUs waits for one that is not there; tests use none.
 os.environ.setdefault("TPU_LOAD_LIBRARY", "0")
+# Servers of the tests are on this machine, whatever proxy leads out of it.
+_OUTSIDE = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+os.environ["no_proxy"] = f"{_OUTSIDE},localhost,127.0.0.1".strip(",")
+# The same examples in every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def _shared_dir() -> pathlib.Path:

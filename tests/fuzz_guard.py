@@ -72,8 +72,9 @@ class Guard:
           Hang: it takes longer.
         """
         self._watching = True
-        signal.setitimer(signal.ITIMER_REAL, num_secs_max)
         try:
+            # It may ring at once.
+            signal.setitimer(signal.ITIMER_REAL, num_secs_max)
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

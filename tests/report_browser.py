@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_READY_MS = 60_000
+_READY_MS = 180_000
 # So that drawing does as it would with a graphics card, on any machine.
 _ARGS = (
     "--no-sandbox",
@@ -41,7 +41,7 @@ def launching() -> Iterator[Callable]:
 
         def launch(*args: str):
             return playwright.chromium.launch(
-                executable_path=found, args=[*_ARGS, *args]
+                executable_path=found, args=[*_ARGS, *args], timeout=_READY_MS
             )
 
         yield launch
@@ -61,6 +61,7 @@ class Opened:
         self._context = browser.new_context(
             **{"viewport": {"width": 1280, "height": 900}, **options}
         )
+        self._context.set_default_timeout(_READY_MS)
         self.page = self._context.new_page()
         self.said: list[str] = []
         self.asked: list[str] = []

@@ -10,14 +10,43 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 
 import store_samples
 
+from keras_munet.store import archives
+from keras_munet.store import merging
 from keras_munet.store import system_dir
 
 CALLS = ("open", "write", "fsync", "replace", "mkdir", "unlink", "ftruncate")
 NUM_KILLS_MAX = 1000
+_SECS_MAX = 600
+
+
+def apart(change: str, folder: pathlib.Path) -> int:
+    """Checks a change in a process of its own.
+
+    A fork of one with other threads, as the tests' own is, may stand still.
+
+    Args:
+      change: one of CHANGES or ALONE.
+      folder: for it alone, but for what it says that it expects there.
+
+    Returns:
+      How many times it was killed.
+    """
+    root = pathlib.Path(__file__).resolve().parents[1]
+    found = subprocess.run(
+        [sys.executable, __file__, change, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=_SECS_MAX,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    return int(found.stdout)
 
 
 def kill_before_call(num_calls: int, *, half: bool) -> None:
@@ -188,9 +217,64 @@ def kill_creation_at_every_call(work: pathlib.Path) -> int:
     return num_kills
 
 
+def kill_import_now_and_then(work: pathlib.Path) -> int:
+    """Checks the import of `work / "system.tar"`; returns the kills."""
+    archive = work / "system.tar"
+    finished = archives.import_archive(archive, work / "finished")
+    for num_kills, num_calls in enumerate(range(0, 400, 7)):
+        folder = work / f"trial{num_calls}"
+
+        def change(folder=folder):
+            archives.import_archive(archive, folder)
+
+        if survives(change, num_calls=num_calls, half=False):
+            return num_kills
+        # No half of a system can be opened; the same call makes the whole.
+        if not system_dir.SystemDir.is_system(folder):
+            change()
+        found = system_dir.SystemDir.open(folder)
+        assert found.check() == []
+        assert found.tasks() == finished.tasks()
+    raise AssertionError("the import never ended")
+
+
+def kill_merge_now_and_then(work: pathlib.Path) -> int:
+    """Checks a merge of two systems; returns how many times it was killed."""
+    source = store_samples.create(work / "source")
+    source.publish(store_samples.state(source, task="kmnist", value=10.0))
+    for num_kills, num_calls in enumerate(range(0, 400, 3)):
+        folder = work / str(num_calls)
+        store_samples.create(folder)
+
+        def change(folder=folder):
+            merging.merge(
+                system_dir.SystemDir.open(folder),
+                system_dir.SystemDir.open(work / "source"),
+            )
+
+        done = survives(change, num_calls=num_calls, half=False)
+        target = system_dir.SystemDir.open(folder)
+        assert target.check() == []
+        change()
+        assert [s.published for s in target.tasks().values()] == [
+            s.published for s in source.tasks().values()
+        ]
+        if done:
+            return num_kills
+    raise AssertionError("the merge never ended")
+
+
+# Changes with a check of their own.
+ALONE = {
+    "create": kill_creation_at_every_call,
+    "import": kill_import_now_and_then,
+    "merge": kill_merge_now_and_then,
+}
+
+
 if __name__ == "__main__":
     work_dir = pathlib.Path(sys.argv[2])
-    if sys.argv[1] == "create":
-        print(kill_creation_at_every_call(work_dir))
+    if sys.argv[1] in ALONE:
+        print(ALONE[sys.argv[1]](work_dir))
     else:
         print(kill_at_every_call(sys.argv[1], work_dir))

@@ -229,7 +229,9 @@ def told(log: pathlib.Path) -> list[tuple[str, str, int, str, str]]:
     """Returns what jobs told: (word, task, number, old path, new path)."""
     if not log.exists():
         return []
-    lines = [line.split() for line in log.read_text().splitlines()]
+    # Without a line that is being written just now.
+    whole = log.read_text().split("\n")[:-1]
+    lines = [line.split() for line in whole]
     return [(w, task, int(n), old, new) for w, task, n, old, new in lines]
 
 

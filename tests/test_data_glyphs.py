@@ -25,7 +25,7 @@ def task(request):
     started = time.perf_counter()
     data = records.checked(glyphs.load(request.param))
     # Bounded loosely: other programs may use the machine.
-    assert time.perf_counter() - started < 10.0
+    assert time.perf_counter() - started < 60.0
     return data
 
 

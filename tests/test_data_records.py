@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -121,6 +122,8 @@ def test_a_split_that_is_not_resident_may_be_larger_than_memory(tmp_path):
     del array
     done = subprocess.run(
         [sys.executable, "-c", _LARGE, str(path)],
+        # A stack for each of many cores would be memory of the process, too.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,

@@ -31,9 +31,16 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs keras_munet[docs]")
     nbformat = pytest.importorskip("nbformat", reason="needs keras_munet[docs]")
     monkeypatch.setenv("MUNET_NOTEBOOKS", str(tmp_path))
+    # What the user has set up for notebooks is no part of it.
+    for kind in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(kind, str(tmp_path / "own"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        timeout=600,
+        startup_timeout=300,
+        resources={"metadata": {"path": str(tmp_path)}},
     )
     client.execute()
     printed = [

@@ -78,7 +78,7 @@ def channel(folder):
         channel.address = address
         yield channel
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
 
 
 def _ask_c(folder, signature, **inputs):
@@ -136,7 +136,7 @@ def test_a_classification_request_is_answered_with_labels(channel, scores):
         example = tf.train.Example.FromString(served_lib.example(_PNG))
         request.input.example_list.examples.append(example)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    first, second = stub.Classify(request, timeout=60).result.classifications
+    first, second = stub.Classify(request, timeout=240).result.classifications
     assert first == second
     assert [c.label for c in first.classes] == [f"class {i}" for i in range(10)]
     np.testing.assert_allclose(

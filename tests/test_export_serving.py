@@ -81,12 +81,12 @@ def predict(versions):
             request.model_spec.signature_name = signature
             for key, value in inputs.items():
                 request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-            answer = stub.Predict(request, timeout=60)
+            answer = stub.Predict(request, timeout=240)
             return {k: tf.make_ndarray(v) for k, v in answer.outputs.items()}
 
         yield call
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
 
 
 def test_a_server_without_keras_answers_prediction_requests(predict, system):

@@ -59,7 +59,7 @@ def test_importing_is_quick_and_loads_nothing_heavy():
         secs, _, heavy = done.stdout.strip().partition(" ")
         assert heavy == "set()"
         found.append(float(secs))
-    assert min(found) < 0.3, found
+    assert min(found) < 1.0, found
 
 
 def test_type_information_is_part_of_the_package():

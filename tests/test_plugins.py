@@ -102,7 +102,8 @@ def installed(tmp_path_factory):
     target = base / "site"
     subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet"),
+            # Isolated from what the user has told pip to do.
+            *(sys.executable, "-m", "pip", "--isolated", "install", "--quiet"),
             *("--no-deps", "--no-build-isolation", "--no-index"),
             *("--disable-pip-version-check", "--target", str(target)),
             str(source),

@@ -31,6 +31,14 @@ class _Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def terminal_of_80_columns(monkeypatch):
+    """Whatever the tests themselves run in."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+
+
 def _job(reporter, num_cycles=2):
     """Two task iterations of two generations of three children."""
     with reporter:

@@ -210,6 +210,6 @@ def test_a_report_needs_no_tensorflow_and_draws_nothing(system, tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.stdout.strip() == "[]"

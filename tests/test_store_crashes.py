@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 import store_crashes
@@ -20,17 +17,7 @@ CHANGES = sorted(store_crashes.CHANGES)
 def test_a_kill_at_any_system_call_leaves_the_old_or_the_new_state(
     change, tmp_path
 ):
-    root = pathlib.Path(__file__).resolve().parents[1]
-    found = subprocess.run(
-        [sys.executable, store_crashes.__file__, change, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    num_kills = int(found.stdout)
+    num_kills = store_crashes.apart(change, tmp_path)
     print(f"{change}: {num_kills} kills")
     assert num_kills >= 10
 

@@ -21,7 +21,7 @@ def test_a_run_that_was_hurt_ends_in_the_same_bytes(tmp_path):
         _SEED,
         _NUM_TRIALS,
         _STRIDE,
-        timeout_secs=300,
+        timeout_secs=900,
     )
     print(found)
     assert set(found["hurt"]) == set(store_faults.HOWS)

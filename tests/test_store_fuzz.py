@@ -32,7 +32,7 @@ _NUM_CASES = 200
 
 def test_odd_records_objects_archives_and_configs_do_no_harm(tmp_path):
     found = store_jobs.apart(
-        "store_fuzz.py", tmp_path, _SEED, _NUM_CASES, timeout_secs=300
+        "store_fuzz.py", tmp_path, _SEED, _NUM_CASES, timeout_secs=900
     )
     print(found)
     assert found["cases"] == _NUM_CASES

@@ -8,15 +8,19 @@ import sys
 import textwrap
 import threading
 import time
+import types
 
 import pytest
 import store_samples
 
 from keras_munet import errors
 from keras_munet.store import files as files_lib
+from keras_munet.store import layout
 from keras_munet.store import leases
 from keras_munet.store import memory_files
 from keras_munet.store import system_dir
+
+_SECS_MAX = 60.0
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -33,7 +37,9 @@ def system(tmp_path):
 
 def _stopped(job):
     """Has a job renew nothing from now on, like one that was stopped."""
-    job._ended.set()
+    # A renewal that has begun comes before.
+    with job._mutex:
+        job._ended.set()
 
 
 def test_a_task_has_one_holder_at_a_time_and_others_are_told_who(files):
@@ -65,14 +71,24 @@ def test_a_job_that_does_not_answer_loses_its_task_and_cannot_write(files):
     second.release("mnist")
 
 
-def test_a_job_that_answers_keeps_its_task(files):
+def test_a_job_that_answers_keeps_its_task(files, monkeypatch):
+    now = [0.0]
+    clock = types.SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(leases, "time", clock)
     first = leases.Job(files, lease_secs=0.3)
     second = leases.Job(files, lease_secs=0.3)
+    name = layout.lease_file("mnist")
     first.take("mnist")
     for _ in range(4):
         with pytest.raises(leases.TaskHeldError):
             second.take("mnist")
-        time.sleep(0.2)
+        before = files.read(name, 9999)
+        deadline = time.monotonic() + _SECS_MAX
+        while files.read(name, 9999) == before:
+            assert time.monotonic() < deadline, "it does not renew its lease"
+            time.sleep(0.01)
+        # However late the other one looks again.
+        now[0] += 0.3
     first.confirm("mnist")
     first.release("mnist")
 

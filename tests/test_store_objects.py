@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -93,7 +94,11 @@ def test_encoding_is_the_same_in_every_process():
     found = {
         subprocess.check_output(
             [sys.executable, "-c", program, folder],
-            env={"PYTHONHASHSEED": str(seed), "PYTHONPATH": ":".join(sys.path)},
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": str(seed),
+                "PYTHONPATH": ":".join(sys.path),
+            },
             text=True,
         ).strip()
         for seed in range(3)

@@ -78,15 +78,17 @@ def start(env: Mapping[str, str], evolve: Sequence[str]) -> str:
     # may come before, while and after a child begins: it is told once.
     loop = f"""
 code=75 child= told= failures=0
-trap 'touch job.stop; kill -TERM "$child" 2>/dev/null && told=1' TERM
+trap 'woken=1; touch job.stop
+  kill -TERM "$child" 2>/dev/null && told=1' TERM
 echo $$ > job.pid
 until [ -e job.stop ]; do
   env {settings} {job} &
   child=$!
   if [ -e job.stop ] && [ -z "$told" ]; then kill -TERM "$child"; fi
-  wait "$child"; code=$?
-  # The trap ends one wait before the job has ended.
-  while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
+  # The trap ends one wait with a code of its own. The next gives the job's,
+  # also if that has ended meanwhile.
+  woken=1
+  while [ -n "$woken" ]; do woken=; wait "$child"; code=$?; done
   child=
   if [ "$code" -eq 0 ] || [ "$code" -eq 2 ]; then break; fi
   if [ "$code" -ne 75 ] && [ "$code" -lt 128 ]; then
@@ -96,7 +98,8 @@ until [ -e job.stop ]; do
   # In the background, as the trap waits for what runs in front.
   if ! [ -e job.stop ]; then sleep 10 & wait $!; fi
 done
-echo "$code" > job.code
+# Whole from the start: whoever looks must not find it empty.
+echo "$code" > job.end && mv job.end job.code
 """
     return (
         f"cd {FOLDER} && if [ -e job.pid ] && ! [ -e job.code ] &&"
@@ -111,10 +114,12 @@ echo "$code" > job.code
 
 def status() -> str:
     """Returns what prints `running`, the exit code, or nothing."""
+    # Whether it runs is asked first: a job that ends in between has its code.
     return (
-        f"cd {FOLDER} 2>/dev/null && if [ -e job.code ]; then cat job.code;"
-        " elif [ -e job.pid ] && kill -0 $(cat job.pid) 2>/dev/null;"
-        f" then echo {RUNNING}; fi"
+        f"cd {FOLDER} 2>/dev/null && {{ alive=; [ -e job.pid ] &&"
+        " kill -0 $(cat job.pid) 2>/dev/null && alive=1;"
+        " if [ -e job.code ]; then cat job.code;"
+        f' elif [ -n "$alive" ]; then echo {RUNNING}; fi; }}'
     )
 
 
