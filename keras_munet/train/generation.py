@@ -79,7 +79,15 @@ class GenerationGraph:
         """Outputs of the graph."""
         return len(self.slots)
 
-    def training_batch(self, images, labels, indices, seed, augment, jitter):
+    def training_batch(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        indices: tf.Tensor,
+        seed: tf.Tensor,
+        augment: preprocessing.AugmentHparams,
+        jitter: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what `train_batch` takes, from data on one device.
 
         It is a function of its own, which no structure traces again.
@@ -90,7 +98,7 @@ class GenerationGraph:
           indices: `[batch] int32`, the examples of the step.
           seed: `[2] int32`, of the augmentation.
           augment: `preprocessing.AugmentHparams` of scalar tensors.
-          jitter: Python bool, whether colour is jittered.
+          jitter: whether colour is jittered.
 
         Returns:
           `[batch, size, size, 3] float32` images and `[batch] int32` labels.
@@ -266,8 +274,19 @@ class GenerationGraph:
 
         context.merge_call(merged, args=(gradients, scale, rates))
 
-    def evaluation_batch(self, images, labels, indices):
-        """Returns what `count_batch` takes; see `training_batch`."""
+    def evaluation_batch(
+        self, images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what `count_batch` takes, from data on one device.
+
+        Args:
+          images: `[n, height, width, channels] uint8`.
+          labels: `[n] int32`.
+          indices: `[batch] int32`, padded.
+
+        Returns:
+          As `training_batch`.
+        """
         return _evaluation_batch(images, labels, indices, self._image_size)
 
     def _count_batch(self, images, labels, mask):

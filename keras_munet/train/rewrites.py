@@ -10,7 +10,8 @@ from tensorflow.core.framework import attr_value_pb2
 
 # An operation that returns a reference, as those of TensorFlow 1 do.
 _REFERENCE_OP = "VariableV2"
-_ATTRIBUTE = "_munet_reference"
+# Of the node that says so.
+ATTRIBUTE = "_munet_reference"
 
 
 @contextlib.contextmanager
@@ -51,5 +52,5 @@ def unsearched(x: tf.Tensor) -> tf.Tensor:
     value = attr_value_pb2.AttrValue()
     value.func.name = _REFERENCE_OP
     # The public way to give a node an attribute would give it to all of them.
-    y.op._set_attr(_ATTRIBUTE, value)
+    y.op._set_attr(ATTRIBUTE, value)
     return y
