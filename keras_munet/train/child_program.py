@@ -203,15 +203,14 @@ class ChildProgram(generation.GenerationGraph):
 
     def _step_of(self, inputs, step, weights, momenta, total):
         """Returns the state of a cycle after one step."""
-        picked = inputs.indices[step]
-        images = preprocessing.training_images(
-            tf.gather(inputs.images, picked),
-            self._image_size,
+        images, labels = self.training_batch(
+            inputs.images,
+            inputs.labels,
+            inputs.indices[step],
             inputs.seeds[step],
             inputs.augment,
-            use_color_jitter=self._jitter,
+            self._jitter,
         )
-        labels = tf.gather(inputs.labels, picked)
         self._prepare(self._products)
         with self._holding([slot.trained for slot in self._chain], weights):
             losses, (gradients,) = self._gradients(
@@ -243,15 +242,14 @@ class ChildProgram(generation.GenerationGraph):
         """Returns the accuracy on what is held out, float64."""
 
         def count(batch, right):
-            picked = inputs.held_out_indices[batch]
-            images = preprocessing.evaluation_images(
-                tf.gather(inputs.held_out, picked), self._image_size
+            images, labels = self.evaluation_batch(
+                inputs.held_out,
+                inputs.held_out_labels,
+                inputs.held_out_indices[batch],
             )
             with self._holding([slot.weights for slot in self._chain], weights):
                 counts = self._count(
-                    images,
-                    tf.gather(inputs.held_out_labels, picked),
-                    inputs.held_out_mask[batch],
+                    images, labels, inputs.held_out_mask[batch]
                 )
             return batch + 1, right + counts[0]
 

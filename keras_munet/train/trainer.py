@@ -253,7 +253,8 @@ class Trainer:
                 with clock_lib.spent(self.clock, "input"):
                     shares = next(inputs)
                 with contextlib.nullcontext() if step else _BUILDING:
-                    yield calls(graph.train_shares, *shares, augment, jitter)
+                    losses = calls(graph.train_shares, *shares, augment, jitter)
+                yield losses
             return
         picked = self._batches.of(data, "train", indices)
         for seed, rate in zip(seeds, rates, strict=True):
@@ -398,7 +399,8 @@ class Trainer:
             for step in range(len(indices)):
                 shares = next(inputs)
                 with contextlib.nullcontext() if step else _BUILDING:
-                    yield calls(graph.count_shares, *shares)
+                    counts = calls(graph.count_shares, *shares)
+                yield counts
             return
         picked = self._batches.of(data, split, indices)
         for weights in mask:
