@@ -41,7 +41,13 @@ def main() -> None:
     terminated = launching.stop_on_terminate()
     devices = _DEVICES()
     settings = launching.settings_from(_CONFIG)
-    launching.quiet_tensorflow()
+
+    def configure() -> None:
+        from keras_munet.train import threads
+
+        threads.share_cores(devices.strategy, settings.children_per_generation)
+
+    launching.quiet_tensorflow(configure)
     from keras_munet import system
     from keras_munet import tensorboard
     from keras_munet import terminal

@@ -154,11 +154,14 @@ def define_device_flags() -> Callable[[], devices_lib.Devices]:
     )
 
 
-def quiet_tensorflow() -> None:
+def quiet_tensorflow(configure: Callable[[], object] | None = None) -> None:
     """Imports TensorFlow without its start-up notices.
 
     These come from C++ before any log level is read, so the descriptor itself
     is turned away; what was written is shown if the import fails.
+
+    Args:
+      configure: what can be said to TensorFlow only before it uses a device.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -169,6 +172,8 @@ def quiet_tensorflow() -> None:
         try:
             import tensorflow as tf
 
+            if configure is not None:
+                configure()
             # The first use of a device writes notices too; a worker of a
             # cluster must not use one before it has joined.
             if "TF_CONFIG" not in os.environ:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
 import training_samples as samples
 
 from keras_munet.data import records
-from keras_munet.train import batches
+from keras_munet.train import batches as batches_lib
 
 
 def _on_disk(data: records.TaskData, folder) -> records.TaskData:
@@ -44,7 +45,7 @@ def test_training_from_disk_gives_the_bytes_of_training_from_memory(tmp_path):
 def test_a_step_is_given_its_examples_alone(tmp_path):
     data = _on_disk(samples.data(), tmp_path)
     indices = np.array([[5, 5, 0], [1, 95, 2]], np.int32)
-    steps = list(batches.Batches().of(data, "train", indices))
+    steps = list(batches_lib.Batches().of(data, "train", indices))
     assert len(steps) == 2
     for (images, labels, which), picked in zip(steps, indices, strict=True):
         assert images.shape[0] == 3
@@ -68,7 +69,7 @@ def test_a_file_that_fails_while_a_step_runs_fails_the_next_step():
             return self.images[indices], np.zeros(len(indices), np.int32)
 
     data = dataclasses.replace(samples.data(), train=Torn())
-    steps = batches.Batches().of(data, "train", np.zeros((3, 2), np.int32))
+    steps = batches_lib.Batches().of(data, "train", np.zeros((3, 2), np.int32))
     next(steps)
     with pytest.raises(OSError, match="Input/output"):
         next(steps)
@@ -105,3 +106,55 @@ def test_every_example_is_counted_once(num_examples):
     ]
     made = samples.trainer()
     assert made.evaluate(parts, constant, "validation", 16) == 1.0
+
+
+def test_batches_are_made_ahead_in_order_and_no_more_than_may_wait():
+    made = []
+
+    def batches():
+        for number in range(6):
+            made.append(number)
+            yield number
+
+    with batches_lib.Ahead(batches(), 2) as ahead:
+        taken = iter(ahead)
+        assert next(taken) == 0
+        # The one that is taken, and two that wait.
+        assert len(made) <= 4
+        assert list(taken) == [1, 2, 3, 4, 5]
+    assert made == list(range(6))
+
+
+def test_an_error_in_a_batch_that_is_made_ahead_reaches_the_step():
+    def batches():
+        yield 0
+        raise OSError("gone")
+
+    with batches_lib.Ahead(batches(), 2) as ahead:
+        taken = iter(ahead)
+        assert next(taken) == 0
+        with pytest.raises(OSError, match="gone"):
+            next(taken)
+
+
+def test_batches_that_nobody_takes_any_more_are_not_made():
+    asked = threading.Event()
+    made = []
+
+    def batches():
+        for number in range(100):
+            asked.wait(10)
+            made.append(number)
+            yield number
+
+    with batches_lib.Ahead(batches(), 8):
+        asked.set()
+    assert len(made) <= 8
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "image_size", "expected"),
+    [(512, 32, 8), (512, 224, 1), (64, 224, 3), (4096, 384, 1)],
+)
+def test_batches_ahead_are_bounded_in_bytes(batch_size, image_size, expected):
+    assert batches_lib.num_ahead(batch_size, image_size) == expected

@@ -141,7 +141,7 @@ def test_what_is_published_are_ordinary_kernels_that_answer_as_the_child():
         np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)), tf.float32
     )
     with graph._multiplied():
-        trained = graph._model(images)["0"]
+        (trained,) = builder.logits(graph._layers, images)
     layers = []
     for slot in graph.slots[0]:
         component = child.components[slot.spec.name]

@@ -6,18 +6,24 @@ is not resident is never held whole.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
 from concurrent import futures
 
 import numpy as np
 import tensorflow as tf
 
+from keras_munet.data import preprocessing
 from keras_munet.data import records
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+Ready = tuple[tf.Tensor, tf.Tensor]
 # Validation batches have a multiple of this part of a batch, so that tasks of
 # different sizes share traced layers.
 _BATCH_PARTS = 8
+# Beyond a cycle's steps nothing is won by computing ahead.
+_NUM_AHEAD_MAX = 8
+_NUM_BYTES_AHEAD = 128 * 2**20
 
 
 class Batches:
@@ -78,6 +84,97 @@ class Batches:
                 tf.constant(part.labels, tf.int32),
             )
         return self._arrays[key]
+
+
+class Ahead:
+    """What a step takes, computed beside the steps before it."""
+
+    def __init__(self, batches: Iterator[Ready], num_ahead: int):
+        """Begins at once, in a thread.
+
+        Args:
+          batches: are computed as they are asked for.
+          num_ahead: how many may wait.
+        """
+        self._batches = batches
+        self._worker = futures.ThreadPoolExecutor(1, "batches")
+        self._coming = collections.deque(self._next() for _ in range(num_ahead))
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Ready]:
+        while (batch := self._coming.popleft().result()) is not None:
+            self._coming.append(self._next())
+            yield batch
+
+    def _next(self) -> futures.Future[Ready | None]:
+        return self._worker.submit(next, self._batches, None)
+
+
+def num_ahead(batch_size: int, image_size: int) -> int:
+    """Returns how many batches may wait: some, within 128 MiB.
+
+    Args:
+      batch_size: examples.
+      image_size: pixels, side.
+    """
+    num_bytes = batch_size * image_size * image_size * 3 * 4
+    return min(max(_NUM_BYTES_AHEAD // num_bytes, 1), _NUM_AHEAD_MAX)
+
+
+@tf.function(autograph=False)
+def training_batch(
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    indices: tf.Tensor,
+    seed: tf.Tensor,
+    augment: preprocessing.AugmentHparams,
+    size: int,
+    jitter: bool,
+) -> Ready:
+    """Returns what a step trains on, from data on one device.
+
+    Traced once for all structures.
+
+    Args:
+      images: `[n, height, width, channels] uint8`, the train split.
+      labels: `[n] int32`.
+      indices: `[batch] int32`, the examples of the step.
+      seed: `[2] int32`, of the augmentation.
+      augment: `preprocessing.AugmentHparams` of scalar tensors.
+      size: side of the input, pixels.
+      jitter: whether colour is jittered.
+
+    Returns:
+      `[batch, size, size, 3] float32` images and `[batch] int32` labels.
+    """
+    batch = preprocessing.training_images(
+        tf.gather(images, indices), size, seed, augment, use_color_jitter=jitter
+    )
+    return batch, tf.gather(labels, indices)
+
+
+@tf.function(autograph=False)
+def evaluation_batch(
+    images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, size: int
+) -> Ready:
+    """Returns what a step counts right answers in, from data on one device.
+
+    Args:
+      images: `[n, height, width, channels] uint8`.
+      labels: `[n] int32`.
+      indices: `[batch] int32`, padded.
+      size: side of the input, pixels.
+
+    Returns:
+      As `training_batch`.
+    """
+    batch = preprocessing.evaluation_images(tf.gather(images, indices), size)
+    return batch, tf.gather(labels, indices)
 
 
 def counted(

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet.data import preprocessing
+from keras_munet.train import batches
 from keras_munet.train import generation
 from keras_munet.train import optimizer
 from keras_munet.train import precision
@@ -203,12 +204,13 @@ class ChildProgram(generation.GenerationGraph):
 
     def _step_of(self, inputs, step, weights, momenta, total):
         """Returns the state of a cycle after one step."""
-        images, labels = self.training_batch(
+        images, labels = batches.training_batch(
             inputs.images,
             inputs.labels,
             inputs.indices[step],
             inputs.seeds[step],
             inputs.augment,
+            self.image_size,
             self._jitter,
         )
         self._prepare(self._products)
@@ -216,9 +218,7 @@ class ChildProgram(generation.GenerationGraph):
             losses, (gradients,) = self._gradients(
                 images, labels, images.shape[0]
             )
-        scale = optimizer.clip_scale(
-            [optimizer.compiled_squared_norm(part) for part in gradients]
-        )
+        scale = optimizer.clip_scale(gradients)
         moved = iter(
             [
                 optimizer.compiled_update(*parts, scale, inputs.rates[step])
@@ -242,10 +242,11 @@ class ChildProgram(generation.GenerationGraph):
         """Returns the accuracy on what is held out, float64."""
 
         def count(batch, right):
-            images, labels = self.evaluation_batch(
+            images, labels = batches.evaluation_batch(
                 inputs.held_out,
                 inputs.held_out_labels,
                 inputs.held_out_indices[batch],
+                self.image_size,
             )
             with self._holding([slot.weights for slot in self._chain], weights):
                 counts = self._count(

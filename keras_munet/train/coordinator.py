@@ -141,7 +141,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         # A child may see a small part of a large split.
         seen, indices = np.unique(picked, return_inverse=True)
         images, labels = data.train.batch(seen)
-        held_out, mask = self._counted(data, "validation")
+        held_out, mask = self._steps.counted(data, "validation")
         num_held_out = int(np.count_nonzero(mask))
         held_images, held_labels = data.validation.batch(
             np.arange(num_held_out)

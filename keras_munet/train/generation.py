@@ -27,7 +27,12 @@ _FLOAT32 = precision.Products()
 
 
 class GenerationGraph:
-    """The functional model of a structure with its compiled functions."""
+    """The layers of a structure with the compiled functions of its steps.
+
+    Attributes:
+      slots: of each child, input first.
+      image_size: side of the input, pixels.
+    """
 
     def __init__(
         self,
@@ -50,19 +55,13 @@ class GenerationGraph:
         self._num_parts = num_parts
         self._products = products
         self._strategy = strategy
-        self._image_size = structure.image_size
+        self.image_size = structure.image_size
         with strategy.scope():
             self.slots = [
                 [pool.get(role, spec, n) for role, spec, n in chain]
                 for chain in structure.chains
             ]
-            self._model = builder.build(
-                {
-                    str(i): [slot.layer for slot in chain]
-                    for i, chain in enumerate(self.slots)
-                },
-                structure.image_size,
-            )
+        self._layers = [[slot.layer for slot in chain] for chain in self.slots]
         self._trained = [
             [slot for slot in chain if slot.momentum is not None]
             for chain in self.slots
@@ -78,34 +77,6 @@ class GenerationGraph:
     def num_children(self) -> int:
         """Outputs of the graph."""
         return len(self.slots)
-
-    def training_batch(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        indices: tf.Tensor,
-        seed: tf.Tensor,
-        augment: preprocessing.AugmentHparams,
-        jitter: bool,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `train_batch` takes, from data on one device.
-
-        It is a function of its own, which no structure traces again.
-
-        Args:
-          images: `[n, height, width, channels] uint8`, the train split.
-          labels: `[n] int32`.
-          indices: `[batch] int32`, the examples of the step.
-          seed: `[2] int32`, of the augmentation.
-          augment: `preprocessing.AugmentHparams` of scalar tensors.
-          jitter: whether colour is jittered.
-
-        Returns:
-          `[batch, size, size, 3] float32` images and `[batch] int32` labels.
-        """
-        return _training_batch(
-            images, labels, indices, seed, augment, self._image_size, jitter
-        )
 
     def _train_batch(self, images, labels, rates):
         """Trains every child on one batch.
@@ -140,7 +111,7 @@ class GenerationGraph:
 
         def varied_step(images, labels, draws, rates, augment):
             batch = preprocessing.varied_images(
-                images, self._image_size, draws, augment, jitter
+                images, self.image_size, draws, augment, jitter
             )
             return self._step(batch, labels, rates)
 
@@ -194,11 +165,11 @@ class GenerationGraph:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v for child in variables for v in child])
             with self._multiplied():
-                logits = self._model(images, training=True)
+                logits = builder.logits(self._layers, images)
             losses = [
                 tf.reduce_sum(
                     tf.nn.sparse_softmax_cross_entropy_with_logits(
-                        labels, tf.cast(logits[str(i)], tf.float32)
+                        labels, tf.cast(logits[i], tf.float32)
                     )
                 )
                 / batch_size
@@ -254,12 +225,10 @@ class GenerationGraph:
 
     def _update(self, context, slots, gradients, rates):
         """Applies one child's gradients to its trained slots."""
-        scale = optimizer.clip_scale(
-            [optimizer.compiled_squared_norm(part) for part in gradients]
-        )
+        scale = optimizer.clip_scale(gradients)
         if context.num_replicas_in_sync == 1:
             for slot, part in zip(slots, gradients, strict=True):
-                _assign_update(slot.variable, slot.momentum, part, scale, rates)
+                _move(slot.variable, slot.momentum, part, scale, rates)
             return
 
         # Mirrored variables may be assigned only where replicas meet.
@@ -267,27 +236,12 @@ class GenerationGraph:
             for slot, part in zip(slots, parts, strict=True):
                 strategy.extended.update(
                     slot.variable,
-                    _assign_update,
+                    _move_mirrored,
                     args=(slot.momentum, part, scale, rates),
                     group=False,
                 )
 
         context.merge_call(merged, args=(gradients, scale, rates))
-
-    def evaluation_batch(
-        self, images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `count_batch` takes, from data on one device.
-
-        Args:
-          images: `[n, height, width, channels] uint8`.
-          labels: `[n] int32`.
-          indices: `[batch] int32`, padded.
-
-        Returns:
-          As `training_batch`.
-        """
-        return _evaluation_batch(images, labels, indices, self._image_size)
 
     def _count_batch(self, images, labels, mask):
         """Counts right answers in one batch.
@@ -319,7 +273,7 @@ class GenerationGraph:
         """
 
         def count_resized(images, labels, mask):
-            batch = preprocessing.evaluation_images(images, self._image_size)
+            batch = preprocessing.evaluation_images(images, self.image_size)
             return self._count(batch, labels, mask)
 
         counts = self._strategy.run(count_resized, (images, labels, mask))
@@ -328,10 +282,10 @@ class GenerationGraph:
     def _count(self, images, labels, mask):
         # What is scored is what will be served.
         self._prepare(_FLOAT32)
-        logits = self._model(images, training=False)
+        logits = builder.logits(self._layers, images)
         counts = []
         for i in range(self.num_children):
-            child = tf.cast(logits[str(i)], tf.float32)
+            child = tf.cast(logits[i], tf.float32)
             right = tf.cast(tf.argmax(child, 1, tf.int32) == labels, tf.float32)
             # 0 * x is NaN where x is not finite: a diverged child never wins.
             poison = 0.0 * tf.reduce_sum(child)
@@ -339,24 +293,18 @@ class GenerationGraph:
         return tf.stack(counts)
 
 
-@tf.function(autograph=False)
-def _training_batch(images, labels, indices, seed, augment, size, jitter):
-    """Returns `[batch, size, size, 3] float32` and `[batch] int32`."""
-    batch = preprocessing.training_images(
-        tf.gather(images, indices), size, seed, augment, use_color_jitter=jitter
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
+def _move(weight, momentum, gradient, scale, rates):
+    """Moves a component's weights and momentum by one step: one call."""
+    value, trace = optimizer.update(
+        weight.read_value(), momentum.read_value(), gradient, scale, rates
     )
-    return batch, tf.gather(labels, indices)
+    weight.assign(value, read_value=False)
+    momentum.assign(tf.cast(trace, momentum.dtype), read_value=False)
 
 
-@tf.function(autograph=False)
-def _evaluation_batch(images, labels, indices, size):
-    """Returns `[batch, size, size, 3] float32` and `[batch] int32`."""
-    batch = preprocessing.evaluation_images(tf.gather(images, indices), size)
-    return batch, tf.gather(labels, indices)
-
-
-def _assign_update(weight, momentum, gradient, scale, rates):
-    """Moves a component's weights and momentum by one step."""
+def _move_mirrored(weight, momentum, gradient, scale, rates):
+    """As `_move`, where it may only be assigned outside of a function."""
     value, trace = optimizer.compiled_update(
         weight.read_value(), momentum.read_value(), gradient, scale, rates
     )

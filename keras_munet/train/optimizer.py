@@ -29,19 +29,14 @@ class Rates(NamedTuple):
     nesterov: tf.Tensor
 
 
-def squared_norm(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of squares of a gradient, a float32 scalar."""
-    return 2.0 * tf.nn.l2_loss(gradient)
-
-
-def clip_scale(squared_norms: Sequence[tf.Tensor]) -> tf.Tensor:
+def clip_scale(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns min(1, CLIP_NORM / global norm), a float32 scalar.
 
     Args:
-      squared_norms: of all parts of one child's gradients.
+      gradients: float32, all parts of one child's.
     """
-    norm = tf.sqrt(tf.add_n(squared_norms))
-    return CLIP_NORM / tf.maximum(norm, CLIP_NORM)
+    halves = tf.add_n([tf.nn.l2_loss(part) for part in gradients])
+    return CLIP_NORM / tf.maximum(tf.sqrt(2.0 * halves), CLIP_NORM)
 
 
 def update(
@@ -71,12 +66,7 @@ def update(
     return weight - rate * step, tf.cast(trace, tf.bfloat16)
 
 
-def _compiled_apart(function):
-    # Never inlined, for the reason `vit.functions.apart` gives.
-    return tf.function(
-        function, autograph=False, experimental_attributes={"_noinline": True}
-    )
-
-
-compiled_squared_norm = _compiled_apart(squared_norm)
-compiled_update = _compiled_apart(update)
+# Never inlined, for the reason `vit.functions.apart` gives.
+compiled_update = tf.function(
+    update, autograph=False, experimental_attributes={"_noinline": True}
+)

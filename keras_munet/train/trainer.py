@@ -7,11 +7,8 @@ generation's seeds, not on timing nor on what was trained before it.
 from __future__ import annotations
 
 import collections
-import contextlib
 import itertools
-import threading
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +18,6 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
-from keras_munet.data import preprocessing
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import clock as clock_lib
@@ -34,14 +30,12 @@ from keras_munet.train import schedules
 from keras_munet.train import shares as shares_lib
 from keras_munet.train import slots as slots_lib
 from keras_munet.train import snapshots
+from keras_munet.train import steps as steps_lib
 from keras_munet.train import strategy as strategy_lib
 from keras_munet.train import structures
 from keras_munet.train import workers as workers_lib
 
 _NUM_GRAPHS_MAX = 8
-# Keras builds and TensorFlow traces in one thread at a time (slices have one
-# each); the first call of a step is the one that traces it.
-_BUILDING = threading.RLock()
 
 
 class Trainer:
@@ -89,13 +83,8 @@ class Trainer:
         self._graphs: collections.OrderedDict[
             Any, generation_lib.GenerationGraph
         ] = collections.OrderedDict()
-        self._batches = batches_lib.Batches()
-        # One device that is the host's own memory picks its batches itself.
-        self._shares: shares_lib.Shares | None = None
-        is_slice = arrays is not None
-        if is_slice or num_replicas > 1 or self._device_type == "TPU":
-            self._shares = shares_lib.Shares(strategy, arrays)
         self.clock: clock_lib.Clock = collections.defaultdict(float)
+        self._steps = steps_lib.Steps(strategy, budget, self.clock, arrays)
         self.workers = workers_lib.of(strategy)
         self._stop: Callable[[], bool] = lambda: False
 
@@ -197,72 +186,40 @@ class Trainer:
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None,
     ) -> list[jobs_lib.TrainedChild]:
         image_size = int(data_hparams["ds_image_size"])
-        graph = self._graph(children, image_size, num_parts)
-        self._fill(graph, children)
         num_cycles = self._budget.num_cycles
         num_steps = self._budget.num_steps_per_cycle(len(data.train.labels))
         indices = self._train_indices(data, num_cycles * num_steps, event)
         seeds = self._rng("augment", *event).integers(
             0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
         )
+        rates = schedules.rates(children, num_cycles, num_steps)
         training = clock_lib.Calls(self.clock, "train")
         counting = clock_lib.Calls(self.clock, "validate")
-        steps = self._train_steps(
-            graph,
-            data,
-            data_hparams,
-            indices,
-            seeds,
-            schedules.rates(children, num_cycles, num_steps),
-            training,
-        )
-        best = snapshots.Snapshots(children, accept_ties)
-        for cycle in range(num_cycles):
-            with clock_lib.spent(self.clock, "train"):
-                # A loop of calls, not a device loop: on a CPU the loop's own
-                # optimisation costs more than all its steps
-                # (docs/decisions.md).
-                total = sum(itertools.islice(steps, num_steps))
-                losses = total.numpy() / num_steps
-                graph.contract()
-            qualities = self._accuracies(graph, data, "validation", counting)
-            scores = best.offer(graph, qualities, losses)
-            if on_cycle is not None:
-                on_cycle(cycle, scores, losses)
-            self.check_stop()
+        with self._steps.inputs(
+            data, data_hparams, indices, seeds, rates
+        ) as inputs:
+            graph = self._graph(children, image_size, num_parts)
+            self._fill(graph, children)
+            steps = self._steps.train(graph, inputs, data, training)
+            best = snapshots.Snapshots(children, accept_ties)
+            for cycle in range(num_cycles):
+                with clock_lib.spent(self.clock, "train"):
+                    # A loop of calls, not a device loop: on a CPU the loop's
+                    # own optimisation costs more than all its steps
+                    # (docs/decisions.md).
+                    total = sum(itertools.islice(steps, num_steps))
+                    losses = total.numpy() / num_steps
+                    graph.contract()
+                qualities = self._steps.accuracies(
+                    graph, data, "validation", counting
+                )
+                scores = best.offer(graph, qualities, losses)
+                if on_cycle is not None:
+                    on_cycle(cycle, scores, losses)
+                self.check_stop()
         training.end()
         counting.end()
         return best.results()
-
-    def _train_steps(
-        self,
-        graph: generation_lib.GenerationGraph,
-        data: records.TaskData,
-        data_hparams: Mapping[str, Any],
-        indices: np.ndarray,
-        seeds: np.ndarray,
-        rates: np.ndarray,
-        calls: clock_lib.Calls,
-    ) -> Iterator[tf.Tensor]:
-        """Trains step after step; yields the `[children] float32` losses."""
-        hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
-        augment = type(hparams)(*(tf.constant(value) for value in hparams))
-        if self._shares is not None:
-            inputs = self._shares.training(data, indices, seeds, rates)
-            for step in range(len(indices)):
-                with clock_lib.spent(self.clock, "input"):
-                    shares = next(inputs)
-                with contextlib.nullcontext() if step else _BUILDING:
-                    losses = calls(graph.train_shares, *shares, augment, jitter)
-                yield losses
-            return
-        picked = self._batches.of(data, "train", indices)
-        for seed, rate in zip(seeds, rates, strict=True):
-            with clock_lib.spent(self.clock, "input"):
-                batch = graph.training_batch(
-                    *next(picked), tf.constant(seed), augment, jitter
-                )
-            yield calls(graph.train_batch, *batch, tf.constant(rate))
 
     def evaluate(
         self,
@@ -285,13 +242,11 @@ class Trainer:
             graph = self._graph([child], image_size)
             self._fill(graph, [child])
             calls = clock_lib.Calls(self.clock, "validate")
-            return float(self._accuracies(graph, data, split, calls)[0])
+            return float(self._steps.accuracies(graph, data, split, calls)[0])
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
-        self._batches.forget(task)
-        if self._shares is not None:
-            self._shares.forget(task)
+        self._steps.forget(task)
 
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(self._seed, *event)
@@ -306,7 +261,7 @@ class Trainer:
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
-            with clock_lib.spent(self.clock, "compile"), _BUILDING:
+            with clock_lib.spent(self.clock, "compile"), steps_lib.BUILDING:
                 graph = generation_lib.GenerationGraph(
                     structure,
                     self._pool,
@@ -348,61 +303,3 @@ class Trainer:
             num_steps,
             self._budget.batch_size,
         )
-
-    def _accuracies(
-        self,
-        graph: generation_lib.GenerationGraph,
-        data: records.TaskData,
-        split: str,
-        calls: clock_lib.Calls,
-    ) -> np.ndarray:
-        """Returns `[children] float64`; NaN where a child diverged."""
-        with clock_lib.spent(self.clock, "validate"):
-            indices, mask = self._counted(data, split)
-            counts = sum(
-                self._count_steps(graph, data, split, indices, mask, calls)
-            ).numpy()
-        return counts.astype(np.float64) / np.count_nonzero(mask)
-
-    def _counted(
-        self, data: records.TaskData, split: str
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what an evaluation counts.
-
-        Returns:
-          `[steps, batch] int32` examples, padded, and `[steps, batch]
-          float32`, 0 where padded.
-        """
-        num_examples = len(getattr(data, split).labels)
-        if split == "validation":
-            num_examples = min(
-                num_examples, self._budget.num_validation_examples_max
-            )
-        return batches_lib.counted(
-            num_examples,
-            self._budget.batch_size,
-            self._strategy.num_replicas_in_sync,
-        )
-
-    def _count_steps(
-        self,
-        graph: generation_lib.GenerationGraph,
-        data: records.TaskData,
-        split: str,
-        indices: np.ndarray,
-        mask: np.ndarray,
-        calls: clock_lib.Calls,
-    ) -> Iterator[tf.Tensor]:
-        """Yields the `[children] float32` right answers of each step."""
-        if self._shares is not None:
-            inputs = self._shares.validation(data, split, indices, mask)
-            for step in range(len(indices)):
-                shares = next(inputs)
-                with contextlib.nullcontext() if step else _BUILDING:
-                    counts = calls(graph.count_shares, *shares)
-                yield counts
-            return
-        picked = self._batches.of(data, split, indices)
-        for weights in mask:
-            batch = graph.evaluation_batch(*next(picked))
-            yield calls(graph.count_batch, *batch, tf.constant(weights))

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_munet.vit import compiled
 from keras_munet.vit import operations
 
 # Which gradients a call that stands apart computes.
@@ -76,7 +77,7 @@ def residual_adapter_math(
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in dense_weights)
     flat = tf.reshape(x, [-1, width])
     normal = operations.layer_norm(flat, scale, bias)
-    y = flat + operations.mlp(normal, (w0, w1), (b0, b1), products)
+    y = flat + _mlp(normal, (w0, w1), (b0, b1), products)
     return tf.reshape(y, [-1, num_tokens, width])
 
 
@@ -127,29 +128,41 @@ def encoder_block_math(
         parts = project(y, kernel, bias)
         return tf.reshape(parts, [-1, num_tokens, num_heads, head_dim])
 
+    num_queries = 1 if class_token_only else num_tokens
     if class_token_only:
-        flat, num_queries = operations.first_token(x), 1
+        flat = operations.first_token(x)
         tokens = tf.reshape(normal, [-1, num_tokens, width])
         query = project(operations.first_token(tokens), kernels[0], biases[0])
         query = tf.reshape(query, [-1, num_heads, head_dim])
         read = operations.attend_once(query, tokens, attention[2:6], left)
+        read = project(tf.reshape(read, [-1, width]), kernels[3], biases[3])
+    elif products is not None:
+        read = compiled.attention(
+            normal, kernels, biases, num_tokens, num_heads, products
+        )
     else:
-        num_queries = num_tokens
         query, key, value = (
             heads(normal, kernel, bias)
             for kernel, bias in zip(kernels[:3], biases[:3], strict=True)
         )
         read = operations.attend(query, key, value, left)
-    read = tf.reshape(read, [-1, width])
-    flat = flat + project(read, kernels[3], biases[3])
+        read = project(tf.reshape(read, [-1, width]), kernels[3], biases[3])
+    flat = flat + read
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in (w0, b0, w1, b1))
     normal = norm(flat, scale_1, bias_1)
     if exact_gelu:
         hidden = tf.nn.gelu(project(normal, w0, b0))
         y = flat + project(hidden, w1, b1)
     else:
-        y = flat + operations.mlp(normal, (w0, w1), (b0, b1), products)
+        y = flat + _mlp(normal, (w0, w1), (b0, b1), products)
     return tf.reshape(y, [-1, num_queries, width])
+
+
+def _mlp(x, kernels, biases, products: tf.DType | None):
+    """Returns the MLP of operations that can be saved, or of a step's."""
+    if products is None:
+        return operations.mlp(x, kernels, biases)
+    return compiled.mlp(x, kernels, biases, products)
 
 
 def encoder_norm_math(

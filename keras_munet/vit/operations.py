@@ -17,19 +17,19 @@ import tensorflow as tf
 LAYER_NORM_EPSILON = 1e-6
 # GELU by its tanh approximation is x * sigmoid(x * (A + B * x**2)) with
 # A = 2 * sqrt(2 / pi) and B = 0.044715 * A.
-_GELU_A = 1.5957691216057308
-_GELU_B = 0.07135481282052493
+GELU_A = 1.5957691216057308
+GELU_B = 0.07135481282052493
 
 
 @tf.custom_gradient
 def gelu(x: tf.Tensor):
     """Returns GELU by the tanh approximation, the shape and dtype of `x`."""
     square = tf.square(x)
-    gate = tf.sigmoid(x * (square * _GELU_B + _GELU_A))
+    gate = tf.sigmoid(x * (square * GELU_B + GELU_A))
     y = x * gate
 
     def grad(dy: tf.Tensor) -> tf.Tensor:
-        slope = square * (3.0 * _GELU_B) + _GELU_A
+        slope = square * (3.0 * GELU_B) + GELU_A
         return dy * (gate + (y - y * gate) * slope)
 
     return y, grad
@@ -70,7 +70,7 @@ def _dense_of(products: tf.DType):
             return (
                 tf.cast(tf.matmul(up, right, transpose_b=True), x.dtype),
                 tf.cast(tf.matmul(left, up, transpose_a=True), x.dtype),
-                _column_sums(dy),
+                column_sums(dy),
             )
 
         return y, grad
@@ -79,10 +79,7 @@ def _dense_of(products: tf.DType):
 
 
 def mlp(
-    x: tf.Tensor,
-    kernels: Sequence[tf.Tensor],
-    biases: Sequence[tf.Tensor],
-    products: tf.DType | None = None,
+    x: tf.Tensor, kernels: Sequence[tf.Tensor], biases: Sequence[tf.Tensor]
 ) -> tf.Tensor:
     """Returns `gelu(x @ kernels[0] + biases[0]) @ kernels[1] + biases[1]`.
 
@@ -90,71 +87,12 @@ def mlp(
       x: `[rows, width]`.
       kernels: `[width, hidden]` and `[hidden, width]`, the dtype of `x`.
       biases: `[hidden]` and `[width]`, the dtype of `x`.
-      products: see `dense`. Where given, bias, GELU and the rounding to it
-        are one compiled pass over memory; None for operations that every
-        runtime has, so that they can be saved and served.
 
     Returns:
       `[rows, width]`, the dtype of `x`.
     """
-    if products is not None:
-        return _mlp_of(products)(x, *kernels, *biases)
     hidden = gelu(dense(x, kernels[0], biases[0]))
     return dense(hidden, kernels[1], biases[1])
-
-
-@functools.cache
-def _mlp_of(products: tf.DType):
-    """Returns `mlp` whose factors are rounded to `products`."""
-
-    @tf.custom_gradient
-    def compute(x, kernel_0, kernel_1, bias_0, bias_1):
-        left, up, down = (tf.cast(t, products) for t in (x, kernel_0, kernel_1))
-        raw = tf.matmul(left, up)
-        hidden = _biased_gelu(raw, bias_0)
-        y = tf.cast(tf.matmul(hidden, down), x.dtype)
-
-        def grad(dy: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            dy_rounded = tf.cast(dy, products)
-            draw, dbias_0 = _biased_gelu_grad(
-                raw, bias_0, tf.matmul(dy_rounded, down, transpose_b=True)
-            )
-            dx = tf.matmul(draw, up, transpose_b=True)
-            dkernel_0 = tf.matmul(left, draw, transpose_a=True)
-            dkernel_1 = tf.matmul(hidden, dy_rounded, transpose_a=True)
-            return (
-                *(tf.cast(t, x.dtype) for t in (dx, dkernel_0, dkernel_1)),
-                dbias_0,
-                _column_sums(dy),
-            )
-
-        return tf.nn.bias_add(y, bias_1), grad
-
-    return compute
-
-
-@tf.function(autograph=False, jit_compile=True)
-def _biased_gelu(raw: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Returns `gelu(raw + bias)` in the dtype of `raw`, one pass."""
-    x = tf.cast(raw, bias.dtype) + bias
-    return tf.cast(x * _gelu_gate(x), raw.dtype)
-
-
-@tf.function(autograph=False, jit_compile=True)
-def _biased_gelu_grad(
-    raw: tf.Tensor, bias: tf.Tensor, dy: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the gradients of `_biased_gelu`; what it kept is `raw` alone."""
-    x = tf.cast(raw, bias.dtype) + bias
-    gate = _gelu_gate(x)
-    y = x * gate
-    slope = tf.square(x) * (3.0 * _GELU_B) + _GELU_A
-    dx = tf.cast(dy, bias.dtype) * (gate + (y - y * gate) * slope)
-    return tf.cast(dx, raw.dtype), tf.reduce_sum(dx, 0)
-
-
-def _gelu_gate(x: tf.Tensor) -> tf.Tensor:
-    return tf.sigmoid(x * (tf.square(x) * _GELU_B + _GELU_A))
 
 
 @tf.custom_gradient
@@ -221,13 +159,13 @@ def _layer_norm(x, scale, bias, epsilon: float):
             - tf.matmul(dy, column)
             - normal * tf.matmul(product, column)
         ) * inverse
-        dscale, dbias = _column_sums(product), _column_sums(dy)
+        dscale, dbias = column_sums(product), column_sums(dy)
         return tf.cast(dx, x.dtype), dscale, dbias
 
     return y, grad
 
 
-def _column_sums(x: tf.Tensor) -> tf.Tensor:
+def column_sums(x: tf.Tensor) -> tf.Tensor:
     """Returns `[columns]`; a product is faster than TensorFlow's own sum."""
     ones = tf.ones([1, size(x, 0)], x.dtype)
     return tf.reshape(tf.matmul(ones, x), [-1])

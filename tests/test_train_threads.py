@@ -1,0 +1,50 @@
+"""How cores are divided among the children of a generation."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keras_munet.train import threads
+
+_PROGRAM = """
+import sys
+import tensorflow as tf
+from keras_munet.train import threads
+if "begun" in sys.argv:
+    tf.constant(1)
+threads._num_cores = lambda: 8
+print(threads.share_cores(sys.argv[1], int(sys.argv[2])))
+print(tf.config.threading.get_intra_op_parallelism_threads())
+"""
+
+
+def _share(*args, **env):
+    plain = {k: v for k, v in os.environ.items() if k != threads.VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *args],
+        env=plain | env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("num_children", "num_cores"), [(8, 1), (3, 2), (1, 8), (100, 1)]
+)
+def test_an_operation_gets_its_share_of_the_cores(num_children, num_cores):
+    assert _share("one_device", str(num_children)) == [str(num_cores)] * 2
+
+
+def test_what_a_user_chose_and_other_strategies_are_left_alone():
+    assert _share("auto", "8", TF_NUM_INTRAOP_THREADS="3") == ["None", "0"]
+    assert _share("mirrored", "8") == ["None", "0"]
+
+
+def test_a_tensorflow_that_has_begun_is_left_alone():
+    assert _share("auto", "8", "begun") == ["None", "0"]
