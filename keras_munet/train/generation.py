@@ -209,13 +209,19 @@ class GenerationGraph:
         """Returns what each child trains, input first."""
         return [[slot.variable for slot in child] for child in self._trained]
 
-    def _prepare(self, products: precision.Products) -> None:
-        """Has each call compute what the step needs and nothing else."""
+    def _prepare(
+        self, products: precision.Products, training: bool = True
+    ) -> None:
+        """Has each call compute what the step needs and nothing else.
+
+        Without training all calls of a kind of layer are the same function,
+        which TensorFlow prepares once per graph.
+        """
         for chain in self.slots:
             below = True
             for slot in chain:
                 slot.layer.choose_products(products.of(slot.spec))
-                if slot.momentum is None:
+                if slot.momentum is None or not training:
                     slot.layer.choose_gradients(functions.INPUT_ONLY)
                 elif below:
                     slot.layer.choose_gradients(functions.WEIGHTS_ONLY)
@@ -281,7 +287,7 @@ class GenerationGraph:
 
     def _count(self, images, labels, mask):
         # What is scored is what will be served.
-        self._prepare(_FLOAT32)
+        self._prepare(_FLOAT32, training=False)
         logits = builder.logits(self._layers, images)
         counts = []
         for i in range(self.num_children):

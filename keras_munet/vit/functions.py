@@ -239,7 +239,7 @@ def unpacked(
     """Returns the tensors of `shapes` that lie end to end in `packed`."""
     parts = tf.split(packed, [math.prod(shape) for shape in shapes])
     return [
-        tf.reshape(part, shape)
+        part if len(shape) == 1 else tf.reshape(part, shape)
         for part, shape in zip(parts, shapes, strict=True)
     ]
 
