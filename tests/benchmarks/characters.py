@@ -25,6 +25,7 @@ from keras_munet import progress
 from keras_munet import system
 from keras_munet.core import settings as settings_lib
 from keras_munet.report import events
+from keras_munet.train import threads
 
 _CONFIG = (
     pathlib.Path(__file__).resolve().parents[2] / "configs/ti3_characters.py"
@@ -59,6 +60,7 @@ def main(argv: list[str]) -> None:
     """Runs and prints."""
     del argv
     settings, num_published_steps = _settings()
+    threads.share_cores("one_device", settings.children_per_generation)
     with tempfile.TemporaryDirectory() as workdir:
         made = system.System.create(workdir, settings)
         made.run(progress=progress.Progress(workdir, quiet=True))

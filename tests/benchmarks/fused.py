@@ -27,6 +27,7 @@ from absl import flags
 
 from keras_munet.roots import root as root_lib
 from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import threads
 
 _MUS = (0.1, 0.2)
 _IMAGE_SIZE = 32
@@ -67,6 +68,8 @@ def _sampled() -> Iterator[tuple[float, int, Sequence[jobs_lib.ChildJob]]]:
 def main(argv: list[str]) -> None:
     """Times and prints."""
     del argv
+    # As `launch/evolve.py` does.
+    threads.share_cores("one_device", samples.NUM_CHILDREN)
     root = root_lib.random(
         "Ti/16",
         num_layers=_NUM_LAYERS.value,

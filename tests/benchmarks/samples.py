@@ -21,6 +21,7 @@ from keras_munet.search import population as population_lib
 from keras_munet.train import jobs as jobs_lib
 
 _NUM_CLASSES = 10
+NUM_CHILDREN = 8
 
 
 class Search:
@@ -31,7 +32,7 @@ class Search:
         num_layers: int,
         mu: float,
         *,
-        num_children: int = 8,
+        num_children: int = NUM_CHILDREN,
         num_generations: int = 5,
         image_size: int = 32,
     ):
