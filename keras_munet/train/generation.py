@@ -9,6 +9,7 @@ alone. Hyperparameters are arguments, so a structure compiles once.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import keras
@@ -129,8 +130,13 @@ class GenerationGraph:
         if context.num_replicas_in_sync > 1:
             flat = context.all_reduce("SUM", tf.nest.flatten(gradients))
             gradients = tf.nest.pack_sequence_as(gradients, flat)
-        for i, child in enumerate(self._trained):
-            self._update(context, child, gradients[i], rates[i])
+        for child in zip(
+            self._trained,
+            gradients,
+            tf.unstack(rates, self.num_children),
+            strict=True,
+        ):
+            self._update(context, *child)
         return losses
 
     def _gradients(self, images, labels, batch_size):
@@ -167,18 +173,21 @@ class GenerationGraph:
             with self._multiplied():
                 logits = builder.logits(self._layers, images)
             losses = [
-                tf.reduce_sum(
-                    tf.nn.sparse_softmax_cross_entropy_with_logits(
-                        labels, tf.cast(logits[i], tf.float32)
-                    )
+                tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    labels, tf.cast(child, tf.float32)
                 )
-                / batch_size
-                for i in range(self.num_children)
+                for child in logits
             ]
+        # The mean is the same for all, so no tape needs to know of it.
+        share = tf.ones_like(losses[0]) / batch_size
         gradients = tape.gradient(
-            losses, variables, unconnected_gradients="zero"
+            losses,
+            variables,
+            [share] * self.num_children,
+            unconnected_gradients="zero",
         )
-        return tf.stack(losses), gradients
+        sums = tf.stack([tf.reduce_sum(child) for child in losses])
+        return sums / batch_size, gradients
 
     @contextlib.contextmanager
     def _multiplied(self) -> Iterator[None]:
@@ -233,8 +242,11 @@ class GenerationGraph:
         """Applies one child's gradients to its trained slots."""
         scale = optimizer.clip_scale(gradients)
         if context.num_replicas_in_sync == 1:
+            # A dry run follows assignments outside of calls (aot/programs.py).
+            on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
+            move = _move if on_tpu else _move_in_a_call
             for slot, part in zip(slots, gradients, strict=True):
-                _move(slot.variable, slot.momentum, part, scale, rates)
+                move(slot.variable, slot.momentum, part, scale, rates)
             return
 
         # Mirrored variables may be assigned only where replicas meet.
@@ -242,7 +254,7 @@ class GenerationGraph:
             for slot, part in zip(slots, parts, strict=True):
                 strategy.extended.update(
                     slot.variable,
-                    _move_mirrored,
+                    _move,
                     args=(slot.momentum, part, scale, rates),
                     group=False,
                 )
@@ -288,31 +300,29 @@ class GenerationGraph:
     def _count(self, images, labels, mask):
         # What is scored is what will be served.
         self._prepare(_FLOAT32, training=False)
-        logits = builder.logits(self._layers, images)
-        counts = []
-        for i in range(self.num_children):
-            child = tf.cast(logits[i], tf.float32)
-            right = tf.cast(tf.argmax(child, 1, tf.int32) == labels, tf.float32)
-            # 0 * x is NaN where x is not finite: a diverged child never wins.
-            poison = 0.0 * tf.reduce_sum(child)
-            counts.append(tf.reduce_sum(right * mask) + poison)
-        return tf.stack(counts)
+        logits = tf.cast(
+            tf.stack(builder.logits(self._layers, images)), tf.float32
+        )
+        right = tf.cast(tf.argmax(logits, 2, tf.int32) == labels, tf.float32)
+        # 0 * x is NaN where x is not finite: a diverged child never wins.
+        poison = 0.0 * tf.reduce_sum(logits, [1, 2])
+        return tf.reduce_sum(right * mask, 1) + poison
 
 
-@tf.function(autograph=False, experimental_attributes={"_noinline": True})
-def _move(weight, momentum, gradient, scale, rates):
-    """Moves a component's weights and momentum by one step: one call."""
-    value, trace = optimizer.update(
+def _move(
+    weight, momentum, gradient, scale, rates, update=optimizer.compiled_update
+):
+    """Moves a component's weights and momentum by one step."""
+    value, trace = update(
         weight.read_value(), momentum.read_value(), gradient, scale, rates
     )
     weight.assign(value, read_value=False)
     momentum.assign(tf.cast(trace, momentum.dtype), read_value=False)
 
 
-def _move_mirrored(weight, momentum, gradient, scale, rates):
-    """As `_move`, where it may only be assigned outside of a function."""
-    value, trace = optimizer.compiled_update(
-        weight.read_value(), momentum.read_value(), gradient, scale, rates
-    )
-    weight.assign(value, read_value=False)
-    momentum.assign(tf.cast(trace, momentum.dtype), read_value=False)
+# A step's graph has one node of it instead of six.
+_move_in_a_call = tf.function(
+    functools.partial(_move, update=optimizer.update),
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
