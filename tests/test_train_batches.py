@@ -110,17 +110,20 @@ def test_every_example_is_counted_once(num_examples):
 
 def test_batches_are_made_ahead_in_order_and_no_more_than_may_wait():
     made = []
+    asked = [threading.Event() for _ in range(6)]
 
     def batches():
         for number in range(6):
             made.append(number)
+            asked[number].set()
             yield number
 
     with batches_lib.Ahead(batches(), 2) as ahead:
         taken = iter(ahead)
         assert next(taken) == 0
-        # The one that is taken, and two that wait.
-        assert len(made) <= 4
+        # The next one is asked for when one is taken, and not before.
+        assert asked[1].wait(10)
+        assert not asked[3].wait(0.2)
         assert list(taken) == [1, 2, 3, 4, 5]
     assert made == list(range(6))
 
@@ -138,23 +141,31 @@ def test_an_error_in_a_batch_that_is_made_ahead_reaches_the_step():
 
 
 def test_batches_that_nobody_takes_any_more_are_not_made():
-    asked = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     made = []
 
     def batches():
         for number in range(100):
-            asked.wait(10)
+            begun.set()
+            go_on.wait(10)
             made.append(number)
             yield number
 
-    with batches_lib.Ahead(batches(), 8):
-        asked.set()
-    assert len(made) <= 8
+    ahead = batches_lib.Ahead(batches(), 8)
+    assert begun.wait(10)
+    # Leaving cancels those that wait, then waits for the one that is made.
+    leaving = threading.Thread(target=ahead.__exit__)
+    leaving.start()
+    leaving.join(0.5)
+    assert leaving.is_alive()
+    go_on.set()
+    leaving.join(10)
+    assert made == [0]
 
 
 @pytest.mark.parametrize(
     ("batch_size", "image_size", "expected"),
-    [(512, 32, 8), (512, 224, 1), (64, 224, 3), (4096, 384, 1)],
+    [(512, 32, 8), (512, 224, 0), (64, 224, 3), (4096, 384, 0)],
 )
 def test_batches_ahead_are_bounded_in_bytes(batch_size, image_size, expected):
     assert batches_lib.num_ahead(batch_size, image_size) == expected

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import training_samples as samples
 
+from keras_munet import errors
 from keras_munet.data import preprocessing
 from keras_munet.graph import nodes
 from keras_munet.train import generation
@@ -164,6 +165,8 @@ def test_children_that_differ_in_hyperparameters_share_a_compiled_step():
     samples.train([samples.job(1, 1, hparams={"opt_lr": 0.1})], made)
     (graph,) = made._graphs.values()
     assert graph.train_batch.experimental_get_tracing_count() == 1
+    # Beside the first training step, and for all batches.
+    assert graph.count_batch.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.slow
@@ -277,6 +280,36 @@ def test_mirrored_replicas_equal_one_device(fused, tmp_path):
                         atol=2e-4,
                         err_msg=f"{child.index}/{name}/{key}",
                     )
+
+
+def test_one_mirrored_replica_equals_one_device(fused):
+    # Its variables are distributed ones all the same.
+    made = samples.trainer("mirrored")
+    assert made._strategy.num_replicas_in_sync == 1
+    for first, second in zip(
+        fused, samples.train(_generation(), made), strict=True
+    ):
+        samples.assert_close(first, second)
+
+
+def test_layers_that_do_not_fit_together_are_refused_before_a_step():
+    with pytest.raises(errors.UsageError, match="patches"):
+        samples.train([samples.job(0, 1)], data_hparams={"ds_image_size": 17})
+
+
+def test_an_error_of_a_step_leaves_nothing_behind(monkeypatch):
+    made = samples.trainer()
+
+    def fail(*_):
+        raise OSError("no batch")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made._steps, "accuracies", fail)
+        with pytest.raises(OSError, match="no batch"):
+            samples.train([samples.job(0, 1)], made)
+    # Neither a trace that is under way nor one that is done.
+    assert made._steps._tracing is None
+    samples.train([samples.job(0, 2)], made)
 
 
 def test_a_second_mirrored_trainer_divides_its_batches_too():

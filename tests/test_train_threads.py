@@ -26,7 +26,7 @@ def _share(*args, **env):
     plain = {k: v for k, v in os.environ.items() if k != threads.VARIABLE}
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *args],
-        env=plain | env,
+        env=plain | {"CUDA_VISIBLE_DEVICES": ""} | env,
         capture_output=True,
         text=True,
         check=True,

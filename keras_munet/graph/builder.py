@@ -49,6 +49,22 @@ def build(
     return keras.Model(images, outputs, name=name)
 
 
+def check(chain: Chain, image_size: int) -> None:
+    """Refuses layers that do not fit together.
+
+    Args:
+      chain: the layers of a path, input first.
+      image_size: side of the square input images, pixels.
+
+    Raises:
+      UsageError: a layer cannot take what the one below it gives.
+    """
+    shape: tuple[int | None, ...] = (None, image_size, image_size, 3)
+    for layer, narrow in zip(chain, narrowed(chain), strict=True):
+        options = {"class_token_only": True} if narrow else {}
+        shape = layer.compute_output_shape(shape, **options)
+
+
 def logits(chains: Sequence[Chain], images: tf.Tensor) -> list[tf.Tensor]:
     """Returns what `build`'s model does, without making one.
 
@@ -63,8 +79,10 @@ def logits(chains: Sequence[Chain], images: tf.Tensor) -> list[tf.Tensor]:
     """
     done: dict[tuple[int, int, bool], tf.Tensor] = {}
 
-    def call(layer: keras.layers.Layer, *args: Any, **options: Any) -> Any:
-        return layer.call(*args, **options)
+    def call(layer: keras.layers.Layer, x: tf.Tensor, **options: Any) -> Any:
+        # As Keras does, under a policy of another dtype.
+        x = tf.cast(x, layer.compute_dtype) if layer.autocast else x
+        return layer.call(x, **options)
 
     return [_apply(chain, images, done, call) for chain in chains]
 

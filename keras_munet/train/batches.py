@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 from concurrent import futures
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -89,12 +90,12 @@ class Batches:
 class Ahead:
     """What a step takes, computed beside the steps before it."""
 
-    def __init__(self, batches: Iterator[Ready], num_ahead: int):
+    def __init__(self, batches: Iterator[tuple[Any, ...]], num_ahead: int):
         """Begins at once, in a thread.
 
         Args:
           batches: are computed as they are asked for.
-          num_ahead: how many may wait.
+          num_ahead: how many may wait, at least one.
         """
         self._batches = batches
         self._worker = futures.ThreadPoolExecutor(1, "batches")
@@ -106,24 +107,24 @@ class Ahead:
     def __exit__(self, *_: object) -> None:
         self._worker.shutdown(cancel_futures=True)
 
-    def __iter__(self) -> Iterator[Ready]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         while (batch := self._coming.popleft().result()) is not None:
             self._coming.append(self._next())
             yield batch
 
-    def _next(self) -> futures.Future[Ready | None]:
+    def _next(self) -> futures.Future[tuple[Any, ...] | None]:
         return self._worker.submit(next, self._batches, None)
 
 
 def num_ahead(batch_size: int, image_size: int) -> int:
-    """Returns how many batches may wait: some, within 128 MiB.
+    """Returns how many batches may wait: some, within 128 MiB; or none.
 
     Args:
       batch_size: examples.
       image_size: pixels, side.
     """
     num_bytes = batch_size * image_size * image_size * 3 * 4
-    return min(max(_NUM_BYTES_AHEAD // num_bytes, 1), _NUM_AHEAD_MAX)
+    return min(_NUM_BYTES_AHEAD // num_bytes, _NUM_AHEAD_MAX)
 
 
 @tf.function(autograph=False)

@@ -1,8 +1,8 @@
 """What the seconds of training went into.
 
-Invariant: every second of a cycle is counted once. What compiling takes is
-seen from outside: TensorFlow traces a function, optimises its graph and builds
-its kernels within the first call.
+Invariant: every second of a cycle is counted once, in the thread that waits for
+all others. What compiling takes beyond tracing is seen from outside: TensorFlow
+prepares a function's graph and builds its kernels within the first call.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One generation as one compiled step.
 
-Invariant: the children's graph is ONE functional model; what they share
+Invariant: the children's layers are ONE graph; what they share
 frozen is evaluated once per batch, no gradient is computed below a child's
 lowest trained component, and each child's update depends on its own loss
 alone. Hyperparameters are arguments, so a structure compiles once.
@@ -43,7 +43,7 @@ class GenerationGraph:
         products: precision.Products = _FLOAT32,
         num_parts: int = 1,
     ):
-        """Builds the graph; compiles nothing before the first call.
+        """Takes the layers; traces nothing before the first call.
 
         Args:
           structure: which layers each child has.
@@ -56,6 +56,12 @@ class GenerationGraph:
         self._num_parts = num_parts
         self._products = products
         self._strategy = strategy
+        # A function that is given a distributed variable is traced with the
+        # first one and moves that one for all others of its shape; and a dry
+        # run of a TPU's step follows no assignment into a call.
+        self._plain_variables = isinstance(
+            strategy, tf.distribute.OneDeviceStrategy
+        )
         self.image_size = structure.image_size
         with strategy.scope():
             self.slots = [
@@ -63,6 +69,8 @@ class GenerationGraph:
                 for chain in structure.chains
             ]
         self._layers = [[slot.layer for slot in chain] for chain in self.slots]
+        for chain in self._layers:
+            builder.check(chain, structure.image_size)
         self._trained = [
             [slot for slot in chain if slot.momentum is not None]
             for chain in self.slots
@@ -242,9 +250,7 @@ class GenerationGraph:
         """Applies one child's gradients to its trained slots."""
         scale = optimizer.clip_scale(gradients)
         if context.num_replicas_in_sync == 1:
-            # A dry run follows assignments outside of calls (aot/programs.py).
-            on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
-            move = _move if on_tpu else _move_in_a_call
+            move = _move_in_a_call if self._plain_variables else _move
             for slot, part in zip(slots, gradients, strict=True):
                 move(slot.variable, slot.momentum, part, scale, rates)
             return

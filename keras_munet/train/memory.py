@@ -40,8 +40,9 @@ _BYTES_PER_FACTOR = 4 + 2 + 4 + 4
 _BYTES_PER_KEPT = {"CPU": 4.0, "GPU": 4.0, "TPU": 0.85}
 # The snapshot lies in the memory of the host.
 _HOST_BYTES_PER_TRAINED = 6
-# A batch on its way through the augmentation, and what TensorFlow keeps.
-_BYTES_PER_STEP = 128 * 2**20
+# Batches that wait (`batches.num_ahead`), one on its way through the
+# augmentation, and what TensorFlow keeps.
+_BYTES_PER_STEP = 256 * 2**20
 # Of what is free when a generation starts; the rest is the system's.
 _SHARE_OF_FREE = 0.9
 _CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")

@@ -39,7 +39,7 @@ class Products:
         """Returns the dtype of the factors of one component's products.
 
         None where it gains nothing from rounding nor from compiled passes,
-        see `operations.mlp`.
+        see `vit.compiled`.
         """
         width = int(spec.config.get("width", self.width_min))
         return self.dtype if width >= self.width_min else None

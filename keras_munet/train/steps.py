@@ -27,12 +27,12 @@ from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import shares as shares_lib
 from keras_munet.train import strategy as strategy_lib
 
-# Keras builds and TensorFlow traces in one thread at a time (slices have one
-# each); the first call of a step is the one that traces it.
+# Slices have a thread each: Keras builds, and a first call traces, in one of
+# them at a time.
 BUILDING = threading.RLock()
 
 
-class Steps:
+class StepLoop:
     """Feeds compiled steps and counts what they take."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Steps:
             return
         image_size = int(data_hparams["ds_image_size"])
         picked = self._batches.of(data, "train", indices)
-        ready = (
+        ready: Iterator[tuple[Any, ...]] = (
             (
                 *batches_lib.training_batch(
                     *batch, tf.constant(seed), augment, image_size, jitter
@@ -102,8 +102,12 @@ class Steps:
             for batch, seed, rate in zip(picked, seeds, rates, strict=True)
         )
         num_ahead = batches_lib.num_ahead(indices.shape[1], image_size)
-        with batches_lib.Ahead(ready, num_ahead) as ahead:
-            yield iter(ahead)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._abandon_tracing)
+            if num_ahead:
+                ahead = batches_lib.Ahead(ready, num_ahead)
+                ready = iter(stack.enter_context(ahead))
+            yield ready
 
     def train(
         self,
@@ -117,7 +121,8 @@ class Steps:
         Args:
           graph: the generation's.
           inputs: from `inputs`.
-          data: the task's data, on which is validated in between.
+          data: the task's data; how many examples it validates on decides
+            what is traced besides.
           calls: counts the steps.
         """
         step = graph.train_batch if self._shares is None else graph.train_shares
@@ -166,6 +171,12 @@ class Steps:
         tracing, self._tracing = self._tracing, None
         if tracing is not None:
             tracing.result()
+
+    def _abandon_tracing(self) -> None:
+        """Waits for what an error left behind, which told of itself."""
+        if self._tracing is not None:
+            futures.wait([self._tracing])
+        self._tracing = None
 
     def accuracies(
         self,

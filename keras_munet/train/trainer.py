@@ -84,7 +84,7 @@ class Trainer:
             Any, generation_lib.GenerationGraph
         ] = collections.OrderedDict()
         self.clock: clock_lib.Clock = collections.defaultdict(float)
-        self._steps = steps_lib.Steps(strategy, budget, self.clock, arrays)
+        self._steps = steps_lib.StepLoop(strategy, budget, self.clock, arrays)
         self.workers = workers_lib.of(strategy)
         self._stop: Callable[[], bool] = lambda: False
 

@@ -62,7 +62,8 @@ def attention(
         logits and what is read are float32.
 
     Returns:
-      As `x`.
+      As `x`; the gradients of the first three biases are sums of what is
+      rounded.
     """
     compute = _attention_of(products, num_tokens, num_heads)
     return compute(x, *kernels, *biases)

@@ -136,7 +136,11 @@ def encoder_block_math(
         query = tf.reshape(query, [-1, num_heads, head_dim])
         read = operations.attend_once(query, tokens, attention[2:6], left)
         read = project(tf.reshape(read, [-1, width]), kernels[3], biases[3])
-    elif products is not None:
+    elif (
+        products is not None
+        and x.dtype == tf.float32
+        and isinstance(num_tokens, int)
+    ):
         read = compiled.attention(
             normal, kernels, biases, num_tokens, num_heads, products
         )
