@@ -58,17 +58,12 @@ class Batches:
                 yield images, labels, tf.constant(picked)
             return
         everything = tf.range(indices.shape[1], dtype=tf.int32)
-        with futures.ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(part.batch, indices[0])
-            for following in [*indices[1:], None]:
-                images, labels = coming.result()
-                if following is not None:
-                    coming = reader.submit(part.batch, following)
-                yield (
-                    tf.constant(images),
-                    tf.constant(labels, tf.int32),
-                    everything,
-                )
+        read = (
+            (tf.constant(images), tf.constant(labels, tf.int32), everything)
+            for images, labels in map(part.batch, indices)
+        )
+        with Ahead(read, 1) as ahead:
+            yield from ahead
 
     def forget(self, task: str) -> None:
         """Frees the arrays of `task`."""

@@ -59,9 +59,8 @@ class GenerationGraph:
         # A function that is given a distributed variable is traced with the
         # first one and moves that one for all others of its shape; and a dry
         # run of a TPU's step follows no assignment into a call.
-        self._plain_variables = isinstance(
-            strategy, tf.distribute.OneDeviceStrategy
-        )
+        one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+        self._move = _move_in_a_call if one_device else _move
         self.image_size = structure.image_size
         with strategy.scope():
             self.slots = [
@@ -250,9 +249,8 @@ class GenerationGraph:
         """Applies one child's gradients to its trained slots."""
         scale = optimizer.clip_scale(gradients)
         if context.num_replicas_in_sync == 1:
-            move = _move_in_a_call if self._plain_variables else _move
             for slot, part in zip(slots, gradients, strict=True):
-                move(slot.variable, slot.momentum, part, scale, rates)
+                self._move(slot.variable, slot.momentum, part, scale, rates)
             return
 
         # Mirrored variables may be assigned only where replicas meet.
@@ -260,7 +258,7 @@ class GenerationGraph:
             for slot, part in zip(slots, parts, strict=True):
                 strategy.extended.update(
                     slot.variable,
-                    _move,
+                    self._move,
                     args=(slot.momentum, part, scale, rates),
                     group=False,
                 )

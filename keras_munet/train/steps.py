@@ -103,7 +103,7 @@ class StepLoop:
         )
         num_ahead = batches_lib.num_ahead(indices.shape[1], image_size)
         with contextlib.ExitStack() as stack:
-            stack.callback(self._abandon_tracing)
+            stack.callback(self._end_tracing)
             if num_ahead:
                 ahead = batches_lib.Ahead(ready, num_ahead)
                 ready = iter(stack.enter_context(ahead))
@@ -126,21 +126,16 @@ class StepLoop:
           calls: counts the steps.
         """
         step = graph.train_batch if self._shares is None else graph.train_shares
-        with clock_lib.spent(self._clock, "input"):
-            first = next(inputs)
-        if self._shares is None:
-            self._trace(graph, first, data)
-            yield calls(step, *first)
-        else:
-            with BUILDING:
-                losses = calls(step, *first)
-            yield losses
-        while True:
+        for number in itertools.count():
             with clock_lib.spent(self._clock, "input"):
                 args = next(inputs, None)
             if args is None:
                 return
-            yield calls(step, *args)
+            if number == 0 and self._shares is None:
+                self._trace(graph, args, data)
+            with contextlib.nullcontext() if number else BUILDING:
+                losses = calls(step, *args)
+            yield losses
 
     def _trace(
         self,
@@ -154,7 +149,6 @@ class StepLoop:
         Python, which is free to trace the second meanwhile.
         """
         with clock_lib.spent(self._clock, "compile"):
-            self._end_tracing()
             graph.train_batch.get_concrete_function(*first)
         indices, _ = self.counted(data, "validation")
         images = tf.TensorSpec([indices.shape[1], *first[0].shape[1:]])
@@ -167,13 +161,10 @@ class StepLoop:
         )
 
     def _end_tracing(self) -> None:
-        """Waits for what is traced beside: layers are told how, one by one."""
-        tracing, self._tracing = self._tracing, None
-        if tracing is not None:
-            tracing.result()
+        """Leaves no trace under way: the next would find its layers changed.
 
-    def _abandon_tracing(self) -> None:
-        """Waits for what an error left behind, which told of itself."""
+        An error of it is told where the result is wanted.
+        """
         if self._tracing is not None:
             futures.wait([self._tracing])
         self._tracing = None
@@ -197,8 +188,9 @@ class StepLoop:
         Returns:
           `[children] float64`; NaN where a child diverged.
         """
-        with clock_lib.spent(self._clock, "compile"):
-            self._end_tracing()
+        if self._tracing is not None:
+            with clock_lib.spent(self._clock, "compile"):
+                self._tracing.result()
         with clock_lib.spent(self._clock, "validate"):
             indices, mask = self.counted(data, split)
             counts = sum(

@@ -5,8 +5,8 @@ with the factors of products rounded as a step asks for. What lies between two
 products (biases, GELU, the layout of heads, rounding) is compiled by XLA, so
 they serve where a step is traced and not in what is saved.
 
-XLA itself rounds to bfloat16 within a larger pass several times slower than
-TensorFlow does afterwards (docs/performance.md), hence the casts outside.
+Within a pass as large as GELU's XLA rounds to bfloat16 several times slower
+than TensorFlow does afterwards (docs/platform_notes.md), so that is left to it.
 """
 
 from __future__ import annotations

@@ -128,14 +128,18 @@ def encoder_block_math(
         parts = project(y, kernel, bias)
         return tf.reshape(parts, [-1, num_tokens, num_heads, head_dim])
 
+    def projected(parts: tf.Tensor) -> tf.Tensor:
+        return project(tf.reshape(parts, [-1, width]), kernels[3], biases[3])
+
     num_queries = 1 if class_token_only else num_tokens
     if class_token_only:
         flat = operations.first_token(x)
         tokens = tf.reshape(normal, [-1, num_tokens, width])
         query = project(operations.first_token(tokens), kernels[0], biases[0])
         query = tf.reshape(query, [-1, num_heads, head_dim])
-        read = operations.attend_once(query, tokens, attention[2:6], left)
-        read = project(tf.reshape(read, [-1, width]), kernels[3], biases[3])
+        read = projected(
+            operations.attend_once(query, tokens, attention[2:6], left)
+        )
     elif (
         products is not None
         and x.dtype == tf.float32
@@ -149,8 +153,7 @@ def encoder_block_math(
             heads(normal, kernel, bias)
             for kernel, bias in zip(kernels[:3], biases[:3], strict=True)
         )
-        read = operations.attend(query, key, value, left)
-        read = project(tf.reshape(read, [-1, width]), kernels[3], biases[3])
+        read = projected(operations.attend(query, key, value, left))
     flat = flat + read
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in (w0, b0, w1, b1))
     normal = norm(flat, scale_1, bias_1)
