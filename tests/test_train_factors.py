@@ -136,12 +136,12 @@ def test_what_is_published_are_ordinary_kernels_that_answer_as_the_child():
     (graph,) = made._graphs.values()
     ((*_, adapter, _, _, head),) = graph.slots
     assert {adapter.spec.name, head.spec.name} == {"residual_adapter_0", "head"}
-    # As it is trained: with the products, in the generation's own graph.
-    images = tf.constant(
+    images = trained = tf.constant(
         np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)), tf.float32
     )
-    with graph._multiplied():
-        (trained,) = builder.logits(graph._layers, images)
+    # As it is trained: with the products.
+    for place in (*graph._stems[0], *graph._tops[0]):
+        trained = graph._functions.output(place.kind, place.values, trained)
     layers = []
     for slot in graph.slots[0]:
         component = child.components[slot.spec.name]

@@ -6,6 +6,7 @@ values move between records and layers without a name map.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -42,6 +43,19 @@ def make_layer(
             f"can make: {' '.join(str(error).split())}; restore it from a copy "
             "of the system"
         ) from error
+
+
+@functools.lru_cache(maxsize=256)
+def unbuilt(
+    spec: specs.ComponentSpec, dtype: str | None = None
+) -> keras.layers.Layer:
+    """Returns the one layer of `spec` that is never built.
+
+    Args:
+      spec: what the layer is.
+      dtype: see `make_layer`.
+    """
+    return make_layer(spec, spec.name, dtype)
 
 
 def assign(

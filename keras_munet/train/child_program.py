@@ -218,7 +218,7 @@ class ChildProgram(generation.GenerationGraph):
             losses, (gradients,) = self._gradients(
                 images, labels, images.shape[0]
             )
-        scale = optimizer.clip_scale(gradients)
+        scale = optimizer.clip_scale(optimizer.half_square(gradients))
         moved = iter(
             [
                 optimizer.compiled_update(*parts, scale, inputs.rates[step])

@@ -9,7 +9,6 @@ alone. Hyperparameters are arguments, so a structure compiles once.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 import keras
@@ -17,30 +16,24 @@ import tensorflow as tf
 
 from keras_munet.data import preprocessing
 from keras_munet.graph import builder
+from keras_munet.train import answers
+from keras_munet.train import borrowed
 from keras_munet.train import optimizer
 from keras_munet.train import precision
-from keras_munet.train import rewrites
 from keras_munet.train import slots as slots_lib
 from keras_munet.train import structures
 from keras_munet.vit import functions
 
-_FLOAT32 = precision.Products()
 
-
-class GenerationGraph:
-    """The layers of a structure with the compiled functions of its steps.
-
-    Attributes:
-      slots: of each child, input first.
-      image_size: side of the input, pixels.
-    """
+class GenerationGraph(borrowed.Borrowed):
+    """The layers of a structure with the compiled functions of its steps."""
 
     def __init__(
         self,
         structure: structures.Structure,
         pool: slots_lib.SlotPool,
         strategy: tf.distribute.Strategy,
-        products: precision.Products = _FLOAT32,
+        products: precision.Products = precision.FLOAT32,
         num_parts: int = 1,
     ):
         """Takes the layers; traces nothing before the first call.
@@ -53,38 +46,16 @@ class GenerationGraph:
           num_parts: into how many parts, one after the other, a replica's
             share of a batch is divided to save memory.
         """
+        super().__init__(structure, pool, strategy)
         self._num_parts = num_parts
         self._products = products
         self._strategy = strategy
-        # A function that is given a distributed variable is traced with the
-        # first one and moves that one for all others of its shape; and a dry
-        # run of a TPU's step follows no assignment into a call.
-        one_device = isinstance(strategy, tf.distribute.OneDeviceStrategy)
-        self._move = _move_in_a_call if one_device else _move
-        self.image_size = structure.image_size
-        with strategy.scope():
-            self.slots = [
-                [pool.get(role, spec, n) for role, spec, n in chain]
-                for chain in structure.chains
-            ]
-        self._layers = [[slot.layer for slot in chain] for chain in self.slots]
-        for chain in self._layers:
-            builder.check(chain, structure.image_size)
-        self._trained = [
-            [slot for slot in chain if slot.momentum is not None]
-            for chain in self.slots
-        ]
         # What layers compute with that is not their own.
         self._held: list[tuple[keras.Variable, tf.Tensor]] = []
         self.train_batch = tf.function(self._train_batch, autograph=False)
         self.count_batch = tf.function(self._count_batch, autograph=False)
         self.train_shares = tf.function(self._train_shares, autograph=False)
         self.count_shares = tf.function(self._count_shares, autograph=False)
-
-    @property
-    def num_children(self) -> int:
-        """Outputs of the graph."""
-        return len(self.slots)
 
     def _train_batch(self, images, labels, rates):
         """Trains every child on one batch.
@@ -97,9 +68,7 @@ class GenerationGraph:
         Returns:
           `[children] float32`, the losses, nats.
         """
-        losses = self._strategy.run(
-            self._step, (rewrites.unsearched(images), labels, rates)
-        )
+        losses = self._strategy.run(self._step, (images, labels, rates))
         return self._strategy.reduce("SUM", losses, axis=None)
 
     def _train_shares(self, images, labels, draws, rates, augment, jitter):
@@ -179,12 +148,7 @@ class GenerationGraph:
             tape.watch([v for child in variables for v in child])
             with self._multiplied():
                 logits = builder.logits(self._layers, images)
-            losses = [
-                tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    labels, tf.cast(child, tf.float32)
-                )
-                for child in logits
-            ]
+            losses = [answers.losses(child, labels) for child in logits]
         # The mean is the same for all, so no tape needs to know of it.
         share = tf.ones_like(losses[0]) / batch_size
         gradients = tape.gradient(
@@ -212,15 +176,6 @@ class GenerationGraph:
         with keras.StatelessScope(state_mapping=[*self._held, *products]):
             yield
 
-    def contract(self) -> None:
-        """Gives every layer the weights that its factors stand for.
-
-        What is counted and what a snapshot takes are these weights.
-        """
-        for child in self._trained:
-            for slot in child:
-                slot.contract()
-
     def _variables(self):
         """Returns what each child trains, input first."""
         return [[slot.variable for slot in child] for child in self._trained]
@@ -247,10 +202,10 @@ class GenerationGraph:
 
     def _update(self, context, slots, gradients, rates):
         """Applies one child's gradients to its trained slots."""
-        scale = optimizer.clip_scale(gradients)
+        scale = optimizer.clip_scale(optimizer.half_square(gradients))
         if context.num_replicas_in_sync == 1:
             for slot, part in zip(slots, gradients, strict=True):
-                self._move(slot.variable, slot.momentum, part, scale, rates)
+                _move(slot.variable, slot.momentum, part, scale, rates)
             return
 
         # Mirrored variables may be assigned only where replicas meet.
@@ -258,7 +213,7 @@ class GenerationGraph:
             for slot, part in zip(slots, parts, strict=True):
                 strategy.extended.update(
                     slot.variable,
-                    self._move,
+                    _move,
                     args=(slot.momentum, part, scale, rates),
                     group=False,
                 )
@@ -277,9 +232,7 @@ class GenerationGraph:
           `[children] float32`: the number of right answers, or NaN where a
           child's logits are not finite.
         """
-        counts = self._strategy.run(
-            self._count, (rewrites.unsearched(images), labels, mask)
-        )
+        counts = self._strategy.run(self._count, (images, labels, mask))
         return self._strategy.reduce("SUM", counts, axis=None)
 
     def _count_shares(self, images, labels, mask):
@@ -303,30 +256,15 @@ class GenerationGraph:
 
     def _count(self, images, labels, mask):
         # What is scored is what will be served.
-        self._prepare(_FLOAT32, training=False)
-        logits = tf.cast(
-            tf.stack(builder.logits(self._layers, images)), tf.float32
-        )
-        right = tf.cast(tf.argmax(logits, 2, tf.int32) == labels, tf.float32)
-        # 0 * x is NaN where x is not finite: a diverged child never wins.
-        poison = 0.0 * tf.reduce_sum(logits, [1, 2])
-        return tf.reduce_sum(right * mask, 1) + poison
+        self._prepare(precision.FLOAT32, training=False)
+        logits = tf.stack(builder.logits(self._layers, images))
+        return answers.right(logits, labels, mask)
 
 
-def _move(
-    weight, momentum, gradient, scale, rates, update=optimizer.compiled_update
-):
+def _move(weight, momentum, gradient, scale, rates):
     """Moves a component's weights and momentum by one step."""
-    value, trace = update(
+    value, trace = optimizer.compiled_update(
         weight.read_value(), momentum.read_value(), gradient, scale, rates
     )
     weight.assign(value, read_value=False)
     momentum.assign(tf.cast(trace, momentum.dtype), read_value=False)
-
-
-# A step's graph has one node of it instead of six.
-_move_in_a_call = tf.function(
-    functools.partial(_move, update=optimizer.update),
-    autograph=False,
-    experimental_attributes={"_noinline": True},
-)

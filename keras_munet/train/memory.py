@@ -13,15 +13,12 @@ they need not be: `tests/benchmarks/memory.py` compares.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Sequence
 
-import keras
 import psutil
 
 from keras_munet import errors
-from keras_munet.core import specs
 from keras_munet.graph import builder
 from keras_munet.graph import nodes
 from keras_munet.train import factors
@@ -97,7 +94,7 @@ def need(
     shape: tuple[int | None, ...] = (1, image_size, image_size, 3)
     fixed = kept = 0
     training = False
-    layers = [_layer(part.spec) for part in child.components]
+    layers = [nodes.unbuilt(part.spec) for part in child.components]
     for part, layer, narrow in zip(
         child.components, layers, builder.narrowed(layers), strict=True
     ):
@@ -113,12 +110,6 @@ def need(
             fixed += layout.num_values * _BYTES_PER_FACTOR
         shape = layer.compute_output_shape(shape, **options)
     return Need(fixed, int(kept * _BYTES_PER_KEPT[device_type]))
-
-
-@functools.lru_cache(maxsize=256)
-def _layer(spec: specs.ComponentSpec) -> keras.layers.Layer:
-    """Returns a layer that says what it would need; it is never built."""
-    return nodes.make_layer(spec, spec.name)
 
 
 def passes(

@@ -29,14 +29,22 @@ class Rates(NamedTuple):
     nesterov: tf.Tensor
 
 
-def clip_scale(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns min(1, CLIP_NORM / global norm), a float32 scalar.
+def half_square(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns half the square of the global norm, a float32 scalar.
 
     Args:
       gradients: float32, all parts of one child's.
     """
-    halves = tf.add_n([tf.nn.l2_loss(part) for part in gradients])
-    return CLIP_NORM / tf.maximum(tf.sqrt(2.0 * halves), CLIP_NORM)
+    return tf.add_n([tf.nn.l2_loss(part) for part in gradients])
+
+
+def clip_scale(half_square: tf.Tensor) -> tf.Tensor:
+    """Returns min(1, CLIP_NORM / global norm), a float32 scalar.
+
+    Args:
+      half_square: of all of one child's gradients.
+    """
+    return CLIP_NORM / tf.maximum(tf.sqrt(2.0 * half_square), CLIP_NORM)
 
 
 def update(

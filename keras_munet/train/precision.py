@@ -45,6 +45,10 @@ class Products:
         return self.dtype if width >= self.width_min else None
 
 
+# What is scored is what will be served.
+FLOAT32 = Products()
+
+
 def products(compute_dtype: str, device_type: str) -> Products:
     """Returns the rule of a setting on a device.
 
@@ -54,7 +58,7 @@ def products(compute_dtype: str, device_type: str) -> Products:
       device_type: `CPU`, `GPU` or `TPU`.
     """
     if compute_dtype == "float32":
-        return Products()
+        return FLOAT32
     if compute_dtype == "bfloat16" or device_type == "TPU":
         return Products(tf.bfloat16, 0)
     if device_type == "GPU":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_munet.core import specs
-from keras_munet.train import generation as generation_lib
+from keras_munet.train import borrowed
 from keras_munet.train import jobs as jobs_lib
 
 
@@ -36,7 +36,7 @@ class Snapshots:
 
     def offer(
         self,
-        graph: generation_lib.GenerationGraph,
+        graph: borrowed.Borrowed,
         qualities: np.ndarray,
         losses: np.ndarray,
     ) -> np.ndarray:

@@ -1,19 +1,18 @@
 """The steps of a generation: examples in, losses or right answers out.
 
 Invariant: what a step computes follows from its inputs alone; making these
-ahead, and tracing one step while another is prepared, changes when and not
-what.
+ahead changes when and not what.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
-import itertools
-import threading
 from collections.abc import Iterator
 from collections.abc import Mapping
-from concurrent import futures
 from typing import Any
+from typing import Generic
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -21,26 +20,25 @@ import tensorflow as tf
 from keras_munet.data import preprocessing
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
+from keras_munet.train import borrowed
 from keras_munet.train import clock as clock_lib
-from keras_munet.train import generation as generation_lib
 from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import shares as shares_lib
-from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import precision
+from keras_munet.train import slots as slots_lib
+from keras_munet.train import structures
 
-# Slices have a thread each: Keras builds, and a first call traces, in one of
-# them at a time.
-BUILDING = threading.RLock()
+# What a loop trains: the layers of a generation, however they are computed.
+G = TypeVar("G", bound=borrowed.Borrowed)
 
 
-class StepLoop:
-    """Feeds compiled steps and counts what they take."""
+class StepLoop(abc.ABC, Generic[G]):
+    """Feeds the steps of generations and counts what they take."""
 
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
         budget: jobs_lib.Budget,
         clock: clock_lib.Clock,
-        arrays: shares_lib.Arrays | None = None,
     ):
         """Begins without any data.
 
@@ -48,23 +46,12 @@ class StepLoop:
           strategy: where steps run.
           budget: how many examples they take.
           clock: takes the seconds.
-          arrays: of a slice, the data that all slices have; see
-            `shares.Shares`.
         """
+        self._strategy = strategy
         self._num_replicas = strategy.num_replicas_in_sync
         self._budget = budget
         self._clock = clock
         self._batches = batches_lib.Batches()
-        # One device that is the host's own memory picks its batches itself.
-        self._shares: shares_lib.Shares | None = None
-        if (
-            arrays is not None
-            or self._num_replicas > 1
-            or strategy_lib.device_type(strategy) == "TPU"
-        ):
-            self._shares = shares_lib.Shares(strategy, arrays)
-        self._beside = futures.ThreadPoolExecutor(1, "tracing")
-        self._tracing: futures.Future[Any] | None = None
 
     @contextlib.contextmanager
     def inputs(
@@ -75,7 +62,9 @@ class StepLoop:
         seeds: np.ndarray,
         rates: np.ndarray,
     ) -> Iterator[Iterator[tuple[Any, ...]]]:
-        """Gives what training steps take, some of it made ahead.
+        """Gives what the training steps of a generation take.
+
+        Some of it is made ahead.
 
         Args:
           data: the task's data.
@@ -86,10 +75,6 @@ class StepLoop:
         """
         hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
         augment = type(hparams)(*(tf.constant(value) for value in hparams))
-        if self._shares is not None:
-            shares = self._shares.training(data, indices, seeds, rates)
-            yield ((*share, augment, jitter) for share in shares)
-            return
         image_size = int(data_hparams["ds_image_size"])
         picked = self._batches.of(data, "train", indices)
         ready: Iterator[tuple[Any, ...]] = (
@@ -102,79 +87,49 @@ class StepLoop:
             for batch, seed, rate in zip(picked, seeds, rates, strict=True)
         )
         num_ahead = batches_lib.num_ahead(indices.shape[1], image_size)
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._end_tracing)
-            if num_ahead:
-                ahead = batches_lib.Ahead(ready, num_ahead)
-                ready = iter(stack.enter_context(ahead))
+        if not num_ahead:
             yield ready
+            return
+        with batches_lib.Ahead(ready, num_ahead) as ahead:
+            yield iter(ahead)
 
-    def train(
+    @abc.abstractmethod
+    def generation(
         self,
-        graph: generation_lib.GenerationGraph,
-        inputs: Iterator[tuple[Any, ...]],
-        data: records.TaskData,
-        calls: clock_lib.Calls,
-    ) -> Iterator[tf.Tensor]:
-        """Trains step after step; yields the `[children] float32` losses.
+        structure: structures.Structure,
+        pool: slots_lib.SlotPool,
+        products: precision.Products,
+        num_parts: int,
+    ) -> G:
+        """Returns what this loop trains of a structure.
+
+        Args:
+          structure: which layers each child has.
+          pool: lends them.
+          products: which precision a training step multiplies in.
+          num_parts: into how many parts a batch is divided to save memory.
+        """
+
+    @abc.abstractmethod
+    def train(
+        self, graph: G, inputs: Iterator[tuple[Any, ...]], num_steps: int
+    ) -> np.ndarray:
+        """Trains step after step; returns the mean losses.
 
         Args:
           graph: the generation's.
           inputs: from `inputs`.
-          data: the task's data; how many examples it validates on decides
-            what is traced besides.
-          calls: counts the steps.
+          num_steps: how many.
+
+        Returns:
+          `[children] float32`, nats.
         """
-        step = graph.train_batch if self._shares is None else graph.train_shares
-        for number in itertools.count():
-            with clock_lib.spent(self._clock, "input"):
-                args = next(inputs, None)
-            if args is None:
-                return
-            if number == 0 and self._shares is None:
-                self._trace(graph, args, data)
-            with contextlib.nullcontext() if number else BUILDING:
-                losses = calls(step, *args)
-            yield losses
-
-    def _trace(
-        self,
-        graph: generation_lib.GenerationGraph,
-        first: tuple[Any, ...],
-        data: records.TaskData,
-    ) -> None:
-        """Traces a training step; begins with the one that validates.
-
-        What TensorFlow makes of the first graph when it first runs needs no
-        Python, which is free to trace the second meanwhile.
-        """
-        with clock_lib.spent(self._clock, "compile"):
-            graph.train_batch.get_concrete_function(*first)
-        indices, _ = self.counted(data, "validation")
-        images = tf.TensorSpec([indices.shape[1], *first[0].shape[1:]])
-        per_example = [indices.shape[1]]
-        self._tracing = self._beside.submit(
-            graph.count_batch.get_concrete_function,
-            images,
-            tf.TensorSpec(per_example, tf.int32),
-            tf.TensorSpec(per_example),
-        )
-
-    def _end_tracing(self) -> None:
-        """Leaves no trace under way: the next would find its layers changed.
-
-        An error of it is told where the result is wanted.
-        """
-        if self._tracing is not None:
-            futures.wait([self._tracing])
-        self._tracing = None
 
     def accuracies(
         self,
-        graph: generation_lib.GenerationGraph,
+        graph: G,
         data: records.TaskData,
         split: str,
-        calls: clock_lib.Calls,
     ) -> np.ndarray:
         """Returns the accuracy of each child, each example counted once.
 
@@ -183,20 +138,14 @@ class StepLoop:
           data: the task's data.
           split: `train` or `test`, used whole, or `validation`, of which as
             many examples are used as the budget says.
-          calls: counts the steps.
 
         Returns:
           `[children] float64`; NaN where a child diverged.
         """
-        if self._tracing is not None:
-            with clock_lib.spent(self._clock, "compile"):
-                self._tracing.result()
         with clock_lib.spent(self._clock, "validate"):
             indices, mask = self.counted(data, split)
-            counts = sum(
-                self._count(graph, data, split, indices, mask, calls)
-            ).numpy()
-        return counts.astype(np.float64) / np.count_nonzero(mask)
+            counts = sum(self._count(graph, data, split, indices, mask))
+        return np.asarray(counts, np.float64) / np.count_nonzero(mask)
 
     def counted(
         self, data: records.TaskData, split: str
@@ -220,31 +169,25 @@ class StepLoop:
             num_examples, self._budget.batch_size, self._num_replicas
         )
 
+    @abc.abstractmethod
     def _count(
         self,
-        graph: generation_lib.GenerationGraph,
+        graph: G,
         data: records.TaskData,
         split: str,
         indices: np.ndarray,
         mask: np.ndarray,
-        calls: clock_lib.Calls,
-    ) -> Iterator[tf.Tensor]:
-        """Yields the `[children] float32` right answers of each step."""
-        if self._shares is not None:
-            inputs = self._shares.validation(data, split, indices, mask)
-            # There may be more, but not for this evaluation.
-            for step, share in enumerate(itertools.islice(inputs, len(mask))):
-                with contextlib.nullcontext() if step else BUILDING:
-                    counts = calls(graph.count_shares, *share)
-                yield counts
-            return
-        picked = self._batches.of(data, split, indices)
-        for batch, weights in zip(picked, mask, strict=True):
-            ready = batches_lib.evaluation_batch(*batch, graph.image_size)
-            yield calls(graph.count_batch, *ready, tf.constant(weights))
+    ) -> Iterator[Any]:
+        """Yields the `[children] float32` right answers of each batch.
+
+        Args:
+          graph: the generation's.
+          data: the task's data.
+          split: of it.
+          indices: `[steps, batch] int32`, from `counted`.
+          mask: `[steps, batch] float32`, from `counted`.
+        """
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         self._batches.forget(task)
-        if self._shares is not None:
-            self._shares.forget(task)

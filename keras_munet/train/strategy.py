@@ -69,6 +69,14 @@ def device_type(strategy: tf.distribute.Strategy) -> str:
     return tf.DeviceSpec.from_string(device).device_type
 
 
+def is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether steps run on one CPU of a machine without a GPU."""
+    if not isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        return False
+    has_gpu = bool(tf.config.list_logical_devices("GPU"))
+    return device_type(strategy) == "CPU" and not has_gpu
+
+
 def topology(devices: str | devices_lib.Devices) -> topology_lib.Topology:
     """Returns how the devices of `make` lie.
 

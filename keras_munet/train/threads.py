@@ -45,6 +45,13 @@ def share_cores(strategy: str, num_children: int) -> int | None:
     return num_cores
 
 
+def num_operations() -> int:
+    """Returns how many operations run at a time with a core each they use."""
+    num_each = tf.config.threading.get_intra_op_parallelism_threads()
+    num_each = num_each or int(os.environ.get(VARIABLE) or 0)
+    return max(_num_cores() // (num_each or _num_cores()), 1)
+
+
 def _num_cores() -> int:
     """Returns how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -7,7 +7,6 @@ generation's seeds, not on timing nor on what was trained before it.
 from __future__ import annotations
 
 import collections
-import itertools
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -20,9 +19,11 @@ from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
+from keras_munet.train import borrowed
 from keras_munet.train import clock as clock_lib
-from keras_munet.train import generation as generation_lib
+from keras_munet.train import graph_steps
 from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import layer_steps
 from keras_munet.train import memory
 from keras_munet.train import precision
 from keras_munet.train import rewrites
@@ -80,11 +81,16 @@ class Trainer:
         self._products = precision.products(compute_dtype, self._device_type)
         # Least recently used structures are dropped: every traced graph
         # holds memory for as long as it is kept.
-        self._graphs: collections.OrderedDict[
-            Any, generation_lib.GenerationGraph
-        ] = collections.OrderedDict()
+        self._graphs: collections.OrderedDict[Any, borrowed.Borrowed] = (
+            collections.OrderedDict()
+        )
         self.clock: clock_lib.Clock = collections.defaultdict(float)
-        self._steps = steps_lib.StepLoop(strategy, budget, self.clock, arrays)
+        layerwise = arrays is None and strategy_lib.is_one_cpu(strategy)
+        self._steps: steps_lib.StepLoop[Any] = (
+            layer_steps.LayerSteps(strategy, budget, self.clock)
+            if layerwise
+            else graph_steps.GraphSteps(strategy, budget, self.clock, arrays)
+        )
         self.workers = workers_lib.of(strategy)
         self._stop: Callable[[], bool] = lambda: False
 
@@ -193,32 +199,21 @@ class Trainer:
             0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
         )
         rates = schedules.rates(children, num_cycles, num_steps)
-        training = clock_lib.Calls(self.clock, "train")
-        counting = clock_lib.Calls(self.clock, "validate")
         with self._steps.inputs(
             data, data_hparams, indices, seeds, rates
         ) as inputs:
             graph = self._graph(children, image_size, num_parts)
             self._fill(graph, children)
-            steps = self._steps.train(graph, inputs, data, training)
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
+                losses = self._steps.train(graph, inputs, num_steps)
                 with clock_lib.spent(self.clock, "train"):
-                    # A loop of calls, not a device loop: on a CPU the loop's
-                    # own optimisation costs more than all its steps
-                    # (docs/decisions.md).
-                    total = sum(itertools.islice(steps, num_steps))
-                    losses = total.numpy() / num_steps
                     graph.contract()
-                qualities = self._steps.accuracies(
-                    graph, data, "validation", counting
-                )
+                qualities = self._steps.accuracies(graph, data, "validation")
                 scores = best.offer(graph, qualities, losses)
                 if on_cycle is not None:
                     on_cycle(cycle, scores, losses)
                 self.check_stop()
-        training.end()
-        counting.end()
         return best.results()
 
     def evaluate(
@@ -241,8 +236,7 @@ class Trainer:
         with rewrites.plain_graphs():
             graph = self._graph([child], image_size)
             self._fill(graph, [child])
-            calls = clock_lib.Calls(self.clock, "validate")
-            return float(self._steps.accuracies(graph, data, split, calls)[0])
+            return float(self._steps.accuracies(graph, data, split)[0])
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
@@ -256,18 +250,14 @@ class Trainer:
         children: Sequence[jobs_lib.ChildJob],
         image_size: int,
         num_parts: int = 1,
-    ) -> generation_lib.GenerationGraph:
+    ) -> borrowed.Borrowed:
         structure = structures.structure_of(children, image_size)
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
-            with clock_lib.spent(self.clock, "compile"), steps_lib.BUILDING:
-                graph = generation_lib.GenerationGraph(
-                    structure,
-                    self._pool,
-                    self._strategy,
-                    self._products,
-                    num_parts,
+            with clock_lib.spent(self.clock, "compile"):
+                graph = self._steps.generation(
+                    structure, self._pool, self._products, num_parts
                 )
         self._graphs[key] = graph
         if len(self._graphs) > _NUM_GRAPHS_MAX:
@@ -282,7 +272,7 @@ class Trainer:
 
     def _fill(
         self,
-        graph: generation_lib.GenerationGraph,
+        graph: borrowed.Borrowed,
         children: Sequence[jobs_lib.ChildJob],
     ) -> None:
         with clock_lib.spent(self.clock, "fill"):

@@ -201,6 +201,30 @@ class VitLayer(quantizing.QuantizableLayer):
                 options["products"] = self._products
         return function(x, *weights, **self.options, **options)
 
+    def compute_packed(
+        self,
+        x: tf.Tensor,
+        packed: tf.Tensor,
+        products: tf.DType | None,
+        **options: Any,
+    ) -> tf.Tensor:
+        """Returns the output for given weights, of no call but operations.
+
+        Args:
+          x: the input, in the layer's compute dtype.
+          packed: `[num_params] float32`, the weights end to end.
+          products: see `operations.dense`.
+          **options: `class_token_only`, where the layer has it.
+        """
+        weights = functions.unpacked(
+            packed, [shape for _, shape in self.spec_weights]
+        )
+        if self.has_products:
+            options["products"] = products
+        return self.compiled.python_function(
+            x, *weights, **self.options, **options
+        )
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the output for the layer's own weights."""
         return self.compute(x, self.weight_values())

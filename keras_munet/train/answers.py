@@ -1,0 +1,35 @@
+"""What is made of logits: losses to train by, right answers to score by."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def losses(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy of each example, `[n] float32`, nats.
+
+    Args:
+      logits: `[n, classes]`.
+      labels: `[n] int32`.
+    """
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels, tf.cast(logits, tf.float32)
+    )
+
+
+def right(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Counts right answers.
+
+    Args:
+      logits: `[..., n, classes]`.
+      labels: `[n] int32`.
+      mask: `[n] float32`, 0 where an example is padding.
+
+    Returns:
+      `[...] float32`, or NaN where a logit is not finite.
+    """
+    logits = tf.cast(logits, tf.float32)
+    hits = tf.cast(tf.argmax(logits, -1, tf.int32) == labels, tf.float32)
+    # 0 * x is NaN where x is not finite: a diverged child never wins.
+    poison = 0.0 * tf.reduce_sum(logits, [-2, -1])
+    return tf.reduce_sum(hits * mask, -1) + poison

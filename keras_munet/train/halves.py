@@ -1,0 +1,354 @@
+"""What a layer computes, and the gradient of it, as functions that are kept.
+
+Invariant: a function's weights are its arguments, as the handle of a variable,
+so that all layers of a kind share it, of whatever child, generation and task:
+a new structure has nothing to compile once its kinds of layer were seen.
+
+The gradient is traced while the layer is, within it: what it reads of the
+layer are its captures, which the layer then returns beside its output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_munet.core import specs
+from keras_munet.graph import nodes
+from keras_munet.train import answers
+from keras_munet.train import factors
+from keras_munet.train import optimizer
+from keras_munet.train import rewrites
+from keras_munet.vit import functions
+
+_HANDLE = tf.TensorSpec([], tf.resource)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Layers that compute the same for equal weights.
+
+    Attributes:
+      layer: the registered layer class.
+      config: the layer's constructor arguments, JSON.
+      policy: the dtype policy that it is made under.
+      narrow: whether token 0 alone is computed.
+      products: see `precision.Products.of`.
+      factor_depth: see `jobs.JobComponent`; of what is trained as factors.
+      spec: of one such layer.
+    """
+
+    layer: str
+    config: str
+    policy: str
+    narrow: bool
+    products: tf.DType | None
+    factor_depth: int
+    spec: specs.ComponentSpec = dataclasses.field(compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        spec: specs.ComponentSpec,
+        narrow: bool,
+        products: tf.DType | None,
+        factor_depth: int = 0,
+    ) -> Kind:
+        """Returns the kind of a component's layer, wherever it stands."""
+        return cls(
+            spec.layer,
+            json.dumps(spec.config, sort_keys=True),
+            keras.config.dtype_policy().name,
+            narrow,
+            products,
+            factor_depth,
+            spec,
+        )
+
+    def compute(self, x: tf.Tensor, trained: tf.Tensor) -> tf.Tensor:
+        """Returns the layer's output.
+
+        Args:
+          x: the input, in any dtype that the layer takes.
+          trained: `[n] float32`, the weights end to end or their factors.
+        """
+        layer = nodes.unbuilt(self.spec, self.policy)
+        if self.factor_depth:
+            layout = factors.Layout(self.spec, self.factor_depth)
+            trained = layout.product(trained)
+        options = {"class_token_only": True} if self.narrow else {}
+        # As Keras does, under a policy of another dtype.
+        x = tf.cast(x, layer.compute_dtype) if layer.autocast else x
+        return layer.compute_packed(x, trained, self.products, **options)
+
+    @property
+    def num_values(self) -> int:
+        """How many values the layer's variable has."""
+        if self.factor_depth:
+            return factors.Layout(self.spec, self.factor_depth).num_values
+        return self.spec.num_params
+
+
+class Call:
+    """A traced function, called without what Python does around one.
+
+    Attributes:
+      prepared: whether it was called, so that TensorFlow has built its kernels.
+    """
+
+    def __init__(self, traced: tf.types.experimental.ConcreteFunction):
+        """Takes a function that reads and moves its arguments alone."""
+        self._traced = traced
+        self._dtypes = [output.dtype for output in traced.outputs]
+        self.prepared = False
+
+    def __call__(self, *args: tf.Tensor) -> list[tf.Tensor]:
+        """Returns what the function does, for tensors and handles."""
+        # A tenth of the time that the function's own call takes, which binds
+        # and checks its arguments.
+        return tf.raw_ops.StatefulPartitionedCall(
+            args=args,
+            Tout=self._dtypes,
+            f=self._traced,
+            config_proto=rewrites.PLAIN,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Halves:
+    """A layer's output, and later its gradients.
+
+    Attributes:
+      forward: (handle, input) -> the output, then what is kept of it.
+      backward: (gradient of the output, what was kept) -> the gradient of the
+        input, unless nothing below is trained, and of the layer's values,
+        where it is trained.
+    """
+
+    forward: Call
+    backward: Call
+
+
+class LayerFunctions:
+    """Every function of a trainer, by what it computes and of which shapes."""
+
+    def __init__(self) -> None:
+        """Begins without any."""
+        self._calls: dict[Hashable, Any] = {}
+        # Keras builds, and a function is traced, in one thread at a time.
+        self._lock = threading.RLock()
+        self._secs = 0.0
+
+    def take_secs(self) -> float:
+        """Returns what threads spent on compiling since it was last asked."""
+        with self._lock:
+            secs, self._secs = self._secs, 0.0
+        return secs
+
+    def output(self, kind: Kind, handle: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """Returns what a layer of `kind` computes.
+
+        Args:
+          kind: of the layer.
+          handle: of the layer's variable.
+          x: the input.
+        """
+
+        def traced() -> Call:
+            def run(handle: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+                return kind.compute(x, _read(handle, kind.num_values))
+
+            return _call(run, _HANDLE, _like(x))
+
+        return self._run((kind, x.shape, x.dtype), traced, handle, x)[0]
+
+    def forward(
+        self, kind: Kind, gradients: str, handle: tf.Tensor, x: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+        """Returns what a layer computes, and how its gradients are got.
+
+        Args:
+          kind: of the layer.
+          gradients: which are wanted; see `functions.apart`.
+          handle: of the layer's variable.
+          x: the input.
+
+        Returns:
+          The output, and a function of its gradient that returns what
+          `Halves.backward` does. It may be called once.
+        """
+        key = kind, gradients, x.shape, x.dtype
+        halves = self._calls.get(key)
+        if halves is None:
+            halves = self._get(key, lambda: _halves(kind, gradients, x))
+        y, *kept = self._call(halves.forward, handle, x)
+        return y, lambda dy: self._call(halves.backward, dy, *kept)
+
+    def loss(
+        self, logits: tf.Tensor, labels: tf.Tensor, batch_size: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns a child's loss and the gradient of its logits.
+
+        Args:
+          logits: `[n, classes]`.
+          labels: `[n] int32`.
+          batch_size: examples of the whole batch, of which these are some.
+
+        Returns:
+          What these examples add to the loss, nats, and `[n, classes]`.
+        """
+
+        def traced() -> Call:
+            def run(logits: tf.Tensor, labels: tf.Tensor) -> Any:
+                with tf.GradientTape() as tape:
+                    tape.watch(logits)
+                    losses = answers.losses(logits, labels)
+                share = tf.ones_like(losses) / batch_size
+                total = tf.reduce_sum(losses) / batch_size
+                return total, tape.gradient(losses, logits, share)
+
+            return _call(run, _like(logits), _like(labels))
+
+        key = "loss", logits.shape, logits.dtype, batch_size
+        total, dy = self._run(key, traced, logits, labels)
+        return total, dy
+
+    def update(
+        self,
+        weight: tf.Variable,
+        momentum: tf.Variable,
+        gradient: tf.Tensor,
+        half_square: tf.Tensor,
+        rates: tf.Tensor,
+    ) -> None:
+        """Moves one component by a step; see `optimizer.update`.
+
+        Args:
+          weight: `[n] float32`.
+          momentum: `[n]`.
+          gradient: `[n] float32`.
+          half_square: of all gradients of the child.
+          rates: `[3] float32`, in the order of `optimizer.Rates`.
+        """
+
+        def traced() -> Call:
+            (num_values,) = gradient.shape
+
+            def run(weight, momentum, gradient, half_square, rates) -> None:
+                value, trace = optimizer.update(
+                    _read(weight, num_values),
+                    _read(momentum, num_values, dtype),
+                    gradient,
+                    optimizer.clip_scale(half_square),
+                    rates,
+                )
+                trace = tf.cast(trace, dtype)
+                tf.raw_ops.AssignVariableOp(resource=weight, value=value)
+                tf.raw_ops.AssignVariableOp(resource=momentum, value=trace)
+
+            like = (_like(v) for v in (gradient, half_square, rates))
+            return _call(run, _HANDLE, _HANDLE, *like)
+
+        dtype = momentum.dtype
+        key = "update", gradient.shape, dtype
+        handles = weight.handle, momentum.handle
+        self._run(key, traced, *handles, gradient, half_square, rates)
+
+    def right(
+        self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns a child's right answers; see `answers.right`."""
+
+        def traced() -> Call:
+            specs_of = (_like(v) for v in (logits, labels, mask))
+            return _call(answers.right, *specs_of)
+
+        key = "right", logits.shape, logits.dtype
+        return self._run(key, traced, logits, labels, mask)[0]
+
+    def _run(
+        self, key: Hashable, traced: Callable[[], Call], *args: tf.Tensor
+    ) -> list[tf.Tensor]:
+        call = self._calls.get(key)
+        if call is None:
+            call = self._get(key, traced)
+        return self._call(call, *args)
+
+    def _get(self, key: Hashable, traced: Callable[[], Any]) -> Any:
+        """Returns what is kept under `key`, traced by now."""
+        with self._compiling(), self._lock:
+            if key not in self._calls:
+                self._calls[key] = traced()
+            return self._calls[key]
+
+    def _call(self, call: Call, *args: tf.Tensor) -> list[tf.Tensor]:
+        """Returns what `call` does; TensorFlow prepares it the first time."""
+        if call.prepared:
+            return call(*args)
+        with self._compiling():
+            results = call(*args)
+        call.prepared = True
+        return results
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            secs = time.perf_counter() - started
+            with self._lock:
+                self._secs += secs
+
+
+def _halves(kind: Kind, gradients: str, x: tf.Tensor) -> Halves:
+    """Traces a layer of `kind` and the gradients that are wanted of it."""
+    backward: list[tf.types.experimental.ConcreteFunction] = []
+
+    def forward(handle: tf.Tensor, x: tf.Tensor) -> list[tf.Tensor]:
+        values = _read(handle, kind.num_values)
+        sources = []
+        if gradients != functions.WEIGHTS_ONLY:
+            sources.append(x)
+        if gradients != functions.INPUT_ONLY:
+            sources.append(values)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            y = kind.compute(x, values)
+
+        def run(dy: tf.Tensor) -> list[tf.Tensor]:
+            return tape.gradient(y, sources, dy, "zero")
+
+        # What it reads of this trace becomes its inputs after the first.
+        traced = tf.function(run, autograph=False)
+        backward.append(traced.get_concrete_function(_like(y)))
+        return [y, *backward[0].captured_inputs]
+
+    return Halves(_call(forward, _HANDLE, _like(x)), Call(backward[0]))
+
+
+def _call(function: Callable[..., Any], *like: tf.TensorSpec) -> Call:
+    traced = tf.function(function, autograph=False)
+    return Call(traced.get_concrete_function(*like))
+
+
+def _like(value: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec(value.shape, value.dtype)
+
+
+def _read(
+    handle: tf.Tensor, num_values: int, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Returns the values of a packed layer's variable, `[num_values]`."""
+    values = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+    return tf.ensure_shape(values, [num_values])

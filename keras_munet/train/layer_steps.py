@@ -1,0 +1,148 @@
+"""The steps of a generation on one CPU, layer by layer.
+
+Invariant: as of `steps`; a few steps are under way at a time, and what a child
+becomes does not depend on how far the others are.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_munet.data import records
+from keras_munet.train import batches as batches_lib
+from keras_munet.train import clock as clock_lib
+from keras_munet.train import crew as crew_lib
+from keras_munet.train import features as features_lib
+from keras_munet.train import halves
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import layerwise
+from keras_munet.train import precision
+from keras_munet.train import slots as slots_lib
+from keras_munet.train import steps
+from keras_munet.train import structures
+from keras_munet.train import threads
+
+# Enough for a child that is done with a step to go on with the next, and no
+# more, as each step under way has its batch and features in memory.
+_NUM_UNDER_WAY = 2
+
+
+class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
+    """Feeds a crew and counts what it takes."""
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        budget: jobs_lib.Budget,
+        clock: clock_lib.Clock,
+    ):
+        """Begins without any data or compiled function.
+
+        Args:
+          strategy: of one CPU.
+          budget: how many examples steps take.
+          clock: takes the seconds.
+        """
+        super().__init__(strategy, budget, clock)
+        self._functions = halves.LayerFunctions()
+        self._features = features_lib.Features()
+        self._num_threads = threads.num_operations()
+
+    def generation(
+        self,
+        structure: structures.Structure,
+        pool: slots_lib.SlotPool,
+        products: precision.Products,
+        num_parts: int,
+    ) -> layerwise.LayerwiseGeneration:
+        """Returns what this loop trains of a structure."""
+        return layerwise.LayerwiseGeneration(
+            *(structure, pool, self._strategy, self._functions),
+            products,
+            num_parts,
+        )
+
+    def train(
+        self,
+        graph: layerwise.LayerwiseGeneration,
+        inputs: Iterator[tuple[Any, ...]],
+        num_steps: int,
+    ) -> np.ndarray:
+        """Trains step after step; returns the mean losses."""
+        total = np.zeros(graph.num_children, np.float32)
+        under_way: collections.deque[list[crew_lib.Task]] = collections.deque()
+        with self._crew("train") as crew:
+            for number in range(num_steps):
+                with clock_lib.spent(self._clock, "input"):
+                    args = next(inputs)
+                before = under_way[-1] if under_way else []
+                under_way.append(graph.begin_step(crew, number, before, *args))
+                if len(under_way) > _NUM_UNDER_WAY:
+                    total += _losses(under_way.popleft())
+            for tasks in under_way:
+                total += _losses(tasks)
+        return total / num_steps
+
+    def _count(
+        self,
+        graph: layerwise.LayerwiseGeneration,
+        data: records.TaskData,
+        split: str,
+        indices: np.ndarray,
+        mask: np.ndarray,
+    ) -> Iterator[np.ndarray]:
+        """Yields the `[children] float32` right answers of each batch."""
+        under_way: collections.deque[list[crew_lib.Task]] = collections.deque()
+        self._features.keep_only(data.name, graph.prefixes)
+        picked = self._batches.of(data, split, indices)
+        with self._crew("validate") as crew:
+            for number, batch in enumerate(picked):
+                images, labels = batches_lib.evaluation_batch(
+                    *batch, graph.image_size
+                )
+                under_way.append(
+                    graph.begin_count(
+                        crew,
+                        number,
+                        images,
+                        labels,
+                        tf.constant(mask[number]),
+                        self._features.of(data.name, split, number),
+                    )
+                )
+                if len(under_way) > _NUM_UNDER_WAY:
+                    yield _results(under_way.popleft())
+            for tasks in under_way:
+                yield _results(tasks)
+
+    def forget(self, task: str) -> None:
+        """Frees the data of `task`."""
+        super().forget(task)
+        self._features.keep_only("", frozenset())
+
+    @contextlib.contextmanager
+    def _crew(self, kind: str) -> Iterator[crew_lib.Crew]:
+        """Gives a crew whose work is of `kind` but for what is compiled."""
+        with clock_lib.spent(self._clock, kind):
+            try:
+                with crew_lib.Crew(self._num_threads) as crew:
+                    yield crew
+            finally:
+                # While one thread compiles the others work on.
+                secs = self._functions.take_secs() / self._num_threads
+                self._clock[f"{kind}_secs"] -= secs
+                self._clock["compile_secs"] += secs
+
+
+def _losses(tasks: list[crew_lib.Task]) -> np.ndarray:
+    return np.array([float(task.result().loss) for task in tasks], np.float32)
+
+
+def _results(tasks: list[crew_lib.Task]) -> np.ndarray:
+    return np.array([float(task.result()) for task in tasks], np.float32)

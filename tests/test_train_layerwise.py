@@ -1,0 +1,128 @@
+"""Layer by layer a generation becomes what it becomes as one graph."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import training_samples as samples
+
+from keras_munet.train import layerwise
+from keras_munet.train import memory
+from keras_munet.train import threads
+
+_TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
+
+
+def _generation():
+    """Children with frozen layers below, between and above trained ones."""
+    return [
+        samples.job(0, 2, _TRUNK, adapters=(1,)),
+        samples.job(1, 2, _TRUNK[:3], hparams={"opt_nesterov": True}),
+        samples.job(2, 2, ("cls", "encoderblock_0", "encoder_norm")),
+        samples.job(3, 1, factor_depth=1, adapters=(0,)),
+        samples.job(4, 0, ("embedding",)),
+    ]
+
+
+@pytest.fixture(scope="module")
+def layer_by_layer():
+    return samples.train(_generation())
+
+
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_children_become_what_they_become_as_one_graph(num_parts):
+    limits = [None]
+    if num_parts > 1:
+        needs = [memory.need(child, 16) for child in _generation()]
+        limits = [max(need.bytes_at(8) for need in needs)]
+    results = {}
+    # A mirrored strategy of one replica has the graph.
+    for strategy in ("one_device", "mirrored"):
+        made = samples.trainer(strategy, num_bytes_max=limits[0])
+        assert made.passes(_generation(), 16).num_parts == num_parts
+        results[strategy] = samples.train(_generation(), made)
+        kinds = {type(graph) for graph in made._graphs.values()}
+        assert (kinds == {layerwise.LayerwiseGeneration}) == (
+            strategy == "one_device"
+        )
+    for layers, graph in zip(*results.values(), strict=True):
+        np.testing.assert_allclose(layers.losses, graph.losses, atol=1e-5)
+        assert layers.scores == pytest.approx(graph.scores, abs=1e-6)
+        samples.assert_close(layers, graph, atol=1e-5)
+
+
+def test_rounded_products_are_those_of_one_graph():
+    results = [
+        samples.train(
+            _generation(), samples.trainer(strategy, compute_dtype="bfloat16")
+        )
+        for strategy in ("one_device", "mirrored")
+    ]
+    for layers, graph in zip(*results, strict=True):
+        np.testing.assert_allclose(layers.losses, graph.losses, rtol=1e-3)
+
+
+def test_a_child_has_the_same_bits_alone_as_among_others(layer_by_layer):
+    for child, together in zip(_generation(), layer_by_layer, strict=True):
+        (alone,) = samples.train([child])
+        assert alone.losses == together.losses
+        samples.assert_close(alone, together, atol=0.0)
+
+
+@pytest.mark.parametrize("num_threads", [1, 5])
+def test_bits_do_not_depend_on_how_many_threads_work(
+    layer_by_layer, num_threads, monkeypatch
+):
+    monkeypatch.setattr(threads, "num_operations", lambda: num_threads)
+    for one, other in zip(
+        layer_by_layer, samples.train(_generation()), strict=True
+    ):
+        assert one.losses == other.losses
+        samples.assert_close(one, other, atol=0.0)
+
+
+def test_a_new_structure_of_known_layers_compiles_nothing():
+    made = samples.trainer()
+    seen = [(), _TRUNK[:1], _TRUNK[:3]]
+    samples.train([samples.job(i, 2, f) for i, f in enumerate(seen)], made)
+    known = set(made._steps._functions._calls)
+    deeper = [_TRUNK[:3], (), _TRUNK[:3], _TRUNK[:1]]
+    samples.train([samples.job(i, 3, f) for i, f in enumerate(deeper)], made)
+    assert len(made._graphs) == 2
+    assert set(made._steps._functions._calls) == known
+
+
+def test_kept_functions_hold_no_layer():
+    made = samples.trainer()
+    samples.train(_generation(), made)
+    slots = [weakref.ref(slot) for slot in made._pool._slots.values()]
+    layers = [weakref.ref(slot().layer) for slot in slots]
+    made._graphs.clear()
+    made._pool.keep_only([])
+    gc.collect()
+    assert not [ref for ref in (*slots, *layers) if ref() is not None]
+    assert made._steps._functions._calls
+
+
+def test_an_error_in_a_step_is_raised_and_nothing_is_left_of_it(
+    layer_by_layer, monkeypatch
+):
+    made = samples.trainer()
+
+    def loss(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made._steps._functions, "loss", loss)
+        with pytest.raises(tf.errors.ResourceExhaustedError, match="no mem"):
+            samples.train(_generation(), made)
+    assert not [t for t in threading.enumerate() if t.name.startswith("crew")]
+    for one, other in zip(
+        layer_by_layer, samples.train(_generation(), made), strict=True
+    ):
+        samples.assert_close(one, other, atol=0.0)
