@@ -121,7 +121,9 @@ def test_an_error_in_a_step_is_raised_and_nothing_is_left_of_it(
         patched.setattr(made._steps._functions, "loss", loss)
         with pytest.raises(tf.errors.ResourceExhaustedError, match="no mem"):
             samples.train(_generation(), made)
-    assert not [t for t in threading.enumerate() if t.name.startswith("crew")]
+    assert not [
+        t for t in threading.enumerate() if t.name.startswith("dataflow")
+    ]
     for one, other in zip(
         layer_by_layer, samples.train(_generation(), made), strict=True
     ):

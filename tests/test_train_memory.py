@@ -85,3 +85,13 @@ def test_passes_and_parts_change_children_by_rounding_alone():
         np.testing.assert_allclose(one.losses, other.losses, rtol=1e-5)
         assert one.scores == other.scores
         samples.assert_close(one, other)
+
+
+def test_children_that_are_not_in_a_step_at_one_time_fit_together():
+    needs = [memory.Need(100, 10), memory.Need(100, 30), memory.Need(100, 20)]
+    assert memory.bytes_of(needs, 16) == 300 + 60 * 16
+    assert memory.bytes_of(needs, 16, 1) == 300 + 30 * 16
+    assert memory.bytes_of(needs, 16, 2) == 300 + 50 * 16
+    one_at_a_time = memory.passes(needs, 16, 780, num_at_a_time=1)
+    assert one_at_a_time == memory.Passes(((0, 1, 2),), 1)
+    assert len(memory.passes(needs, 16, 780).groups) > 1

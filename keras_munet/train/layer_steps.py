@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import clock as clock_lib
-from keras_munet.train import crew as crew_lib
+from keras_munet.train import dataflow
 from keras_munet.train import features as features_lib
 from keras_munet.train import halves
 from keras_munet.train import jobs as jobs_lib
@@ -31,10 +31,11 @@ from keras_munet.train import threads
 # Enough for a child that is done with a step to go on with the next, and no
 # more, as each step under way has its batch and features in memory.
 _NUM_UNDER_WAY = 2
+_UnderWay = collections.deque[list[dataflow.Promise]]
 
 
 class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
-    """Feeds a crew and counts what it takes."""
+    """Feeds a few threads and counts what they take."""
 
     def __init__(
         self,
@@ -53,6 +54,11 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         self._functions = halves.LayerFunctions()
         self._features = features_lib.Features()
         self._num_threads = threads.num_operations()
+
+    @property
+    def num_at_a_time(self) -> int:
+        """How many children are in a step at one time, one in a thread."""
+        return self._num_threads
 
     def generation(
         self,
@@ -76,17 +82,17 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
     ) -> np.ndarray:
         """Trains step after step; returns the mean losses."""
         total = np.zeros(graph.num_children, np.float32)
-        under_way: collections.deque[list[crew_lib.Task]] = collections.deque()
-        with self._crew("train") as crew:
+        under_way: _UnderWay = collections.deque()
+        with self._flow("train") as flow:
             for number in range(num_steps):
                 with clock_lib.spent(self._clock, "input"):
                     args = next(inputs)
                 before = under_way[-1] if under_way else []
-                under_way.append(graph.begin_step(crew, number, before, *args))
+                under_way.append(graph.begin_step(flow, number, before, *args))
                 if len(under_way) > _NUM_UNDER_WAY:
                     total += _losses(under_way.popleft())
-            for tasks in under_way:
-                total += _losses(tasks)
+            for promises in under_way:
+                total += _losses(promises)
         return total / num_steps
 
     def _count(
@@ -98,17 +104,17 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         mask: np.ndarray,
     ) -> Iterator[np.ndarray]:
         """Yields the `[children] float32` right answers of each batch."""
-        under_way: collections.deque[list[crew_lib.Task]] = collections.deque()
+        under_way: _UnderWay = collections.deque()
         self._features.keep_only(data.name, graph.prefixes)
         picked = self._batches.of(data, split, indices)
-        with self._crew("validate") as crew:
+        with self._flow("validate") as flow:
             for number, batch in enumerate(picked):
                 images, labels = batches_lib.evaluation_batch(
                     *batch, graph.image_size
                 )
                 under_way.append(
                     graph.begin_count(
-                        crew,
+                        flow,
                         number,
                         images,
                         labels,
@@ -118,8 +124,8 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
                 )
                 if len(under_way) > _NUM_UNDER_WAY:
                     yield _results(under_way.popleft())
-            for tasks in under_way:
-                yield _results(tasks)
+            for promises in under_way:
+                yield _results(promises)
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
@@ -127,12 +133,12 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         self._features.keep_only("", frozenset())
 
     @contextlib.contextmanager
-    def _crew(self, kind: str) -> Iterator[crew_lib.Crew]:
-        """Gives a crew whose work is of `kind` but for what is compiled."""
+    def _flow(self, kind: str) -> Iterator[dataflow.Dataflow]:
+        """Gives threads whose work is of `kind` but for what is compiled."""
         with clock_lib.spent(self._clock, kind):
             try:
-                with crew_lib.Crew(self._num_threads) as crew:
-                    yield crew
+                with dataflow.Dataflow(self._num_threads) as flow:
+                    yield flow
             finally:
                 # While one thread compiles the others work on.
                 secs = self._functions.take_secs() / self._num_threads
@@ -140,9 +146,13 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
                 self._clock["compile_secs"] += secs
 
 
-def _losses(tasks: list[crew_lib.Task]) -> np.ndarray:
-    return np.array([float(task.result().loss) for task in tasks], np.float32)
+def _losses(promises: list[dataflow.Promise]) -> np.ndarray:
+    return np.array(
+        [float(promise.result().loss) for promise in promises], np.float32
+    )
 
 
-def _results(tasks: list[crew_lib.Task]) -> np.ndarray:
-    return np.array([float(task.result()) for task in tasks], np.float32)
+def _results(promises: list[dataflow.Promise]) -> np.ndarray:
+    return np.array(
+        [float(promise.result()) for promise in promises], np.float32
+    )

@@ -7,7 +7,7 @@ loss alone. Nothing is compiled for a structure; what a child becomes is the
 same to the bit whatever is trained beside it.
 
 A call takes Python ten microseconds, so it is for devices whose layers take
-far longer: CPUs. The children of a step are tasks that several threads do.
+far longer: CPUs. The children of a step are promises that several threads keep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from keras_munet.graph import builder
 from keras_munet.train import borrowed
-from keras_munet.train import crew as crew_lib
+from keras_munet.train import dataflow
 from keras_munet.train import features as features_lib
 from keras_munet.train import halves as halves_lib
 from keras_munet.train import precision
@@ -31,7 +31,7 @@ from keras_munet.train import structures
 from keras_munet.vit import functions
 
 # What tells layers apart that stand on the same ones: their slots, input first.
-Node = tuple[int, ...]
+Stack = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Place:
       gradients: which a training step needs of it.
       slot: the layer.
       narrow: whether token 0 alone is computed.
-      node: equal for places whose output is the same for all children.
+      stack: equal for places whose output is the same for all children.
     """
 
     kind: halves_lib.Kind
@@ -57,7 +57,7 @@ class Place:
     gradients: str
     slot: slots_lib.Slot
     narrow: bool
-    node: Node
+    stack: Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Part:
 
 
 class LayerwiseGeneration(borrowed.Borrowed):
-    """The layers of a structure, with its steps as tasks of a crew."""
+    """The layers of a structure, with its steps as promises."""
 
     def __init__(
         self,
@@ -122,17 +122,17 @@ class LayerwiseGeneration(borrowed.Borrowed):
 
     def begin_step(
         self,
-        crew: crew_lib.Crew,
+        flow: dataflow.Dataflow,
         number: int,
-        before: list[crew_lib.Task],
+        before: list[dataflow.Promise],
         images: tf.Tensor,
         labels: tf.Tensor,
         rates: tf.Tensor,
-    ) -> list[crew_lib.Task]:
-        """Has a crew train every child on one batch.
+    ) -> list[dataflow.Promise]:
+        """Has threads train every child on one batch.
 
         Args:
-          crew: does it.
+          flow: the threads.
           number: of the step; an earlier one is done first.
           before: what this returned for the step before; [] at first.
           images: `[batch, size, size, 3] float32`, ready.
@@ -140,19 +140,19 @@ class LayerwiseGeneration(borrowed.Borrowed):
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
 
         Returns:
-          Of each child a task whose result's `loss` is its loss, a float32
-          scalar, nats.
+          Of each child a promise of a result whose `loss` is its loss, a
+          float32 scalar, nats.
         """
         batch_size = images.shape[0]
         of_child = tf.unstack(rates, self.num_children)
         some_images = tf.split(images, self._num_parts)
         some_labels = tf.split(labels, self._num_parts)
-        tasks = before
+        promises = before
         for part in range(self._num_parts):
             order = number, part
-            features = self._features(crew, order, some_images[part])
-            tasks = [
-                crew.add(
+            features = self._features(flow, order, some_images[part])
+            promises = [
+                flow.add(
                     functools.partial(
                         self._train,
                         child,
@@ -163,25 +163,25 @@ class LayerwiseGeneration(borrowed.Borrowed):
                         last=part == self._num_parts - 1,
                     ),
                     (*order, -self._secs[child]),
-                    [features[child], *tasks[child : child + 1]],
+                    [features[child], *promises[child : child + 1]],
                 )
                 for child in range(self.num_children)
             ]
-        return tasks
+        return promises
 
     def begin_count(
         self,
-        crew: crew_lib.Crew,
+        flow: dataflow.Dataflow,
         number: int,
         images: tf.Tensor,
         labels: tf.Tensor,
         mask: tf.Tensor,
         kept: features_lib.OfBatch,
-    ) -> list[crew_lib.Task]:
-        """Has a crew count right answers in one batch.
+    ) -> list[dataflow.Promise]:
+        """Has threads count right answers in one batch.
 
         Args:
-          crew: does it.
+          flow: the threads.
           number: of the batch; an earlier one is done first.
           images: `[batch, size, size, 3] float32`, ready.
           labels: `[batch] int32`.
@@ -189,10 +189,10 @@ class LayerwiseGeneration(borrowed.Borrowed):
           kept: features of this batch that need not be computed again.
 
         Returns:
-          Of each child a task whose result is the number of right answers,
-          float32, or NaN where its logits are not finite.
+          Of each child a promise of the number of right answers, float32, or
+          NaN where its logits are not finite.
         """
-        features = self._features(crew, (number, 0), images, kept)
+        features = self._features(flow, (number, 0), images, kept)
 
         def count(child: int, x: tf.Tensor) -> tf.Tensor:
             for place in self._tops[child]:
@@ -200,7 +200,7 @@ class LayerwiseGeneration(borrowed.Borrowed):
             return self._functions.right(x, labels, mask)
 
         return [
-            crew.add(
+            flow.add(
                 functools.partial(count, child),
                 (number, 0, -self._secs[child]),
                 [features[child]],
@@ -216,22 +216,24 @@ class LayerwiseGeneration(borrowed.Borrowed):
 
     def _features(
         self,
-        crew: crew_lib.Crew,
-        order: crew_lib.Order,
+        flow: dataflow.Dataflow,
+        order: dataflow.Order,
         images: tf.Tensor,
         kept: features_lib.OfBatch | None = None,
-    ) -> list[crew_lib.Task]:
-        """Returns of each child the task whose result its top reads.
+    ) -> list[dataflow.Promise]:
+        """Returns of each child the promise of what its top reads.
 
         Args:
-          crew: does them.
+          flow: the threads.
           order: of the step.
           images: its batch.
           kept: of what is scored; None for a training step.
         """
         # First of their step: others wait for them.
         order = (*order, -float("inf"))
-        tasks: dict[Node, crew_lib.Task] = {(): crew.add(lambda: images, order)}
+        promises: dict[Stack, dataflow.Promise] = {
+            (): flow.add(lambda: images, order)
+        }
 
         def feature(
             place: Place, prefix: features_lib.Prefix | None, x: tf.Tensor
@@ -243,23 +245,23 @@ class LayerwiseGeneration(borrowed.Borrowed):
                 kept.put(prefix, y)
             return y
 
-        def task_of(stem: list[Place]) -> crew_lib.Task:
-            node = stem[-1].node if stem else ()
-            if node not in tasks:
+        def promise_of(stem: list[Place]) -> dataflow.Promise:
+            stack = stem[-1].stack if stem else ()
+            if stack not in promises:
                 prefix = _prefix(stem)
                 found = kept.get(prefix) if kept is not None else None
-                tasks[node] = (
-                    crew.add(lambda: found, order)
+                promises[stack] = (
+                    flow.add(lambda: found, order)
                     if found is not None
-                    else crew.add(
+                    else flow.add(
                         functools.partial(feature, stem[-1], prefix),
                         order,
-                        [task_of(stem[:-1])],
+                        [promise_of(stem[:-1])],
                     )
                 )
-            return tasks[node]
+            return promises[stack]
 
-        return [task_of(stem) for stem in self._stems]
+        return [promise_of(stem) for stem in self._stems]
 
     def _train(
         self,
@@ -348,7 +350,7 @@ def _places(
     """Returns the places of one child, input first."""
     places = []
     below = True
-    node: Node = ()
+    stack: Stack = ()
     for slot, narrow in zip(slots, narrowed, strict=True):
         gradients = functions.ALL
         if slot.momentum is None:
@@ -357,7 +359,7 @@ def _places(
             gradients, below = functions.WEIGHTS_ONLY, False
         spec = slot.spec
         depth = slot.layout.depth if slot.layout else 0
-        node = (*node, id(slot), int(narrow))
+        stack = (*stack, id(slot), int(narrow))
         places.append(
             Place(
                 halves_lib.Kind.of(spec, narrow, products.of(spec), depth),
@@ -367,7 +369,7 @@ def _places(
                 gradients,
                 slot,
                 narrow,
-                node,
+                stack,
             )
         )
     return places

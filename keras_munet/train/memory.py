@@ -6,8 +6,9 @@ changes what they become by float rounding alone.
 A training step holds, until its backward pass, what the components from a
 child's lowest trained one upwards keep (`VitLayer.num_kept`), and for every
 trained parameter its weight, momentum, gradient and the gradient of its parts.
-All children are counted as if they were at their fullest at one time, which
-they need not be: `tests/benchmarks/memory.py` compares.
+The children of one graph are counted as if all were at their fullest at one
+time, which they need not be; layer by layer, as many as there are threads:
+`tests/benchmarks/memory.py` compares.
 """
 
 from __future__ import annotations
@@ -112,11 +113,30 @@ def need(
     return Need(fixed, int(kept * _BYTES_PER_KEPT[device_type]))
 
 
+def bytes_of(
+    needs: Sequence[Need], batch_size: int, num_at_a_time: int | None = None
+) -> int:
+    """Returns what children take that are trained together.
+
+    Args:
+      needs: of each child.
+      batch_size: examples at once.
+      num_at_a_time: how many children at most keep something for a backward
+        pass at one time; None for all.
+    """
+    kept = sorted((need.per_example for need in needs), reverse=True)
+    return (
+        sum(need.fixed for need in needs)
+        + sum(kept[:num_at_a_time]) * batch_size
+    )
+
+
 def passes(
     needs: Sequence[Need],
     batch_size: int,
     num_bytes_max: int,
     num_replicas: int = 1,
+    num_at_a_time: int | None = None,
 ) -> Passes:
     """Returns how children are divided so that each pass fits.
 
@@ -128,6 +148,7 @@ def passes(
       batch_size: examples of a step over all replicas.
       num_bytes_max: what a step may take on each replica.
       num_replicas: devices that share a batch.
+      num_at_a_time: see `bytes_of`.
 
     Raises:
       UsageError: a child does not fit with one example at a time.
@@ -150,14 +171,14 @@ def passes(
             "root or image size, or a machine with more memory"
         )
     groups: list[tuple[int, ...]] = []
-    free = 0
-    for index, child in enumerate(needs):
-        size = child.bytes_at(share // num_parts)
-        if size > free or not groups:
-            groups.append(())
-            free = num_bytes_max
-        groups[-1] += (index,)
-        free -= size
+    for index in range(len(needs)):
+        group = (*groups[-1], index) if groups else (index,)
+        together = [needs[i] for i in group]
+        size = bytes_of(together, share // num_parts, num_at_a_time)
+        if groups and size <= num_bytes_max:
+            groups[-1] = group
+        else:
+            groups.append((index,))
     return Passes(tuple(groups), num_parts)
 
 

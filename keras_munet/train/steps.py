@@ -53,6 +53,11 @@ class StepLoop(abc.ABC, Generic[G]):
         self._clock = clock
         self._batches = batches_lib.Batches()
 
+    @property
+    def num_at_a_time(self) -> int | None:
+        """How many children are in a step at one time; None for all."""
+        return None
+
     @contextlib.contextmanager
     def inputs(
         self,

@@ -179,6 +179,7 @@ class Trainer:
             self._budget.batch_size,
             int(limit),
             self._strategy.num_replicas_in_sync,
+            self._steps.num_at_a_time,
         )
 
     def _train(

@@ -4,7 +4,8 @@
 
 Prints a line per generation of equal children, all of them trained. Each is
 a process of its own, in which a small generation is trained first, so that
-what TensorFlow and tracing keep is not counted.
+what TensorFlow and tracing keep is not counted. As in a program of one's own,
+which has not divided the cores: one child at a time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import peer
 
 from keras_munet.roots import root as root_lib
 from keras_munet.train import memory
+from keras_munet.train import threads
 
 # Layers, side of the input in pixels, batch, children, dtype of products.
 _CASES = (
@@ -52,8 +54,9 @@ def _measure(
     bench = ours.Bench(batch_size, image_size, 1, dtype)
     bench.step_secs([one] * num_children)
     taken = peer.peak_mib() - before
-    need = memory.need(one, image_size).bytes_at(batch_size)
-    predicted = num_children * need / 2**20
+    needs = [memory.need(one, image_size)] * num_children
+    together = threads.num_operations()
+    predicted = memory.bytes_of(needs, batch_size, together) / 2**20
     print(
         f"{num_layers} layers, {image_size} px, batch {batch_size}, "
         f"{num_children} children, {dtype}: {taken:.0f} MiB taken, "

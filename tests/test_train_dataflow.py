@@ -1,0 +1,80 @@
+"""Promises are kept in their order, after what they need."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from keras_munet.train import dataflow
+
+
+def test_a_function_is_given_what_those_that_it_needs_returned():
+    with dataflow.Dataflow(2) as flow:
+        two = flow.add(lambda: 2, (0,))
+        three = flow.add(lambda: 3, (0,))
+        six = flow.add(lambda a, b: a * b, (0,), [two, three])
+        late = flow.add(lambda a: a + 1, (0,), [six])
+        assert late.result() == 7
+
+
+def test_what_is_ready_is_done_in_order():
+    done = []
+    may_begin = threading.Event()
+    with dataflow.Dataflow(1) as flow:
+        flow.add(may_begin.wait, (0,))
+        for number in (3, 1, 2):
+            flow.add(lambda n=number: done.append(n), (1, number))
+        last = flow.add(lambda: None, (2,))
+        may_begin.set()
+        last.result()
+    assert done == [1, 2, 3]
+
+
+def test_threads_work_side_by_side():
+    both = threading.Barrier(2, timeout=60)
+    with dataflow.Dataflow(2) as flow:
+        for promise in [flow.add(both.wait, (0,)) for _ in range(2)]:
+            promise.result()
+
+
+def test_an_error_reaches_whoever_asks_and_nothing_is_done_upon_it():
+    done = []
+    with dataflow.Dataflow(2) as flow:
+        failing = flow.add(lambda: 1 // 0, (0,))
+        upon = flow.add(lambda _: done.append("upon"), (0,), [failing])
+        apart = flow.add(lambda: done.append("apart"), (0,))
+        for promise in (failing, upon):
+            with pytest.raises(ZeroDivisionError):
+                promise.result()
+        apart.result()
+    assert done == ["apart"]
+
+
+def test_leaving_ends_the_threads_and_drops_what_has_not_begun():
+    done = []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        may_end.wait()
+        done.append("begun")
+
+    with pytest.raises(KeyError), dataflow.Dataflow(1) as flow:
+        flow.add(work, (0,))
+        flow.add(lambda: done.append("never"), (1,))
+        begun.wait()
+        threading.Timer(0.05, may_end.set).start()
+        raise KeyError
+    assert done == ["begun"]
+    assert not [t for t in flow._threads if t.is_alive()]
+
+
+def test_a_kept_promise_holds_on_to_nothing_that_it_needed():
+    with dataflow.Dataflow(1) as flow:
+        first = flow.add(lambda: 1, (0,))
+        second = flow.add(lambda a: a, (0,), [first])
+        second.result()
+        assert not second.needs
+        assert not first.needed_by
+        assert second.function is None
