@@ -7,7 +7,7 @@ image, evolves on three numeral tasks; the third is private.
         --config.data.manual_dir=FOLDER
 
 FOLDER holds `cmaterdb/{bangla,devanagari,telugu}/*.npz`. Expect a mean test
-accuracy of 0.70 to 0.79, in two to four minutes on two CPU cores.
+accuracy of 0.70 to 0.79, in one to two minutes on two CPU cores.
 
     configs/ti0_cmaterdb.py:small   a quarter of the children
 """

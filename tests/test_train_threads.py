@@ -19,6 +19,7 @@ if "begun" in sys.argv:
 threads._num_cores = lambda: 8
 print(threads.share_cores(sys.argv[1], int(sys.argv[2])))
 print(tf.config.threading.get_intra_op_parallelism_threads())
+print(threads.num_operations())
 """
 
 
@@ -38,13 +39,15 @@ def _share(*args, **env):
     ("num_children", "num_cores"), [(8, 1), (3, 2), (1, 8), (100, 1)]
 )
 def test_an_operation_gets_its_share_of_the_cores(num_children, num_cores):
-    assert _share("one_device", str(num_children)) == [str(num_cores)] * 2
+    found = _share("one_device", str(num_children))
+    assert found == [str(n) for n in (num_cores, num_cores, 8 // num_cores)]
 
 
 def test_what_a_user_chose_and_other_strategies_are_left_alone():
-    assert _share("auto", "8", TF_NUM_INTRAOP_THREADS="3") == ["None", "0"]
-    assert _share("mirrored", "8") == ["None", "0"]
+    chosen = _share("auto", "8", TF_NUM_INTRAOP_THREADS="3")
+    assert chosen == ["None", "0", "2"]
+    assert _share("mirrored", "8") == ["None", "0", "1"]
 
 
 def test_a_tensorflow_that_has_begun_is_left_alone():
-    assert _share("auto", "8", "begun") == ["None", "0"]
+    assert _share("auto", "8", "begun") == ["None", "0", "1"]

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_munet.data import preprocessing
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import clock as clock_lib
@@ -84,8 +83,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             ) as ready:
                 yield ready
         else:
-            hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
-            augment = type(hparams)(*(tf.constant(value) for value in hparams))
+            augment, jitter = steps.augmentation(data_hparams)
             shares = self._shares.training(data, indices, seeds, rates)
             yield ((*share, augment, jitter) for share in shares)
         self._training.end()

@@ -78,8 +78,7 @@ class StepLoop(abc.ABC, Generic[G]):
           seeds: `[steps, 2] int32`, of each step's augmentation.
           rates: `[steps, children, 3] float32`; see `schedules.rates`.
         """
-        hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
-        augment = type(hparams)(*(tf.constant(value) for value in hparams))
+        augment, jitter = augmentation(data_hparams)
         image_size = int(data_hparams["ds_image_size"])
         picked = self._batches.of(data, "train", indices)
         ready: Iterator[tuple[Any, ...]] = (
@@ -196,3 +195,19 @@ class StepLoop(abc.ABC, Generic[G]):
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         self._batches.forget(task)
+
+
+def augmentation(
+    data_hparams: Mapping[str, Any],
+) -> tuple[preprocessing.AugmentHparams, bool]:
+    """Returns what a step augments by, and whether it jitters colour.
+
+    Args:
+      data_hparams: the `ds_*` hyperparameters.
+
+    Returns:
+      Hyperparameters as scalar tensors, as they are arguments of a step, and
+      a bool, which is none.
+    """
+    hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
+    return type(hparams)(*(tf.constant(value) for value in hparams)), jitter

@@ -46,7 +46,10 @@ def share_cores(strategy: str, num_children: int) -> int | None:
 
 
 def num_operations() -> int:
-    """Returns how many operations run at a time with a core each they use."""
+    """Returns how many operations run side by side, each on cores of its own.
+
+    One where TensorFlow gives each all cores, as it does unless told.
+    """
     num_each = tf.config.threading.get_intra_op_parallelism_threads()
     num_each = num_each or int(os.environ.get(VARIABLE) or 0)
     return max(_num_cores() // (num_each or _num_cores()), 1)
