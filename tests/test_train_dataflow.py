@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -62,19 +65,36 @@ def test_leaving_ends_the_threads_and_drops_what_has_not_begun():
 
     with pytest.raises(KeyError), dataflow.Dataflow(1) as flow:
         flow.add(work, (0,))
-        flow.add(lambda: done.append("never"), (1,))
+        never = flow.add(lambda: done.append("never"), (1,))
         begun.wait()
         threading.Timer(0.05, may_end.set).start()
         raise KeyError
     assert done == ["begun"]
     assert not [t for t in flow._threads if t.is_alive()]
+    with pytest.raises(RuntimeError, match="dropped"):
+        never.result()
+    with pytest.raises(RuntimeError, match="ended"):
+        flow.add(work, (0,))
 
 
-def test_a_kept_promise_holds_on_to_nothing_that_it_needed():
-    with dataflow.Dataflow(1) as flow:
-        first = flow.add(lambda: 1, (0,))
-        second = flow.add(lambda a: a, (0,), [first])
+def test_what_was_needed_is_freed_when_it_was_used():
+    class Value:
+        pass
+
+    kept = []
+    with dataflow.Dataflow(2) as flow:
+        first = flow.add(Value, (0,))
+        second = flow.add(lambda value: kept.append(value), (1,), [first])
         second.result()
-        assert not second.needs
-        assert not first.needed_by
-        assert second.function is None
+        found = weakref.ref(kept.pop())
+        # Without the collector of cycles, whenever that would run.
+        gc.disable()
+        try:
+            del first
+            # A thread that waits holds nothing either.
+            flow.add(lambda: None, (2,)).result()
+            flow.add(lambda: None, (2,)).result()
+            time.sleep(0.05)
+            assert found() is None
+        finally:
+            gc.enable()

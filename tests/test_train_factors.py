@@ -140,7 +140,7 @@ def test_what_is_published_are_ordinary_kernels_that_answer_as_the_child():
         np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)), tf.float32
     )
     # As it is trained: with the products.
-    for place in (*graph._stems[0], *graph._tops[0]):
+    for place in (*graph._stems._stems[0], *graph._tops[0]):
         trained = graph._functions.output(place.kind, place.values, trained)
     layers = []
     for slot in graph.slots[0]:

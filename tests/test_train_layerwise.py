@@ -56,15 +56,18 @@ def test_children_become_what_they_become_as_one_graph(num_parts):
         samples.assert_close(layers, graph, atol=1e-5)
 
 
-def test_rounded_products_are_those_of_one_graph():
+def test_rounded_products_are_those_of_one_graph(layer_by_layer):
     results = [
         samples.train(
             _generation(), samples.trainer(strategy, compute_dtype="bfloat16")
         )
         for strategy in ("one_device", "mirrored")
     ]
-    for layers, graph in zip(*results, strict=True):
-        np.testing.assert_allclose(layers.losses, graph.losses, rtol=1e-3)
+    layers, graph, exact = (
+        np.array([child.losses for child in trained])
+        for trained in (*results, layer_by_layer)
+    )
+    assert np.abs(layers - exact).max() > 10 * np.abs(layers - graph).max()
 
 
 def test_a_child_has_the_same_bits_alone_as_among_others(layer_by_layer):
@@ -95,6 +98,48 @@ def test_a_new_structure_of_known_layers_compiles_nothing():
     samples.train([samples.job(i, 3, f) for i, f in enumerate(deeper)], made)
     assert len(made._graphs) == 2
     assert set(made._steps._functions._calls) == known
+
+
+def test_steps_hold_on_to_no_batch_and_no_feature_of_it():
+    made = samples.trainer(num_cycles=1)
+    seen = []
+    output = made._steps._functions.output
+
+    def told(kind, handle, x):
+        y = output(kind, handle, x)
+        seen.extend([weakref.ref(x), weakref.ref(y)])
+        return y
+
+    made._steps._functions.output = told
+    # A batch's parts, each of them freed before the next.
+    children = [samples.job(i, 2, _TRUNK) for i in range(2)]
+    limit = max(memory.need(child, 16).bytes_at(8) for child in children)
+    made._num_bytes_max = limit
+    assert made.passes(children, 16).num_parts == 2
+    alive = []
+    loss = made._steps._functions.loss
+
+    def counted(*args):
+        alive.append(sum(ref() is not None for ref in seen))
+        return loss(*args)
+
+    made._steps._functions.loss = counted
+    gc.disable()
+    try:
+        samples.train(children, made)
+    finally:
+        gc.enable()
+    # Of one part: images, and what the four layers of the trunk make of them.
+    assert max(alive) <= 2 * 5
+
+
+def test_functions_are_dropped_when_there_are_very_many(layer_by_layer):
+    made = samples.trainer()
+    made._steps._functions._num_max = 10
+    results = samples.train(_generation(), made)
+    assert len(made._steps._functions._calls) <= 10
+    for one, other in zip(layer_by_layer, results, strict=True):
+        samples.assert_close(one, other, atol=0.0)
 
 
 def test_kept_functions_hold_no_layer():

@@ -57,7 +57,7 @@ def test_free_memory_is_that_of_the_control_group(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("1073741824\n")
     (tmp_path / "memory.current").write_text("73741824\n")
     monkeypatch.setattr(memory, "_CONTROL_GROUP", tmp_path)
-    assert memory.free_bytes("CPU") == 900_000_000 - 256 * 2**20
+    assert memory.free_bytes("CPU") == 900_000_000 - 384 * 2**20
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_bytes("CPU") > 0
     assert memory.free_bytes("GPU") is None

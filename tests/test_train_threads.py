@@ -46,8 +46,12 @@ def test_an_operation_gets_its_share_of_the_cores(num_children, num_cores):
 def test_what_a_user_chose_and_other_strategies_are_left_alone():
     chosen = _share("auto", "8", TF_NUM_INTRAOP_THREADS="3")
     assert chosen == ["None", "0", "2"]
-    assert _share("mirrored", "8") == ["None", "0", "1"]
+    one = _share(
+        "auto", "8", TF_NUM_INTRAOP_THREADS="2", TF_NUM_INTEROP_THREADS="3"
+    )
+    assert one == ["None", "0", "3"]
+    assert _share("mirrored", "8") == ["None", "0", "8"]
 
 
 def test_a_tensorflow_that_has_begun_is_left_alone():
-    assert _share("auto", "8", "begun") == ["None", "0", "1"]
+    assert _share("auto", "8", "begun") == ["None", "0", "8"]

@@ -51,6 +51,7 @@ def job(
     seed: int = 0,
     adapters: tuple[int, ...] = (),
     factor_depth: int = 0,
+    image_size: int = 16,
     **changes,
 ) -> jobs.ChildJob:
     """A child that trains all but the components named in `frozen`.
@@ -59,7 +60,11 @@ def job(
     `factor_depth` adapters and head are trained as factors.
     """
     layout = FAMILY.layout(
-        {"num_layers": num_layers, "ds_image_size": 16, "adapter_dim": 8},
+        {
+            "num_layers": num_layers,
+            "ds_image_size": image_size,
+            "adapter_dim": 8,
+        },
         NUM_CLASSES,
         frozenset(adapters),
     )

@@ -46,6 +46,11 @@ class Calls:
         self._key = f"{kind}_secs"
         self._secs: list[float] = []
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a call."""
+        return bool(self._secs)
+
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         """Returns `function(*args)`."""
         started = time.perf_counter()

@@ -58,7 +58,7 @@ class Dataflow:
         self._changed = threading.Condition()
         self._ready: list[tuple[Order, int, Promise]] = []
         self._numbers = itertools.count()
-        self._closed = False
+        self._closed = self._ended = False
         self._threads = [
             threading.Thread(
                 target=self._work, name=f"dataflow-{n}", daemon=True
@@ -77,6 +77,9 @@ class Dataflow:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def add(
         self,
@@ -90,9 +93,14 @@ class Dataflow:
           function: called with the results of `needs`.
           order: of what could begin, the least begins first.
           needs: promises of these threads.
+
+        Raises:
+          RuntimeError: the threads have ended.
         """
         promise = Promise(self, function, order)
         with self._changed:
+            if self._closed:
+                raise RuntimeError("the threads have ended")
             promise.needs = tuple(needs)
             for need in needs:
                 if not need.done:
@@ -103,9 +111,15 @@ class Dataflow:
         return promise
 
     def wait(self, promise: Promise) -> None:
-        """Returns when the promise is kept."""
+        """Returns when the promise is kept.
+
+        Raises:
+          RuntimeError: it was dropped.
+        """
         with self._changed:
             while not promise.done:
+                if self._ended:
+                    raise RuntimeError("dropped, as the threads have ended")
                 self._changed.wait()
 
     def _make_ready(self, promise: Promise) -> None:
@@ -123,6 +137,8 @@ class Dataflow:
                     return
                 *_, promise = heapq.heappop(self._ready)
             self._do(promise)
+            # While it waits a thread holds nothing.
+            del promise
 
     def _do(self, promise: Promise) -> None:
         value, error = None, None

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 import tensorflow as tf
 
-# Of each component, input first, its id and whether token 0 alone is computed.
-Prefix = tuple[tuple[str, bool], ...]
+# The side of the images, and of each component, input first, its id and whether
+# token 0 alone is computed.
+Prefix = tuple[int, tuple[tuple[str, bool], ...]]
 # Task, split, number of the batch, components.
 _Key = tuple[str, str, int, Prefix]
 
-_NUM_BYTES_MAX = 256 * 2**20
+NUM_BYTES_MAX = 128 * 2**20
 
 
 class Features:
     """Features by what they are of, for as long as they fit."""
 
-    def __init__(self, num_bytes_max: int = _NUM_BYTES_MAX):
+    def __init__(self, num_bytes_max: int = NUM_BYTES_MAX):
         """Begins without any.
 
         Args:
@@ -58,12 +60,16 @@ class Features:
     def keep_only(self, task: str, prefixes: AbstractSet[Prefix]) -> None:
         """Frees what is not of a task and of one of these prefixes."""
         with self._lock:
-            self._kept = {
-                key: features
-                for key, features in self._kept.items()
-                if key[0] == task and key[3] in prefixes
-            }
-            self._num_bytes = sum(map(_num_bytes, self._kept.values()))
+            self._filter(lambda key: key[0] == task and key[3] in prefixes)
+
+    def forget(self, task: str) -> None:
+        """Frees what is of a task."""
+        with self._lock:
+            self._filter(lambda key: key[0] != task)
+
+    def _filter(self, is_kept: Callable[[_Key], bool]) -> None:
+        self._kept = {k: v for k, v in self._kept.items() if is_kept(k)}
+        self._num_bytes = sum(map(_num_bytes, self._kept.values()))
 
 
 @dataclasses.dataclass(frozen=True)

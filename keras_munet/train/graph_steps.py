@@ -52,7 +52,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             `shares.Shares`.
         """
         super().__init__(strategy, budget, clock)
-        # One device that is the host's own memory picks its batches itself.
+        # One CPU or GPU picks its batches itself.
         self._shares: shares_lib.Shares | None = None
         if (
             arrays is not None
@@ -123,10 +123,11 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
     ) -> Iterator[tf.Tensor]:
         """Yields the `[children] float32` losses of each step."""
         step = graph.train_batch if self._shares is None else graph.train_shares
-        for number in range(num_steps):
+        for _ in range(num_steps):
             with clock_lib.spent(self._clock, "input"):
                 args = next(inputs)
-            with contextlib.nullcontext() if number else BUILDING:
+            begun = self._training.begun
+            with contextlib.nullcontext() if begun else BUILDING:
                 losses = self._training(step, *args)
             yield losses
 

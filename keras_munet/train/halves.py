@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -20,83 +19,18 @@ from collections.abc import Hashable
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from keras_munet.core import specs
-from keras_munet.graph import nodes
 from keras_munet.train import answers
-from keras_munet.train import factors
+from keras_munet.train import kinds
 from keras_munet.train import optimizer
 from keras_munet.train import rewrites
 from keras_munet.vit import functions
 
 _HANDLE = tf.TensorSpec([], tf.resource)
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """Layers that compute the same for equal weights.
-
-    Attributes:
-      layer: the registered layer class.
-      config: the layer's constructor arguments, JSON.
-      policy: the dtype policy that it is made under.
-      narrow: whether token 0 alone is computed.
-      products: see `precision.Products.of`.
-      factor_depth: see `jobs.JobComponent`; of what is trained as factors.
-      spec: of one such layer.
-    """
-
-    layer: str
-    config: str
-    policy: str
-    narrow: bool
-    products: tf.DType | None
-    factor_depth: int
-    spec: specs.ComponentSpec = dataclasses.field(compare=False)
-
-    @classmethod
-    def of(
-        cls,
-        spec: specs.ComponentSpec,
-        narrow: bool,
-        products: tf.DType | None,
-        factor_depth: int = 0,
-    ) -> Kind:
-        """Returns the kind of a component's layer, wherever it stands."""
-        return cls(
-            spec.layer,
-            json.dumps(spec.config, sort_keys=True),
-            keras.config.dtype_policy().name,
-            narrow,
-            products,
-            factor_depth,
-            spec,
-        )
-
-    def compute(self, x: tf.Tensor, trained: tf.Tensor) -> tf.Tensor:
-        """Returns the layer's output.
-
-        Args:
-          x: the input, in any dtype that the layer takes.
-          trained: `[n] float32`, the weights end to end or their factors.
-        """
-        layer = nodes.unbuilt(self.spec, self.policy)
-        if self.factor_depth:
-            layout = factors.Layout(self.spec, self.factor_depth)
-            trained = layout.product(trained)
-        options = {"class_token_only": True} if self.narrow else {}
-        # As Keras does, under a policy of another dtype.
-        x = tf.cast(x, layer.compute_dtype) if layer.autocast else x
-        return layer.compute_packed(x, trained, self.products, **options)
-
-    @property
-    def num_values(self) -> int:
-        """How many values the layer's variable has."""
-        if self.factor_depth:
-            return factors.Layout(self.spec, self.factor_depth).num_values
-        return self.spec.num_params
+# A task adds three for its head and its loss; only very many image or batch
+# sizes come near.
+_NUM_MAX = 2048
 
 
 class Call:
@@ -142,20 +76,33 @@ class Halves:
 class LayerFunctions:
     """Every function of a trainer, by what it computes and of which shapes."""
 
-    def __init__(self) -> None:
-        """Begins without any."""
+    def __init__(self, num_max: int = _NUM_MAX):
+        """Begins without any.
+
+        Args:
+          num_max: when there are so many, all are dropped; what is needed is
+            compiled anew.
+        """
         self._calls: dict[Hashable, Any] = {}
+        self._num_max = num_max
         # Keras builds, and a function is traced, in one thread at a time.
-        self._lock = threading.RLock()
-        self._secs = 0.0
+        self._tracing = threading.Lock()
+        self._counting = threading.Lock()
+        self._num_compiling = 0
+        self._started = self._secs = 0.0
 
     def take_secs(self) -> float:
-        """Returns what threads spent on compiling since it was last asked."""
-        with self._lock:
-            secs, self._secs = self._secs, 0.0
+        """Returns how long functions were compiled since it was last asked.
+
+        That is while any thread traced one or called it for the first time,
+        whatever other threads did meanwhile. Not to be asked while one does.
+        """
+        secs, self._secs = self._secs, 0.0
         return secs
 
-    def output(self, kind: Kind, handle: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    def output(
+        self, kind: kinds.Kind, handle: tf.Tensor, x: tf.Tensor
+    ) -> tf.Tensor:
         """Returns what a layer of `kind` computes.
 
         Args:
@@ -173,7 +120,7 @@ class LayerFunctions:
         return self._run((kind, x.shape, x.dtype), traced, handle, x)[0]
 
     def forward(
-        self, kind: Kind, gradients: str, handle: tf.Tensor, x: tf.Tensor
+        self, kind: kinds.Kind, gradients: str, handle: tf.Tensor, x: tf.Tensor
     ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
         """Returns what a layer computes, and how its gradients are got.
 
@@ -286,8 +233,10 @@ class LayerFunctions:
 
     def _get(self, key: Hashable, traced: Callable[[], Any]) -> Any:
         """Returns what is kept under `key`, traced by now."""
-        with self._compiling(), self._lock:
+        with self._compiling(), self._tracing:
             if key not in self._calls:
+                if len(self._calls) >= self._num_max:
+                    self._calls.clear()
                 self._calls[key] = traced()
             return self._calls[key]
 
@@ -302,16 +251,20 @@ class LayerFunctions:
 
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
-        started = time.perf_counter()
+        with self._counting:
+            if not self._num_compiling:
+                self._started = time.perf_counter()
+            self._num_compiling += 1
         try:
             yield
         finally:
-            secs = time.perf_counter() - started
-            with self._lock:
-                self._secs += secs
+            with self._counting:
+                self._num_compiling -= 1
+                if not self._num_compiling:
+                    self._secs += time.perf_counter() - self._started
 
 
-def _halves(kind: Kind, gradients: str, x: tf.Tensor) -> Halves:
+def _halves(kind: kinds.Kind, gradients: str, x: tf.Tensor) -> Halves:
     """Traces a layer of `kind` and the gradients that are wanted of it."""
     backward: list[tf.types.experimental.ConcreteFunction] = []
 

@@ -28,9 +28,8 @@ from keras_munet.train import steps
 from keras_munet.train import structures
 from keras_munet.train import threads
 
-# Enough for a child that is done with a step to go on with the next, and no
-# more, as each step under way has its batch and features in memory.
-_NUM_UNDER_WAY = 2
+# Enough for a child that is done with a step to go on with the next.
+_NUM_UNDER_WAY_MAX = 2
 _UnderWay = collections.deque[list[dataflow.Promise]]
 
 
@@ -88,9 +87,9 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
                 with clock_lib.spent(self._clock, "input"):
                     args = next(inputs)
                 before = under_way[-1] if under_way else []
-                under_way.append(graph.begin_step(flow, number, before, *args))
-                if len(under_way) > _NUM_UNDER_WAY:
+                if len(under_way) == _num_under_way(args[0]):
                     total += _losses(under_way.popleft())
+                under_way.append(graph.begin_step(flow, number, before, *args))
             for promises in under_way:
                 total += _losses(promises)
         return total / num_steps
@@ -112,6 +111,8 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
                 images, labels = batches_lib.evaluation_batch(
                     *batch, graph.image_size
                 )
+                if len(under_way) == _num_under_way(images):
+                    yield _results(under_way.popleft())
                 under_way.append(
                     graph.begin_count(
                         flow,
@@ -122,15 +123,13 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
                         self._features.of(data.name, split, number),
                     )
                 )
-                if len(under_way) > _NUM_UNDER_WAY:
-                    yield _results(under_way.popleft())
             for promises in under_way:
                 yield _results(promises)
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         super().forget(task)
-        self._features.keep_only("", frozenset())
+        self._features.forget(task)
 
     @contextlib.contextmanager
     def _flow(self, kind: str) -> Iterator[dataflow.Dataflow]:
@@ -140,10 +139,19 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
                 with dataflow.Dataflow(self._num_threads) as flow:
                     yield flow
             finally:
-                # While one thread compiles the others work on.
-                secs = self._functions.take_secs() / self._num_threads
+                secs = self._functions.take_secs()
                 self._clock[f"{kind}_secs"] -= secs
                 self._clock["compile_secs"] += secs
+
+
+def _num_under_way(images: tf.Tensor) -> int:
+    """Returns how many steps may be under way, with their batches and stems.
+
+    One where no batch may wait, see `batches.num_ahead`.
+    """
+    batch_size, side, *_ = images.shape
+    num_ahead = batches_lib.num_ahead(batch_size, side)
+    return max(min(num_ahead, _NUM_UNDER_WAY_MAX), 1)
 
 
 def _losses(promises: list[dataflow.Promise]) -> np.ndarray:

@@ -16,7 +16,6 @@ import dataclasses
 import functools
 import operator
 import time
-from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -25,39 +24,13 @@ from keras_munet.train import borrowed
 from keras_munet.train import dataflow
 from keras_munet.train import features as features_lib
 from keras_munet.train import halves as halves_lib
+from keras_munet.train import optimizer
+from keras_munet.train import places as places_lib
 from keras_munet.train import precision
 from keras_munet.train import slots as slots_lib
+from keras_munet.train import stems as stems_lib
 from keras_munet.train import structures
 from keras_munet.vit import functions
-
-# What tells layers apart that stand on the same ones: their slots, input first.
-Stack = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """A layer where it stands in a child.
-
-    Attributes:
-      kind: of the layer in a training step.
-      values: handle of what a training step reads, the layer's weights or
-        their factors.
-      scored: kind of the layer in what is scored, which is what is served.
-      weights: handle of the layer's weights.
-      gradients: which a training step needs of it.
-      slot: the layer.
-      narrow: whether token 0 alone is computed.
-      stack: equal for places whose output is the same for all children.
-    """
-
-    kind: halves_lib.Kind
-    values: tf.Tensor
-    scored: halves_lib.Kind
-    weights: tf.Tensor
-    gradients: str
-    slot: slots_lib.Slot
-    narrow: bool
-    stack: Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,23 +73,12 @@ class LayerwiseGeneration(borrowed.Borrowed):
         self._functions = layer_functions
         self._num_parts = num_parts
         chains = [
-            _places(chain, builder.narrowed(layers), products)
+            places_lib.places(chain, builder.narrowed(layers), products)
             for chain, layers in zip(self.slots, self._layers, strict=True)
         ]
         # Below a child's lowest trained component nothing is its own.
-        lowest = [
-            next(
-                (
-                    i
-                    for i, slot in enumerate(chain)
-                    if slot.momentum is not None
-                ),
-                len(chain),
-            )
-            for chain in self.slots
-        ]
-        self._stems = [c[:n] for c, n in zip(chains, lowest, strict=True)]
-        self._tops = [c[n:] for c, n in zip(chains, lowest, strict=True)]
+        stems, self._tops = zip(*map(places_lib.cut, chains), strict=True)
+        self._stems = stems_lib.Stems(stems, layer_functions, self.image_size)
         # What a child's last step took: whoever takes longest begins first.
         self._secs = [0.0] * len(chains)
 
@@ -150,7 +112,9 @@ class LayerwiseGeneration(borrowed.Borrowed):
         promises = before
         for part in range(self._num_parts):
             order = number, part
-            features = self._features(flow, order, some_images[part])
+            # Where memory is short, a part begins when the one before is done.
+            waits = promises if self._num_parts > 1 else []
+            features = self._stems.begin(flow, order, some_images[part], waits)
             promises = [
                 flow.add(
                     functools.partial(
@@ -168,6 +132,11 @@ class LayerwiseGeneration(borrowed.Borrowed):
                 for child in range(self.num_children)
             ]
         return promises
+
+    @property
+    def prefixes(self) -> frozenset[features_lib.Prefix]:
+        """The published components below what a child has of its own."""
+        return self._stems.prefixes
 
     def begin_count(
         self,
@@ -192,7 +161,7 @@ class LayerwiseGeneration(borrowed.Borrowed):
           Of each child a promise of the number of right answers, float32, or
           NaN where its logits are not finite.
         """
-        features = self._features(flow, (number, 0), images, kept)
+        features = self._stems.begin(flow, (number, 0), images, kept=kept)
 
         def count(child: int, x: tf.Tensor) -> tf.Tensor:
             for place in self._tops[child]:
@@ -207,61 +176,6 @@ class LayerwiseGeneration(borrowed.Borrowed):
             )
             for child in range(self.num_children)
         ]
-
-    @property
-    def prefixes(self) -> frozenset[features_lib.Prefix]:
-        """The published components below what a child has of its own."""
-        found = map(_prefix, self._stems)
-        return frozenset(prefix for prefix in found if prefix)
-
-    def _features(
-        self,
-        flow: dataflow.Dataflow,
-        order: dataflow.Order,
-        images: tf.Tensor,
-        kept: features_lib.OfBatch | None = None,
-    ) -> list[dataflow.Promise]:
-        """Returns of each child the promise of what its top reads.
-
-        Args:
-          flow: the threads.
-          order: of the step.
-          images: its batch.
-          kept: of what is scored; None for a training step.
-        """
-        # First of their step: others wait for them.
-        order = (*order, -float("inf"))
-        promises: dict[Stack, dataflow.Promise] = {
-            (): flow.add(lambda: images, order)
-        }
-
-        def feature(
-            place: Place, prefix: features_lib.Prefix | None, x: tf.Tensor
-        ) -> tf.Tensor:
-            if kept is None:
-                return self._functions.output(place.kind, place.values, x)
-            y = self._functions.output(place.scored, place.weights, x)
-            if prefix in self.prefixes:
-                kept.put(prefix, y)
-            return y
-
-        def promise_of(stem: list[Place]) -> dataflow.Promise:
-            stack = stem[-1].stack if stem else ()
-            if stack not in promises:
-                prefix = _prefix(stem)
-                found = kept.get(prefix) if kept is not None else None
-                promises[stack] = (
-                    flow.add(lambda: found, order)
-                    if found is not None
-                    else flow.add(
-                        functools.partial(feature, stem[-1], prefix),
-                        order,
-                        [promise_of(stem[:-1])],
-                    )
-                )
-            return promises[stack]
-
-        return [promise_of(stem) for stem in self._stems]
 
     def _train(
         self,
@@ -324,52 +238,8 @@ class LayerwiseGeneration(borrowed.Borrowed):
     def _update(
         self, child: int, gradients: list[tf.Tensor], rates: tf.Tensor
     ) -> None:
-        halves = [tf.raw_ops.L2Loss(t=gradient) for gradient in gradients]
-        half_square = tf.raw_ops.AddN(inputs=halves)
+        half_square = optimizer.half_square(gradients)
         for slot, gradient in zip(self._trained[child], gradients, strict=True):
             self._functions.update(
                 slot.variable, slot.momentum, gradient, half_square, rates
             )
-
-
-def _prefix(stem: Sequence[Place]) -> features_lib.Prefix | None:
-    """Returns what identifies the features; None unless all are published."""
-    prefix: list[tuple[str, bool]] = []
-    for place in stem:
-        if place.slot.holds is None:
-            return None
-        prefix.append((place.slot.holds, place.narrow))
-    return tuple(prefix)
-
-
-def _places(
-    slots: list[slots_lib.Slot],
-    narrowed: list[bool],
-    products: precision.Products,
-) -> list[Place]:
-    """Returns the places of one child, input first."""
-    places = []
-    below = True
-    stack: Stack = ()
-    for slot, narrow in zip(slots, narrowed, strict=True):
-        gradients = functions.ALL
-        if slot.momentum is None:
-            gradients = functions.INPUT_ONLY
-        elif below:
-            gradients, below = functions.WEIGHTS_ONLY, False
-        spec = slot.spec
-        depth = slot.layout.depth if slot.layout else 0
-        stack = (*stack, id(slot), int(narrow))
-        places.append(
-            Place(
-                halves_lib.Kind.of(spec, narrow, products.of(spec), depth),
-                slot.variable.handle,
-                halves_lib.Kind.of(spec, narrow, precision.FLOAT32.of(spec)),
-                slot.weights.value.handle,
-                gradients,
-                slot,
-                narrow,
-                stack,
-            )
-        )
-    return places

@@ -23,6 +23,7 @@ from keras_munet import errors
 from keras_munet.graph import builder
 from keras_munet.graph import nodes
 from keras_munet.train import factors
+from keras_munet.train import features
 from keras_munet.train import jobs as jobs_lib
 
 # float32 weight, bfloat16 momentum, float32 gradient packed and in parts, and
@@ -39,8 +40,8 @@ _BYTES_PER_KEPT = {"CPU": 4.0, "GPU": 4.0, "TPU": 0.85}
 # The snapshot lies in the memory of the host.
 _HOST_BYTES_PER_TRAINED = 6
 # Batches that wait (`batches.num_ahead`), one on its way through the
-# augmentation, and what TensorFlow keeps.
-_BYTES_PER_STEP = 256 * 2**20
+# augmentation, and what TensorFlow keeps; and features.
+_BYTES_PER_STEP = 256 * 2**20 + features.NUM_BYTES_MAX
 # Of what is free when a generation starts; the rest is the system's.
 _SHARE_OF_FREE = 0.9
 _CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")

@@ -46,13 +46,20 @@ def share_cores(strategy: str, num_children: int) -> int | None:
 
 
 def num_operations() -> int:
-    """Returns how many operations run side by side, each on cores of its own.
+    """Returns how many operations run at a time.
 
-    One where TensorFlow gives each all cores, as it does unless told.
+    Where operations have a share of the cores, as many as that makes; else as
+    many as TensorFlow lets, one for each core unless told.
     """
-    num_each = tf.config.threading.get_intra_op_parallelism_threads()
-    num_each = num_each or int(os.environ.get(VARIABLE) or 0)
-    return max(_num_cores() // (num_each or _num_cores()), 1)
+    num = max(_num_cores() // (_chosen("intra") or 1), 1)
+    return min(num, _chosen("inter") or num)
+
+
+def _chosen(kind: str) -> int:
+    """Returns a number of TensorFlow's threads; 0 where nobody chose one."""
+    threading = tf.config.threading
+    chosen = getattr(threading, f"get_{kind}_op_parallelism_threads")()
+    return chosen or int(os.environ.get(f"TF_NUM_{kind.upper()}OP_THREADS", 0))
 
 
 def _num_cores() -> int:

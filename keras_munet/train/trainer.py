@@ -79,8 +79,8 @@ class Trainer:
         self._pool = slots_lib.SlotPool(strategy)
         self._device_type = strategy_lib.device_type(strategy)
         self._products = precision.products(compute_dtype, self._device_type)
-        # Least recently used structures are dropped: every traced graph
-        # holds memory for as long as it is kept.
+        # Least recently used structures are dropped: each holds its layers, and
+        # a traced graph, for as long as it is kept.
         self._graphs: collections.OrderedDict[Any, borrowed.Borrowed] = (
             collections.OrderedDict()
         )

@@ -4,8 +4,7 @@
 
 Prints a line per generation of equal children, all of them trained. Each is
 a process of its own, in which a small generation is trained first, so that
-what TensorFlow and tracing keep is not counted. As in a program of one's own,
-which has not divided the cores: one child at a time.
+what TensorFlow and tracing keep is not counted.
 """
 
 from __future__ import annotations

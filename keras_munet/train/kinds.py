@@ -1,0 +1,78 @@
+"""What layers of one kind compute, for weights that are given."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import tensorflow as tf
+
+from keras_munet.core import specs
+from keras_munet.graph import nodes
+from keras_munet.train import factors
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Layers that compute the same for equal weights.
+
+    Attributes:
+      layer: the registered layer class.
+      config: the layer's constructor arguments, JSON.
+      policy: the dtype policy that it is made under.
+      narrow: whether token 0 alone is computed.
+      products: see `precision.Products.of`.
+      factor_depth: see `jobs.JobComponent`; of what is trained as factors.
+      spec: of one such layer.
+    """
+
+    layer: str
+    config: str
+    policy: str
+    narrow: bool
+    products: tf.DType | None
+    factor_depth: int
+    spec: specs.ComponentSpec = dataclasses.field(compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        spec: specs.ComponentSpec,
+        policy: str,
+        narrow: bool,
+        products: tf.DType | None,
+        factor_depth: int = 0,
+    ) -> Kind:
+        """Returns the kind of a component's layer, wherever it stands."""
+        return cls(
+            spec.layer,
+            json.dumps(spec.config, sort_keys=True),
+            policy,
+            narrow,
+            products,
+            factor_depth,
+            spec,
+        )
+
+    def compute(self, x: tf.Tensor, trained: tf.Tensor) -> tf.Tensor:
+        """Returns the layer's output.
+
+        Args:
+          x: the input, in any dtype that the layer takes.
+          trained: `[n] float32`, the weights end to end or their factors.
+        """
+        layer = nodes.unbuilt(self.spec, self.policy)
+        if self.factor_depth:
+            layout = factors.Layout(self.spec, self.factor_depth)
+            trained = layout.product(trained)
+        options = {"class_token_only": True} if self.narrow else {}
+        # As Keras does, under a policy of another dtype.
+        x = tf.cast(x, layer.compute_dtype) if layer.autocast else x
+        return layer.compute_packed(x, trained, self.products, **options)
+
+    @property
+    def num_values(self) -> int:
+        """How many values the layer's variable has."""
+        if self.factor_depth:
+            return factors.Layout(self.spec, self.factor_depth).num_values
+        return self.spec.num_params

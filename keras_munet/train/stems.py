@@ -1,0 +1,125 @@
+"""What children share frozen, computed once for all of them.
+
+Invariant: of a batch each layer is called once, whichever children stand on
+it; what is scored and was kept is not computed again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from keras_munet.train import dataflow
+from keras_munet.train import features as features_lib
+from keras_munet.train import halves
+from keras_munet.train import places as places_lib
+
+
+class Stems:
+    """The places below what each child has of its own."""
+
+    def __init__(
+        self,
+        stems: Sequence[list[places_lib.Place]],
+        layer_functions: halves.LayerFunctions,
+        image_size: int,
+    ):
+        """Takes the places.
+
+        Args:
+          stems: of each child, input first.
+          layer_functions: keeps what is compiled.
+          image_size: side of the input, pixels.
+        """
+        self._stems = stems
+        self._functions = layer_functions
+        self._image_size = image_size
+
+    @property
+    def prefixes(self) -> frozenset[features_lib.Prefix]:
+        """The published components below what a child has of its own."""
+        found = map(self._prefix, self._stems)
+        return frozenset(prefix for prefix in found if prefix is not None)
+
+    def begin(
+        self,
+        flow: dataflow.Dataflow,
+        order: dataflow.Order,
+        images: tf.Tensor,
+        waits: Sequence[dataflow.Promise] = (),
+        kept: features_lib.OfBatch | None = None,
+    ) -> list[dataflow.Promise]:
+        """Returns of each child the promise of what its top reads.
+
+        Args:
+          flow: the threads.
+          order: of the step.
+          images: its batch.
+          waits: what is to be done before.
+          kept: of what is scored; None for a training step.
+        """
+        # First of their step: others wait for them.
+        order = (*order, -float("inf"))
+        begun = flow.add(lambda *_: images, order, waits)
+        promises: dict[places_lib.Stack, dataflow.Promise] = {}
+        ends = self.prefixes if kept is not None else frozenset()
+        features = []
+        for stem in self._stems:
+            below, height = begun, 0
+            if kept is not None:
+                found, height = self._highest(stem, kept)
+                if found is not None:
+                    below = flow.add(functools.partial(_same, found), order)
+            for place in stem[height:]:
+                height += 1
+                prefix = self._prefix(stem[:height])
+                if place.stack not in promises:
+                    promises[place.stack] = flow.add(
+                        functools.partial(
+                            self._feature,
+                            place,
+                            kept,
+                            prefix if prefix in ends else None,
+                        ),
+                        order,
+                        [below],
+                    )
+                below = promises[place.stack]
+            features.append(below)
+        return features
+
+    def _feature(
+        self,
+        place: places_lib.Place,
+        kept: features_lib.OfBatch | None,
+        prefix: features_lib.Prefix | None,
+        x: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns what a layer of a stem computes; keeps it under `prefix`."""
+        if kept is None:
+            return self._functions.output(place.kind, place.values, x)
+        y = self._functions.output(place.scored, place.weights, x)
+        if prefix is not None:
+            kept.put(prefix, y)
+        return y
+
+    def _prefix(
+        self, stem: list[places_lib.Place]
+    ) -> features_lib.Prefix | None:
+        return places_lib.prefix(stem, self._image_size)
+
+    def _highest(
+        self, stem: list[places_lib.Place], kept: features_lib.OfBatch
+    ) -> tuple[tf.Tensor | None, int]:
+        """Returns the kept features of most of a stem, and how high it is."""
+        for height in range(len(stem), 0, -1):
+            found = kept.get(self._prefix(stem[:height]))
+            if found is not None:
+                return found, height
+        return None, 0
+
+
+def _same(x: tf.Tensor) -> tf.Tensor:
+    return x
