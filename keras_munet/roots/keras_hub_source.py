@@ -115,7 +115,7 @@ def _fetched(preset: str) -> Any:
     except ImportError as e:
         raise errors.UsageError(
             f"preset {preset!r} needs keras-hub, which is not installed; run "
-            "pip install keras_munet[keras_hub]"
+            "pip install keras_munet[keras-hub]"
         ) from e
     # What a download can raise depends on the host.
     try:
