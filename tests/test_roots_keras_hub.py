@@ -191,5 +191,5 @@ def test_an_unknown_preset_is_refused_in_one_line():
 
 def test_without_keras_hub_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(errors.UsageError, match=r"keras_munet\[keras_hub\]"):
+    with pytest.raises(errors.UsageError, match=r"keras_munet\[keras-hub\]"):
         keras_hub_source.from_keras_hub("vit_base_patch16_224_imagenet")
