@@ -45,7 +45,7 @@ def converted(
                 tf.constant(component.weights[name])
                 for name, _ in component.spec.weights
             ]
-            options = {"class_token_only": True} if narrow else {}
+            options = builder.narrowing(narrow)
             tensor = layer.compute(tensor, values, **options)
         return {"logits": tensor, "scores": tf.nn.softmax(tensor)}
 

@@ -314,7 +314,7 @@ class _Graph:
     def _kind(self, step: _Step):
         """Returns the function of all components of one spec."""
         spec = self._specs[step.component_id]
-        options = {"class_token_only": True} if step.narrow else {}
+        options = builder.narrowing(step.narrow)
 
         def component(tensor, pools, places):
             # Mixed precision is for training; here sums are float32.

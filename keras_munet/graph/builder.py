@@ -61,7 +61,7 @@ def check(chain: Chain, image_size: int) -> None:
     """
     shape: tuple[int | None, ...] = (None, image_size, image_size, 3)
     for layer, narrow in zip(chain, narrowed(chain), strict=True):
-        options = {"class_token_only": True} if narrow else {}
+        options = narrowing(narrow)
         shape = layer.compute_output_shape(shape, **options)
 
 
@@ -80,9 +80,7 @@ def logits(chains: Sequence[Chain], images: tf.Tensor) -> list[tf.Tensor]:
     done: dict[tuple[int, int, bool], tf.Tensor] = {}
 
     def call(layer: keras.layers.Layer, x: tf.Tensor, **options: Any) -> Any:
-        # As Keras does, under a policy of another dtype.
-        x = tf.cast(x, layer.compute_dtype) if layer.autocast else x
-        return layer.call(x, **options)
+        return layer.call(accepted(layer, x), **options)
 
     return [_apply(chain, images, done, call) for chain in chains]
 
@@ -210,6 +208,20 @@ def narrowed(chain: Chain) -> list[bool]:
     ]
 
 
+def narrowing(narrow: bool) -> dict[str, bool]:
+    """Returns the options of a layer's call.
+
+    Args:
+      narrow: whether token 0 alone is computed, see `narrowed`.
+    """
+    return {"class_token_only": True} if narrow else {}
+
+
+def accepted(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+    """Returns `x` as Keras gives it to `layer`, in the layer's dtype."""
+    return tf.cast(x, layer.compute_dtype) if layer.autocast else x
+
+
 class _Live:
     """Components as layers, each once; they get their values when built."""
 
@@ -248,7 +260,7 @@ def _apply(
     for layer, narrow in zip(chain, narrowed(chain), strict=True):
         key = id(layer), id(tensor), narrow
         if key not in done:
-            options = {"class_token_only": True} if narrow else {}
+            options = narrowing(narrow)
             done[key] = call(layer, tensor, **options)
         tensor = done[key]
     return tensor

@@ -5,11 +5,15 @@ Invariant: a component that children share frozen is one layer of all of them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from keras_munet.graph import builder
 from keras_munet.train import slots as slots_lib
 from keras_munet.train import structures
+from keras_munet.vit import functions
 
 
 class Borrowed:
@@ -51,6 +55,14 @@ class Borrowed:
         ]
 
     @property
+    def gradients(self) -> list[list[str]]:
+        """Of each child what a training step needs of each layer.
+
+        See `functions.apart`; nothing below its lowest trained one is asked.
+        """
+        return [list(_gradients(chain)) for chain in self.slots]
+
+    @property
     def num_children(self) -> int:
         """Of the generation."""
         return len(self.slots)
@@ -63,3 +75,13 @@ class Borrowed:
         for child in self._trained:
             for slot in child:
                 slot.contract()
+
+
+def _gradients(chain: Sequence[slots_lib.Slot]) -> Iterator[str]:
+    below = True
+    for slot in chain:
+        if slot.momentum is None:
+            yield functions.INPUT_ONLY
+        else:
+            yield functions.WEIGHTS_ONLY if below else functions.ALL
+            below = False

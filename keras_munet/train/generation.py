@@ -188,17 +188,12 @@ class GenerationGraph(borrowed.Borrowed):
         Without training all calls of a kind of layer are the same function,
         which TensorFlow prepares once per graph.
         """
-        for chain in self.slots:
-            below = True
-            for slot in chain:
+        for chain, gradients in zip(self.slots, self.gradients, strict=True):
+            for slot, needed in zip(chain, gradients, strict=True):
                 slot.layer.choose_products(products.of(slot.spec))
-                if slot.momentum is None or not training:
-                    slot.layer.choose_gradients(functions.INPUT_ONLY)
-                elif below:
-                    slot.layer.choose_gradients(functions.WEIGHTS_ONLY)
-                    below = False
-                else:
-                    slot.layer.choose_gradients(functions.ALL)
+                slot.layer.choose_gradients(
+                    needed if training else functions.INPUT_ONLY
+                )
 
     def _update(self, context, slots, gradients, rates):
         """Applies one child's gradients to its trained slots."""

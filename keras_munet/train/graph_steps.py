@@ -29,7 +29,7 @@ from keras_munet.train import structures
 
 # Slices have a thread each: Keras builds, and a first call traces, in one of
 # them at a time.
-BUILDING = threading.RLock()
+_BUILDING = threading.RLock()
 
 
 class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
@@ -97,7 +97,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
         num_parts: int,
     ) -> generation_lib.GenerationGraph:
         """Returns the graph of a structure."""
-        with BUILDING:
+        with _BUILDING:
             return generation_lib.GenerationGraph(
                 structure, pool, self._strategy, products, num_parts
             )
@@ -111,9 +111,8 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
         """Trains step after step; returns the mean losses."""
         # A loop of calls, not a device loop: on a CPU the loop's own
         # optimisation costs more than all its steps (docs/decisions.md).
-        with clock_lib.spent(self._clock, "train"):
-            losses = sum(self._trained(graph, inputs, num_steps))
-            return losses.numpy() / num_steps
+        losses = sum(self._trained(graph, inputs, num_steps))
+        return losses.numpy() / num_steps
 
     def _trained(
         self,
@@ -127,7 +126,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             with clock_lib.spent(self._clock, "input"):
                 args = next(inputs)
             begun = self._training.begun
-            with contextlib.nullcontext() if begun else BUILDING:
+            with contextlib.nullcontext() if begun else _BUILDING:
                 losses = self._training(step, *args)
             yield losses
 
@@ -144,7 +143,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             inputs = self._shares.validation(data, split, indices, mask)
             # There may be more, but not for this evaluation.
             for step, share in enumerate(itertools.islice(inputs, len(mask))):
-                with contextlib.nullcontext() if step else BUILDING:
+                with contextlib.nullcontext() if step else _BUILDING:
                     counts = self._counting(graph.count_shares, *share)
                 yield counts
             return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import tensorflow as tf
 
+from keras_munet.core import canonical
 from keras_munet.core import specs
+from keras_munet.graph import builder
 from keras_munet.graph import nodes
 from keras_munet.train import factors
 
@@ -46,7 +47,7 @@ class Kind:
         """Returns the kind of a component's layer, wherever it stands."""
         return cls(
             spec.layer,
-            json.dumps(spec.config, sort_keys=True),
+            canonical.dumps(spec.config),
             policy,
             narrow,
             products,
@@ -65,10 +66,12 @@ class Kind:
         if self.factor_depth:
             layout = factors.Layout(self.spec, self.factor_depth)
             trained = layout.product(trained)
-        options = {"class_token_only": True} if self.narrow else {}
-        # As Keras does, under a policy of another dtype.
-        x = tf.cast(x, layer.compute_dtype) if layer.autocast else x
-        return layer.compute_packed(x, trained, self.products, **options)
+        return layer.compute_packed(
+            builder.accepted(layer, x),
+            trained,
+            self.products,
+            **builder.narrowing(self.narrow),
+        )
 
     @property
     def num_values(self) -> int:

@@ -73,8 +73,12 @@ class LayerwiseGeneration(borrowed.Borrowed):
         self._functions = layer_functions
         self._num_parts = num_parts
         chains = [
-            places_lib.places(chain, builder.narrowed(layers), products)
-            for chain, layers in zip(self.slots, self._layers, strict=True)
+            places_lib.places(
+                chain, gradients, builder.narrowed(layers), products
+            )
+            for chain, gradients, layers in zip(
+                self.slots, self.gradients, self._layers, strict=True
+            )
         ]
         # Below a child's lowest trained component nothing is its own.
         stems, self._tops = zip(*map(places_lib.cut, chains), strict=True)
@@ -123,7 +127,6 @@ class LayerwiseGeneration(borrowed.Borrowed):
                         some_labels[part],
                         batch_size,
                         rates=of_child[child],
-                        first=part == 0,
                         last=part == self._num_parts - 1,
                     ),
                     (*order, -self._secs[child]),
@@ -186,7 +189,6 @@ class LayerwiseGeneration(borrowed.Borrowed):
         before: Part | None = None,
         *,
         rates: tf.Tensor,
-        first: bool,
         last: bool,
     ) -> Part:
         """Trains a child on a part of a batch.
@@ -196,14 +198,15 @@ class LayerwiseGeneration(borrowed.Borrowed):
           labels: `[n] int32`, of the part.
           batch_size: examples of the whole batch.
           x: what the child's top reads of the part.
-          before: of the part before; of another step where this is the first.
+          before: of the part before, with its gradients; without any where
+            another step is what was before.
           rates: `[3] float32`, of the update.
-          first: whether this is the first part of the batch.
-          last: whether it is the last, after which the child is updated.
+          last: whether this is the last part of the batch, after which the
+            child is updated.
         """
         started = time.perf_counter()
         part = self._gradients(child, x, labels, batch_size)
-        if before is not None and not first:
+        if before is not None and before.gradients:
             part = Part(
                 before.loss + part.loss,
                 list(map(operator.add, before.gradients, part.gradients)),

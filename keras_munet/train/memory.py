@@ -100,7 +100,7 @@ def need(
     for part, layer, narrow in zip(
         child.components, layers, builder.narrowed(layers), strict=True
     ):
-        options = {"class_token_only": True} if narrow else {}
+        options = builder.narrowing(narrow)
         training = training or part.trainable
         if training:
             kept += layer.num_kept(shape, **options)

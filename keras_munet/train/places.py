@@ -11,7 +11,6 @@ from keras_munet.train import features
 from keras_munet.train import kinds
 from keras_munet.train import precision
 from keras_munet.train import slots as slots_lib
-from keras_munet.vit import functions
 
 # What tells layers apart that stand on the same ones: their slots, input first.
 Stack = tuple[int, ...]
@@ -29,7 +28,6 @@ class Place:
       weights: handle of the layer's weights.
       gradients: which a training step needs of it.
       slot: the layer.
-      narrow: whether token 0 alone is computed.
       stack: equal for places whose output is the same for all children.
     """
 
@@ -39,12 +37,12 @@ class Place:
     weights: tf.Tensor
     gradients: str
     slot: slots_lib.Slot
-    narrow: bool
     stack: Stack
 
 
 def places(
     slots: list[slots_lib.Slot],
+    gradients: list[str],
     narrowed: list[bool],
     products: precision.Products,
 ) -> list[Place]:
@@ -52,18 +50,13 @@ def places(
 
     Args:
       slots: of its layers, input first.
+      gradients: which a training step needs of each.
       narrowed: of each whether token 0 alone is computed.
       products: which precision a training step multiplies in.
     """
     places = []
-    below = True
     stack: Stack = ()
-    for slot, narrow in zip(slots, narrowed, strict=True):
-        gradients = functions.ALL
-        if slot.momentum is None:
-            gradients = functions.INPUT_ONLY
-        elif below:
-            gradients, below = functions.WEIGHTS_ONLY, False
+    for slot, needed, narrow in zip(slots, gradients, narrowed, strict=True):
         spec, policy = slot.spec, slot.layer.dtype_policy.name
         depth = slot.layout.depth if slot.layout else 0
         stack = (*stack, id(slot), int(narrow))
@@ -73,9 +66,8 @@ def places(
                 slot.variable.handle,
                 kinds.Kind.of(spec, policy, narrow, precision.FLOAT32.of(spec)),
                 slot.weights.value.handle,
-                gradients,
+                needed,
                 slot,
-                narrow,
                 stack,
             )
         )
@@ -94,16 +86,22 @@ def cut(chain: list[Place]) -> tuple[list[Place], list[Place]]:
     return chain, []
 
 
-def prefix(stem: Sequence[Place], image_size: int) -> features.Prefix | None:
-    """Returns what identifies features; None unless all of it is published.
+def prefixes(
+    stem: Sequence[Place], image_size: int
+) -> list[features.Prefix | None]:
+    """Returns what identifies the output of each place, lowest first.
+
+    None where not all that computes it is published.
 
     Args:
-      stem: what computes them, input first.
+      stem: places of one child, input first.
       image_size: side of the input, pixels.
     """
-    ids = []
+    ids: tuple[tuple[str, bool], ...] = ()
+    found: list[features.Prefix | None] = []
     for place in stem:
         if place.slot.holds is None:
-            return None
-        ids.append((place.slot.holds, place.narrow))
-    return (image_size, tuple(ids)) if ids else None
+            break
+        ids = (*ids, (place.slot.holds, place.kind.narrow))
+        found.append((image_size, ids))
+    return found + [None] * (len(stem) - len(found))

@@ -40,8 +40,8 @@ class Stems:
     @property
     def prefixes(self) -> frozenset[features_lib.Prefix]:
         """The published components below what a child has of its own."""
-        found = map(self._prefix, self._stems)
-        return frozenset(prefix for prefix in found if prefix is not None)
+        ends = [self._prefixes(stem)[-1:] for stem in self._stems]
+        return frozenset(p for end in ends for p in end if p is not None)
 
     def begin(
         self,
@@ -67,22 +67,19 @@ class Stems:
         ends = self.prefixes if kept is not None else frozenset()
         features = []
         for stem in self._stems:
-            below, height = begun, 0
+            below, missing = begun, stem
+            keeps: list[features_lib.Prefix | None] = [None] * len(stem)
             if kept is not None:
-                found, height = self._highest(stem, kept)
+                prefixes = self._prefixes(stem)
+                height, found = _highest(prefixes, kept)
                 if found is not None:
                     below = flow.add(functools.partial(_same, found), order)
-            for place in stem[height:]:
-                height += 1
-                prefix = self._prefix(stem[:height])
+                missing = stem[height:]
+                keeps = [p if p in ends else None for p in prefixes[height:]]
+            for place, prefix in zip(missing, keeps, strict=True):
                 if place.stack not in promises:
                     promises[place.stack] = flow.add(
-                        functools.partial(
-                            self._feature,
-                            place,
-                            kept,
-                            prefix if prefix in ends else None,
-                        ),
+                        functools.partial(self._feature, place, kept, prefix),
                         order,
                         [below],
                     )
@@ -105,20 +102,21 @@ class Stems:
             kept.put(prefix, y)
         return y
 
-    def _prefix(
+    def _prefixes(
         self, stem: list[places_lib.Place]
-    ) -> features_lib.Prefix | None:
-        return places_lib.prefix(stem, self._image_size)
+    ) -> list[features_lib.Prefix | None]:
+        return places_lib.prefixes(stem, self._image_size)
 
-    def _highest(
-        self, stem: list[places_lib.Place], kept: features_lib.OfBatch
-    ) -> tuple[tf.Tensor | None, int]:
-        """Returns the kept features of most of a stem, and how high it is."""
-        for height in range(len(stem), 0, -1):
-            found = kept.get(self._prefix(stem[:height]))
-            if found is not None:
-                return found, height
-        return None, 0
+
+def _highest(
+    prefixes: list[features_lib.Prefix | None], kept: features_lib.OfBatch
+) -> tuple[int, tf.Tensor | None]:
+    """Returns how high the highest kept features of a stem are, and them."""
+    for height in range(len(prefixes), 0, -1):
+        found = kept.get(prefixes[height - 1])
+        if found is not None:
+            return height, found
+    return 0, None
 
 
 def _same(x: tf.Tensor) -> tf.Tensor:

@@ -120,6 +120,8 @@ class StepLoop(abc.ABC, Generic[G]):
     ) -> np.ndarray:
         """Trains step after step; returns the mean losses.
 
+        What this takes is counted by whoever calls, but for its input.
+
         Args:
           graph: the generation's.
           inputs: from `inputs`.

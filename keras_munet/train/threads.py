@@ -21,8 +21,8 @@ def share_cores(strategy: str, num_children: int) -> int | None:
     operation that is cut into pieces besides has cores wait for one another:
     with two cores a generation of 8 took an eighth longer so
     (docs/decisions.md). One child alone, as where memory is short, then has to
-    do with its own share, and so has an evaluation of one path: a machine of
-    many cores may be better off with TF_NUM_INTRAOP_THREADS.
+    do with its own share: a machine of many cores may be better off with
+    TF_NUM_INTRAOP_THREADS.
 
     Args:
       strategy: by its name; only a single CPU's is looked after.

@@ -207,8 +207,8 @@ class Trainer:
             self._fill(graph, children)
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
-                losses = self._steps.train(graph, inputs, num_steps)
                 with clock_lib.spent(self.clock, "train"):
+                    losses = self._steps.train(graph, inputs, num_steps)
                     graph.contract()
                 qualities = self._steps.accuracies(graph, data, "validation")
                 scores = best.offer(graph, qualities, losses)

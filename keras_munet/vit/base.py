@@ -195,8 +195,7 @@ class VitLayer(quantizing.QuantizableLayer):
         """
         function = self.compiled
         if self._packed:
-            weight_shapes = tuple(shape for _, shape in self.spec_weights)
-            function = functions.apart(function, self._gradients, weight_shapes)
+            function = self._apart(self._gradients)
             if self.has_products:
                 options["products"] = self._products
         return function(x, *weights, **self.options, **options)
@@ -216,14 +215,14 @@ class VitLayer(quantizing.QuantizableLayer):
           products: see `operations.dense`.
           **options: `class_token_only`, where the layer has it.
         """
-        weights = functions.unpacked(
-            packed, [shape for _, shape in self.spec_weights]
-        )
         if self.has_products:
             options["products"] = products
-        return self.compiled.python_function(
-            x, *weights, **self.options, **options
-        )
+        function = self._apart(functions.ALL).python_function
+        return function(x, packed, **self.options, **options)
+
+    def _apart(self, gradients: str) -> Any:
+        weight_shapes = tuple(shape for _, shape in self.spec_weights)
+        return functions.apart(self.compiled, gradients, weight_shapes)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the output for the layer's own weights."""

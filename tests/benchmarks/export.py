@@ -75,7 +75,7 @@ def _unique_components(system, images):
         for ref, component, layer, narrow in zip(
             refs, components, chain, builder.narrowed(chain), strict=True
         ):
-            options = {"class_token_only": True} if narrow else {}
+            options = builder.narrowing(narrow)
             values = [
                 tf.Variable(component.weights[name])
                 for name, _ in component.spec.weights
