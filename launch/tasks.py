@@ -5,15 +5,17 @@
     python launch/tasks.py prepare NAME... --data_dir=DIR [--manual_dir=DIR]
         [--download] [--image_size=PIXELS]
     python launch/tasks.py prepare folder:PATH --data_dir=DIR [--name=own/NAME]
-        [--side=PIXELS]
+        [--side=PIXELS] [--replace]
 
 `list` prints one task a line, its name first. `prepare` makes a task ready to
 be read; what is ready is left as it is, so an interrupted command is run
-again. Source files are taken from --manual_dir, as <dataset>[/<config>]/<file>;
-nothing is fetched without --download. --image_size is the largest input of the
-models to be trained; what does not fit in memory at that size is written to
-array files. Own images are `folder:PATH`, with a
-folder for each class, or `table:PATH`, a CSV or Parquet file.
+again. Own images that were prepared from another request are left as they are,
+and the command fails; --replace prepares them anew. Source files are taken from
+--manual_dir, as <dataset>[/<config>]/<file>; nothing is fetched without
+--download. --image_size is the largest input of the models to be trained; what
+does not fit in memory at that size is written to array files. Own images are
+`folder:PATH`, with a folder for each class, or `table:PATH`, a CSV or Parquet
+file.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from absl import flags
 from keras_munet import errors
 from keras_munet.data import catalogue
 from keras_munet.data import catalogue_sources as sources
+from keras_munet.data import own_layout
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
@@ -65,6 +68,9 @@ _SIDE = flags.DEFINE_integer(
     "default from the images.",
     lower_bound=0,
     upper_bound=4096,
+)
+_REPLACE = flags.DEFINE_bool(
+    "replace", False, "Prepare own images anew in the place of earlier ones."
 )
 
 
@@ -165,8 +171,11 @@ def _show_loaded(data: tasks.TaskData) -> None:
     for split in ("train", "validation", "test"):
         number = len(getattr(data, split).labels)
         print(f"{split + ':':<11} {number:,} examples")
-    print(f"classes:    {data.num_classes:,}: {', '.join(data.class_names)}")
+    shown = ", ".join(map(own_layout.shown, data.class_names))
+    print(f"classes:    {data.num_classes:,}: {shown}")
     print(f"stored as:  {shape}")
+    for notice in data.notices:
+        print(f"notice:     {own_layout.shown(notice)}")
 
 
 def _prepare(names: Sequence[str]) -> None:
@@ -180,6 +189,11 @@ def _prepare(names: Sequence[str]) -> None:
         raise errors.UsageError(
             f"--side={_SIDE.value} is for folder: and table:, "
             f"{' '.join(names)} is given; prepare those by themselves"
+        )
+    if _REPLACE.value and num_own != len(names):
+        raise errors.UsageError(
+            f"--replace is for folder: and table:, {' '.join(names)} is "
+            "given; prepare those by themselves"
         )
     for name in names:
         # A misspelt one is told before hours of work on the others.
@@ -234,9 +248,8 @@ def _prepare_own(source: str) -> None:
 
     folder = places.folders(_DATA_DIR.value)[0]
     name = _NAME.value or own_tasks.name_of(source)
-    if own_store.exists(name, folder):
-        own_store.verify(name, folder)
-        print(f"{name}: is prepared in {folder}")
+    if own_store.exists(name, folder) and not _REPLACE.value:
+        _compare(name, folder, source)
         return
     data, skipped = own_preparing.prepare(
         source,
@@ -244,8 +257,12 @@ def _prepare_own(source: str) -> None:
         name=name,
         side=_SIDE.value,
         image_size=_IMAGE_SIZE.value,
+        replace=_REPLACE.value,
         progress=lambda images: tqdm.tqdm(images, desc=name, disable=None),
     )
+    print(f"reads {source} as {own_store.layout(name, folder)}")
+    for notice in data.notices:
+        print(f"notice: {notice}")
     for where, reason in skipped:
         print(f"skipped {where}: {reason}")
     numbers = [
@@ -257,6 +274,32 @@ def _prepare_own(source: str) -> None:
         f"{name}: {data.num_classes} classes, {', '.join(numbers)}, stored as "
         f"{height} x {width} x {channels} in {folder}; {len(skipped)} skipped"
     )
+
+
+def _compare(name: str, folder: str, source: str) -> None:
+    """Says whether prepared own images are those that are asked for.
+
+    Raises:
+      DataError: they are not, or were changed.
+    """
+    problem = own_store.request_difference(
+        name, folder, source, side=_SIDE.value, image_size=_IMAGE_SIZE.value
+    )
+    if problem:
+        raise errors.DataError(
+            f"{name} is prepared in {folder} already, from another request: "
+            f"{problem}; add --replace to prepare it anew, or give the new "
+            "task another --name"
+        )
+    own_store.verify(name, folder)
+    if problem is None:
+        print(
+            f"{name}: is prepared in {folder} by an earlier version, which "
+            "recorded no request, so the source was not read; --replace "
+            "prepares it anew"
+        )
+    else:
+        print(f"{name}: is prepared in {folder}, unchanged")
 
 
 if __name__ == "__main__":

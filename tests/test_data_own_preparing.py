@@ -68,8 +68,8 @@ def test_files_hold_what_memory_would_hold(
             assert (split.labels == expected.labels).all()
     assert own_store.listed(data_dir) == ["own/pets"]
     own_store.verify("own/pets", data_dir)
-    with pytest.raises(errors.DataError, match="is kept in"):
-        own_preparing.prepare(source, data_dir, side=SIDE)
+    with pytest.raises(errors.DataError, match=r"--side=9 .* is kept in"):
+        own_preparing.prepare(source, data_dir, side=9)
 
 
 def test_what_memory_may_hold_is_kept_as_before(source, tmp_path):

@@ -19,7 +19,7 @@ def _folder(root, files):
 
 
 def _listed(source):
-    examples, skipped = own_sources.listing(source)
+    examples, skipped, *_ = own_sources.listing(source)
     return (
         [(e.where, e.class_name, e.split) for e in examples],
         {s.where: s.reason for s in skipped},
@@ -50,7 +50,7 @@ def test_names_that_no_terminal_can_print_are_shown_escaped(tmp_path):
     for name in (b"\xff.png", b"ok.png"):
         with open(folder + b"/" + name, "wb") as file:
             file.write(b"x")
-    examples, _ = own_sources.listing(f"folder:{tmp_path}")
+    examples, *_ = own_sources.listing(f"folder:{tmp_path}")
     assert [e.where for e in examples] == [
         "two\\nlines ж/ok.png",
         "two\\nlines ж/\\udcff.png",
@@ -96,7 +96,7 @@ def test_a_table_names_images_beside_it(tmp_path):
     table.write_text(
         "path,label,split\nx/1.png,cat,train\n/abs/2.png,dog,test\n3.png,cat,\n"
     )
-    examples, skipped = own_sources.listing(f"table:{table}")
+    examples, skipped, *_ = own_sources.listing(f"table:{table}")
     assert [str(e.path) for e in examples] == [
         str(tmp_path / "x/1.png"),
         "/abs/2.png",
@@ -178,7 +178,7 @@ def test_parquet_holds_paths_or_the_files_themselves(tmp_path):
         "label": [3, 4],
     }
     parquet.write_table(pyarrow.table(columns), table)
-    examples, skipped = own_sources.listing(f"table:{table}")
+    examples, skipped, *_ = own_sources.listing(f"table:{table}")
     assert [e.read() for e in examples] == [b"xyz"]
     assert examples[0].class_name == "3"
     assert [(s.where, s.reason) for s in skipped] == [("row 1", "no image")]
@@ -231,7 +231,7 @@ def test_a_column_of_another_kind_is_named_row_by_row(kind, tmp_path):
         for i, reason in enumerate(reasons):
             assert f"row {i}: {reason}" in str(caught.value)
     else:
-        examples, skipped = own_sources.listing(f"table:{table}")
+        examples, skipped, *_ = own_sources.listing(f"table:{table}")
         assert [e.where for e in examples] == ["row 1"]
         assert [s.where for s in skipped] == ["row 0"]
         assert skipped[0].reason == reasons[0]
@@ -244,14 +244,14 @@ def test_bytes_that_are_labels_are_read_as_text(tmp_path):
     table = tmp_path / "t.parquet"
     columns = {"bytes": [b"z", b"z"], "label": ["ж".encode(), b"\xff"]}
     parquet.write_table(pyarrow.table(columns), table)
-    examples, _ = own_sources.listing(f"table:{table}")
+    examples, *_ = own_sources.listing(f"table:{table}")
     assert [e.class_name for e in examples] == ["ж", "\\xff"]
 
 
 def test_a_path_is_named_short_and_in_one_line(tmp_path):
     table = tmp_path / "t.csv"
     table.write_bytes(b"path,label\n" + b"x" * 5000 + b",a\na\0b,a\n")
-    examples, _ = own_sources.listing(f"table:{table}")
+    examples, *_ = own_sources.listing(f"table:{table}")
     assert len(examples[0].where) < 250
     assert examples[1].where == "line 3: a\\x00b"
     for example in examples:
@@ -263,7 +263,7 @@ def test_what_is_no_file_is_never_waited_for(tmp_path):
     source = _folder(tmp_path, {"a/1.png": b"x"})
     os.mkfifo(tmp_path / "a" / "pipe.png")
     (tmp_path / "a" / "gone.png").symlink_to("nowhere")
-    examples, _ = own_sources.listing(source)
+    examples, *_ = own_sources.listing(source)
     reasons = {}
     for example in examples[1:]:
         with pytest.raises(OSError, match=r"regular|No such") as caught:

@@ -31,10 +31,13 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     dead.wait()
     left = folder / mine.name.replace(f"_{os.getpid()}_", f"_{dead.pid}_")
     left.mkdir()
+    os.utime(left, (0, 0))
+    young = folder / f"{left.name}_young"
+    young.mkdir()
     other_host = folder / f".preparing_elsewhere_{dead.pid}_x"
     other_host.mkdir()
     (folder / "mnist").mkdir()
     assert places.unfinished(folder) != mine
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        [mine.name, other_host.name, "mnist"]
+        [mine.name, young.name, other_host.name, "mnist"]
     )

@@ -50,6 +50,15 @@ def split_private(task_name: str) -> tuple[str, bool]:
     return name, private
 
 
+def is_task(name: str) -> bool:
+    """Whether a name can be that of a task."""
+    try:
+        split_private(name)
+    except errors.UsageError:
+        return False
+    return True
+
+
 def file_name(task_name: str) -> str:
     """Returns the one file-name part that stands for `task_name`."""
     name, _ = split_private(task_name)

@@ -18,11 +18,15 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import IO
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import canonical
+from keras_munet.data import regular_files
 
 _ARRAY = "array.npy"
 _MANIFEST = "manifest.json"
@@ -32,8 +36,25 @@ _LOCK = "lock"
 _SCHEMA = 1
 # What an interruption loses at most, and one checksum covers.
 _CHUNK_BYTES = 64 * 2**20
+_HEAD_BYTES_MAX = 65_536
 # Besides the arrays themselves, for what else the disk is used for.
 _SPARE_BYTES = 2**30
+
+
+class Head(NamedTuple):
+    """The head of an array's file.
+
+    Attributes:
+      shape: of the array.
+      dtype: of its elements.
+      offset: of the first element in the file.
+      num_bytes: of the whole file.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    num_bytes: int
 
 
 def exists(folder: pathlib.Path) -> bool:
@@ -49,20 +70,19 @@ def opened(folder: pathlib.Path) -> np.ndarray:
     Raises:
       DataError: the files are missing or damaged.
     """
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
-        array = np.load(folder / _ARRAY, mmap_mode="r", allow_pickle=False)
-        stated = _described(manifest["shape"], manifest["dtype"])
-        if manifest["schema"] != _SCHEMA:
-            raise ValueError(f"schema {manifest['schema']} is not {_SCHEMA}")
-        if _described(array.shape, array.dtype) != stated:
-            raise ValueError(
-                f"{_ARRAY} holds {_described(array.shape, array.dtype)}, its "
-                f"manifest says {stated}"
-            )
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise _damaged(folder, e) from e
-    return array
+    return _opened(folder)[0]
+
+
+def digest(folder: pathlib.Path) -> str:
+    """Returns a SHA-256 of an array's shape and recorded checksums.
+
+    Raises:
+      DataError: the files are missing or damaged.
+    """
+    _, manifest = _opened(folder)
+    keys = ("shape", "dtype", "rows_per_chunk", "sha256")
+    text = canonical.dumps([manifest[key] for key in keys])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify(folder: pathlib.Path) -> None:
@@ -71,15 +91,14 @@ def verify(folder: pathlib.Path) -> None:
     Raises:
       DataError: one was changed.
     """
-    array = opened(folder)
-    manifest = json.loads((folder / _MANIFEST).read_text())
+    array, manifest = _opened(folder)
     num_rows, checksums = manifest["rows_per_chunk"], manifest["sha256"]
     starts = range(0, len(array), num_rows)
     if len(checksums) != len(starts):
         error = ValueError(f"{len(checksums)} checksums for {len(starts)}")
         raise _damaged(folder, error)
     row_bytes = array.nbytes // len(array)
-    with open(folder / _ARRAY, "rb") as file:
+    with regular_files.open_regular(folder / _ARRAY) as file:
         # Read, not mapped: what was looked at leaves memory at once.
         file.seek(-array.nbytes, os.SEEK_END)
         for start, expected in zip(starts, checksums, strict=True):
@@ -88,6 +107,61 @@ def verify(folder: pathlib.Path) -> None:
             if hashlib.sha256(chunk).hexdigest() != expected:
                 error = ValueError(f"rows {start} to {end} were changed")
                 raise _damaged(folder, error)
+
+
+def read_head(file: IO[bytes]) -> Head:
+    """Returns the head of an array's file.
+
+    Raises:
+      ValueError: it is none, or states another size than the file has.
+    """
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = io.BytesIO(file.read(_HEAD_BYTES_MAX))
+    version = np.lib.format.read_magic(start)
+    if version != (1, 0):
+        raise ValueError(f"array of version {version}, not of 1.0")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(start)
+    needed = start.tell() + math.prod(shape) * dtype.itemsize
+    if is_fortran or dtype.hasobject or min(shape, default=0) < 0:
+        raise ValueError(f"array of {dtype} and shape {shape}")
+    if needed != num_bytes:
+        raise ValueError(
+            f"array of {num_bytes:,} bytes whose head says {needed:,}"
+        )
+    return Head(shape, dtype, start.tell(), num_bytes)
+
+
+def _opened(folder: pathlib.Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns an array as a view of its file, and its manifest.
+
+    Raises:
+      DataError: the files are missing or damaged.
+    """
+    try:
+        regular_files.refuse_link(folder)
+        manifest = regular_files.read_json(folder / _MANIFEST)
+        stated = _described(manifest["shape"], manifest["dtype"])
+        if manifest["schema"] != _SCHEMA:
+            raise ValueError(f"schema {manifest['schema']!a} is not {_SCHEMA}")
+        if type(manifest["rows_per_chunk"]) is not int or not (
+            isinstance(manifest["sha256"], list)
+            and manifest["rows_per_chunk"] > 0
+        ):
+            raise ValueError("its manifest has no checksums")
+        with regular_files.open_regular(folder / _ARRAY) as file:
+            head = read_head(file)
+            array = np.memmap(
+                file, head.dtype, "r", offset=head.offset, shape=head.shape
+            )
+        if _described(array.shape, array.dtype) != stated:
+            raise ValueError(
+                f"{_ARRAY} holds {_described(array.shape, array.dtype)}, its "
+                f"manifest says {stated}"
+            )
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise _damaged(folder, e) from e
+    return array, manifest
 
 
 def check_space(num_bytes: int, folder: str | pathlib.Path) -> None:
@@ -178,13 +252,13 @@ class Writer:
         self._shape, self._dtype = tuple(shape), np.dtype(dtype)
         self._num_chunk_rows = num_chunk_rows
         row_bytes = self._dtype.itemsize * math.prod(self._shape[1:])
-        header = _header(self._shape, self._dtype)
-        self._checksums = self._journal(len(header), row_bytes)
+        head = header(self._shape, self._dtype)
+        self._checksums = self._journal(len(head), row_bytes)
         self.num_done = self._num_rows_of(len(self._checksums))
         (self._part / _ARRAY).touch()
         with open(self._part / _ARRAY, "r+b") as file:
-            file.write(header)
-            file.truncate(len(header) + self.num_done * row_bytes)
+            file.write(head)
+            file.truncate(len(head) + self.num_done * row_bytes)
         self._pending: list[np.ndarray] = []
         self._num_pending = 0
 
@@ -271,7 +345,8 @@ def _part(folder: pathlib.Path) -> pathlib.Path:
     return folder.with_name(folder.name + _UNFINISHED)
 
 
-def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+def header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """Returns the first bytes of the `.npy` file of an array."""
     buffer = io.BytesIO()
     described = {
         "descr": np.lib.format.dtype_to_descr(dtype),

@@ -52,5 +52,6 @@ def load() -> records.TaskData:
         name=TASK,
         num_classes=_NUM_CLASSES,
         class_names=tuple(str(i) for i in range(_NUM_CLASSES)),
+        notices=(),
         **splits,
     )

@@ -76,6 +76,7 @@ def load(task_name: str) -> records.TaskData:
         name=task_name,
         num_classes=len(alphabet),
         class_names=tuple(alphabet),
+        notices=(),
         **splits,
     )
 

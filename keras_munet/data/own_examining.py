@@ -6,9 +6,12 @@ others are kept depends on those of use alone.
 
 from __future__ import annotations
 
+import decimal
+import hashlib
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -17,6 +20,8 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.data import own_images
+from keras_munet.data import own_notices
+from keras_munet.data import own_requests
 from keras_munet.data import own_sources
 from keras_munet.data import storage
 
@@ -37,6 +42,12 @@ class Examined(NamedTuple):
       pixels: `[n, height, width, 3] uint8`; None if they are not to be held
         in memory.
       skipped: what is of no use, with the reasons.
+      layout: how the source is read, in one line.
+      notices: sentences about what is odd in the source.
+      request: what was asked for, with every file.
+      file_digests: SHA-256 of the file of each example.
+      pixel_digests: equal where decoded images are.
+      ranges: `[n, 2] uint8`, the least and the largest pixel of each.
     """
 
     examples: list[own_sources.Example]
@@ -45,11 +56,53 @@ class Examined(NamedTuple):
     stored: storage.Stored
     pixels: np.ndarray | None
     skipped: list[own_sources.Skipped]
+    layout: str
+    notices: list[str]
+    request: own_requests.Request
+    file_digests: list[str]
+    pixel_digests: list[bytes]
+    ranges: np.ndarray
 
     @property
     def given_splits(self) -> list[str]:
         """What the source says of each example's split."""
         return [e.split for e in self.examples]
+
+    def all_notices(self, rows: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """Returns what is odd about the images in the splits that they form.
+
+        Args:
+          rows: of each split, as of `own_tasks.split_rows`.
+        """
+        places = [example.where for example in self.examples]
+        labels = {
+            split: self.labels[members] for split, members in rows.items()
+        }
+        return (
+            *self.notices,
+            *own_notices.class_notices(self.class_names, labels),
+            *own_notices.equal_image_notices(
+                places, self.labels, self.class_names, rows, self.pixel_digests
+            ),
+            *own_notices.range_notices(
+                self.ranges[:, 0], self.ranges[:, 1], places
+            ),
+        )
+
+    def files_digest(self, rows: np.ndarray) -> str:
+        """Returns the SHA-256 of the files of some examples, in order."""
+        text = "\n".join(self.file_digests[i] for i in rows)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Decoded(NamedTuple):
+    """Decoded images: the first two as of `Examined`."""
+
+    kept: list[_Sized]
+    pixels: np.ndarray | None
+    skipped: list[own_sources.Skipped]
+    digests: list[bytes]
+    ranges: np.ndarray
 
 
 def examine(
@@ -76,17 +129,26 @@ def examine(
       DataError: it has no usable example.
     """
     found = own_sources.listing(source)
+    request = own_requests.request_of(
+        found, source, side=side, image_size=image_size
+    )
+    sha256 = {
+        id(example): file.sha256
+        for example, file in zip(found.examples, request.files, strict=True)
+    }
     sized, skipped = _sizes(found.examples)
     skipped = [*found.skipped, *skipped]
     kept_as = stored(sized, side, image_size)
-    kept, pixels, unusable = _decoded(sized, kept_as, progress)
+    decoded = _decoded(sized, kept_as, progress)
+    kept, pixels, unusable = decoded[:3]
     skipped += unusable
     if unusable:
         # The heads of damaged files must not say how the others are stored.
         exactly = stored(kept, side, image_size)
         if exactly != kept_as:
             kept_as = exactly
-            kept, pixels, _ = _decoded(kept, kept_as, progress)
+            decoded = _decoded(kept, kept_as, progress)
+            kept, pixels = decoded[:2]
     if not kept:
         raise errors.DataError(_nothing_left(source, skipped))
     examples = [example for example, _ in kept]
@@ -98,7 +160,19 @@ def examine(
     ]
     index = {c: i for i, c in enumerate(class_names)}
     labels = np.array([index[e.class_name] for e in examples], np.int32)
-    return Examined(examples, labels, class_names, kept_as, pixels, skipped)
+    return Examined(
+        examples,
+        labels,
+        class_names,
+        kept_as,
+        pixels,
+        skipped,
+        found.layout,
+        found.notices,
+        request,
+        [sha256[id(example)] for example in examples],
+        *decoded[3:],
+    )
 
 
 def stored(
@@ -156,13 +230,13 @@ def _decoded(
     sized: Sequence[_Sized],
     kept_as: storage.Stored,
     progress: Callable[[Sequence[Any]], Iterable[Any]],
-) -> tuple[list[_Sized], np.ndarray | None, list[own_sources.Skipped]]:
-    """Returns the usable examples, their pixels if resident, and the rest."""
+) -> _Decoded:
+    """Decodes images, and leaves out those that cannot be."""
     pixels = None
     if kept_as.resident:
         pixels = np.empty((len(sized), *kept_as.shape), np.uint8)
     kept: list[_Sized] = []
-    skipped = []
+    skipped, digests, ranges = [], [], []
     for example, head in progress(sized):
         try:
             image = own_images.decoded(example.read())
@@ -172,7 +246,24 @@ def _decoded(
         if pixels is not None:
             pixels[len(kept)] = own_images.resized(image, *kept_as.shape[:2])
         kept.append((example, head))
-    return kept, None if pixels is None else pixels[: len(kept)], skipped
+        digests.append(_digest(image))
+        ranges.append((image.min(), image.max()))
+    return _Decoded(
+        kept,
+        None if pixels is None else pixels[: len(kept)],
+        skipped,
+        digests,
+        np.array(ranges, np.uint8).reshape(-1, 2),
+    )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    """Returns what is equal where images are, grey or with equal channels."""
+    if image.shape[-1] > 1 and (image == image[..., :1]).all():
+        image = image[..., :1]
+    total = hashlib.sha256(repr(image.shape).encode())
+    total.update(np.ascontiguousarray(image).data)
+    return total.digest()
 
 
 def _nothing_left(source: str, skipped) -> str:
@@ -185,6 +276,6 @@ def _nothing_left(source: str, skipped) -> str:
 
 def _class_order(found: set[str]) -> list[str]:
     """Returns class names sorted, as numbers where all are."""
-    if all(re.fullmatch(r"[+-]?\d+", c) for c in found):
-        return sorted(found, key=lambda c: (int(c), c))
+    if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", c) for c in found):
+        return sorted(found, key=lambda c: (decimal.Decimal(c), c))
     return sorted(found)

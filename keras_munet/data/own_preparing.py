@@ -33,6 +33,7 @@ def prepare(
     name: str = "",
     side: int = 0,
     image_size: int = storage.IMAGE_SIZE,
+    replace: bool = False,
     progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> own_tasks.Built:
     """Returns a task after it was kept in a folder of prepared data.
@@ -46,10 +47,12 @@ def prepare(
       name: of the task; empty for `own_tasks.name_of(source)`.
       side: as of `own_examining.examine`.
       image_size: as of `own_examining.examine`.
+      replace: whether it takes the place of a task of that name.
       progress: as of `own_examining.examine`.
 
     Raises:
       UsageError: there is no such source, or the name cannot be a task's.
+      ExistsError: there is a task of that name, from another request.
       DataError: it has no usable examples for three splits, or cannot be
         written.
     """
@@ -58,10 +61,35 @@ def prepare(
     examined = own_examining.examine(
         source, side=side, image_size=image_size, progress=progress
     )
-    if examined.pixels is not None:
-        data = own_tasks.data_of(name, examined)
-        own_store.save(data, data_dir, examined.skipped)
-        return own_tasks.Built(data, examined.skipped)
+    origin = own_store.Origin(
+        examined.skipped, examined.layout, examined.request
+    )
+    try:
+        if examined.pixels is not None:
+            data = own_tasks.data_of(name, examined)
+            own_store.save(data, data_dir, origin=origin, replace=replace)
+            return own_tasks.Built(data, examined.skipped)
+        _save_blocks(name, data_dir, examined, origin, replace, progress)
+    except own_store.ExistsError as e:
+        # Another process may have prepared the same data meanwhile.
+        problem = own_store.request_difference(
+            name, data_dir, source, side=side, image_size=image_size
+        )
+        if problem != "":
+            text = f"{problem}: " if problem else ""
+            raise own_store.ExistsError(f"{text}{e}") from None
+    return own_tasks.Built(own_store.load(name, [data_dir]), examined.skipped)
+
+
+def _save_blocks(
+    name: str,
+    data_dir: str,
+    examined: own_examining.Examined,
+    origin: own_store.Origin,
+    replace: bool,
+    progress: Callable[[Sequence[Any]], Iterable[Any]],
+) -> None:
+    """Keeps images that do not fit in memory."""
     rows = own_tasks.split_rows(name, examined.labels, examined.given_splits)
     own_store.save_blocks(
         name,
@@ -77,10 +105,11 @@ def prepare(
             )
             for split, r in rows.items()
         },
-        skipped=examined.skipped,
+        files_digests={s: examined.files_digest(r) for s, r in rows.items()},
+        notices=examined.all_notices(rows),
+        origin=origin,
+        replace=replace,
     )
-    data = own_store.load(name, [data_dir])
-    return own_tasks.Built(data, examined.skipped)
 
 
 def _blocks(

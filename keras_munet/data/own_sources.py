@@ -14,7 +14,6 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
@@ -22,20 +21,12 @@ from typing import NamedTuple
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.data import own_layout
 from keras_munet.data import places
 from keras_munet.data import records
 
 FOLDER = "folder"
 TABLE = "table"
-_SPLIT_NAMES: dict[str, str] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _IMAGE_COLUMNS = ("path", "file", "file_name", "filename", "image", "bytes")
 _LABEL_COLUMNS = ("label", "class", "class_name", "category")
 _SPLIT_COLUMN = "split"
@@ -94,10 +85,19 @@ class Example:
 
 
 class Listing(NamedTuple):
-    """Examples in order, and what was left out."""
+    """Examples in order, and what was left out.
+
+    Attributes:
+      examples: in order.
+      skipped: what is left out, and why.
+      layout: how the source is read, in one line.
+      notices: sentences about what is odd.
+    """
 
     examples: list[Example]
     skipped: list[Skipped]
+    layout: str
+    notices: list[str]
 
 
 def is_own(task: str) -> bool:
@@ -150,65 +150,22 @@ def listing(task: str) -> Listing:
 
 
 def _folder(root: epath.Path) -> Listing:
-    examples: list[Example] = []
-    skipped: list[Skipped] = []
-    children = sorted(root.iterdir(), key=lambda p: p.name)
-    folders = [p for p in children if p.is_dir()]
-    named = {_SPLIT_NAMES.get(p.name.lower()) for p in folders}
-    is_split = len(folders) > 1 and None not in named and "train" in named
-    skipped += [
-        Skipped(_shown(p.name), "lies in no class folder")
-        for p in children
-        if not p.is_dir()
+    layout = own_layout.read(root)
+    examples = [
+        Example(
+            where=own_layout.relative(file, root),
+            class_name=folder.class_name,
+            path=file,
+            split=folder.split,
+        )
+        for folder in layout.class_folders
+        for file in folder.files
     ]
-    for folder in folders:
-        split = _SPLIT_NAMES[folder.name.lower()] if is_split else ""
-        for class_dir in _class_dirs(folder, skipped) if split else [folder]:
-            found = [
-                Example(
-                    where=_shown(str(file.relative_to(root))),
-                    class_name=_shown(class_dir.name),
-                    path=file,
-                    split=split,
-                )
-                for file in _files(class_dir, root, skipped)
-            ]
-            if not found:
-                where = _shown(str(class_dir.relative_to(root)))
-                skipped.append(Skipped(where, "no files"))
-            examples += found
-    return Listing(examples, skipped)
-
-
-def _class_dirs(folder: epath.Path, skipped: list[Skipped]):
-    children = sorted(folder.iterdir(), key=lambda p: p.name)
-    skipped += [
-        Skipped(_shown(f"{folder.name}/{p.name}"), "lies in no class folder")
-        for p in children
-        if not p.is_dir()
-    ]
-    return [p for p in children if p.is_dir()]
-
-
-def _files(
-    folder: epath.Path, root: epath.Path, skipped: list[Skipped]
-) -> Iterator[epath.Path]:
-    for child in sorted(folder.iterdir(), key=lambda p: p.name):
-        if not child.is_dir():
-            yield child
-        elif os.path.islink(child):
-            # It may lead back to where it lies.
-            where = _shown(str(child.relative_to(root)))
-            skipped.append(Skipped(where, "a link to a folder"))
-        else:
-            yield from _files(child, root, skipped)
-
-
-def _shown(text: str) -> str:
-    """Returns text that can be printed in one line anywhere."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in text
+    return Listing(
+        examples,
+        [Skipped(*parts) for parts in layout.skipped],
+        layout.description,
+        layout.notices,
     )
 
 
@@ -216,7 +173,7 @@ def _short(text: str) -> str:
     """Returns text for a message, which nobody's table may flood."""
     if len(text) > _NUM_CHARS_MAX:
         text = text[:_NUM_CHARS_MAX] + "..."
-    return _shown(text)
+    return own_layout.shown(text)
 
 
 def _table(path: epath.Path) -> Listing:
@@ -225,11 +182,15 @@ def _table(path: epath.Path) -> Listing:
     image_column = _column(path, columns, _IMAGE_COLUMNS, "images")
     label_column = _column(path, columns, _LABEL_COLUMNS, "labels")
     examples: list[Example] = []
+    changed: dict[str, str] = {}
     for where, row in rows:
         image = row[image_column]
+        if isinstance(image, str):
+            image = image.strip()
         try:
-            class_name = _text(row[label_column], "label")
-            split = _text(row.get(_SPLIT_COLUMN), "split").lower()
+            written = _text(row[label_column], "label")
+            class_name = own_layout.label(written)
+            split = _text(row.get(_SPLIT_COLUMN), "split").strip().lower()
         except TypeError as e:
             skipped.append(Skipped(where, str(e)))
             continue
@@ -240,7 +201,7 @@ def _table(path: epath.Path) -> Listing:
             reason = "no image"
         elif not isinstance(image, str | bytes):
             reason = f"image is {type(image).__name__}, no path and no file"
-        elif split and split not in _SPLIT_NAMES:
+        elif split and split not in own_layout.SPLIT_NAMES:
             reason = (
                 f"split {_short(split)!r}, which is none of "
                 f"{', '.join(records.SPLIT_NAMES)}"
@@ -248,18 +209,40 @@ def _table(path: epath.Path) -> Listing:
         if reason:
             skipped.append(Skipped(where, reason))
             continue
+        if class_name != written:
+            changed[written] = class_name
         is_content = isinstance(image, bytes)
         examples.append(
             Example(
                 where=where if is_content else f"{where}: {_short(image)}",
-                class_name=_shown(class_name),
+                class_name=class_name,
                 # An absolute path is kept as it is.
-                path=None if is_content else path.parent / image,
+                path=None if is_content else path.parent / _file_name(image),
                 content=image if is_content else b"",
-                split=_SPLIT_NAMES[split] if split else "",
+                split=own_layout.SPLIT_NAMES[split] if split else "",
             )
         )
-    return Listing(examples, skipped)
+    columns = [
+        c for c in (image_column, label_column, _SPLIT_COLUMN) if c in columns
+    ]
+    return Listing(
+        examples,
+        skipped,
+        f"a table with the columns {', '.join(columns)}",
+        [
+            f"the label {old!a} is class {new!r} (composed, without spaces "
+            "around it, printable)"
+            for old, new in changed.items()
+        ],
+    )
+
+
+def _file_name(path: str) -> str:
+    """Returns a path such that the system takes it for UTF-8."""
+    try:
+        return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return path
 
 
 def _text(value: Any, what: str) -> str:
@@ -274,7 +257,7 @@ def _text(value: Any, what: str) -> str:
         return ""
     if not isinstance(value, str | int | float):
         raise TypeError(f"{what} is {type(value).__name__}, no name")
-    return str(value).strip()
+    return str(value)
 
 
 def _column(path, columns, allowed: tuple[str, ...], what: str) -> str:

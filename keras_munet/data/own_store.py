@@ -1,13 +1,14 @@
 """Keeps a user's own task in a folder of prepared data.
 
-Invariant: a kept task is whole, is never written again, and is read as it
-was written: its bytes are checked, except those of array files, of which
-`verify` compares all.
+Invariant: a kept task is whole and is read as it was written: its bytes are
+checked, except those of array files, of which `verify` compares all. It is
+replaced as a whole, and only where the caller says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -17,25 +18,48 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.data import array_files
+from keras_munet.data import own_reading
+from keras_munet.data import own_requests
 from keras_munet.data import own_sources
 from keras_munet.data import places
 from keras_munet.data import records
 
 FAMILY = "own"
-_INDEX = "task.json"
 _SCHEMA = 1
+# Of what is skipped; the index must stay small.
+_NUM_SKIPPED_MAX = 10_000
+
+
+class ExistsError(errors.DataError):
+    """A folder of prepared data holds a task of that name already."""
+
+
+class Origin(NamedTuple):
+    """What a task was prepared from; kept beside it.
+
+    Attributes:
+      skipped: what was left out, and why.
+      layout: how the source was read.
+      request: what was asked for; None for data that no source gave.
+    """
+
+    skipped: Sequence[own_sources.Skipped] = ()
+    layout: str = ""
+    request: own_requests.Request | None = None
 
 
 def exists(name: str, data_dir: str) -> bool:
     """Whether a folder of prepared data holds the task."""
-    return (_folder(name, data_dir) / _INDEX).is_file()
+    return (_folder(name, data_dir) / own_reading.INDEX).is_file()
 
 
 def listed(data_dir: str) -> list[str]:
@@ -44,17 +68,21 @@ def listed(data_dir: str) -> list[str]:
     if not family.is_dir():
         return []
     # `names.file_name` turned the parts of a name into one.
-    return sorted(
+    found = [
         f"{FAMILY}/{folder.name.replace('~', '/')}"
         for folder in family.iterdir()
-        if (folder / _INDEX).is_file()
-    )
+        if (folder / own_reading.INDEX).is_file()
+    ]
+    return sorted(filter(names.is_task, found))
 
 
 def save(
     data: records.TaskData,
     data_dir: str,
     skipped: Sequence[own_sources.Skipped] = (),
+    *,
+    origin: Origin | None = None,
+    replace: bool = False,
 ) -> str:
     """Keeps a task in a folder of prepared data, whole or not at all.
 
@@ -62,22 +90,43 @@ def save(
       data: named `own/...`.
       data_dir: local or gs://.
       skipped: kept beside it.
+      origin: kept beside it, instead of `skipped`.
+      replace: whether it takes the place of a task of that name.
 
     Returns:
       The task's own folder.
 
     Raises:
       UsageError: the name is not `own/...`.
-      DataError: there is one of that name, or it cannot be written.
+      ExistsError: there is one of that name.
+      DataError: it cannot be written.
     """
-    with _written(data.name, data_dir) as part:
+    origin = origin or Origin(skipped)
+    splits = {s: getattr(data, s) for s in records.SPLIT_NAMES}
+    largest = max(split.num_bytes for split in splits.values())
+    if largest > own_reading.ARRAY_BYTES_MAX - 2**20:
+        raise errors.DataError(
+            f"task {data.name!r} has {largest / 2**30:.1f} GiB of images in "
+            f"one split; at most {own_reading.ARRAY_BYTES_MAX >> 30} GiB are "
+            "kept from memory; store smaller images, or prepare them from a "
+            "folder: or table:"
+        )
+    with _written(data.name, data_dir, replace) as part:
         files = {}
-        for split_name in records.SPLIT_NAMES:
-            split = getattr(data, split_name)
-            for kind in ("images", "labels"):
+        for split_name, split in splits.items():
+            for kind in own_reading.KINDS:
                 file = f"{split_name}_{kind}.npy"
                 files[file] = _write(part / file, getattr(split, kind))
-        _write_index(part, data.name, data.class_names, files, skipped)
+        digests = {s: split.files_digest for s, split in splits.items()}
+        _write_index(
+            part,
+            data.name,
+            data.class_names,
+            files,
+            digests,
+            data.notices,
+            origin,
+        )
     return str(_folder(data.name, data_dir))
 
 
@@ -89,7 +138,10 @@ def save_blocks(
     shape: tuple[int, int, int],
     labels: Mapping[str, np.ndarray],
     blocks: Mapping[str, Iterable[np.ndarray]],
-    skipped: Sequence[own_sources.Skipped] = (),
+    files_digests: Mapping[str, str],
+    notices: Sequence[str] = (),
+    origin: Origin | None = None,
+    replace: bool = False,
 ) -> None:
     """Keeps a task that no memory need hold, whole or not at all.
 
@@ -101,12 +153,15 @@ def save_blocks(
       labels: `[n] int32` of each split.
       blocks: of each split, its images in the order of its labels, `[any,
         *shape] uint8` at a time.
-      skipped: kept beside it.
+      files_digests: of each split, as of `records.Split`.
+      notices: what is odd about the data.
+      origin: kept beside it.
+      replace: as of `save`.
 
     Raises:
       UsageError: the name is not `own/...`.
-      DataError: there is one of that name, it does not fit on the disk, or
-        cannot be written.
+      ExistsError: there is one of that name.
+      DataError: it does not fit on the disk, or cannot be written.
     """
     if places.is_remote(data_dir):
         raise errors.DataError(
@@ -115,7 +170,7 @@ def save_blocks(
         )
     num_images = sum(map(len, labels.values()))
     array_files.check_space(num_images * math.prod(shape), data_dir)
-    with _written(name, data_dir) as part:
+    with _written(name, data_dir, replace) as part:
         files = {}
         for split, rows in labels.items():
             file = f"{split}_labels.npy"
@@ -132,7 +187,15 @@ def save_blocks(
                 writer.append(start, block)
                 start += len(block)
             writer.finish()
-        _write_index(part, name, class_names, files, skipped)
+        _write_index(
+            part,
+            name,
+            class_names,
+            files,
+            files_digests,
+            notices,
+            origin or Origin(),
+        )
 
 
 def load(name: str, data_dirs: Sequence[str]) -> records.TaskData:
@@ -147,7 +210,7 @@ def load(name: str, data_dirs: Sequence[str]) -> records.TaskData:
     """
     for data_dir in data_dirs:
         if exists(name, data_dir):
-            return _load(name, _folder(name, data_dir))
+            return own_reading.load(name, _folder(name, data_dir))
     raise errors.DataError(
         f"task {name!r} is not prepared in {','.join(data_dirs)}; run python "
         f"launch/tasks.py prepare folder:PATH --name={name} "
@@ -157,47 +220,83 @@ def load(name: str, data_dirs: Sequence[str]) -> records.TaskData:
 
 
 def verify(name: str, data_dir: str) -> None:
-    """Compares the array files of a kept task with their checksums.
+    """Compares the files of a kept task with their checksums.
 
     Raises:
       DataError: a byte was changed.
     """
     folder = _folder(name, data_dir)
+    own_reading.load(name, folder)
     for split in records.SPLIT_NAMES:
         images = folder / f"{split}_images"
         if images.is_dir():
             array_files.verify(pathlib.Path(images))
 
 
-def _load(name: str, folder: epath.Path) -> records.TaskData:
-    try:
-        index = json.loads((folder / _INDEX).read_text())
-        class_names = tuple(index["class_names"])
-        arrays = {}
-        for file, expected in index["sha256"].items():
-            content = (folder / file).read_bytes()
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise ValueError(f"file {file} was changed")
-            arrays[file] = np.load(io.BytesIO(content), allow_pickle=False)
-        splits = {}
-        for s in records.SPLIT_NAMES:
-            labels, images = arrays[f"{s}_labels.npy"], f"{s}_images"
-            # Images in memory are in the index, with their checksum; others
-            # are folders with checksums of their own.
-            if f"{images}.npy" in arrays:
-                splits[s] = records.Split(arrays[f"{images}.npy"], labels)
-            else:
-                mapped = array_files.opened(pathlib.Path(folder) / images)
-                splits[s] = records.Split(mapped, labels, resident=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        text = " ".join(str(e).split())[:200]
-        raise errors.DataError(
-            f"task {name!r} in {folder} is damaged: {type(e).__name__}: "
-            f"{text}; remove that folder and prepare it again"
-        ) from e
-    return records.checked(
-        records.TaskData(name, len(class_names), class_names, **splits)
+def prepared_fingerprint(
+    name: str, data_dirs: Sequence[str]
+) -> tuple[tuple[str, ...], fingerprint.DataFingerprint] | None:
+    """Returns class names and fingerprint of a kept task without its images.
+
+    Args:
+      name: `own/...`.
+      data_dirs: looked in, in order.
+
+    Returns:
+      None if no folder holds the task.
+
+    Raises:
+      DataError: its files are damaged.
+    """
+    for data_dir in data_dirs:
+        if exists(name, data_dir):
+            return own_reading.fingerprint_of(name, _folder(name, data_dir))
+    return None
+
+
+def request_difference(
+    name: str, data_dir: str, source: str, *, side: int, image_size: int
+) -> str | None:
+    """Returns in words how a request differs from that of a kept task.
+
+    Args:
+      name: of a task that `exists`.
+      data_dir: the folder of prepared data.
+      source: `folder:PATH` or `table:PATH`.
+      side: as of `own_examining.examine`.
+      image_size: as of `own_examining.examine`.
+
+    Returns:
+      An empty text where they are equal; None where an earlier version
+      prepared the task and kept no request.
+
+    Raises:
+      UsageError: there is no such source.
+      DataError: the source has no examples, or the task is damaged.
+    """
+    folder = _folder(name, data_dir)
+    kept = _index(name, folder).request
+    if not kept:
+        return None
+    return own_requests.compare(
+        kept, folder, source, side=side, image_size=image_size
     )
+
+
+def layout(name: str, data_dir: str) -> str:
+    """Returns how the source of a kept task was read, in one line.
+
+    Raises:
+      DataError: the task is damaged.
+    """
+    return _index(name, _folder(name, data_dir)).layout
+
+
+def _index(name: str, folder: epath.Path) -> own_reading.Index:
+    try:
+        return own_reading.read_index(folder)
+    except (OSError, ValueError) as e:
+        raise own_reading.damaged(name, folder, e) from e
 
 
 def _folder(name: str, data_dir: str) -> epath.Path:
@@ -212,30 +311,40 @@ def _folder(name: str, data_dir: str) -> epath.Path:
 
 
 @contextlib.contextmanager
-def _written(name: str, data_dir: str) -> Iterator[epath.Path]:
+def _written(name: str, data_dir: str, replace: bool) -> Iterator[epath.Path]:
     """Gives a folder to fill, which becomes the task's if nothing fails.
 
     Raises:
-      DataError: there is one of that name, or it cannot be written.
+      ExistsError: there is one of that name, and it is not to be replaced.
+      DataError: it cannot be written.
     """
     folder = _folder(name, data_dir)
-    if exists(name, data_dir):
-        raise errors.DataError(
-            f"task {name!r} is kept in {folder} already; remove that "
-            "folder, or give the new one another name"
-        )
+    if exists(name, data_dir) and not replace:
+        raise _exists(name, folder)
     part = places.unfinished(folder.parent)
     try:
         part.mkdir(parents=True)
         yield part
-        part.rename(folder)
+        if replace and exists(name, data_dir):
+            places.exchange(part, folder)
+        else:
+            places.rename(part, folder)
     except OSError as e:
+        if e.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise _exists(name, folder) from None
         raise errors.DataError(
             f"cannot write {folder}: {e.strerror or e}; choose another data_dir"
         ) from e
     finally:
         if part.exists():
             part.rmtree()
+
+
+def _exists(name: str, folder: epath.Path) -> ExistsError:
+    return ExistsError(
+        f"task {name!r} is kept in {folder} already; give the new one another "
+        "name, or replace it with launch/tasks.py prepare --replace"
+    )
 
 
 def _write(path: epath.Path, array: np.ndarray) -> str:
@@ -251,15 +360,27 @@ def _write_index(
     folder: epath.Path,
     name: str,
     class_names: Sequence[str],
-    files: Mapping[str, str],
-    skipped: Sequence[own_sources.Skipped],
+    sha256: Mapping[str, str],
+    files_digests: Mapping[str, str],
+    notices: Sequence[str],
+    origin: Origin,
 ) -> None:
+    num_left = len(origin.skipped) - _NUM_SKIPPED_MAX
+    skipped = [list(s) for s in origin.skipped[:_NUM_SKIPPED_MAX]]
+    if num_left > 0:
+        skipped.append([f"{num_left:,} more", "not listed"])
     index = {
         "schema": _SCHEMA,
         "name": name,
         "class_names": list(class_names),
-        "sha256": dict(files),
-        "skipped": [list(s) for s in skipped],
+        "sha256": dict(sha256),
+        "files": {split: text for split, text in files_digests.items() if text},
+        "layout": origin.layout,
+        "notices": list(notices),
+        "skipped": skipped,
     }
+    if origin.request is not None:
+        index["request"] = origin.request.index_value()
+        origin.request.write(folder)
     text = json.dumps(index, indent=1, sort_keys=True) + "\n"
-    (folder / _INDEX).write_text(text)
+    (folder / own_reading.INDEX).write_text(text)

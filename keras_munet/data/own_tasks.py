@@ -7,6 +7,7 @@ examples alone.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ from keras_munet import errors
 from keras_munet.core import names
 from keras_munet.data import own_examining
 from keras_munet.data import own_images
+from keras_munet.data import own_notices
+from keras_munet.data import own_pairs
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import records
@@ -91,12 +94,23 @@ def data_of(name: str, found: own_examining.Examined) -> records.TaskData:
     Raises:
       DataError: there are no usable examples for three splits.
     """
-    return from_arrays(
+    data = from_arrays(
         name,
         found.pixels,
         found.labels,
         class_names=found.class_names,
         given_splits=found.given_splits,
+    )
+    rows = split_rows(name, found.labels, found.given_splits)
+    return dataclasses.replace(
+        data,
+        notices=found.all_notices(rows),
+        **{
+            split: dataclasses.replace(
+                getattr(data, split), files_digest=found.files_digest(members)
+            )
+            for split, members in rows.items()
+        },
     )
 
 
@@ -125,7 +139,13 @@ def from_arrays(
       DataError: a split has no example.
     """
     names.split_private(name)
-    images, labels = np.asarray(images), np.asarray(labels)
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except (ValueError, TypeError) as e:
+        raise errors.UsageError(
+            f"task {name!r} is given what is no array: {e}; give images of "
+            "one shape, or pairs to from_pairs"
+        ) from e
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
@@ -134,7 +154,8 @@ def from_arrays(
             f"{labels.dtype} labels; images must be uint8 in 0 to 255 and "
             "labels whole numbers"
         )
-    if images.ndim != 4 or labels.shape != images.shape[:1]:
+    is_empty = bool(labels.size) and not images.size
+    if images.ndim != 4 or labels.shape != images.shape[:1] or is_empty:
         raise errors.UsageError(
             f"task {name!r} is given images of shape {images.shape} and "
             f"labels of shape {labels.shape}; there must be [n, height, "
@@ -142,15 +163,21 @@ def from_arrays(
         )
     if images.shape[-1] == _NUM_CHANNELS and _is_grey(images):
         images = images[..., :1]
+    class_names = _class_names(name, labels, class_names)
     labels = labels.astype(np.int32)
-    if not class_names:
-        class_names = [str(i) for i in range(int(labels.max(initial=0)) + 1)]
     rows = split_rows(name, labels, given_splits)
+    pixels = images.reshape(len(images), -1)
     return records.checked(
         records.TaskData(
             name=name,
             num_classes=len(class_names),
             class_names=tuple(class_names),
+            notices=(
+                *own_notices.class_notices(
+                    class_names, {s: labels[r] for s, r in rows.items()}
+                ),
+                *own_notices.range_notices(pixels.min(1), pixels.max(1)),
+            ),
             **{
                 split: records.Split(
                     np.ascontiguousarray(images[members]), labels[members]
@@ -173,7 +200,8 @@ def from_pairs(
     Args:
       name: of the task, e.g. `own/cats`.
       pairs: images `[height, width, 1 or 3] uint8` of any sizes, and whole
-        numbers from 0. A batched data set must be unbatched.
+        numbers from 0. A batched data set must be unbatched, a repeated one
+        must end.
       class_names: in the order of the labels; empty for the numbers.
       side: as of `build`.
 
@@ -183,20 +211,12 @@ def from_pairs(
     """
     images: list[np.ndarray] = []
     labels: list[int] = []
+    guard = own_pairs.Guard(name, pairs)
     for image, label in pairs:
-        image = np.asarray(image)
-        if (
-            image.dtype != np.uint8
-            or image.ndim != 3
-            or image.shape[-1] not in records.CHANNELS
-        ):
-            raise errors.UsageError(
-                f"image {len(images)} of task {name!r} is {image.dtype} of "
-                f"shape {image.shape}; it must be uint8 [height, width, 1 or "
-                "3]"
-            )
+        image, label = own_pairs.checked(name, len(images), image, label)
+        guard.add(image)
         images.append(image)
-        labels.append(int(np.asarray(label)))
+        labels.append(label)
     sizes = [(image, image.shape[:2]) for image in images]
     kept = own_examining.stored(sizes, side, storage.IMAGE_SIZE)
     if not kept.resident:
@@ -210,8 +230,46 @@ def from_pairs(
     for i, image in enumerate(images):
         stored[i] = own_images.resized(image, height, width)
     return from_arrays(
-        name, stored, np.array(labels, np.int32), class_names=class_names
+        name, stored, np.array(labels, np.int64), class_names=class_names
     )
+
+
+def _class_names(
+    name: str, labels: np.ndarray, class_names: Sequence[str]
+) -> list[str]:
+    """Returns one name for each label, before labels are narrowed.
+
+    Raises:
+      UsageError: class names are no texts, one is given twice, or labels
+        without names leave numbers out.
+      DataError: a label has no name.
+    """
+    if isinstance(class_names, str):
+        raise errors.UsageError(
+            f"task {name!r} is given the class names {class_names!a}; give a "
+            "list of texts"
+        )
+    found = np.unique(labels)
+    if not len(class_names):
+        expected = np.arange(len(found))
+        if not np.array_equal(found, expected):
+            shown = ", ".join(map(str, found[:5].tolist()))
+            more = ", ..." if len(found) > len(expected[:5]) else ""
+            raise errors.UsageError(
+                f"task {name!r} is given the labels {shown}{more}; they must "
+                "be the whole numbers from 0 without a gap: give class_names, "
+                "or np.unique(labels, return_inverse=True)[1] as labels"
+            )
+        return [str(i) for i in expected]
+    records.check_class_names(name, class_names)
+    low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+    if low < 0 or high >= len(class_names):
+        raise errors.DataError(
+            f"task {name!r}: labels lie in [{low}, {high}]; they must lie in "
+            f"[0, {len(class_names) - 1}], as there are {len(class_names)} "
+            "class names"
+        )
+    return list(class_names)
 
 
 def split_rows(
@@ -225,9 +283,22 @@ def split_rows(
       given_splits: as of `from_arrays`.
 
     Raises:
+      UsageError: a given split has another name, or some are missing.
       DataError: a split has no example.
     """
-    given = np.array(given_splits or ["train"] * len(labels), dtype=object)
+    given = np.array(
+        list(given_splits) or ["train"] * len(labels), dtype=object
+    )
+    unknown = set(given.tolist()) - {"", *records.SPLIT_NAMES}
+    if unknown or len(given) != len(labels):
+        seen = (
+            f"{min(unknown, key=str)!a}" if unknown else f"{len(given)} names"
+        )
+        raise errors.UsageError(
+            f"task {name!r} is given the splits {seen} for {len(labels)} "
+            f"images; give each image one of {', '.join(records.SPLIT_NAMES)} "
+            "or an empty text"
+        )
     # In a source with splits, what names none is there to learn from.
     given[given == ""] = "train"
     rows = {s: np.flatnonzero(given == s) for s in records.SPLIT_NAMES}

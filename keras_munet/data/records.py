@@ -7,8 +7,12 @@ that is not resident is read but by `Split.batch`.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import mmap
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +32,16 @@ class Split:
       resident: whether the images lie in memory, and a device may hold them
         all. Otherwise `images` is the view of a file that may be larger than
         any memory: read it by `batch` alone, and never copy it whole.
+      images_digest: identifies the images, if a file records it; see
+        `core.fingerprint`.
+      files_digest: identifies the original files, if a file records it.
     """
 
     images: np.ndarray
     labels: np.ndarray
     resident: bool = True
+    images_digest: str = ""
+    files_digest: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,6 +83,7 @@ class TaskData:
       train: what children learn from.
       validation: what children are chosen by.
       test: what a published path is reported on.
+      notices: what preparing said about the data, one sentence each.
     """
 
     name: str
@@ -82,14 +92,16 @@ class TaskData:
     train: Split
     validation: Split
     test: Split
+    notices: tuple[str, ...] = ()
 
 
 def checked(data: TaskData) -> TaskData:
     """Returns `data` itself.
 
     Raises:
-      DataError: an array has the wrong type or shape, a label is out of
-        range, a split is empty, or images differ in shape between splits.
+      DataError: an array has the wrong type or shape, a class has no name of
+        its own, a label is out of range, a split is empty, or images differ
+        in shape between splits.
     """
     if data.num_classes < 1 or len(data.class_names) != data.num_classes:
         raise errors.DataError(
@@ -97,6 +109,7 @@ def checked(data: TaskData) -> TaskData:
             f"{len(data.class_names)} class names; it needs one name for "
             "each of at least 1 class"
         )
+    check_class_names(data.name, data.class_names)
     for split_name in SPLIT_NAMES:
         split = getattr(data, split_name)
         problem = _problem(split, data.num_classes)
@@ -112,6 +125,28 @@ def checked(data: TaskData) -> TaskData:
                 "shape"
             )
     return data
+
+
+def check_class_names(task: str, class_names: Sequence[Any]) -> None:
+    """Refuses what cannot name the classes of a task.
+
+    Raises:
+      DataError: one is no text or empty, or two are equal.
+    """
+    for name in class_names:
+        if not isinstance(name, str) or not name.strip():
+            raise errors.DataError(
+                f"task {task!r} has the class name {name!a:.60}; every class "
+                "needs a text"
+            )
+    composed = [unicodedata.normalize("NFC", n).strip() for n in class_names]
+    if len(set(composed)) < len(composed):
+        counts = collections.Counter(composed)
+        name, num = counts.most_common(1)[0]
+        raise errors.DataError(
+            f"task {task!r} has {num} classes named {name!a:.60}; give each "
+            "class a name of its own"
+        )
 
 
 def _problem(split: Split, num_classes: int) -> str:

@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from keras_munet import errors
+from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.data import catalogue
 from keras_munet.data import digits
@@ -93,6 +94,26 @@ def load(
             image_size=image_size,
         )
     )
+
+
+def prepared_fingerprint(
+    task_name: str, *, data_dir: str = ""
+) -> tuple[tuple[str, ...], fingerprint.DataFingerprint] | None:
+    """Returns class names and fingerprint of own images, if they are prepared.
+
+    No image is read. Of a task of another kind nothing is returned.
+
+    Args:
+      task_name: as of `load`.
+      data_dir: as of `load`.
+
+    Raises:
+      DataError: the files of the task are damaged.
+    """
+    name, _ = names.split_private(task_name)
+    if name.partition("/")[0] != own_store.FAMILY:
+        return None
+    return own_store.prepared_fingerprint(name, places.folders(data_dir))
 
 
 def check_name(task_name: str, *, data_dir: str = "") -> None:

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from keras_munet import errors
+from keras_munet.core import fingerprint
 from keras_munet.data import array_files
 from keras_munet.data import places
 from keras_munet.data import records
@@ -85,7 +86,13 @@ def load(part: Part, data_dir: str) -> records.Split | None:
         ):
             labels = np.array(array_files.opened(place / part.label_name))
             images = array_files.opened(place / _IMAGES)
-            return records.Split(images, labels, resident=False)
+            digest = array_files.digest(place / _IMAGES)
+            return records.Split(
+                images,
+                labels,
+                resident=False,
+                images_digest=fingerprint.digest_text(digest),
+            )
     return None
 
 

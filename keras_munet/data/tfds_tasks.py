@@ -91,6 +91,7 @@ def load(
             name=task_name,
             num_classes=len(form.class_names),
             class_names=form.class_names,
+            notices=(),
             **splits,
         )
 

@@ -1,0 +1,178 @@
+"""Says what is odd in a user's own images.
+
+Invariant: a notice is one sentence that can be printed in one line; it
+changes nothing in the data.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_munet.data import own_layout
+from keras_munet.data import records
+
+_NUM_NAMES_MAX = 10
+_NUM_PLACES_MAX = 3
+# Of 0 to 255; an image that uses fewer values looks empty.
+_NUM_VALUES_MIN = 16
+# How a class is missed that a split does not have.
+_WITHOUT = {
+    "train": "so no path can learn them",
+    "validation": "so the search does not measure them",
+    "test": "so the reported accuracy does not measure them",
+}
+
+
+def class_notices(
+    class_names: Sequence[str], labels: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Returns what is odd about classes.
+
+    Args:
+      class_names: in the order of the labels.
+      labels: `[n] int32` of each split.
+    """
+    notices = []
+    if len(class_names) == 1:
+        notices.append(
+            f"the task has a single class, {_names(class_names)}, so every "
+            "accuracy is 1"
+        )
+    for split in records.SPLIT_NAMES:
+        present = set(np.unique(labels[split]).tolist())
+        missing = [n for i, n in enumerate(class_names) if i not in present]
+        if missing:
+            notices.append(
+                f"{split} has no image of {len(missing):,} of "
+                f"{len(class_names):,} classes, {_WITHOUT[split]}: "
+                f"{_names(missing)}"
+            )
+    for what, key in (("capitals", str.casefold), ("zeros", _number)):
+        equal = collections.defaultdict(list)
+        for name in class_names:
+            equal[key(name)].append(name)
+        notices += [
+            f"the classes {_names(group)} differ in {what} only"
+            for group in equal.values()
+            if len(group) > 1
+        ]
+    return notices
+
+
+def equal_image_notices(
+    places: Sequence[str],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    rows: Mapping[str, np.ndarray],
+    digests: Sequence[bytes],
+) -> list[str]:
+    """Returns what is odd about images that are equal.
+
+    Args:
+      places: of the images, for the messages.
+      labels: `[n] int32`.
+      class_names: in the order of the labels.
+      rows: of each split.
+      digests: equal where images are.
+    """
+    split_of = np.empty(len(places), object)
+    for split, members in rows.items():
+        split_of[members] = split
+    groups = collections.defaultdict(list)
+    for i, digest in enumerate(digests):
+        groups[digest].append(i)
+    in_splits = collections.defaultdict(list)
+    in_classes = collections.defaultdict(list)
+    num_repeated, repeated = 0, []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        splits = [s for s in records.SPLIT_NAMES if s in split_of[group]]
+        classes = tuple(sorted({int(labels[i]) for i in group}))
+        if len(splits) > 1:
+            in_splits[tuple(splits)].append(group)
+        if len(classes) > 1:
+            in_classes[classes].append(group)
+        if len(splits) == len(classes) == 1:
+            num_repeated += len(group) - 1
+            repeated.append(group)
+    notices = [
+        f"{len(found):,} {_images(found)} in {_and(splits)}: "
+        f"{_places(places, found)}"
+        for splits, found in sorted(in_splits.items())
+    ]
+    for classes, found in sorted(in_classes.items())[:_NUM_NAMES_MAX]:
+        named = [class_names[i] for i in classes]
+        notices.append(
+            f"{len(found):,} {_images(found)} in the classes "
+            f"{_names(named)}: {_places(places, found)}"
+        )
+    if len(in_classes) > _NUM_NAMES_MAX:
+        notices.append(
+            f"equal images are in {len(in_classes) - _NUM_NAMES_MAX:,} more "
+            "groups of classes"
+        )
+    if num_repeated:
+        notices.append(
+            f"{num_repeated:,} images repeat another of their class and "
+            f"split: {_places(places, repeated)}"
+        )
+    return notices
+
+
+def range_notices(
+    low: np.ndarray, high: np.ndarray, places: Sequence[str] = ()
+) -> list[str]:
+    """Returns what is odd about the values of pixels.
+
+    Args:
+      low: `[n]`, the least value of each image.
+      high: `[n]`, the largest one.
+      places: of the images, for the messages; none if they have none.
+    """
+    if not len(low):
+        return []
+    least, most = int(low.min()), int(high.max())
+    if most - least < _NUM_VALUES_MIN:
+        return [
+            f"all pixels lie in {least} to {most} of 0 to 255, so the images "
+            "look empty"
+        ]
+    empty = np.flatnonzero(low == high).tolist()
+    if not empty:
+        return []
+    shown = f": {_places(places, [[i] for i in empty])}" if places else ""
+    return [f"{len(empty):,} images have a single value in every pixel{shown}"]
+
+
+def _number(name: str) -> str:
+    match = re.fullmatch(r"([+-]?)0*(\d+?)(?:\.0*)?", name)
+    return f"{match[1].replace('+', '')}{match[2]}" if match else name
+
+
+def _images(found: Sequence) -> str:
+    return "image is" if len(found) == 1 else "images are"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]])
+
+
+def _names(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NUM_NAMES_MAX else ""
+    shown = (repr(own_layout.shown(name)) for name in names[:_NUM_NAMES_MAX])
+    return ", ".join(shown) + more
+
+
+def _places(places: Sequence[str], groups: Sequence[Sequence[int]]) -> str:
+    more = ", ..." if len(groups) > _NUM_PLACES_MAX else ""
+    shown = [
+        " = ".join(places[i] for i in group[:_NUM_PLACES_MAX])
+        for group in groups[:_NUM_PLACES_MAX]
+    ]
+    return ", ".join(shown) + more
