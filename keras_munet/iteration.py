@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_munet import crew as crew_lib
 from keras_munet import twins
+from keras_munet.core import fingerprint as fingerprint_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import records
@@ -32,6 +33,7 @@ from keras_munet.train import jobs as jobs_lib
 def run(
     search: evolution.TaskIteration,
     data: records.TaskData,
+    fingerprint: fingerprint_lib.DataFingerprint,
     directory: system_dir.SystemDir,
     crew: crew_lib.Crew,
     settings: settings_lib.Settings,
@@ -43,6 +45,7 @@ def run(
     Args:
       search: the iteration, fresh; it is restored if progress was saved.
       data: the task's data.
+      fingerprint: of these data.
       directory: of the system; its job has the task's lease.
       crew: trains generations.
       settings: the experiment.
@@ -52,11 +55,18 @@ def run(
 
     Returns:
       The best path with its test accuracy, and the lineage it leaves.
+
+    Raises:
+      DataError: the iteration was begun on other data.
     """
     trainer = crew.trainer
     trainer.stop_when(progress.terminated)
     num_cycles = settings.num_validations_per_path_training
-    _restore(search, directory)
+    begun_on = {
+        "class_names": list(data.class_names),
+        "fingerprint": fingerprint.to_json(),
+    }
+    _restore(search, directory, (data.class_names, fingerprint))
     progress.begin(
         task=search.task,
         num_done=search.generation,
@@ -88,7 +98,9 @@ def run(
             known = {path.id for path in search.active}
             search.tell(results)
             new = {p.born[2]: p.id for p in search.active if p.id not in known}
-            directory.save_progress(search.task, search.to_json())
+            directory.save_progress(
+                search.task, {**search.to_json(), "data": begun_on}
+            )
         now = time.perf_counter()
         for report in reports:
             # Children of later generations name their parents so.
@@ -160,17 +172,31 @@ def measure(
 
 
 def _restore(
-    search: evolution.TaskIteration, directory: system_dir.SystemDir
+    search: evolution.TaskIteration,
+    directory: system_dir.SystemDir,
+    data: tuple[Sequence[str], fingerprint_lib.DataFingerprint],
 ) -> None:
     """Continues a saved iteration, or forgets one that no longer fits.
 
     Progress that is damaged, or names an object that is, does not load; then
     that of the generation before does.
+
+    Raises:
+      DataError: the iteration was begun on other data.
     """
     state = directory.load_progress(search.task)
     if state is None:
         return
     if search.can_restore(state):
+        # Iterations that an earlier version began say nothing of their data.
+        begun_on = state.get("data")
+        if begun_on is not None:
+            before = fingerprint_lib.DataFingerprint.from_json(
+                begun_on["fingerprint"]
+            )
+            fingerprint_lib.refuse_other_data(
+                search.task, (begun_on["class_names"], before), data
+            )
         search.restore(state)
     else:
         directory.clear_progress(search.task)

@@ -12,13 +12,13 @@ import os
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import TypeVar
 
 from keras_munet import errors
 from keras_munet import living
 from keras_munet import preflight
+from keras_munet import task_data as task_data_lib
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import family as family_lib
@@ -58,14 +58,14 @@ class OpenedSystem:
         self,
         directory: system_dir.SystemDir,
         data: settings_lib.DataSettings | None = None,
-        task_data: Mapping[str, records.TaskData] | None = None,
+        loader: task_data_lib.TaskDataLoader | None = None,
     ):
         """Wraps an open directory; use `create` or `open` instead.
 
         Args:
           directory: of the system.
           data: where data lie on this machine.
-          task_data: data that were loaded before, by bare task name.
+          loader: of the same data, which may hold some already.
         """
         self._dir = directory
         self.settings = dataclasses.replace(
@@ -81,7 +81,7 @@ class OpenedSystem:
             self.settings.search.adapter,
         )
         self._crews: dict[devices_lib.Devices, crew_lib.Crew] = {}
-        self._task_data = dict(task_data or {})
+        self._loader = loader or task_data_lib.TaskDataLoader(self.settings)
 
     @classmethod
     def create(
@@ -105,7 +105,8 @@ class OpenedSystem:
           StoreError: the directory cannot be written.
         """
         # Before anything is written: a task that cannot be had leaves nothing.
-        task_data = preflight.load_tasks(settings.task_names, settings)
+        loader = task_data_lib.TaskDataLoader(settings)
+        loader.check(settings.task_names)
         root = root or roots_build.build(
             settings.root,
             num_layers_max=settings.num_layers_max,
@@ -119,7 +120,7 @@ class OpenedSystem:
             root_hparams={**settings.hparams, **root.hparams},
             root_source=root.source,
         )
-        return cls(directory, settings.data, task_data)
+        return cls(directory, settings.data, loader)
 
     @classmethod
     def open(
@@ -171,9 +172,10 @@ class OpenedSystem:
         )
         if directory.experiment == asked:
             return cls(directory, settings.data)
-        task_data = preflight.load_tasks(settings.task_names, settings)
+        loader = task_data_lib.TaskDataLoader(settings)
+        loader.check(settings.task_names, directory.tasks)
         directory.change_experiment(asked)
-        return cls(directory, settings.data, task_data)
+        return cls(directory, settings.data, loader)
 
     @property
     def tasks(self) -> dict[str, task_state.TaskState]:
@@ -228,16 +230,20 @@ class OpenedSystem:
                     raise
 
     def data(self, task_name: str) -> records.TaskData:
-        """Returns a task's data; they are read once.
+        """Returns a task's data.
+
+        Large ones are freed when another task's are loaded, unless the caller
+        holds them.
 
         Raises:
           UsageError: there is no such task.
-          DataError: its data are missing or damaged.
+          DataError: its data are missing or damaged, or are not those that
+            its published path was trained on.
         """
         name, _ = names.split_private(task_name)
-        if name not in self._task_data:
-            self._task_data.update(preflight.load_tasks([name], self.settings))
-        return self._task_data[name]
+        data = self._loader.load(name)
+        self._loader.refuse_other_data(name, self.tasks.get(name))
+        return data
 
     def _crew(self, strategy: str | devices_lib.Devices) -> crew_lib.Crew:
         asked = devices_lib.Devices.of(strategy)

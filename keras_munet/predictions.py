@@ -46,7 +46,7 @@ def measure(
     from keras_munet import preflight
 
     (name,) = preflight.published_names([task_name], system.tasks)
-    split = preflight.load_tasks([name], system.settings)[name].test
+    split = system.data(name).test
     num = min(len(split), num_examples_max)
     chosen = _spread(np.arange(len(split)), num)
     path = None

@@ -19,6 +19,7 @@ from keras_munet import living
 from keras_munet import opened
 from keras_munet import preflight
 from keras_munet import progress as progress_lib
+from keras_munet import task_data
 from keras_munet.core import devices
 from keras_munet.core import names
 from keras_munet.core import specs
@@ -85,8 +86,7 @@ class System(opened.OpenedSystem):
             self._dir.tidy()
             return False
         # A missing file is found now and not after hours.
-        for name in self.settings.task_names:
-            self.data(name)
+        self._loader.check(self.settings.task_names, lambda: self.tasks)
         progress.plan(len(todo) * self.settings.num_generations, len(todo))
         pause_secs = 0.0
         while todo:
@@ -189,10 +189,16 @@ class System(opened.OpenedSystem):
 
         data = self.data(task_name)
         name, private = names.split_private(task_name)
+        fingerprint = self._loader.fingerprints[name]
         newest = living.Newest(self._dir)
         others = self.tasks
         state = others.pop(name, None)
         before = state or self._dir.removed().get(name)
+        if state is not None and state.data is None:
+            progress.line(
+                f"{name}: its record has no fingerprint of its data; this "
+                "iteration records that of the data at hand"
+            )
         counts: collections.Counter[str] = collections.Counter()
         if self.settings.search.version == "munet":
             for other in others.values():
@@ -209,7 +215,14 @@ class System(opened.OpenedSystem):
         )
         crew = self._crew(strategy)
         best, outcome = iteration.run(
-            search, data, self._dir, crew, self.settings, progress, newest
+            search,
+            data,
+            fingerprint,
+            self._dir,
+            crew,
+            self.settings,
+            progress,
+            newest,
         )
         crew.trainer.forget(name)
         retired = dict(before.retired) if before else {}
@@ -229,6 +242,7 @@ class System(opened.OpenedSystem):
                 published=best,
                 retired={**retired, **outcome.retired},
                 child_counts=dict(outcome.num_children),
+                data=fingerprint,
             )
         )
         self._dir.tidy()
@@ -236,6 +250,8 @@ class System(opened.OpenedSystem):
 
     def remove(self, task_name: str) -> None:
         """Takes a task out of the system; the others keep what they share.
+
+        Of a task without a published path, its unfinished iteration goes.
 
         Args:
           task_name: the task, with or without `private:`.
@@ -246,11 +262,16 @@ class System(opened.OpenedSystem):
           StoreError: the directory cannot be written.
         """
         name, _ = names.split_private(task_name)
-        # Before the lease, which could not name what there is.
-        self._dir.task(name)
+        is_begun = name not in self.tasks and self._dir.load_progress(name)
+        if not is_begun:
+            # Before the lease, which could not name what there is.
+            self._dir.task(name)
         with self._dir.lease(name):
             self._dir.load_progress(name)
-            self._dir.remove(name)
+            if name in self.tasks:
+                self._dir.remove(name)
+            else:
+                self._dir.clear_progress(name)
             self._dir.tidy()
 
     def evaluate(
@@ -275,11 +296,12 @@ class System(opened.OpenedSystem):
         from keras_munet import iteration
 
         crew = self._crew(strategy)
-        measured = None
+        measured: dict[str, Any] | None = None
         with self._led(strategy) as leads:
             if leads:
-                measured = {
-                    name: self._current(
+                measured = {}
+                for name in preflight.published_names(task_names, self.tasks):
+                    measured[name] = self._current(
                         lambda name=name: iteration.measure(
                             name,
                             self.population(),
@@ -288,10 +310,7 @@ class System(opened.OpenedSystem):
                             crew,
                         )
                     )
-                    for name in preflight.published_names(
-                        task_names, self.tasks
-                    )
-                }
+                    crew.trainer.forget(name)
         return crew.trainer.workers.share(measured)
 
     def model(self, task_names: str | Sequence[str]) -> keras.Model:
@@ -372,6 +391,8 @@ class System(opened.OpenedSystem):
 
         Raises:
           UsageError: a task is not in the system, or `out` is not empty.
+          DataError: the prepared images of a task are at hand and are not
+            those that it was trained on.
           StoreError: `out` cannot be written.
         """
         from keras_munet.export import options as options_lib
@@ -387,6 +408,7 @@ class System(opened.OpenedSystem):
                 name: states[name]
                 for name in preflight.published_names(task_names, states)
             }
+            task_data.refuse_other_prepared(served, self.settings.data)
             lineages = {
                 name: [p.task for p in population.ancestors(state.published)]
                 for name, state in served.items()

@@ -43,9 +43,10 @@ _ALLOWED = {
     "living": {"search", "store"},
     "report": {"errors", "core", "data", "living", "store", "search"},
     "preflight": {"errors", "core", "data", "roots", "search"},
+    "task_data": {"core", "data", "preflight", "store"},
     "opened": {
         *("errors", "core", "search", "store", "roots", "data", "train"),
-        *("crew", "living", "preflight"),
+        *("crew", "living", "preflight", "task_data"),
     },
     # What a TPU would be given, lowered and compiled.
     "aot": {"errors", "core", "train", "rehearsal"},
@@ -63,7 +64,7 @@ _ALLOWED = {
     "system": {
         *("errors", "core", "search", "store", "roots", "graph", "data"),
         *("train", "export", "progress", "iteration", "living", "preflight"),
-        "opened",
+        *("opened", "task_data"),
     },
     # What published paths answer, for a report.
     "predictions": {"core", "data", "preflight", "report", "system"},

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import specs
 
@@ -33,6 +34,7 @@ class TaskState:
       published: its best path.
       retired: dead published path id -> its parent's id, for lineages.
       child_counts: path id -> children sampled from it for this task.
+      data: what it was trained on; None in systems of before 2026-12.
     """
 
     task: str
@@ -44,6 +46,7 @@ class TaskState:
     retired: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     child_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     num_iterations_before: int = 0
+    data: fingerprint.DataFingerprint | None = None
 
     def validate(self) -> TaskState:
         """Returns itself if its parts agree.
@@ -94,7 +97,7 @@ class TaskState:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` is the inverse."""
-        return {
+        value = {
             "format_version": FORMAT_VERSION,
             "task": self.task,
             "private": self.private,
@@ -106,6 +109,9 @@ class TaskState:
             "retired": dict(self.retired),
             "child_counts": dict(self.child_counts),
         }
+        if self.data is not None:
+            value["data"] = self.data.to_json()
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskState:
@@ -125,6 +131,9 @@ class TaskState:
                 published=specs.PathRecord.from_json(value["published"]),
                 retired=dict(value["retired"]),
                 child_counts=dict(value["child_counts"]),
+                data=fingerprint.DataFingerprint.from_json(value["data"])
+                if "data" in value
+                else None,
             )
             state.validate()
             same = state.to_json() == value
