@@ -115,7 +115,9 @@ def read_head(file: IO[bytes]) -> Head:
     Raises:
       ValueError: it is none, or states another size than the file has.
     """
-    num_bytes = file.seek(0, os.SEEK_END)
+    # Files of a bucket do not return where they are.
+    file.seek(0, os.SEEK_END)
+    num_bytes = file.tell()
     file.seek(0)
     start = io.BytesIO(file.read(_HEAD_BYTES_MAX))
     version = np.lib.format.read_magic(start)
