@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from ml_collections import config_flags
 
 from keras_munet import errors
 from keras_munet.core import devices as devices_lib
+from keras_munet.core import printable
 from keras_munet.core import settings as settings_lib
 from keras_munet.store import files as files_lib
 
@@ -33,6 +35,11 @@ from keras_munet.store import files as files_lib
 _NUM_CHARS_MAX = 500
 # The name of every launcher's config flag.
 _CONFIG_FLAG = "config"
+# The flags that name one file or folder of this machine.
+_PATH_FLAGS = (
+    *("archive", "comparison", "manual_dir", "out", "output_dir", "source"),
+    *("tensorboard_dir", "wheel", "workdir"),
+)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -234,7 +241,7 @@ def write_file(path: str, text: str) -> None:
 
 def _parse_known(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(list(argv), known_only=True)
+        return _with_home(flags.FLAGS(list(argv), known_only=True))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
 
@@ -243,7 +250,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         # Flag files first: they too may name a config.
         flat = flags.FLAGS.read_flags_from_files(list(argv))
-        return flags.FLAGS(_json_read_as_data(flat))
+        return _with_home(flags.FLAGS(_json_read_as_data(flat)))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
     except errors.MunetError:
@@ -261,10 +268,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
         ) from e
 
 
+def _with_home(argv: list[str]) -> list[str]:
+    """Returns `argv`, after `~` in path flags became the home folder.
+
+    Shells leave it alone behind an equals sign.
+    """
+    for name in _PATH_FLAGS:
+        value = flags.FLAGS[name].value if name in flags.FLAGS else None
+        if isinstance(value, str):
+            flags.FLAGS[name].value = os.path.expanduser(value)
+    return argv
+
+
 def _json_read_as_data(argv: Sequence[str]) -> list[str]:
     """Returns `argv` with JSON configs given to the reader that runs nothing.
 
-    Left alone, the file would be run as a program.
+    Left alone, the file would be run as a program. `~` is the home folder.
 
     Raises:
       UsageError: a JSON config is given an argument.
@@ -275,9 +294,9 @@ def _json_read_as_data(argv: Sequence[str]) -> list[str]:
         flag, equals, value = argument.partition("=")
         is_config = flag in (f"-{_CONFIG_FLAG}", f"--{_CONFIG_FLAG}")
         if follows:
-            argument = _as_data(argument)
+            argument = _as_data(os.path.expanduser(argument))
         elif is_config and equals:
-            argument = f"{flag}={_as_data(value)}"
+            argument = f"{flag}={_as_data(os.path.expanduser(value))}"
         follows = is_config and not equals and not follows
         read.append(argument)
     return read
@@ -325,6 +344,10 @@ def _main(main: Callable[[], None], argv: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _one_line_errors():
+    for stream in (sys.stdout, sys.stderr):
+        # Names of classes and files are no reason to fail under any locale.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except errors.StoppedError as e:
@@ -341,7 +364,7 @@ def _one_line_errors():
 def _one_line(error: BaseException) -> str:
     # str() of a KeyError is the repr of its message.
     text = error.args[0] if isinstance(error, KeyError) else error
-    words = " ".join(str(text).split())
+    words = printable.printable(" ".join(str(text).split()))
     return (
         words
         if len(words) <= _NUM_CHARS_MAX

@@ -47,7 +47,7 @@ def main() -> None:
                 f"--models names {name!r} twice; give each model a name of "
                 "its own"
             )
-        base_paths[name] = folder
+        base_paths[name] = os.path.expanduser(folder)
     written = {
         serving.MODELS_FILE: serving.models_config(
             base_paths, _NUM_VERSIONS.value

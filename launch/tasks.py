@@ -27,9 +27,9 @@ import launching
 from absl import flags
 
 from keras_munet import errors
+from keras_munet.core import printable
 from keras_munet.data import catalogue
 from keras_munet.data import catalogue_sources as sources
-from keras_munet.data import own_layout
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
@@ -171,11 +171,11 @@ def _show_loaded(data: tasks.TaskData) -> None:
     for split in ("train", "validation", "test"):
         number = len(getattr(data, split).labels)
         print(f"{split + ':':<11} {number:,} examples")
-    shown = ", ".join(map(own_layout.shown, data.class_names))
+    shown = ", ".join(map(printable.printable, data.class_names))
     print(f"classes:    {data.num_classes:,}: {shown}")
     print(f"stored as:  {shape}")
     for notice in data.notices:
-        print(f"notice:     {own_layout.shown(notice)}")
+        print(f"notice:     {printable.printable(notice)}")
 
 
 def _prepare(names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from keras_munet import errors
 from keras_munet.data import storage
 from keras_munet.data import tasks
+from keras_munet.data import tfds_builders
 
 CONFIGS = {"bangla": (4000, 1000, 1000), "telugu": (2000, 500, 500)}
 
@@ -228,6 +229,31 @@ def test_a_data_set_with_train_alone_gives_three_disjoint_splits(
     assert sorted(itertools.chain(*values)) == list(range(200))
     assert data.class_names == ("a", "b")
     assert (data.train.labels == data.train.images[:, 0, 0, 0] % 2).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["exp[1-3]", "[a]", "what?", "all*", "back\\slash", "a [b] c*/[d]"]
+)
+def test_a_folder_is_a_name_and_no_pattern(name, one_split_dir, tmp_path):
+    shutil.copytree(one_split_dir, tmp_path / name)
+    # What the names would match as patterns.
+    (tmp_path / "exp1").mkdir()
+    (tmp_path / "whatx").mkdir()
+    expected = tasks.load("one_split_task", data_dir=str(one_split_dir))
+    data = tasks.load("one_split_task", data_dir=str(tmp_path / name))
+    assert (data.train.images == expected.train.images).all()
+    described = tasks.describe("one_split_task", data_dir=str(tmp_path / name))
+    assert described.prepared == (True,)
+
+
+def test_a_data_set_is_prepared_in_a_folder_with_brackets(tmp_path):
+    folder = tmp_path / "data[1-3]"
+    folder.mkdir()
+    builder = tfds_builders.open_in("one_split_task", str(folder))
+    builder.download_and_prepare()
+    assert (folder / "one_split_task" / "1.0.0").is_dir()
+    data = tasks.load("one_split_task", data_dir=str(folder))
+    assert len(data.train) == 180
 
 
 def test_more_pixels_than_memory_may_hold_become_squares_or_files(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 
 import export_samples
 import numpy as np
@@ -14,6 +15,7 @@ import keras_munet
 from keras_munet import errors
 from keras_munet.core import eight_bits
 from keras_munet.data import preprocessing
+from keras_munet.export import canary
 
 # Of three tasks, two share all but their heads.
 _CLASSES = {"digits": 10, "glyphs/greek": 5, "glyphs/latin": 7}
@@ -240,6 +242,23 @@ def test_features_of_a_named_component(system, with_options):
     )
     assert found.shape == (3, 5, 64)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["run[2]", "a*", "b?", "c\\d", "[x]/served"])
+def test_a_folder_that_tensorflow_cannot_load_from_is_refused_at_once(
+    name, system, tmp_path
+):
+    with pytest.raises(errors.UsageError, match="takes for a pattern"):
+        system.export(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_was_moved_to_such_a_folder_is_replayed(
+    folder, tmp_path
+):
+    moved = tmp_path / "moved[1]"
+    shutil.copytree(folder, moved)
+    assert canary.replay(moved, folder).num_outputs
 
 
 def test_a_used_folder_is_refused_and_kept(system, tmp_path):

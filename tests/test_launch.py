@@ -122,6 +122,21 @@ def test_exporting_and_reporting_say_where_things_are(evolved, tmp_path):
     assert (tmp_path / "r" / "report.html").is_file()
 
 
+def test_the_home_folder_in_a_path_is_the_home_folder(evolved, monkeypatch):
+    folder, workdir, _ = evolved
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    home = f"~/{workdir.name}"
+    done = _launch(
+        *("evolve", "--config=~/config.py", f"--workdir={home}"),
+    )
+    assert done.returncode == 0, done.stderr
+    done = _launch("evaluate", f"--workdir={home}", "--out=~/found.json")
+    assert done.returncode == 0, done.stderr
+    assert "digits" in json.loads((folder / "found.json").read_text())
+    assert not (folder / "~").exists()
+
+
 def test_an_unknown_task_is_refused(tmp_path):
     config = _config(tmp_path, task_names=["digitz"])
     workdir = tmp_path / "system"

@@ -127,6 +127,16 @@ def test_what_is_saved_has_the_published_layout_and_comes_back(tmp_path):
     _assert_same(hub.from_hub(tmp_path / "saved"), root)
 
 
+@pytest.mark.parametrize("name", ["[1-3]", "a*b", "c?", "d\\e"])
+def test_a_folder_whose_name_could_be_a_pattern_is_read(name, tmp_path):
+    root = _root(2)
+    hub.save(root, tmp_path / name)
+    read = hub.from_hub(str(tmp_path / name), image_size=32)
+    assert [c.weights.keys() for c in read.components] == [
+        c.weights.keys() for c in root.components
+    ]
+
+
 def test_a_feature_extractor_gets_a_head_of_zeros(tmp_path):
     arrays = {
         k: v for k, v in _arrays(_root(2)).items() if not k.startswith("head")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import printable
 from keras_munet.data import places
 
 SPLIT_NAMES: dict[str, str] = {
@@ -115,7 +116,7 @@ def read(root: epath.Path) -> Layout:
 
 def relative(path: epath.Path, root: epath.Path) -> str:
     """Returns a path in a tree as text that can be printed in one line."""
-    return shown(utf8(str(path.relative_to(root))))
+    return printable.printable(utf8(str(path.relative_to(root))))
 
 
 def utf8(name: str) -> str:
@@ -125,15 +126,7 @@ def utf8(name: str) -> str:
 
 def label(text: str) -> str:
     """Returns a class name without spaces around it, composed, printable."""
-    return shown(unicodedata.normalize("NFC", text).strip())
-
-
-def shown(text: str) -> str:
-    """Returns text that can be printed in one line anywhere."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in text
-    )
+    return printable.printable(unicodedata.normalize("NFC", text).strip())
 
 
 class _Reader:
@@ -340,7 +333,7 @@ class _Reader:
         where = relative(path, self._root)
         if any("\ud800" <= c <= "\udfff" for c in name):
             self._notices.append(f"the name of {where}/ is not UTF-8")
-        elif text != shown(name):
+        elif text != printable.printable(name):
             self._notices.append(
                 f"the folder {where!a} is class {text!r} (composed, without "
                 "spaces around it)"
@@ -368,9 +361,10 @@ class _Reader:
         )
 
     def _refusal(self, problem: str) -> errors.DataError:
+        root = printable.printable(utf8(str(self._root)))
         return errors.DataError(
-            f"the layout of folder:{shown(utf8(str(self._root)))} is unclear: "
-            f"{problem}; lay the images out as {_LAYOUTS}"
+            f"the layout of folder:{root} is unclear: {problem}; lay "
+            f"the images out as {_LAYOUTS}"
         )
 
 
@@ -404,5 +398,5 @@ def _near_split(name: str) -> tuple[str, str] | None:
 
 
 def _joined(names: Sequence[str], num: int = 5) -> str:
-    text = ", ".join(shown(name) for name in names[:num])
+    text = ", ".join(printable.printable(name) for name in names[:num])
     return text + (", ..." if len(names) > num else "")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_munet.data import own_layout
+from keras_munet.core import printable
 from keras_munet.data import records
 
 _NUM_NAMES_MAX = 10
@@ -165,7 +165,7 @@ def _and(words: Sequence[str]) -> str:
 
 def _names(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _NUM_NAMES_MAX else ""
-    shown = (repr(own_layout.shown(name)) for name in names[:_NUM_NAMES_MAX])
+    shown = (repr(printable.printable(name)) for name in names[:_NUM_NAMES_MAX])
     return ", ".join(shown) + more
 
 

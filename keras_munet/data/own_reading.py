@@ -17,8 +17,8 @@ from etils import epath
 
 from keras_munet import errors
 from keras_munet.core import fingerprint
+from keras_munet.core import printable
 from keras_munet.data import array_files
-from keras_munet.data import own_layout
 from keras_munet.data import records
 from keras_munet.data import regular_files
 
@@ -89,12 +89,12 @@ def read_index(folder: epath.Path) -> Index:
     ):
         raise ValueError("its files, notices, request or layout are malformed")
     return Index(
-        class_names=tuple(map(own_layout.shown, class_names)),
+        class_names=tuple(map(printable.printable, class_names)),
         sha256=sha256,
         files=files,
-        notices=tuple(map(own_layout.shown, notices)),
+        notices=tuple(map(printable.printable, notices)),
         request=request,
-        layout=own_layout.shown(layout),
+        layout=printable.printable(layout),
     )
 
 
@@ -191,7 +191,7 @@ def damaged(
     name: str, folder: epath.Path, error: Exception
 ) -> errors.DataError:
     """Returns how a task that cannot be read is reported."""
-    text = own_layout.shown(" ".join(str(error).split()))[:200]
+    text = printable.printable(" ".join(str(error).split()))[:200]
     return errors.DataError(
         f"task {name!r} in {folder} is damaged: {type(error).__name__}: "
         f"{text}; remove that folder and prepare it again"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from keras_munet.data import own_layout
+from keras_munet.core import printable
 from keras_munet.data import own_sources
 from keras_munet.data import places
 from keras_munet.data import regular_files
@@ -158,7 +158,9 @@ def difference(
         ("image_size", "--image_size={} is given, it was {}"),
     ):
         if kept.get(key) != now[key]:
-            return text.format(now[key], own_layout.shown(str(kept.get(key))))
+            return text.format(
+                now[key], printable.printable(str(kept.get(key)))
+            )
     if kept.get("content") == now["content"]:
         return ""
     before = {file.where: file for file in known}
@@ -239,4 +241,4 @@ def _files(names: Sequence[str]) -> str:
 
 def _joined(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _NUM_NAMES_MAX else ""
-    return ", ".join(map(own_layout.shown, names[:_NUM_NAMES_MAX])) + more
+    return ", ".join(map(printable.printable, names[:_NUM_NAMES_MAX])) + more

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import printable
 from keras_munet.data import own_layout
 from keras_munet.data import places
 from keras_munet.data import records
@@ -173,7 +174,7 @@ def _short(text: str) -> str:
     """Returns text for a message, which nobody's table may flood."""
     if len(text) > _NUM_CHARS_MAX:
         text = text[:_NUM_CHARS_MAX] + "..."
-    return own_layout.shown(text)
+    return printable.printable(text)
 
 
 def _table(path: epath.Path) -> Listing:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import printable
 
 SPLIT_NAMES = ("train", "validation", "test")
 CHANNELS = (1, 3)
@@ -96,7 +97,7 @@ class TaskData:
 
 
 def checked(data: TaskData) -> TaskData:
-    """Returns `data` itself.
+    """Returns `data`, whose class names can be printed.
 
     Raises:
       DataError: an array has the wrong type or shape, a class has no name of
@@ -124,6 +125,9 @@ def checked(data: TaskData) -> TaskData:
                 f"shape {shape} where train has {first}; all splits need one "
                 "shape"
             )
+    shown = tuple(map(printable.printable, data.class_names))
+    if shown != data.class_names:
+        data = dataclasses.replace(data, class_names=shown)
     return data
 
 

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import plain_paths
 from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import places
 from keras_munet.data import tfds_offline
@@ -83,7 +84,11 @@ def open_in(name: str, folder: str) -> tfds.core.DatasetBuilder:
     source = sources.SOURCES.get(name)
     full_name = f"{name}:{source.version}" if source else name
     try:
-        return tfds.builder(full_name, data_dir=folder)
+        return tfds.builder(
+            full_name, data_dir=plain_paths.without_patterns(folder)
+        )
+    except errors.UsageError:
+        raise
     except Exception as e:
         text = " ".join(str(e).split())[:200]
         raise errors.DataError(

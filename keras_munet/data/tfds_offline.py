@@ -19,6 +19,7 @@ from absl import logging
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import plain_paths
 from keras_munet.data import places
 
 
@@ -93,7 +94,8 @@ def manual_folder(
     builder: tfds.core.DatasetBuilder, manual_dir: str
 ) -> epath.Path:
     """Returns where the source files of a data set lie in `manual_dir`."""
-    return epath.Path(manual_dir).expanduser() / layout(builder)
+    expanded = os.path.expanduser(manual_dir)
+    return epath.Path(plain_paths.without_patterns(expanded)) / layout(builder)
 
 
 def layout(builder: tfds.core.DatasetBuilder) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import plain_paths
 from keras_munet.core import seeds
 from keras_munet.export import served
 
@@ -134,7 +135,7 @@ def _answers(
 ) -> Iterator[tuple[str, str, str, np.ndarray]]:
     """Yields (signature, output, task, value) of every numeric output."""
     try:
-        loaded = tf.saved_model.load(str(folder))
+        loaded = tf.saved_model.load(plain_paths.without_patterns(str(folder)))
     # Damage shows as whatever TensorFlow's reader stumbles over.
     except Exception as error:
         raise errors.StoreError(

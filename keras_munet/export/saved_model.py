@@ -25,6 +25,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
 from keras_munet.core import names
+from keras_munet.core import plain_paths
 from keras_munet.core import specs
 from keras_munet.export import canary
 from keras_munet.export import card
@@ -95,10 +96,12 @@ def export(
       The folder of the SavedModel.
 
     Raises:
-      UsageError: `out` is in use, or two tasks have one signature name.
+      UsageError: `out` is in use or has characters of a pattern, or two
+        tasks have one signature name.
       StoreError: `out` cannot be written.
     """
     options = options or options_lib.Options()
+    plain_paths.refuse_pattern(out, "the folder of an export")
     folder = pathlib.Path(out)
     if options.versioned:
         folder = folders.next_version(folder)

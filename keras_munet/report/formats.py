@@ -6,6 +6,8 @@ could reorder or hide others, whatever a data set calls its classes.
 
 from __future__ import annotations
 
+from keras_munet.core import printable
+
 NONE = "-"
 _KINDS = {
     "build": "building graphs",
@@ -23,15 +25,7 @@ _KINDS = {
 
 def plain(value: object) -> str:
     """Returns `value` as text whose unprintable characters are escaped."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        c
-        if c.isprintable()
-        else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in text
-    )
+    return printable.printable(str(value))
 
 
 def fraction(value: float | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from typing import Any
 
 from keras_munet import errors
@@ -48,6 +50,9 @@ def build(
             f"config key root.path is empty; source {source} needs "
             f"{PATHS[source]}"
         )
+    settings = dataclasses.replace(
+        settings, path=os.path.expanduser(settings.path)
+    )
     depth = settings.num_layers
     shared: dict[str, Any] = {
         "num_layers": None if depth == settings_lib.ALL_LAYERS else depth,

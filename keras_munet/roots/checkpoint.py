@@ -17,6 +17,7 @@ import re
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import plain_paths
 from keras_munet.roots import augreg
 
 NUM_BYTES_MAX = 4 * 2**30
@@ -98,7 +99,7 @@ class Checkpoint:
             # By its prefix: load_checkpoint would first look for a folder of
             # that name, which some file systems claim to have.
             self._reader = tf.compat.v1.train.NewCheckpointReader(
-                f"{self.path}/variables/variables"
+                f"{plain_paths.without_patterns(self.path)}/variables/variables"
             )
             shapes = self._reader.get_variable_to_shape_map()
             types = self._reader.get_variable_to_dtype_map()
@@ -201,7 +202,7 @@ def _num_data_bytes(folder: str) -> int:
     import tensorflow as tf
 
     gfile = tf.io.gfile
-    prefix = f"{folder}/variables/variables"
+    prefix = f"{plain_paths.without_patterns(folder)}/variables/variables"
     try:
         if not gfile.isdir(folder):
             kind = "a file" if gfile.exists(folder) else "absent"
