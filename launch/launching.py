@@ -29,6 +29,7 @@ from keras_munet import errors
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import printable
 from keras_munet.core import settings as settings_lib
+from keras_munet.core import unfinished
 from keras_munet.store import files as files_lib
 
 # An error that is longer is cut; ours are shorter.
@@ -226,7 +227,7 @@ def write_file(path: str, text: str) -> None:
       StoreError: it cannot be written.
     """
     files_lib.local_only(path, "--out")
-    part = f"{path}.part"
+    part = f"{path}.{unfinished.writer()}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:
             file.write(text)

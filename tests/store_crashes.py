@@ -151,6 +151,7 @@ def kill_at_every_call(name: str, work: pathlib.Path) -> int:
         for value in range(3):
             system.objects.put(store_samples.component("rubbish", value))
         (start / "tasks" / ".tmp-1").write_bytes(b"half")
+        os.utime(start / "tasks" / ".tmp-1", (0, 0))
     old = snapshot(system_dir.SystemDir.open(start))
     finished = work / "finished"
     shutil.copytree(start, finished)

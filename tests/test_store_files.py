@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -161,6 +162,69 @@ class TestEveryPlace:
                 call()
             assert str(info.value).isprintable()
         assert list(place.list()) == []
+
+    @pytest.mark.parametrize("before", [b"old", None])
+    def test_a_fence_that_does_not_let_pass_keeps_everything(
+        self, place, before
+    ):
+        if before is not None:
+            place.write_atomic("a/b", before)
+
+        def refuse():
+            raise errors.StoreError("lost")
+
+        fenced = place.fenced(refuse)
+        with pytest.raises(errors.StoreError, match=r"^lost$"):
+            fenced.write_atomic("a/b", b"late")
+        if before is not None:
+            with pytest.raises(errors.StoreError, match=r"^lost$"):
+                fenced.delete("a/b")
+            assert place.read("a/b", 10) == before
+        else:
+            assert not place.exists("a/b")
+        assert list(place.temporaries()) == []
+
+    @pytest.mark.parametrize("begins", ["write", "delete"])
+    @pytest.mark.parametrize("newer", [True, False])
+    def test_a_change_that_stood_still_behind_its_fence_comes_too_late(
+        self, place, begins, newer
+    ):
+        place.write_atomic("a/b", b"old")
+
+        def taken_over():
+            place.revoke("a/b")
+            if newer:
+                place.write_atomic("a/b", b"newer")
+
+        fenced = place.fenced(taken_over)
+        if begins == "write":
+            with pytest.raises(errors.StoreError, match="another process"):
+                fenced.write_atomic("a/b", b"late")
+        else:
+            with contextlib.suppress(errors.StoreError):
+                fenced.delete("a/b")
+        assert place.read("a/b", 10) == (b"newer" if newer else b"old")
+        assert list(place.temporaries()) == []
+
+    def test_a_fence_that_lets_pass_changes_files_as_usual(self, place):
+        passed = []
+        fenced = place.fenced(lambda: passed.append(1))
+        fenced.write_atomic("a/b", b"new")
+        place.revoke("a/b")
+        place.revoke("a/c")
+        assert place.read("a/b", 10) == b"new"
+        fenced.delete("a/b")
+        fenced.delete("a/b")
+        assert not place.exists("a/b")
+        assert len(passed) >= 2
+
+    def test_many_locks_are_looked_at_together(self, place):
+        assert place.held_locks(["jobs/a", "jobs/b"]) == set()
+        first = place.lock("jobs/a", "one")
+        place.lock("jobs/b", "two").release()
+        assert place.held_locks(["jobs/a", "jobs/b", "jobs/c"]) == {"jobs/a"}
+        first.release()
+        assert place.held_locks(["jobs/a"]) == set()
 
     def test_a_lock_has_one_holder_at_a_time(self, place):
         lock = place.lock("lock", "first")

@@ -5,6 +5,7 @@ What every place must do is tested in `test_store_files.py`, on this one too.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -375,6 +376,26 @@ class TestLocks:
             with pytest.raises(errors.StoreError, match="locks of a bucket"):
                 call()
 
+    def test_dead_jobs_are_told_apart_within_one_term(self, bucket):
+        first, watching = _files(), _files()
+        names = [f"jobs/{number}" for number in range(8)]
+        locks = [first.lock(name, "me") for name in names]
+        for lock in locks[1:]:
+            _stall(lock)
+        living = [f"jobs/{number}" for number in (8, 9)]
+        others = [_files().lock(name, "other") for name in living]
+        began = time.monotonic()
+        held = watching.held_locks([*names, *living, "jobs/none"])
+        assert time.monotonic() - began < 4 * _TERM_SECS
+        assert held == {names[0], *living}
+        # Whoever counted as dead finds out before the next write.
+        _old(locks[1])
+        locks[1]._mutex = threading.RLock()
+        with pytest.raises(gcs_locks.LockLostError):
+            first.write_atomic("a", b"")
+        for lock in [locks[0], *others]:
+            lock.release()
+
 
 class TestSystems:
     def test_a_system_is_made_checked_collected_and_archived(
@@ -440,6 +461,53 @@ class TestSystems:
         assert remote.returncode == 2
         assert "local folder" in remote.stderr
         assert remote.stderr.count("\n") == 1
+
+    def test_events_of_many_at_once_are_all_kept(self, bucket):
+        bucket.fault = lambda method, kind, name: time.sleep(0.005)
+        files = [_files() for _ in range(6)]
+
+        def tell(own, number):
+            for i in range(4):
+                event_log.append(own, "metrics.jsonl", b"%d %d\n" % (number, i))
+
+        threads = [
+            threading.Thread(target=tell, args=(own, number))
+            for number, own in enumerate(files)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        lines = event_log.lines(files[0], "metrics.jsonl")
+        assert sorted(lines) == sorted(
+            b"%d %d" % (n, i) for n in range(6) for i in range(4)
+        )
+
+    def test_a_stalled_job_overwrites_no_progress(self, bucket):
+        system = store_samples.create(_PLACE)
+        late = system_dir.SystemDir.open(_files())
+        other = system_dir.SystemDir.open(_files())
+        write = late.files._bucket.write
+        with contextlib.ExitStack() as ours:
+
+            def stand_still(name, data, generation=None, **options):
+                if name == "progress/mnist.json":
+                    late._job._ended.set()
+                    resume = _stall(late._job._alive)
+                    ours.enter_context(other.lease("mnist"))
+                    other.save_progress("mnist", {"number": 7})
+                    resume()
+                    # And even if its lock looked young enough to go on.
+                    options["verify"] = None
+                return write(name, data, generation, **options)
+
+            with (
+                pytest.raises((leases.LeaseLostError, gcs_locks.LockLostError)),
+                late.lease("mnist"),
+            ):
+                late.files._bucket.write = stand_still
+                late.save_progress("mnist", {"number": 2})
+            assert system.load_progress("mnist") == {"number": 7}
 
     def test_events_grow_and_are_read(self, files):
         assert "there is no metrics" in events.read(_PLACE).notes[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -109,6 +112,52 @@ def test_what_a_stalled_job_wanted_to_publish_is_refused(system):
     kept = other.task("mnist").published
     assert kept.id != state.published.id
     assert other.check() == []
+
+
+@pytest.mark.parametrize("does", ["save", "clear", "remove"])
+def test_a_job_that_stands_still_right_before_a_change_of_progress(
+    system, monkeypatch, does
+):
+    """Another takes the task over at that moment and saves its own."""
+    other = system_dir.SystemDir.open(system.where)
+    system._job = leases.Job(system._files, lease_secs=0.2)
+    other._job = leases.Job(other._files, lease_secs=0.2)
+    if does == "remove":
+        system.publish(store_samples.state(system))
+    called = "rename" if does == "clear" else "replace"
+    real = getattr(os, called)
+    ours = contextlib.ExitStack()
+
+    def stand_still(old, new):
+        name = pathlib.Path(new if does == "save" else old).parent.name
+        if name != "progress":
+            return real(old, new)
+        monkeypatch.setattr(os, called, real)
+        _stopped(system._job)
+        with contextlib.suppress(leases.TaskHeldError), other.lease("mnist"):
+            pass
+        time.sleep(0.25)
+        ours.enter_context(other.lease("mnist"))
+        other.save_progress("mnist", {"number": 7})
+        return real(old, new)
+
+    if does == "remove":
+        called = "rename"
+        real = os.rename
+    with contextlib.suppress(leases.LeaseLostError), system.lease("mnist"):
+        system.save_progress("mnist", {"number": 1})
+        monkeypatch.setattr(os, called, stand_still)
+        if does == "save":
+            with pytest.raises(leases.LeaseLostError, match="over"):
+                system.save_progress("mnist", {"number": 2})
+        elif does == "clear":
+            system.clear_progress("mnist")
+        else:
+            system.remove("mnist")
+    with ours:
+        assert other.load_progress("mnist") == {"number": 7}
+    assert other.check() == []
+    assert list(other.files.temporaries()) == []
 
 
 def test_a_killed_job_frees_its_tasks_at_once(system):

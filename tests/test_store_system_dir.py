@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 
 import hypothesis
 import pytest
@@ -322,10 +324,40 @@ def test_collecting_removes_what_nothing_references(system):
 
 def test_collecting_removes_unfinished_writes(tmp_path):
     system = store_samples.create(tmp_path)
-    (tmp_path / "objects" / ".tmp-1").write_bytes(b"half")
+    left = tmp_path / "objects" / ".tmp-1"
+    left.write_bytes(b"half")
+    # Its writer is unknown and may be at work.
+    assert system.collect().num_temporaries == 0
+    os.utime(left, (0, 0))
     assert system.collect(dry_run=True).num_temporaries == 1
     assert system.collect().num_temporaries == 1
-    assert not (tmp_path / "objects" / ".tmp-1").exists()
+    assert not left.exists()
+
+
+def test_collecting_spares_what_is_being_written_and_takes_what_was(tmp_path):
+    system = store_samples.create(tmp_path)
+    files = system.files
+
+    def write():
+        def stand_still(old, new):
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.rename(old, new)
+
+        os.replace = stand_still
+        files.write_atomic("report/page.html", b"whole")
+        os._exit(0)
+
+    for number in (signal.SIGCONT, signal.SIGKILL):
+        writer = os.fork()
+        if not writer:
+            write()
+        assert os.WIFSTOPPED(os.waitpid(writer, os.WUNTRACED)[1])
+        assert system.collect().num_temporaries == 0
+        os.kill(writer, number)
+        assert (os.waitpid(writer, 0)[1] == 0) == (number == signal.SIGCONT)
+    assert files.read("report/page.html", 10) == b"whole"
+    # No age: its process is gone.
+    assert system.collect().num_temporaries == 1
 
 
 def test_a_collection_waits_for_nobody_but_who_stores(system, place):

@@ -11,9 +11,11 @@ import errno
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.core import unfinished
 
 # Files that may stand beside the versions.
 SERVING_FILES = ("models.config", "batching.config")
@@ -71,13 +73,19 @@ def next_version(base: pathlib.Path) -> pathlib.Path:
 def written_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a folder to write to, which becomes `folder` at the end.
 
+    Several may write at once, each to a folder of its own; the first to end
+    is published. What killed exports left beside it is removed.
+
     Raises:
-      StoreError: it cannot be written.
+      StoreError: it cannot be written, or another export was faster.
     """
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    start = f".{folder.name}."
+    part = folder.with_name(f"{start}{unfinished.writer()}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
+        for other in folder.parent.iterdir():
+            if other.name.startswith(start) and _is_part(other.name):
+                _remove_abandoned(other)
         yield part
         for path in part.rglob("*"):
             _sync(path)
@@ -102,6 +110,13 @@ def written_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _is_part(name: str) -> bool:
     return name.startswith(".") and name.endswith(".part")
+
+
+def _remove_abandoned(part: pathlib.Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        age_secs = time.time() - part.lstat().st_mtime
+        if unfinished.is_abandoned(part.name, age_secs):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _sync(path: pathlib.Path) -> None:

@@ -212,8 +212,14 @@ def _published_files(files: interface.Files) -> Iterator[tuple[str, bytes]]:
     }
     tasks = {}
     for name in layout.record_files(files, layout.TASKS_DIR):
-        records[name] = files.read(name, sealed.NUM_BYTES_MAX)
-        tasks[name] = layout.parse_task(records[name], name)
+        data = files.read(name, sealed.NUM_BYTES_MAX)
+        try:
+            tasks[name] = layout.parse_task(data, name)
+        except layout.MisnamedError as error:
+            if not error.is_copy(files):
+                raise
+        else:
+            records[name] = data
     metrics = None
     if files.exists(archive_format.METRICS_FILE):
         metrics = files.read(

@@ -23,6 +23,8 @@ from keras_munet.store import objects
 from keras_munet.store import references
 from keras_munet.store import task_state
 
+# The size of a head's config that says for how many classes it is.
+_NUM_CLASSES = "num_classes"
 _Task = task_state.TaskState | task_state.RemovedTask
 _Record = TypeVar("_Record")
 
@@ -30,8 +32,16 @@ _Record = TypeVar("_Record")
 def problems(files: interface.Files) -> Iterator[str]:
     """Yields one line per problem of the system in `files`; none if clean.
 
-    Every object is read once, one at a time.
+    Every object is read once, one at a time. A folder that cannot be listed
+    is a problem too, and ends the check.
     """
+    try:
+        yield from _problems(files)
+    except errors.StoreError as error:
+        yield str(error)
+
+
+def _problems(files: interface.Files) -> Iterator[str]:
     # Records first: what a job publishes meanwhile, these do not name yet.
     system = None
     try:
@@ -58,12 +68,7 @@ def problems(files: interface.Files) -> Iterator[str]:
     yield from broken_rules(system, tasks, found, all_read=all_read)
     for name, refs in used.items():
         yield from _missing(name, refs, found)
-    try:
-        for name, lease in leases.all_leases(files):
-            if lease is None:
-                yield f"{name} is no lease, or damaged; collect removes it"
-    except errors.StoreError as error:
-        yield str(error)
+    yield from _running_jobs(files)
 
 
 def broken_rules(
@@ -100,9 +105,51 @@ def broken_rules(
             path = record.published
             living[path.id] = path
             yield from _missing(name, path.components, found)
+            yield from other_class_counts(name, record, found)
     for record in tasks.values():
         if isinstance(record, task_state.TaskState):
             yield from _orphan(record, living, retired, all_read)
+
+
+def other_class_counts(
+    name: str,
+    state: task_state.TaskState,
+    found: Mapping[str, specs.ComponentSpec | None],
+) -> Iterator[str]:
+    """Yields a problem if a path's head has not a task's number of classes.
+
+    Args:
+      name: of the task's record, for the message.
+      state: what it holds.
+      found: object id -> its spec; None for one that is damaged.
+    """
+    for ref in state.published.components:
+        spec = found.get(ref.id)
+        if spec is None or _NUM_CLASSES not in spec.config:
+            continue
+        num_units = spec.config[_NUM_CLASSES]
+        widths = {shape[-1] for _, shape in spec.weights if shape}
+        if num_units != state.num_classes or widths != {num_units}:
+            yield (
+                f"{name} says that its task has {state.num_classes} classes; "
+                f"its path's {ref.name!a} is made for {num_units!a} and has "
+                f"weights for {', '.join(map(str, sorted(widths)))}; restore "
+                "the record from a copy of the system"
+            )
+
+
+def _running_jobs(files: interface.Files) -> Iterator[str]:
+    """Yields problems of the folders that jobs leave their marks in."""
+    for folder, is_mark in (
+        (layout.LEASES_DIR, layout.is_lease_file),
+        (layout.JOBS_DIR, layout.is_job_file),
+    ):
+        for name in files.list(folder):
+            if not is_mark(name):
+                yield _unknown(name)
+    for name, lease in leases.all_leases(files):
+        if lease is None:
+            yield f"{name} is no lease, or damaged; collect removes it"
 
 
 def _objects(

@@ -7,11 +7,13 @@ object that nothing names yet while objects are removed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Collection
 from collections.abc import Iterable
 
+from keras_munet.core import unfinished
 from keras_munet.store import codec
 from keras_munet.store import interface
 from keras_munet.store import layout
@@ -80,8 +82,11 @@ def collect(
     """
     if dry_run:
         return _collect(
-            files, store, records, suspects, set(keep), grace_secs, None
+            files, store, records, suspects, set(keep), grace_secs, dry_run
         )
+    if suspects is None:
+        # In a bucket this takes a while, in which other jobs go on.
+        leases.jobs(files)
     try:
         quiet = interface.wait_for(
             lambda: files.lock(layout.OBJECTS_LOCK, str(os.getpid())),
@@ -96,7 +101,7 @@ def collect(
                 # objects which are gone.
                 running.remove_stale(files)
             found = _collect(
-                files, store, records, suspects, set(keep), grace_secs, job.id
+                files, store, records, suspects, set(keep), grace_secs, dry_run
             )
             if suspects is None:
                 _remove_dead_jobs(files)
@@ -112,7 +117,7 @@ def _collect(
     suspects: Collection[str] | None,
     keep: set[str],
     grace_secs: float,
-    own_job: str | None,
+    dry_run: bool,
 ) -> CollectReport:
     used = keep | _used(files, records)
     everything = sorted(suspects) if suspects is not None else store.ids()
@@ -127,8 +132,8 @@ def _collect(
             if files.age_secs(codec.file_name(i)) >= grace_secs
         ]
     num_bytes = sum(map(store.num_bytes, unused))
-    temporaries = [] if suspects is not None else _temporaries(files, own_job)
-    if own_job is not None:
+    temporaries = [] if suspects is not None else _abandoned(files)
+    if not dry_run:
         for object_id in unused:
             store.delete(object_id)
         for name in temporaries:
@@ -153,22 +158,24 @@ def _used(
     return used
 
 
-def _temporaries(files: interface.Files, own_job: str | None) -> list[str]:
-    """Returns the writes that nobody will finish.
-
-    As long as another job lives, they may be that one's.
-    """
-    jobs = leases.jobs(files)
-    if any(alive for job, alive in jobs.items() if job != own_job):
-        return []
-    return list(files.temporaries())
+def _abandoned(files: interface.Files) -> list[str]:
+    """Returns the unfinished writes that no process goes on with."""
+    found = []
+    for name in files.temporaries():
+        # Finished since it was listed.
+        with contextlib.suppress(interface.MissingFileError):
+            if unfinished.is_abandoned(name, files.age_secs(name)):
+                found.append(name)
+    return found
 
 
 def _remove_dead_jobs(files: interface.Files) -> None:
     """Removes the traces of jobs whose rubbish has been removed."""
     for name, lease in leases.all_leases(files):
-        if lease is None or not leases.is_alive(files, lease.job):
+        if lease is None:
             files.delete(name)
+        elif not leases.is_alive(files, lease.job):
+            files.write_if(name, lease.to_bytes(), None, durable=False)
     for job, alive in leases.jobs(files).items():
         if not alive:
             files.delete(layout.job_file(job))

@@ -12,7 +12,10 @@ from keras_munet.store import interface
 # What a system's jobs tell of what they do.
 METRICS_FILE = "metrics.jsonl"
 NUM_BYTES_MAX = 1 << 30
-_NUM_TRIES_MAX = 20
+# Eight agents that tell something at once are done within some seconds.
+APPEND_SECS = 120.0
+_PAUSE_SECS = 0.2
+_PAUSE_SECS_MAX = 5.0
 
 
 def append(files: interface.Files, name: str, data: bytes) -> None:
@@ -23,7 +26,7 @@ def append(files: interface.Files, name: str, data: bytes) -> None:
     Raises:
       StoreError: the write failed, or others never stop writing.
     """
-    for _ in range(_NUM_TRIES_MAX):
+    for _ in interface.pauses(_PAUSE_SECS, _PAUSE_SECS_MAX, APPEND_SECS):
         try:
             before = files.read(name, NUM_BYTES_MAX)
         except interface.MissingFileError:
@@ -31,8 +34,8 @@ def append(files: interface.Files, name: str, data: bytes) -> None:
         if files.write_if(name, before, (before or b"") + data):
             return
     raise errors.StoreError(
-        f"{files.where}/{name} was changed {_NUM_TRIES_MAX} times by others "
-        "while a line was added; run again"
+        f"{files.where}/{name} was changed by others again and again for "
+        f"{APPEND_SECS:g} s while a line was added; run again"
     )
 
 

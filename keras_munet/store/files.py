@@ -11,12 +11,13 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import secrets
 import stat
 import time
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.core import unfinished
 from keras_munet.store import gcs_files
 from keras_munet.store import interface
 from keras_munet.store import local_lock
@@ -123,21 +124,56 @@ class LocalFiles(interface.Files):
     def _replace(self, name: str, data: bytes, durable: bool) -> None:
         path = self._path(name)
         folder = os.path.dirname(path)
-        temporary = os.path.join(
-            folder,
-            f"{interface.TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(6)}",
-        )
+        temporary = self._temporary(name, path)
         with os_errors.named(path, "written"):
             self._make_folder(folder)
             try:
                 self._write_new(temporary, data, durable)
-                os.replace(temporary, path)
+                if self._fence is not None:
+                    self._fence()
+                try:
+                    os.replace(temporary, path)
+                except FileNotFoundError:
+                    if self._fence is None:
+                        raise
+                    raise self._revoked(name) from None
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
                 raise
             if durable:
                 self._sync_folder(folder)
+
+    def revoke(self, name: str) -> None:
+        """Makes begun changes miss their file; see `interface.Files`.
+
+        A write misses its temporary, a delete the file that it looked at.
+        """
+        path = self._path(name)
+        with (
+            contextlib.suppress(interface.MissingFileError),
+            os_errors.named(path, "written"),
+        ):
+            before = os.lstat(path)
+            changed = max(time.time_ns(), before.st_mtime_ns + 1)
+            times = before.st_atime_ns, changed
+            os.utime(path, ns=times, follow_symlinks=False)
+        folder, start = os.path.split(_temporaries_of(name, path))
+        try:
+            with os_errors.named(folder, "listed"):
+                begun = [n for n in os.listdir(folder) if n.startswith(start)]
+        except interface.MissingFileError:
+            return
+        for entry in begun:
+            with (
+                contextlib.suppress(interface.MissingFileError),
+                os_errors.named(path, "written"),
+            ):
+                os.unlink(os.path.join(folder, entry))
+
+    def _temporary(self, name: str, path: str) -> str:
+        """Returns a new path for what shall become, or was, the file."""
+        return _temporaries_of(name, path) + unfinished.writer()
 
     def folder_version(self, folder: str) -> object:
         """Returns the time of the folder's last change, once it is past."""
@@ -183,7 +219,9 @@ class LocalFiles(interface.Files):
     def temporaries(self) -> Iterator[str]:
         """Yields unfinished writes; see `interface.Files`."""
         for name in self._walk(""):
-            if interface.is_temporary(name):
+            if interface.is_temporary(name) and interface.is_name(
+                name, temporary=True
+            ):
                 yield name
 
     def exists(self, name: str) -> bool:
@@ -207,7 +245,7 @@ class LocalFiles(interface.Files):
 
     def age_secs(self, name: str) -> float:
         """Returns the time since the last write; see `interface.Files`."""
-        path = self._path(name)
+        path = self._path(name, temporary=True)
         with os_errors.named(path, "looked up"):
             return time.time() - os.lstat(path).st_mtime
 
@@ -218,7 +256,25 @@ class LocalFiles(interface.Files):
             contextlib.suppress(interface.MissingFileError),
             os_errors.named(path, "deleted"),
         ):
-            os.unlink(path)
+            if self._fence is None:
+                os.unlink(path)
+            else:
+                self._unlink_fenced(name, path)
+
+    def _unlink_fenced(self, name: str, path: str) -> None:
+        """Removes a file unless it is replaced after the fence was passed."""
+        before = _identity(os.lstat(path))
+        assert self._fence is not None
+        self._fence()
+        # No system call removes a file only if it is a certain one.
+        aside = self._temporary(name, path)
+        os.rename(path, aside)
+        if _identity(os.lstat(aside)) != before:
+            # Another process's newer file: back, unless one newer still is
+            # there.
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        os.unlink(aside)
 
     def lock(
         self, name: str, holder: str, *, shared: bool = False
@@ -228,6 +284,20 @@ class LocalFiles(interface.Files):
         with os_errors.named(path, "locked"):
             self._make_folder(os.path.dirname(path))
             return local_lock.take(path, holder, shared=shared)
+
+    def held_locks(self, names: Iterable[str]) -> set[str]:
+        """Tries each lock; see `interface.Files`."""
+        found = set()
+        for name in names:
+            if not self.exists(name):
+                continue
+            try:
+                # Shared, so that two who ask at once do not take each other
+                # for the holder.
+                self.lock(name, "", shared=True).release()
+            except interface.LockHeldError:
+                found.add(name)
+        return found
 
     def _path(self, name: str, *, temporary: bool = False) -> str:
         interface.check_name(name, temporary=temporary)
@@ -357,6 +427,18 @@ def local_only(place: str | os.PathLike[str], what: str) -> None:
         )
 
 
+def _temporaries_of(name: str, path: str) -> str:
+    """Returns the beginning of the paths of a file's temporaries."""
+    tag = hashlib.sha256(name.encode()).hexdigest()[:8]
+    start = f"{interface.TEMPORARY_PREFIX}{tag}-"
+    return os.path.join(os.path.dirname(path), start)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    """Returns what no two files share that were written one after another."""
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _version(found: os.stat_result) -> object:
     """Returns what changes with a file or folder; None if it is too fresh."""
     changed = found.st_mtime_ns
@@ -368,21 +450,26 @@ def _version(found: os.stat_result) -> object:
 
 
 def _files_below(path: str, above: str) -> Iterator[str]:
-    try:
-        with os_errors.named(path, "listed"), os.scandir(path) as entries:
-            found = sorted(
-                e.name + ("/" if e.is_dir(follow_symlinks=False) else "")
-                for e in entries
+    # A list instead of recursion: folders of others may be nested deeply.
+    left = [""]
+    while left:
+        name = left.pop()
+        if name and not name.endswith("/"):
+            yield above + name
+            continue
+        folder = os.path.join(path, name[:-1]) if name else path
+        with (
+            contextlib.suppress(interface.MissingFileError),
+            os_errors.named(folder, "listed"),
+            os.scandir(folder) as entries,
+        ):
+            left += sorted(
+                (
+                    name + e.name + "/" * e.is_dir(follow_symlinks=False)
+                    for e in entries
+                ),
+                reverse=True,
             )
-    except interface.MissingFileError:
-        return
-    for entry in found:
-        if entry.endswith("/"):
-            yield from _files_below(
-                os.path.join(path, entry[:-1]), above + entry
-            )
-        else:
-            yield above + entry
 
 
 def _read_up_to(handle: int, num_bytes: int) -> bytes:

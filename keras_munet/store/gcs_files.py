@@ -8,6 +8,7 @@ written by a process that lost a lock (see `gcs_locks`).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 from keras_munet import errors
@@ -15,8 +16,9 @@ from keras_munet.store import gcs_bucket
 from keras_munet.store import gcs_locks
 from keras_munet.store import interface
 
-# How often a file is looked up anew that is replaced while it is read.
-_NUM_READS_MAX = 20
+# Between two looks at a file that is replaced while it is read, at most.
+_PAUSE_SECS = 0.1
+_PAUSE_SECS_MAX = 2.0
 
 
 class GcsFiles(interface.Files):
@@ -43,6 +45,7 @@ class GcsFiles(interface.Files):
         bucket, folder = gcs_bucket.parse(text)
         self._bucket = gcs_bucket.Bucket(bucket, folder, retry_secs)
         self._locks = gcs_locks.Locks(self._bucket, term_secs)
+        self._retry_secs = retry_secs
         # Folders that are known to have files: no file has their name.
         self._folders: set[str] = set()
 
@@ -53,7 +56,7 @@ class GcsFiles(interface.Files):
 
     def read(self, name: str, num_bytes_max: int) -> bytes:
         """Returns a whole file; see `interface.Files`."""
-        for _ in range(_NUM_READS_MAX):
+        for _ in self._tries():
             found = self._get(name)
             if found.num_bytes > num_bytes_max:
                 raise errors.StoreError(
@@ -68,7 +71,7 @@ class GcsFiles(interface.Files):
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
         """Returns the first bytes; see `interface.Files`."""
-        for _ in range(_NUM_READS_MAX):
+        for _ in self._tries():
             data = self._bucket.read(name, self._get(name), num_bytes)
             if data is not None:
                 return data
@@ -77,7 +80,22 @@ class GcsFiles(interface.Files):
     def write_atomic(self, name: str, data: bytes) -> None:
         """Replaces a file in one step; see `interface.Files`."""
         self._check_free(name)
-        self._write(name, bytes(data))
+        if self._fence is None:
+            self._write(name, bytes(data))
+            return
+        found = self._bucket.find(name)
+        self._fence()
+        generation = found.generation if found else 0
+        if self._write(name, bytes(data), generation) is None:
+            raise self._revoked(name)
+
+    def revoke(self, name: str) -> None:
+        """Gives a file another generation; see `interface.Files`."""
+        found = self._bucket.find(_checked(name))
+        if found is not None:
+            data = self._bucket.read(name, found)
+            if data is not None:
+                self._write(name, data, found.generation)
 
     def write_if(
         self,
@@ -131,7 +149,9 @@ class GcsFiles(interface.Files):
     def temporaries(self) -> Iterator[str]:
         """Yields what a copied folder brought along: uploads leave none."""
         for name in self._names(""):
-            if interface.is_temporary(name):
+            if interface.is_temporary(name) and interface.is_name(
+                name, temporary=True
+            ):
                 yield name
 
     def exists(self, name: str) -> bool:
@@ -144,12 +164,19 @@ class GcsFiles(interface.Files):
 
     def age_secs(self, name: str) -> float:
         """Returns the time since the last write; see `interface.Files`."""
-        return time.time() - self._get(name).written.timestamp()
+        found = self._get(name, temporary=True)
+        return time.time() - found.written.timestamp()
 
     def delete(self, name: str) -> None:
         """Removes a file; see `interface.Files`."""
         _checked(name, temporary=True)
-        self._delete(name)
+        if self._fence is None:
+            self._delete(name)
+            return
+        found = self._bucket.find(name)
+        self._fence()
+        if found is not None:
+            self._delete(name, found.generation)
 
     def lock(
         self, name: str, holder: str, *, shared: bool = False
@@ -162,6 +189,13 @@ class GcsFiles(interface.Files):
         """
         return self._locks.take(_checked(name), holder, shared=shared)
 
+    def held_locks(self, names: Iterable[str]) -> set[str]:
+        """Watches the locks within one term; see `interface.Files`.
+
+        Those of dead holders are free afterwards.
+        """
+        return self._locks.held_alone(map(_checked, names))
+
     def _write(
         self, name: str, data: bytes, generation: int | None = None
     ) -> int | None:
@@ -172,8 +206,8 @@ class GcsFiles(interface.Files):
     def _delete(self, name: str, generation: int | None = None) -> bool:
         return self._bucket.delete(name, generation, verify=self._locks.verify)
 
-    def _get(self, name: str) -> gcs_bucket.Found:
-        found = self._bucket.find(_checked(name))
+    def _get(self, name: str, *, temporary: bool = False) -> gcs_bucket.Found:
+        found = self._bucket.find(_checked(name, temporary=temporary))
         if found is None:
             raise interface.MissingFileError(
                 f"{self.where}/{name} does not exist; check the name, or "
@@ -209,10 +243,13 @@ class GcsFiles(interface.Files):
             if not _is_hidden(name):
                 yield name
 
+    def _tries(self) -> Iterator[None]:
+        return interface.pauses(_PAUSE_SECS, _PAUSE_SECS_MAX, self._retry_secs)
+
     def _restless(self, name: str) -> errors.StoreError:
         return errors.StoreError(
-            f"{self.where}/{name} was replaced {_NUM_READS_MAX} times while it "
-            "was read; run again"
+            f"{self.where}/{name} was replaced again and again for "
+            f"{self._retry_secs:g} s while it was read; run again"
         )
 
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 
 from keras_munet import errors
 from keras_munet.store import gcs_bucket
@@ -86,7 +88,32 @@ class Locks:
                 lock = self._take_alone(name, holder)
             if lock is not None:
                 return lock
-            time.sleep(self._term_secs / _NUM_LOOKS_PER_TERM)
+            self._pause()
+
+    def held_alone(self, names: Iterable[str]) -> set[str]:
+        """Returns the locks that a holder has alone who lives.
+
+        All are watched within the same term. Those of dead holders are made
+        free, so that one who only stood still finds out.
+        """
+        held = set()
+        undecided = set(names)
+        while True:
+            for name in sorted(undecided):
+                try:
+                    if self._look_alone(name) is None:
+                        continue
+                except interface.LockHeldError:
+                    held.add(name)
+                undecided.remove(name)
+            if not undecided:
+                return held
+            self._pause()
+
+    def _pause(self) -> None:
+        """Waits before the next look, not as long as others who look."""
+        mean_secs = self._term_secs / _NUM_LOOKS_PER_TERM
+        time.sleep(mean_secs * random.uniform(0.5, 1.5))
 
     def _take_alone(self, name: str, holder: str) -> interface.Lock | None:
         """Returns the lock; None if whoever is in the way must be watched."""

@@ -7,10 +7,14 @@ no name, wherever it was read, can reach a file outside the system's folder.
 from __future__ import annotations
 
 import abc
+import copy
+import random
 import re
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import TypeVar
 
 from keras_munet import errors
 
@@ -19,6 +23,7 @@ TEMPORARY_PREFIX = ".tmp-"
 # 255 is the limit of common file systems, less a temporary's own letters.
 _NUM_PART_CHARS_MAX = 200
 _PART = re.compile(r"[A-Za-z0-9._~+-]+")
+_FilesT = TypeVar("_FilesT", bound="Files")
 
 
 class MissingFileError(errors.StoreError):
@@ -56,6 +61,39 @@ class Files(abc.ABC):
     StoreError for a name that `check_name` refuses and for what the medium
     refuses (full, read-only, not permitted).
     """
+
+    _fence: Callable[[], None] | None = None
+
+    def fenced(self: _FilesT, fence: Callable[[], None]) -> _FilesT:
+        """Returns the same files, with `fence` before each change of one.
+
+        `write_atomic` and `delete` prepare the change, call `fence`, and then
+        do it in one step. The step fails if `revoke` came after the call: so
+        a process that `fence` lets pass and that then stands still, however
+        long, changes nothing afterwards.
+
+        Args:
+          fence: raises if this process may not change the files any more.
+        """
+        twin = copy.copy(self)
+        twin._fence = fence
+        return twin
+
+    @abc.abstractmethod
+    def revoke(self, name: str) -> None:
+        """Makes the changes of a file fail that others are about to make.
+
+        Only those of `fenced` files whose fence was passed before.
+        """
+
+    def _revoked(self, name: str) -> errors.StoreError:
+        """Returns, or raises, the error for a change that failed so."""
+        if self._fence is not None:
+            self._fence()
+        return errors.StoreError(
+            f"{self.where}/{name} was changed by another process meanwhile; "
+            "nothing published is lost, run again to continue"
+        )
 
     @property
     @abc.abstractmethod
@@ -152,7 +190,11 @@ class Files(abc.ABC):
 
     @abc.abstractmethod
     def temporaries(self) -> Iterator[str]:
-        """Yields what interrupted writes left behind; `delete` takes them."""
+        """Yields unfinished writes; `delete` and `age_secs` take them.
+
+        Some may still be written: `core.unfinished` tells. Names that
+        `check_name` refuses are left out.
+        """
 
     @abc.abstractmethod
     def exists(self, name: str) -> bool:
@@ -194,6 +236,36 @@ class Files(abc.ABC):
           LockHeldError: another holder has it.
         """
 
+    @abc.abstractmethod
+    def held_locks(self, names: Iterable[str]) -> set[str]:
+        """Returns those of the locks that a holder has alone who lives.
+
+        All are looked at together: it takes no longer for many than for one.
+        A lock without a file has no holder.
+        """
+
+
+def pauses(
+    first_secs: float, longest_secs: float, num_secs: float
+) -> Iterator[None]:
+    """Yields once per try, with a longer and random pause between two.
+
+    Processes that were in each other's way once do not meet again at the same
+    moment.
+
+    Args:
+      first_secs: the most that the first pause takes.
+      longest_secs: the most that any takes.
+      num_secs: after which there is no further try.
+    """
+    deadline = time.monotonic() + num_secs
+    pause_secs = first_secs
+    yield
+    while time.monotonic() < deadline:
+        time.sleep(random.uniform(0.0, pause_secs))
+        pause_secs = min(2 * pause_secs, longest_secs)
+        yield
+
 
 def wait_for(take: Callable[[], Lock], num_secs: float) -> Lock:
     """Returns the lock that `take` takes, once nobody else has it.
@@ -201,19 +273,25 @@ def wait_for(take: Callable[[], Lock], num_secs: float) -> Lock:
     Raises:
       NotInTimeError: others have it for longer than `num_secs`.
     """
-    deadline = time.monotonic() + num_secs
-    pause_secs = 0.001
-    while True:
+    held: LockHeldError | None = None
+    for _ in pauses(0.002, 0.1, num_secs):
         try:
             return take()
         except LockHeldError as error:
-            if time.monotonic() > deadline:
-                raise NotInTimeError(
-                    f"waited {num_secs:g} s in vain: {error}; end the "
-                    "process that has it, which may be stopped"
-                ) from error
-        time.sleep(pause_secs)
-        pause_secs = min(2 * pause_secs, 0.05)
+            held = error
+    raise NotInTimeError(
+        f"waited {num_secs:g} s in vain: {held}; end the process that has it, "
+        "which may be stopped"
+    ) from held
+
+
+def is_name(name: str, *, temporary: bool = False) -> bool:
+    """Whether `check_name` lets a name pass."""
+    try:
+        check_name(name, temporary=temporary)
+    except errors.StoreError:
+        return False
+    return True
 
 
 def check_name(name: str, *, temporary: bool = False) -> str:

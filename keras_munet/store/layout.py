@@ -7,6 +7,7 @@ its ids fit its content, and its file is named after what it holds.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,23 @@ JOBS_DIR = "jobs"
 OBJECTS_LOCK = "locks/objects"
 # Settings and families are copied and compared level by level.
 _NUM_LEVELS_MAX = 50
+_JOB = re.compile(r"[0-9a-f]{16}")
+
+
+class MisnamedError(errors.StoreError):
+    """A record's file is named after another task.
+
+    Attributes:
+      own_name: the name that it should have.
+    """
+
+    def __init__(self, message: str, own_name: str):
+        super().__init__(message)
+        self.own_name = own_name
+
+    def is_copy(self, files: interface.Files) -> bool:
+        """Whether the task has its record; programs that sync leave such."""
+        return files.exists(self.own_name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +133,12 @@ def job_file(job: str) -> str:
     return f"{JOBS_DIR}/{job}"
 
 
+def is_job_file(name: str) -> bool:
+    """Whether `name` can be that of a job's file."""
+    job = name.rpartition("/")[2]
+    return name == job_file(job) and _JOB.fullmatch(job) is not None
+
+
 def record_files(files: interface.Files, folder: str) -> Iterator[str]:
     """Yields the names of the records in one of the folders of records.
 
@@ -132,6 +156,11 @@ def is_record_file(name: str, folder: str) -> bool:
         return name == _record_file(folder, stem.replace("~", "/"))
     except errors.UsageError:
         return False
+
+
+def is_lease_file(name: str) -> bool:
+    """Whether `name` can be that of a lease."""
+    return name == name.lower() and is_record_file(name, LEASES_DIR)
 
 
 def read_system(files: interface.Files) -> SystemRecord:
@@ -195,7 +224,7 @@ def parse_task(
     except ValueError as error:
         raise _unreadable(name, error) from error
     if name != task_file(state.task):
-        raise _misnamed(name, state.task)
+        raise _misnamed(name, state.task, TASKS_DIR)
     return state
 
 
@@ -254,7 +283,7 @@ def parse_progress(data: bytes, name: str) -> Progress:
     if not same:
         raise _unreadable(name, ValueError("it has unexpected parts"))
     if not named:
-        raise _misnamed(name, progress.task)
+        raise _misnamed(name, progress.task, name.partition("/")[0])
     return progress
 
 
@@ -290,8 +319,11 @@ def _unreadable(name: str, error: Exception) -> errors.StoreError:
     )
 
 
-def _misnamed(name: str, task: str) -> errors.StoreError:
-    return errors.StoreError(
+def _misnamed(name: str, task: str, folder: str) -> MisnamedError:
+    own_name = _record_file(folder, task)
+    return MisnamedError(
         f"{name} holds the task {task!a}; a file is named after its task: "
-        "give it its old name again"
+        f"give it its old name {own_name} again, or move it away if that is "
+        "there",
+        own_name,
     )

@@ -120,8 +120,11 @@ class Job:
         """Whether this job took the task (and has not noticed a loss)."""
         return layout.lease_file(task) in self._held
 
-    def take(self, task: str) -> None:
+    def take(self, task: str) -> bool:
         """Makes this job the only one that may change `task`.
+
+        Returns:
+          Whether another job left its lease, and may go on without it.
 
         Raises:
           TaskHeldError: another job (or another object of this process) has
@@ -149,16 +152,22 @@ class Job:
                 )
             self._watched.pop(name, None)
             self._held[name] = lease, data
+            return seen is not None
 
-    def confirm(self, task: str, uses: Iterable[str] = ()) -> None:
-        """Renews a lease now and says what the job relies on.
+    def confirm(self, task: str, uses: Iterable[str] | None = None) -> None:
+        """Renews a lease now.
+
+        Args:
+          task: its task.
+          uses: ids of what the job relies on; None leaves them as they are.
 
         Raises:
           LeaseLostError: another job has taken the task over.
         """
         name = layout.lease_file(task)
+        uses = None if uses is None else tuple(uses)
         with self._mutex:
-            if name not in self._held or not self._renew(name, tuple(uses)):
+            if name not in self._held or not self._renew(name, uses):
                 raise LeaseLostError(
                     f"another job has taken the task {task!a} of "
                     f"{self._files.where} over, as this one did not answer for "
@@ -251,25 +260,14 @@ class Job:
 
 def is_alive(files: interface.Files, job: str) -> bool:
     """Whether a job's process still runs."""
-    name = layout.job_file(job)
-    if not files.exists(name):
-        return False
-    try:
-        # Shared, so that two who ask at once do not take each other for it.
-        files.lock(name, "", shared=True).release()
-    except interface.LockHeldError:
-        return True
-    return False
+    return bool(files.held_locks([layout.job_file(job)]))
 
 
 def jobs(files: interface.Files) -> dict[str, bool]:
     """Returns every job that left a trace, and whether it still runs."""
-    found = {}
-    for name in files.list(layout.JOBS_DIR):
-        job = name.rpartition("/")[2]
-        if name == layout.job_file(job):
-            found[job] = is_alive(files, job)
-    return found
+    names = [n for n in files.list(layout.JOBS_DIR) if layout.is_job_file(n)]
+    held = files.held_locks(names)
+    return {name.rpartition("/")[2]: name in held for name in names}
 
 
 def has_traces(files: interface.Files) -> bool:
@@ -281,8 +279,10 @@ def has_traces(files: interface.Files) -> bool:
 
 
 def all_leases(files: interface.Files) -> Iterator[tuple[str, Lease | None]]:
-    """Yields (file name, its lease; None for what is none)."""
+    """Yields (file name, its lease; None for one that is damaged)."""
     for name in files.list(layout.LEASES_DIR):
+        if not layout.is_lease_file(name):
+            continue
         data = _read(files, name)
         if data is not None:
             yield name, _lease_or_none(data, name)

@@ -6,9 +6,12 @@ one contract test class runs against both.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 
 from keras_munet import errors
@@ -22,7 +25,7 @@ class MemoryFiles(interface.Files):
         self._data: dict[str, bytes] = {}
         # Name -> (holder, how many share it; 0 for one alone).
         self._locks: dict[str, tuple[str, int]] = {}
-        self._num_writes = 0
+        self._write_numbers = itertools.count(1)
         self._versions: dict[str, int] = {}
         self._times: dict[str, float] = {}
         self._mutex = threading.RLock()
@@ -50,7 +53,7 @@ class MemoryFiles(interface.Files):
         """Replaces a file in one step; see `interface.Files`."""
         interface.check_name(name)
         data = bytes(data)
-        with self._mutex:
+        with self._after_fence(name):
             above = name.rpartition("/")[0]
             while above:
                 if above in self._data:
@@ -129,7 +132,7 @@ class MemoryFiles(interface.Files):
     def delete(self, name: str) -> None:
         """Removes a file; see `interface.Files`."""
         interface.check_name(name, temporary=True)
-        with self._mutex:
+        with self._after_fence(name):
             if name in self._data:
                 self._put(name, None)
 
@@ -151,6 +154,33 @@ class MemoryFiles(interface.Files):
                 self._put(name, b"")
         return _MemoryLock(self._unlock, name)
 
+    def held_locks(self, names: Iterable[str]) -> set[str]:
+        """Looks at the locks; see `interface.Files`."""
+        with self._mutex:
+            return {
+                name
+                for name in names
+                if self._locks.get(interface.check_name(name), ("", 1))[1] == 0
+            }
+
+    def revoke(self, name: str) -> None:
+        """Counts as a write; see `interface.Files`."""
+        with self._mutex:
+            number = next(self._write_numbers)
+            self._versions[interface.check_name(name)] = number
+
+    @contextlib.contextmanager
+    def _after_fence(self, name: str) -> Iterator[None]:
+        """Holds the mutex in a block that begins once the fence is passed."""
+        before = self._versions.get(name)
+        if self._fence is not None:
+            self._fence()
+        with self._mutex:
+            if self._fence is None or self._versions.get(name) == before:
+                yield
+                return
+        raise self._revoked(name)
+
     def _unlock(self, name: str) -> None:
         with self._mutex:
             holder, num_sharing = self._locks.pop(name)
@@ -159,9 +189,9 @@ class MemoryFiles(interface.Files):
 
     def _put(self, name: str, data: bytes | None) -> None:
         """Sets or removes a file; the caller holds the mutex."""
-        self._num_writes += 1
-        self._versions[name.rpartition("/")[0]] = self._num_writes
-        self._versions[name] = self._num_writes
+        number = next(self._write_numbers)
+        self._versions[name.rpartition("/")[0]] = number
+        self._versions[name] = number
         self._times[name] = time.time()
         if data is None:
             del self._data[name]

@@ -160,8 +160,11 @@ def _published_ids(files: interface.Files) -> tuple[set[str], bool]:
     for name in layout.record_files(files, layout.TASKS_DIR):
         try:
             state = layout.read_task(files, name)
-        except errors.StoreError:
-            all_readable = False
+        except errors.StoreError as error:
+            if not isinstance(error, layout.MisnamedError) or not error.is_copy(
+                files
+            ):
+                all_readable = False
             continue
         if isinstance(state, task_state.TaskState):
             used.update(ref.id for ref in state.published.components)

@@ -39,7 +39,13 @@ def encode(
 def save(files: interface.Files, task: str, data: bytes) -> None:
     """Keeps what `encode` returned, and what was kept before it.
 
+    Args:
+      files: of the system, fenced by the lease of the task.
+      task: the task.
+      data: what `encode` returned.
+
     Raises:
+      LeaseLostError: another job has taken the task over.
       StoreError: the write failed; what was kept last is still there.
     """
     name = layout.progress_file(task)
@@ -82,7 +88,15 @@ def load(
 
 
 def clear(files: interface.Files, task: str) -> None:
-    """Forgets what was kept of a task's iteration."""
+    """Forgets what was kept of a task's iteration.
+
+    Args:
+      files: of the system, fenced by the lease of the task.
+      task: the task.
+
+    Raises:
+      LeaseLostError: another job has taken the task over.
+    """
     # The older one first: alone, it would be taken for the newest.
     files.delete(layout.previous_file(task))
     files.delete(layout.progress_file(task))
@@ -110,7 +124,8 @@ def remove_stale(files: interface.Files) -> None:
             continue
         # A job that lives publishes and clears in one `naming` block.
         if not _follows(files, progress):
-            files.delete(name)
+            data = sealed.seal(progress.to_json(), name)
+            files.write_if(name, data, None)
 
 
 def _all(
@@ -126,6 +141,9 @@ def _all(
                 continue
             except sealed.DamagedError as error:
                 yield name, error
+            except layout.MisnamedError as error:
+                if not error.is_copy(files):
+                    raise
 
 
 def _follows(files: interface.Files, progress: layout.Progress) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import specs
+from keras_munet.store import checking
 from keras_munet.store import collecting
 from keras_munet.store import creation
 from keras_munet.store import files as files_lib
@@ -126,8 +127,12 @@ class SystemDir(reader.SystemReader):
             yield
             return
         with self.naming():
-            self._job.take(task)
+            took_over = self._job.take(task)
         try:
+            if took_over:
+                # The other job may stand still right before a write.
+                self._files.revoke(layout.previous_file(task))
+                self._files.revoke(layout.progress_file(task))
             self._found[task] = self._bytes_of(task)
             yield
         except BaseException:
@@ -189,8 +194,13 @@ class SystemDir(reader.SystemReader):
         """
         _checked(state)
         with self.lease(state.task), self.naming():
-            for ref in state.published.components:
-                objects.check_ref(ref, self.objects.spec(ref.id))
+            refs = state.published.components
+            known = {ref.id: self.objects.spec(ref.id) for ref in refs}
+            for ref in refs:
+                objects.check_ref(ref, known[ref.id])
+            name = layout.task_file(state.task)
+            for problem in checking.other_class_counts(name, state, known):
+                raise errors.StoreError(problem)
             self._write_task(state)
 
     def remove(self, name: str) -> None:
@@ -221,7 +231,7 @@ class SystemDir(reader.SystemReader):
                 "which differs in capitals only; use another name"
             )
         data = sealed.seal(state.to_json(), name)
-        self._job.confirm(state.task)
+        self._job.confirm(state.task, ())
         if not self._files.write_if(name, found, data):
             raise leases.LeaseLostError(
                 f"{name} of {self.where} has been changed by another job; "
@@ -229,7 +239,9 @@ class SystemDir(reader.SystemReader):
             )
         self._suspect(name, found)
         self._found[state.task] = data
-        self.clear_progress(state.task)
+        # What was published is; the progress may be another job's by now.
+        with contextlib.suppress(leases.LeaseLostError):
+            self.clear_progress(state.task)
 
     def save_progress(self, task: str, payload: Mapping[str, Any]) -> None:
         """Keeps the state inside a running task iteration of `task`.
@@ -241,8 +253,8 @@ class SystemDir(reader.SystemReader):
         """
         data = running.encode(self._files, task, payload)
         with self.lease(task), self.naming():
-            self._job.confirm(task)
-            running.save(self._files, task, data)
+            self._job.confirm(task, ())
+            running.save(self._fenced(task), task, data)
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
         """Returns what `save_progress` kept last, or None.
@@ -262,9 +274,10 @@ class SystemDir(reader.SystemReader):
 
         Raises:
           UsageError: another job works on the task.
+          LeaseLostError: another job has taken the task over.
         """
         with self.lease(task):
-            running.clear(self._files, task)
+            running.clear(self._fenced(task), task)
 
     def tidy(self) -> None:
         """Removes what became rubbish through this object's own work.
@@ -331,6 +344,10 @@ class SystemDir(reader.SystemReader):
                 "again when they train or have ended"
             )
         return report
+
+    def _fenced(self, task: str) -> interface.Files:
+        """Returns the files, which change only while the lease is held."""
+        return self._files.fenced(lambda: self._job.confirm(task))
 
     def _suspect(self, name: str, replaced: bytes | None) -> None:
         """Remembers what a replaced record of a task named."""

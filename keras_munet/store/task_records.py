@@ -73,7 +73,12 @@ class TaskRecords:
             elif old is not None or layout.is_record_file(
                 name, layout.TASKS_DIR
             ):
-                record = layout.read_task(self._files, name)
+                try:
+                    record = layout.read_task(self._files, name)
+                except layout.MisnamedError as error:
+                    if error.is_copy(self._files):
+                        continue
+                    raise
                 known[name] = version, record
                 if old is None or old[1] != record:
                     changed.append(name)
