@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -24,6 +25,9 @@ from keras_munet.store import interface
 
 METRICS_FILE = event_log.METRICS_FILE
 FORMAT_VERSION = 1
+# Events that wait for a file that cannot be written just now.
+_NUM_PENDING_MAX = 10_000
+_WARNING_LEVEL = 5
 
 
 class Progress:
@@ -51,10 +55,12 @@ class Progress:
             ends the job with StoppedError, on all its workers.
           listeners: each is given every event, as it stands in the file.
         """
-        self._path = os.path.join(workdir, METRICS_FILE) if workdir else None
-        self._remote: interface.Files | None = None
-        if workdir and files_lib.is_remote(workdir):
-            self._remote = files_lib.at(workdir)
+        self._files: interface.Files | None = None
+        if workdir:
+            self._files = files_lib.at(workdir)
+        # Lines that are not in the file yet.
+        self._pending: list[bytes] = []
+        self._has_warned = False
         self._stream = stream or sys.stdout
         self._quiet = quiet
         self._stop = stop or (lambda: False)
@@ -72,6 +78,8 @@ class Progress:
 
     def close(self) -> None:
         """Ends what is shown and listened to; lines may still follow."""
+        if self._pending:
+            self._flush()
         for listener in self._listeners:
             if hasattr(listener, "close"):
                 listener.close()
@@ -134,8 +142,8 @@ class Progress:
     def event(self, event: str, **values: Any) -> None:
         """Appends one event to `metrics.jsonl`.
 
-        Raises:
-          StoreError: the file cannot be written.
+        A file that cannot be written costs a warning, not the job; its events
+        are added as soon as it can be again.
         """
         secs = round(time.monotonic() - self._started, 3)
         record = {
@@ -153,19 +161,26 @@ class Progress:
             listen(record)
 
     def _append(self, line: str) -> None:
-        if self._path is None:
-            return
-        if self._remote is not None:
-            event_log.append(self._remote, METRICS_FILE, line.encode())
-            return
+        if self._files is not None:
+            self._pending.append(line.encode())
+            del self._pending[:-_NUM_PENDING_MAX]
+            self._flush()
+
+    def _flush(self) -> None:
+        assert self._files is not None
         try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as e:
-            raise errors.StoreError(
-                f"cannot write {self._path}: {e.strerror}; free space or "
-                "choose another --workdir, then run the same command again"
-            ) from e
+            event_log.append(self._files, METRICS_FILE, b"".join(self._pending))
+        except errors.StoreError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"{METRICS_FILE} cannot be written; the job goes on, and "
+                    f"its report will lack what happens meanwhile: {error}",
+                    RuntimeWarning,
+                    stacklevel=_WARNING_LEVEL,
+                )
+        else:
+            self._pending.clear()
 
     def generation(
         self,

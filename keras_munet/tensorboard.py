@@ -24,6 +24,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import names
+from keras_munet.core import system_paths
 from keras_munet.data import records
 from keras_munet.search import plan as plan_lib
 
@@ -199,6 +200,7 @@ def _writer(folder: str) -> Any:
     from tensorboard.summary.writer import event_file_writer
 
     if "://" not in folder:
+        system_paths.refuse_links(folder)
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     return event_file_writer.EventFileWriter(folder)
 

@@ -29,6 +29,7 @@ from keras_munet import errors
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import printable
 from keras_munet.core import settings as settings_lib
+from keras_munet.core import system_paths
 from keras_munet.core import unfinished
 from keras_munet.store import files as files_lib
 
@@ -227,6 +228,7 @@ def write_file(path: str, text: str) -> None:
       StoreError: it cannot be written.
     """
     files_lib.local_only(path, "--out")
+    system_paths.refuse_links(path)
     part = f"{path}.{unfinished.writer()}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:

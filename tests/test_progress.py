@@ -19,9 +19,9 @@ import pytest
 import system_samples as samples
 
 import keras_munet
-from keras_munet import errors
 from keras_munet import progress
 from keras_munet import terminal
+from keras_munet.report import events
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -207,7 +207,49 @@ def test_evolving_in_a_terminal_draws_bars_and_leaves_lines(tmp_path):
     assert "Traceback" not in text
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path):
-    job = terminal.reporter(tmp_path / "absent", io.StringIO(), as_json=True)
-    with pytest.raises(errors.StoreError, match="cannot write"):
+def test_events_that_cannot_be_written_cost_one_warning_and_come_later(
+    tmp_path,
+):
+    folder = tmp_path / "absent"
+    job = terminal.reporter(folder, io.StringIO(), as_json=True)
+    with pytest.warns(RuntimeWarning, match="the job goes on") as warned:
         job.event("published", task="digits")
+        job.event("published", task="mnist")
+    assert len(warned) == 1 and "\n" not in str(warned[0].message)
+    folder.mkdir()
+    job.event("published", task="emnist")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    tasks = [json.loads(line)["task"] for line in lines]
+    assert tasks == ["digits", "mnist", "emnist"]
+
+
+@pytest.mark.parametrize("odd", ["link", "pipe", "folder", "dangling link"])
+def test_events_go_into_a_regular_file_of_the_system_alone(tmp_path, odd):
+    folder = tmp_path / "system"
+    folder.mkdir()
+    place, outside = folder / "metrics.jsonl", tmp_path / "outside"
+    if odd == "pipe":
+        os.mkfifo(place)
+    elif odd == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(outside)
+    if odd == "link":
+        outside.write_text("mine")
+    job = terminal.reporter(folder, io.StringIO(), as_json=True)
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        job.event("published", task="digits")
+        job.close()
+    assert outside.exists() == (odd == "link")
+    if odd == "link":
+        assert outside.read_text() == "mine"
+    history = events.read(folder)
+    assert len(history.notes) == 1 and "metrics.jsonl" in history.notes[0]
+
+
+def test_a_system_may_be_reached_by_a_link_of_its_user(tmp_path):
+    (tmp_path / "system").mkdir()
+    (tmp_path / "mine").symlink_to(tmp_path / "system")
+    job = terminal.reporter(tmp_path / "mine", io.StringIO(), as_json=True)
+    job.event("published", task="digits")
+    assert (tmp_path / "system" / "metrics.jsonl").stat().st_size

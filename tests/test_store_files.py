@@ -374,6 +374,41 @@ class TestLocalFolder:
         assert (outside / "secret").read_text() == "secret"
         assert os.listdir(outside) == ["secret"]
 
+    def test_a_folder_inside_a_system_is_reached_without_links(self, tmp_path):
+        (tmp_path / "system").mkdir()
+        (tmp_path / "home" / "sub").mkdir(parents=True)
+        (tmp_path / "system" / "system.json").touch()
+        (tmp_path / "system" / "report").symlink_to(tmp_path / "home")
+        for folder in ("report", "report/sub"):
+            inside = files.at(tmp_path / "system" / folder)
+            for call in (
+                lambda inside=inside: inside.write_atomic("page", b"x"),
+                lambda inside=inside: inside.append("page", b"x"),
+                lambda inside=inside: inside.read("page", 1),
+                lambda inside=inside: list(inside.list()),
+                lambda inside=inside: inside.lock("page", "me"),
+            ):
+                with pytest.raises(errors.StoreError, match="symbolic link"):
+                    call()
+        assert sorted(os.listdir(tmp_path / "home")) == ["sub"]
+        # Reached by a link of its user's own, all is well.
+        (tmp_path / "mine").symlink_to(tmp_path / "home")
+        files.at(tmp_path / "mine" / "sub").write_atomic("page", b"x")
+
+    @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+    def test_a_lock_is_a_regular_file(self, local, tmp_path, kind):
+        place = tmp_path / "system" / "jobs" / "a"
+        place.parent.mkdir(parents=True)
+        if kind == "pipe":
+            os.mkfifo(place)
+        elif kind == "folder":
+            place.mkdir()
+        else:
+            place.symlink_to("/dev/zero")
+        with pytest.raises(errors.StoreError):
+            local.lock("jobs/a", "me")
+        assert local.held_locks(["jobs/a"]) == set()
+
     def test_a_named_pipe_is_refused_at_once(self, local, tmp_path):
         local.write_atomic("a", b"")
         os.mkfifo(tmp_path / "system" / "pipe")

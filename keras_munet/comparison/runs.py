@@ -8,7 +8,6 @@ stopping and starting again changes no figure.
 from __future__ import annotations
 
 import gc
-import json
 import math
 import os
 import time
@@ -23,6 +22,8 @@ from keras_munet import system as system_lib
 from keras_munet.comparison import methods as methods_lib
 from keras_munet.comparison import results
 from keras_munet.core import devices
+from keras_munet.core import guarded_file
+from keras_munet.core import guarded_json
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.report import comparison as comparison_report
@@ -34,6 +35,7 @@ NOT_STARTED = "not begun before the deadline"
 NOT_FINISHED = "begun but not finished before the deadline"
 NOT_YET = "not yet run"
 FAILED = "failed"
+_NUM_BYTES_MAX = 1 << 28
 
 _Key = tuple[str, int]
 
@@ -166,9 +168,12 @@ class Comparison:
         """
         try:
             place = os.path.join(self._workdir, comparison_report.JSON_FILE)
-            with open(place, encoding="utf-8") as file:
-                counted = dict(json.load(file)["num_train_examples"])
-        except (OSError, ValueError, KeyError, TypeError):
+            data = guarded_file.read(place, _NUM_BYTES_MAX)
+            counted = dict(guarded_json.loads(data)["num_train_examples"])
+        except (
+            *(OSError, errors.StoreError),
+            *(ValueError, KeyError, TypeError),
+        ):
             # It is a report, and may be deleted at any time.
             counted = {}
         return {

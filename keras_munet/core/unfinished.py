@@ -20,7 +20,7 @@ YOUNG_SECS = 3600.0
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _PROCESS_IDS = "/proc/self/ns/pid"
 _NUM_HOST_CHARS = 60
-_WRITER = re.compile(r"([A-Za-z0-9.]+)-([0-9]{1,10})-[0-9a-f]{12}(\.part)?\Z")
+_WRITER = re.compile(r"([A-Za-z0-9+]+)-([0-9]{1,10})-[0-9a-f]{12}(\.part)?\Z")
 
 
 def writer() -> str:
@@ -54,8 +54,8 @@ def _host() -> str:
         # Another system than Linux: its processes share one set of ids.
         pass
     digest = hashlib.sha256(f"{host} {boot} {ids}".encode()).hexdigest()
-    shown = re.sub(r"[^A-Za-z0-9]", ".", host)[:_NUM_HOST_CHARS]
-    return f"{shown}.{digest[:8]}"
+    shown = re.sub(r"[^A-Za-z0-9]", "+", host)[:_NUM_HOST_CHARS]
+    return f"{shown}+{digest[:8]}"
 
 
 def _is_running(pid: int) -> bool:

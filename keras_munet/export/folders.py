@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.core import system_paths
 from keras_munet.core import unfinished
 
 # Files that may stand beside the versions.
@@ -79,6 +80,7 @@ def written_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
       StoreError: it cannot be written, or another export was faster.
     """
+    system_paths.refuse_links(folder)
     start = f".{folder.name}."
     part = folder.with_name(f"{start}{unfinished.writer()}.part")
     try:

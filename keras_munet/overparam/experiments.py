@@ -23,6 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import guarded_file
+from keras_munet.core import guarded_json
 from keras_munet.core import seeds
 from keras_munet.overparam import combiners
 from keras_munet.overparam import contraction
@@ -44,6 +46,7 @@ from keras_munet.store import files as files_lib
 from keras_munet.train import workers
 
 METRICS_FILE = "metrics.json"
+_NUM_BYTES_MAX = 1 << 26
 # The joint network's folder and file; a task's own are called like it.
 JOINT = "all_tasks"
 _COMBINERS: dict[str, Callable[[], combiners.Combiner]] = {
@@ -358,9 +361,9 @@ class _Clock:
 
 def _finished(path, settings):
     try:
-        found = json.loads(path.read_bytes())
+        found = guarded_json.loads(guarded_file.read(path, _NUM_BYTES_MAX))
         seen = found["settings"]
-    except (OSError, ValueError, KeyError) as e:
+    except (OSError, ValueError, KeyError, TypeError) as e:
         raise errors.StoreError(
             f"{path} is not what an experiment writes ({type(e).__name__}); "
             "delete it, or give another folder"

@@ -6,18 +6,19 @@ whole file, so that a chart never shows a part as if it were all.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import guarded_json
+from keras_munet.core import system_paths
 from keras_munet.report import formats
 from keras_munet.report.comparison import records
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
 
-FILE = "comparison.json"
+FILE = system_paths.COMPARISON_FILE
 _NUM_BYTES_MAX = 1 << 28
 
 
@@ -44,7 +45,7 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
             "launch/compare.py"
         ) from error
     try:
-        record = json.loads(text)
+        record = guarded_json.loads(text)
         if record["format_version"] != records.FORMAT_VERSION:
             raise ValueError("of another version")
         return {

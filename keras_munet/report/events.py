@@ -14,6 +14,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from keras_munet import errors
+from keras_munet.core import guarded_json
 from keras_munet.report import formats
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
@@ -122,24 +124,20 @@ def read(workdir: str | os.PathLike[str]) -> History:
     """Returns the history of the system in the directory `workdir`."""
     reader = _Reader()
     try:
-        if files_lib.is_remote(workdir):
-            for line in event_log.lines(files_lib.at(workdir), METRICS_FILE):
-                reader.take(line)
-            return reader.history()
-        with open(os.path.join(workdir, METRICS_FILE), "rb") as file:
-            for line in file:
-                reader.take(line)
-    except (FileNotFoundError, interface.MissingFileError):
+        files = files_lib.at(workdir)
+        for line in files.lines(METRICS_FILE, event_log.NUM_BYTES_MAX):
+            reader.take(line)
+    except interface.MissingFileError:
         return History(
             notes=(
                 f"there is no {METRICS_FILE}: scores over generations and "
                 "times are not known",
             )
         )
-    except OSError as error:
+    except errors.StoreError as error:
         reader.notes.append(
-            f"{METRICS_FILE} cannot be read ({error.strerror}): scores over "
-            "generations and times are not complete"
+            f"{METRICS_FILE} cannot be read, so scores over generations and "
+            f"times are not complete: {error}"
         )
     return reader.history()
 
@@ -258,7 +256,7 @@ def _child(value: Any) -> dict[str, Any]:
 def _parsed(text: str) -> dict[str, Any] | None:
     """Returns the event that `text` is, or None."""
     try:
-        record = json.loads(text)
+        record = guarded_json.loads(text)
     except _WRONG:
         return None
     return record if isinstance(record, dict) and "event" in record else None
@@ -270,12 +268,17 @@ def _parsed_tail(text: str) -> dict[str, Any] | None:
     An event inside an event cannot be mistaken for it: its text does not
     reach the end of the line.
     """
+    decoder = json.JSONDecoder()
     start = text.find('{"', 1)
     while start >= 0:
-        record = _parsed(text[start:])
-        if record is not None:
-            return record
-        start = text.find('{"', start + 1)
+        try:
+            # A copy of the rest for each try would take for ever.
+            _, end = decoder.raw_decode(text, start)
+        except _WRONG:
+            end = start
+        if end == len(text):
+            return _parsed(text[start:])
+        start = text.find('{"', max(start + 1, end))
     return None
 
 

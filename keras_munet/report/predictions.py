@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import guarded_json
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
 
@@ -101,7 +102,7 @@ def read(out: files_lib.Place) -> dict[str, Predictions]:
     except interface.MissingFileError:
         return {}
     try:
-        record = json.loads(text)
+        record = guarded_json.loads(text)
         if record["format_version"] != FORMAT_VERSION:
             raise ValueError("of another version")
         return {

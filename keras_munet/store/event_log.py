@@ -1,42 +1,23 @@
-"""A file of lines that grows, where a medium can only replace whole files.
+"""The file of lines in which a system's jobs tell what they do.
 
-Invariant: no line of another job is lost: what was read is replaced only if it
-is still there.
+Invariant: no line of another job is lost, on any medium.
 """
 
 from __future__ import annotations
 
-from keras_munet import errors
 from keras_munet.store import interface
 
-# What a system's jobs tell of what they do.
 METRICS_FILE = "metrics.jsonl"
 NUM_BYTES_MAX = 1 << 30
-# Eight agents that tell something at once are done within some seconds.
-APPEND_SECS = 120.0
-_PAUSE_SECS = 0.2
-_PAUSE_SECS_MAX = 5.0
 
 
 def append(files: interface.Files, name: str, data: bytes) -> None:
-    """Adds `data` to the end of a file, which is made if there is none.
-
-    The whole file is written again: this is for files of some megabytes.
+    """Adds `data` to the end of a file; see `interface.Files.append`.
 
     Raises:
       StoreError: the write failed, or others never stop writing.
     """
-    for _ in interface.pauses(_PAUSE_SECS, _PAUSE_SECS_MAX, APPEND_SECS):
-        try:
-            before = files.read(name, NUM_BYTES_MAX)
-        except interface.MissingFileError:
-            before = None
-        if files.write_if(name, before, (before or b"") + data):
-            return
-    raise errors.StoreError(
-        f"{files.where}/{name} was changed by others again and again for "
-        f"{APPEND_SECS:g} s while a line was added; run again"
-    )
+    files.append(name, data)
 
 
 def lines(files: interface.Files, name: str) -> list[bytes]:
@@ -44,5 +25,6 @@ def lines(files: interface.Files, name: str) -> list[bytes]:
 
     Raises:
       MissingFileError: there is none.
+      StoreError: it is too large or cannot be read.
     """
     return files.read(name, NUM_BYTES_MAX).splitlines()

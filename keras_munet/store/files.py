@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.core import guarded_file
+from keras_munet.core import system_paths
 from keras_munet.core import unfinished
 from keras_munet.store import gcs_files
 from keras_munet.store import interface
@@ -31,6 +33,8 @@ _GUARD_SECS = 30.0
 # File systems' clocks tick: two changes within one tick look alike.
 _TICK_SECS = 0.02
 _COARSE_TICK_SECS = 2.5
+
+_NUM_FOLDERS_MAX = 20
 
 # A local folder, or files.
 Place = str | os.PathLike[str] | interface.Files
@@ -48,6 +52,8 @@ class LocalFiles(interface.Files):
     def __init__(self, folder: str | os.PathLike[str], *, durable: bool = True):
         self._root = os.path.abspath(os.fspath(folder))
         self._durable = durable
+        # The root may be a folder of another system, as its report is.
+        self._guarded = system_paths.guarded_folder(self._root)
         # Folders whose own entries are known to be on the disk.
         self._synced_folders: set[str] = set()
 
@@ -59,21 +65,51 @@ class LocalFiles(interface.Files):
     def read(self, name: str, num_bytes_max: int) -> bytes:
         """Returns a whole file; see `interface.Files`."""
         path = self._path(name)
-        with os_errors.named(path, "read"), self._opened(path) as handle:
-            num_bytes = os.fstat(handle).st_size
-            if num_bytes > num_bytes_max:
-                raise errors.StoreError(
-                    f"{os_errors.shown(path)} has {num_bytes} bytes; at most "
-                    f"{num_bytes_max} are allowed: it is not what its name "
-                    "says"
+        with os_errors.named(path, "read"):
+            return guarded_file.read(path, num_bytes_max)
+
+    def lines(self, name: str, num_bytes_max: int) -> Iterator[bytes]:
+        """Yields lines as they are read; see `interface.Files`."""
+        path = self._path(name)
+        with (
+            os_errors.named(path, "read"),
+            guarded_file.opened(path) as handle,
+            open(handle, "rb", closefd=False) as file,
+        ):
+            while num_bytes_max > 0:
+                line = file.readline(
+                    min(interface.LINE_NUM_BYTES_MAX, num_bytes_max)
                 )
-            return _read_up_to(handle, num_bytes)
+                if not line:
+                    return
+                num_bytes_max -= len(line)
+                yield line
+        raise errors.StoreError(
+            f"{os_errors.shown(path)} is larger than is allowed: the rest of "
+            "it is not read"
+        )
+
+    def append(self, name: str, data: bytes) -> None:
+        """Adds to the end of a file; see `interface.Files`."""
+        path = self._path(name)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        flags |= os.O_NONBLOCK | os.O_CLOEXEC
+        with os_errors.named(path, "written"):
+            handle = os.open(path, flags, 0o666)
+            try:
+                guarded_file.check_regular(handle, path)
+                _write_all(handle, data)
+            finally:
+                os.close(handle)
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
         """Returns the first bytes; see `interface.Files`."""
         path = self._path(name)
-        with os_errors.named(path, "read"), self._opened(path) as handle:
-            return _read_up_to(handle, num_bytes)
+        with (
+            os_errors.named(path, "read"),
+            guarded_file.opened(path) as handle,
+        ):
+            return guarded_file.read_up_to(handle, num_bytes)
 
     def write_atomic(self, name: str, data: bytes) -> None:
         """Replaces a file in one step; see `interface.Files`."""
@@ -204,7 +240,7 @@ class LocalFiles(interface.Files):
         """Makes a file durable; see `interface.Files`."""
         path = self._path(name)
         with os_errors.named(path, "synced"):
-            with self._opened(path) as handle:
+            with guarded_file.opened(path) as handle:
                 self._sync_handle(handle)
             folder = os.path.dirname(path)
             self._make_folder(folder)
@@ -301,42 +337,17 @@ class LocalFiles(interface.Files):
 
     def _path(self, name: str, *, temporary: bool = False) -> str:
         interface.check_name(name, temporary=temporary)
-        parent = self._root
+        path = os.path.join(self._root, name)
         # A link inside could lead out: the folders above the file are looked
         # at here, the file itself is opened with O_NOFOLLOW.
-        for part in name.split("/")[:-1]:
-            parent = os.path.join(parent, part)
-            with contextlib.suppress(OSError):
-                if stat.S_ISLNK(os.lstat(parent).st_mode):
-                    raise errors.StoreError(
-                        f"{os_errors.shown(parent)} is a symbolic link, which "
-                        "could lead out of the system; put the folder itself "
-                        "there"
-                    )
-        return os.path.join(self._root, name)
-
-    @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[int]:
-        # O_NONBLOCK: opening a named pipe must not wait for a writer.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        handle = os.open(path, flags)
-        try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise errors.StoreError(
-                    f"{os_errors.shown(path)} is no regular file; put a file "
-                    "there"
-                )
-            yield handle
-        finally:
-            os.close(handle)
+        system_paths.refuse_links(os.path.dirname(path), self._guarded)
+        return path
 
     def _write_new(self, path: str, data: bytes, durable: bool) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         handle = os.open(path, flags, 0o666)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
+            _write_all(handle, data)
             if durable:
                 self._sync_handle(handle)
         finally:
@@ -380,6 +391,7 @@ class LocalFiles(interface.Files):
     def _walk(self, folder: str) -> Iterator[str]:
         """Yields every file below `folder` in the order of full names."""
         if not folder:
+            self._path("any")
             yield from _files_below(self._root, "")
             return
         # `_path` looks at the folders above a file: here, at `folder` itself.
@@ -457,6 +469,10 @@ def _files_below(path: str, above: str) -> Iterator[str]:
         if name and not name.endswith("/"):
             yield above + name
             continue
+        if name.count("/") > _NUM_FOLDERS_MAX:
+            # Nothing of a system lies that deep; its path may be too long.
+            yield above + name[:-1]
+            continue
         folder = os.path.join(path, name[:-1]) if name else path
         with (
             contextlib.suppress(interface.MissingFileError),
@@ -472,14 +488,7 @@ def _files_below(path: str, above: str) -> Iterator[str]:
             )
 
 
-def _read_up_to(handle: int, num_bytes: int) -> bytes:
-    """Returns at most `num_bytes`: one buffer, whatever a read returns."""
-    data = os.read(handle, num_bytes)
-    if len(data) == num_bytes:
-        return data
-    pieces = [data]
-    while data and num_bytes > 0:
-        num_bytes -= len(data)
-        data = os.read(handle, num_bytes)
-        pieces.append(data)
-    return b"".join(pieces)
+def _write_all(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]

@@ -22,6 +22,12 @@ from keras_munet import errors
 TEMPORARY_PREFIX = ".tmp-"
 # 255 is the limit of common file systems, less a temporary's own letters.
 _NUM_PART_CHARS_MAX = 200
+# A longer line of a file of lines is read in pieces.
+LINE_NUM_BYTES_MAX = 16 << 20
+# Eight agents that tell something at once are done within some seconds.
+APPEND_SECS = 120.0
+# What `append` adds to; `write_if` takes it as a whole.
+_APPENDED_NUM_BYTES_MAX = 1 << 30
 _PART = re.compile(r"[A-Za-z0-9._~+-]+")
 _FilesT = TypeVar("_FilesT", bound="Files")
 
@@ -117,6 +123,37 @@ class Files(abc.ABC):
         Raises:
           MissingFileError: there is none.
         """
+
+    def lines(self, name: str, num_bytes_max: int) -> Iterator[bytes]:
+        """Yields the lines of a file; a very long one comes in pieces.
+
+        Raises:
+          MissingFileError: there is none.
+          StoreError: it is larger than `num_bytes_max`, perhaps found out
+            only at the end.
+        """
+        yield from self.read(name, num_bytes_max).splitlines(keepends=True)
+
+    def append(self, name: str, data: bytes) -> None:
+        """Adds to the end of a file, which is made if there is none.
+
+        Nothing that others add is lost. Where a medium can only replace whole
+        files, this writes the file again: for files of some megabytes.
+
+        Raises:
+          StoreError: the write failed, or others never stop writing.
+        """
+        for _ in pauses(0.2, 5.0, APPEND_SECS):
+            try:
+                before = self.read(name, _APPENDED_NUM_BYTES_MAX)
+            except MissingFileError:
+                before = None
+            if self.write_if(name, before, (before or b"") + data):
+                return
+        raise errors.StoreError(
+            f"{self.where}/{name} was changed by others again and again for "
+            f"{APPEND_SECS:g} s while a line was added; run again"
+        )
 
     @abc.abstractmethod
     def write_atomic(self, name: str, data: bytes) -> None:

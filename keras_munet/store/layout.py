@@ -12,15 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import guarded_json
 from keras_munet.core import names
 from keras_munet.core import specs
+from keras_munet.core import system_paths
 from keras_munet.store import interface
 from keras_munet.store import sealed
 from keras_munet.store import task_state
 
 SYSTEM_FORMAT_VERSION = 1
 PROGRESS_FORMAT_VERSION = 1
-SYSTEM_FILE = "system.json"
+SYSTEM_FILE = system_paths.SYSTEM_FILE
 # Held by the job that creates the system.
 LOCK_FILE = "lock"
 TASKS_DIR = "tasks"
@@ -188,7 +190,7 @@ def parse_system(data: bytes) -> SystemRecord:
             root_source=str(body["root_source"]),
         )
         same = record.to_json() == body and record.root.is_root
-        if _num_levels(body) > _NUM_LEVELS_MAX:
+        if guarded_json.nesting(body) > _NUM_LEVELS_MAX:
             raise ValueError(f"it has more than {_NUM_LEVELS_MAX} levels")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(SYSTEM_FILE, error) from error
@@ -285,21 +287,6 @@ def parse_progress(data: bytes, name: str) -> Progress:
     if not named:
         raise _misnamed(name, progress.task, name.partition("/")[0])
     return progress
-
-
-def _num_levels(value: Any) -> int:
-    """Returns how deeply lists and objects are nested."""
-    num_levels = 0
-    level = [value]
-    while level:
-        num_levels += 1
-        level = [
-            inner
-            for part in level
-            if isinstance(part, dict | list)
-            for inner in (part.values() if isinstance(part, dict) else part)
-        ]
-    return num_levels
 
 
 def _record_file(folder: str, task: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from keras_munet.core import guarded_file
 from keras_munet.store import interface
 from keras_munet.store import os_errors
 
@@ -28,8 +29,9 @@ def take(path: str, holder: str, *, shared: bool) -> interface.Lock:
       OSError: the operating system refused.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    handle = os.open(path, flags, 0o666)
+    handle = os.open(path, flags | os.O_NONBLOCK, 0o666)
     try:
+        guarded_file.check_regular(handle, path)
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
         if not shared:

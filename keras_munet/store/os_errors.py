@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterator
 
 from keras_munet import errors
+from keras_munet.core import guarded_file
 from keras_munet.store import interface
 
 _FULL = ("no space is left", "free some space and run again")
@@ -82,6 +83,4 @@ def named(path: str, done: str) -> Iterator[None]:
         ) from error
 
 
-def shown(path: str) -> str:
-    """Returns `path` for a message: as it is, unless it breaks the line."""
-    return path if path.isprintable() else ascii(path)
+shown = guarded_file.shown

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 
+from keras_munet.core import system_paths
 from keras_munet.report.comparison import markdown
 from keras_munet.report.comparison import page
 from keras_munet.report.comparison import records
 from keras_munet.store import files as files_lib
 
-JSON_FILE = "comparison.json"
+JSON_FILE = system_paths.COMPARISON_FILE
 TEXT_FILE = "comparison.md"
 HTML_FILE = "comparison.html"
 
