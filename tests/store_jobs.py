@@ -24,10 +24,12 @@ import system_samples
 from keras_munet import crew
 from keras_munet import errors
 from keras_munet import system as system_lib
+from keras_munet import task_data
 from keras_munet.core import devices
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.data import fingerprints
 from keras_munet.data import records
 from keras_munet.roots import root as root_lib
 from keras_munet.store import leases
@@ -175,14 +177,16 @@ def run(
     split = records.Split(
         np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32)
     )
-    names = settings_lib.Settings.from_dict(directory.experiment).task_names
-    data = {
-        name: records.TaskData(
+    settings = settings_lib.Settings.from_dict(directory.experiment)
+    loader = task_data.TaskDataLoader(settings)
+    for name in settings.task_names:
+        data = records.TaskData(
             name, _NUM_CLASSES, _CLASS_NAMES, split, split, split
         )
-        for name in names
-    }
-    system = system_lib.System(directory, task_data=data)
+        loader._loaded[name] = data
+        loader._class_names[name] = data.class_names
+        loader.fingerprints[name] = fingerprints.of(data)
+    system = system_lib.System(directory, loader=loader)
     train_by(system, Stand())
     system.run()
 

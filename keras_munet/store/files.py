@@ -305,12 +305,20 @@ class LocalFiles(interface.Files):
         # No system call removes a file only if it is a certain one.
         aside = self._temporary(name, path)
         os.rename(path, aside)
-        if _identity(os.lstat(aside)) != before:
-            # Another process's newer file: back, unless one newer still is
-            # there.
-            with contextlib.suppress(FileExistsError):
+        try:
+            if _identity(os.lstat(aside)) != before:
+                # Another process's newer file: back, unless one newer still
+                # is there.
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, path)
+            os.unlink(aside)
+        except OSError:
+            # As it was before, for the next try.
+            with contextlib.suppress(OSError):
                 os.link(aside, path)
-        os.unlink(aside)
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+            raise
 
     def lock(
         self, name: str, holder: str, *, shared: bool = False
