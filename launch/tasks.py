@@ -260,7 +260,6 @@ def _prepare_own(source: str) -> None:
         replace=_REPLACE.value,
         progress=lambda images: tqdm.tqdm(images, desc=name, disable=None),
     )
-    print(f"reads {source} as {own_store.layout(name, folder)}")
     for notice in data.notices:
         print(f"notice: {notice}")
     for where, reason in skipped:

@@ -154,14 +154,17 @@ def test_two_processes_never_write_one_array(tmp_path):
     folder = tmp_path / "images"
     with _started([sys.executable, "-c", _KILLED, str(folder)]) as process:
         process.stdout.readline()
-        with (
-            pytest.raises(errors.DataError, match="another process prepares"),
-            array_files.locked(tmp_path),
-        ):
-            pass
-        process.kill()
-    # The system freed the lock of the dead: `locked` waits for nobody.
-    with array_files.locked(tmp_path):
+        waits = []
+
+        def end_the_other() -> None:
+            waits.append(process.poll())
+            process.kill()
+
+        with array_files.locked(tmp_path, end_the_other):
+            # The system frees the lock of the dead.
+            process.wait()
+        assert waits == [None]
+    with array_files.locked(tmp_path, pytest.fail):
         pass
 
 

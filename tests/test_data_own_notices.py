@@ -32,11 +32,25 @@ def _plain(num=12, classes=("ant", "bee"), first=0):
 
 
 def _notices(root, files):
-    return own_tasks.build(_write(root, files)).data.notices
+    first, *others = own_tasks.build(_write(root, files)).data.notices
+    assert first.startswith("the source is read as ")
+    return tuple(others)
 
 
 def test_a_plain_task_has_no_notice(tmp_path):
     assert _notices(tmp_path, _plain()) == ()
+
+
+def test_how_the_source_is_read_is_told_first(tmp_path):
+    source = _write(tmp_path, _plain())
+    (tmp_path / ".cache").mkdir()
+    for name in ("1", "2"):
+        (tmp_path / "ant" / f".{name}.png").write_bytes(b"x")
+        (tmp_path / "bee" / f"{name}.png").write_bytes(b"")
+    assert own_tasks.build(source).data.notices == (
+        "the source is read as CLASS/IMAGE: 2 classes; 5 left out (3 hidden, "
+        "2 empty: 0 bytes)",
+    )
 
 
 def test_classes_that_a_split_lacks_are_named(tmp_path):
@@ -143,5 +157,5 @@ def test_notices_are_kept_with_the_task(tmp_path):
     source = _write(tmp_path / "p", _plain() | {"rare/1.png": 77})
     built = own_preparing.prepare(source, str(tmp_path), name="own/p")
     read = tasks.load("own/p", data_dir=str(tmp_path))
-    assert len(read.notices) == 2
+    assert len(read.notices) == 3
     assert read.notices == built.data.notices

@@ -14,6 +14,7 @@ import report_samples
 
 from keras_munet import errors
 from keras_munet import report
+from keras_munet.core import fingerprint
 from keras_munet.report import events
 from keras_munet.report import page
 from keras_munet.report import payload
@@ -185,6 +186,27 @@ def test_hostile_names_stay_text(tmp_path):
     assert data["other_tasks"] == [evil]
     assert evil in data["kinds"].values()
     assert data["points"]["hparams"][evil][0] == [evil]
+
+
+def test_what_is_odd_about_data_is_shown_as_text(tmp_path):
+    directory = report_samples.create(tmp_path / "s")
+    digest = fingerprint.digest_text("0" * 64)
+    split = fingerprint.SplitFingerprint(3, digest, digest)
+    notices = ("train has no image of <b>\x1b[2J", "a single class, 'x'")
+    report_samples.publish(
+        directory,
+        "birds",
+        list(directory.root.components),
+        directory.root,
+        data=fingerprint.DataFingerprint(
+            (8, 8, 3), dict.fromkeys(fingerprint.SPLITS, split), notices
+        ),
+    )
+    shown = _render(tmp_path / "s")
+    assert "<li>birds: train has no image of &lt;b&gt;\\x1b[2J</li>" in shown
+    text = report.text(tmp_path / "s")
+    assert "DATA\nbirds: train has no image of <b>\\x1b[2J\n" in text
+    assert "birds: a single class, 'x'" in text
 
 
 def test_json_in_a_page_is_the_value_without_markup():

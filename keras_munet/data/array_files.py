@@ -17,6 +17,7 @@ import math
 import os
 import pathlib
 import shutil
+from collections.abc import Callable
 from collections.abc import Iterator
 from typing import IO
 from typing import Any
@@ -188,25 +189,30 @@ def check_space(num_bytes: int, folder: str | pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path) -> Iterator[None]:
+def locked(
+    folder: pathlib.Path, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Keeps other processes from writing arrays below `folder`.
 
-    The system frees the lock of a process that is killed.
+    A process that comes second waits, as the first one may write what it
+    needs. The system frees the lock of a process that is killed.
+
+    Args:
+      folder: of the arrays.
+      on_wait: is called before waiting.
 
     Raises:
-      DataError: another process writes there, or the folder cannot be
-        written.
+      DataError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / _LOCK, "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
-    except BlockingIOError:
-        raise errors.DataError(
-            f"another process prepares {folder}; run the same command again "
-            "when it has ended"
-        ) from None
     except OSError as e:
         raise errors.DataError(
             f"cannot write {folder}: {e.strerror or e}; choose another "

@@ -69,7 +69,7 @@ class Examined(NamedTuple):
         return [e.split for e in self.examples]
 
     def all_notices(self, rows: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-        """Returns what is odd about the images in the splits that they form.
+        """Returns how the source is read, and what is odd about its images.
 
         Args:
           rows: of each split, as of `own_tasks.split_rows`.
@@ -79,6 +79,11 @@ class Examined(NamedTuple):
             split: self.labels[members] for split, members in rows.items()
         }
         return (
+            own_notices.reading_notice(
+                self.layout,
+                len(self.class_names),
+                [skipped.reason for skipped in self.skipped],
+            ),
             *self.notices,
             *own_notices.class_notices(self.class_names, labels),
             *own_notices.equal_image_notices(

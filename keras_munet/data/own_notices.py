@@ -28,6 +28,24 @@ _WITHOUT = {
 }
 
 
+def reading_notice(
+    layout: str, num_classes: int, reasons: Sequence[str]
+) -> str:
+    """Returns how a source is read, and why parts of it are left out.
+
+    Args:
+      layout: as of `own_layout.Layout`, or of a table.
+      num_classes: that it has.
+      reasons: of what is left out.
+    """
+    counts = collections.Counter(reasons).most_common(_NUM_NAMES_MAX)
+    left_out = ", ".join(f"{num:,} {reason}" for reason, num in counts)
+    more = ", ..." if len(set(reasons)) > _NUM_NAMES_MAX else ""
+    return f"the source is read as {layout}: {num_classes:,} classes" + (
+        f"; {len(reasons):,} left out ({left_out}{more})" if reasons else ""
+    )
+
+
 def class_notices(
     class_names: Sequence[str], labels: Mapping[str, np.ndarray]
 ) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -151,7 +152,13 @@ def prepare(
 def _write(part: Part, root: pathlib.Path, progress: bool) -> None:
     folder = root / part.place
     num_rows = part.shape[0]
-    with array_files.locked(folder):
+
+    def tell() -> None:
+        tqdm.tqdm.write(
+            f"another process prepares {folder}; waiting", file=sys.stderr
+        )
+
+    with array_files.locked(folder, tell):
         chunk = array_files.num_chunk_rows(part.shape)
         writers = {
             kind: array_files.Writer(folder / kind, shape, dtype, chunk)

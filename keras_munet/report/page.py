@@ -70,6 +70,7 @@ def render(
         for name, heading, lead, shown in _sections(summary)
         if shown is None or (has_tasks if shown == "tasks" else has_events)
     ]
+    parts.append(_data(summary))
     plotly = plotly_js.script()
     own = assets.script()
     parts += [
@@ -151,6 +152,23 @@ def _sections(
         ),
         ("settings", "Settings", "The experiment as it was created.", None),
     ]
+
+
+def _data(summary: summary_lib.Summary) -> str:
+    """Returns what preparing the data of the tasks said about them."""
+    items = "\n".join(
+        f"<li>{markup.esc(task.name)}: {markup.esc(notice)}</li>"
+        for task in summary.tasks
+        for notice in task.data_notices
+    )
+    if not items:
+        return ""
+    return (
+        '<section id="images" aria-labelledby="images-title">\n'
+        '<h2 id="images-title">Data</h2>\n<p class="quiet lead">How own '
+        "images were read, and what is odd about them.</p>\n"
+        f"<ul>\n{items}\n</ul>\n</section>"
+    )
 
 
 def _facts(summary: summary_lib.Summary) -> str:

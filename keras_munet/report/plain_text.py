@@ -28,6 +28,7 @@ def render(summary: summary_lib.Summary) -> str:
         _parameters(summary),
         _lineage(summary),
         _time(summary),
+        _data(summary),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -128,6 +129,18 @@ def _leaderboard(summary: summary_lib.Summary) -> list[str]:
         "score",
     ]
     return ["LEADERBOARD", *table(columns, rows, num_text_columns=2)]
+
+
+def _data(summary: summary_lib.Summary) -> list[str]:
+    lines = []
+    for task in summary.tasks:
+        for notice in task.data_notices:
+            lines += textwrap.wrap(
+                f"{task.name}: {formats.plain(notice)}",
+                NUM_COLUMNS_MAX,
+                subsequent_indent="  ",
+            )
+    return ["DATA", *lines] if lines else []
 
 
 def _parameters(summary: summary_lib.Summary) -> list[str]:

@@ -47,6 +47,7 @@ class TaskSummary:
       parent_task: the task of the nearest living ancestor, `NOT_TRAINABLE`
         for the root; None if the records do not lead to one.
       lineage: its ancestors, nearest first, the root last.
+      data_notices: what preparing its data said about them.
     """
 
     name: str
@@ -65,6 +66,7 @@ class TaskSummary:
     accounted_params: float
     parent_task: str | None
     lineage: tuple[lineages.Step, ...]
+    data_notices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +207,7 @@ def _task(
         ),
         parent_task=family_tree.parent_task(path),
         lineage=family_tree.lineage(path),
+        data_notices=state.data.notices if state.data else (),
     )
 
 
