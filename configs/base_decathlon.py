@@ -36,6 +36,7 @@ def get_config(option: str = "") -> ml_collections.ConfigDict:
         )
     config = config_lib.base()
     config.task_names = [f"visual_domain_decathlon/{name}" for name in _SETS]
+    config.data.antialias = False
     config.num_task_iters = 2
     config.num_samples_per_task = 64
     config.children_per_generation = 8

@@ -36,6 +36,7 @@ def get_config(options: str = "vit") -> ml_collections.ConfigDict:
         )
     config = config_lib.base()
     config.task_names = list(catalogue.benchmark(name))
+    config.data.antialias = False
     config.num_task_iters = 1
     config.num_samples_per_task = 128
     config.children_per_generation = 32

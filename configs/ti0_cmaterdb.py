@@ -32,6 +32,7 @@ def get_config(option: str = "") -> ml_collections.ConfigDict:
         "private:cmaterdb/telugu",
     ]
     config.num_task_iters = 2
+    config.data.antialias = False
     config.num_samples_per_task = 32
     config.children_per_generation = 8
     config.num_validations_per_path_training = 4

@@ -37,6 +37,7 @@ def get_config(options: str = "") -> ml_collections.ConfigDict:
         *("kmnist", "mnist", "omniglot"),
         *("cmaterdb/bangla", "cmaterdb/devanagari", "cmaterdb/telugu"),
     ]
+    config.data.antialias = False
     config.num_task_iters = 2
     config.num_samples_per_task = 64
     config.children_per_generation = 8

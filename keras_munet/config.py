@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import ml_collections
 
 from keras_munet.core import settings
@@ -15,7 +17,7 @@ def base() -> ml_collections.ConfigDict:
     """
     # ConfigDict cannot be frozen with tuples in it, hence `to_json`'s lists.
     values = settings.Settings().to_json()
-    values["data"] = {"manual_dir": "", "data_dir": ""}
+    values["data"] = dataclasses.asdict(settings.DataSettings())
     config = ml_collections.ConfigDict(values)
     config.ranges.unlock()
     return config

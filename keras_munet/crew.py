@@ -23,6 +23,7 @@ from keras_munet.core import family as family_lib
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.data import preprocessing
 from keras_munet.data import records
 from keras_munet.search import cloning
 from keras_munet.search import plan as plan_lib
@@ -193,6 +194,7 @@ class Crew:
             "task": data.name,
             "split": split,
             "image_size": int(path.hparams["ds_image_size"]),
+            "antialias": preprocessing.antialias(path.hparams),
             "components": [ref.to_json() for ref in path.components],
         }
         self._announce(order)
@@ -253,7 +255,11 @@ class Crew:
             load = self._loader(ref)
             parts.append(jobs_lib.JobComponent(spec, load, ref.id, False))
         return self.trainer.evaluate(
-            parts, data, order["split"], order["image_size"]
+            parts,
+            data,
+            order["split"],
+            order["image_size"],
+            order["antialias"],
         )
 
     def _job(

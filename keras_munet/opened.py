@@ -68,13 +68,17 @@ class OpenedSystem:
           loader: of the same data, which may hold some already.
         """
         self._dir = directory
+        recorded = baselines.budgeted(
+            settings_lib.Settings.from_dict(
+                {**settings_lib.LATER_KEYS, **directory.experiment}
+            )
+        )
         self.settings = dataclasses.replace(
-            baselines.budgeted(
-                settings_lib.Settings.from_dict(
-                    {**settings_lib.LATER_KEYS, **directory.experiment}
-                )
+            recorded,
+            data=dataclasses.replace(
+                data or settings_lib.DataSettings(),
+                antialias=recorded.data.antialias,
             ),
-            data=data or settings_lib.DataSettings(),
         )
         self.family = adapters_lib.with_adapter(
             family_lib.from_json(directory.family_json),
@@ -117,7 +121,11 @@ class OpenedSystem:
             experiment=settings.to_json(),
             family=root.family.to_json(),
             root_components=root.components,
-            root_hparams={**settings.hparams, **root.hparams},
+            root_hparams={
+                **settings.hparams,
+                **settings.data.hparams,
+                **root.hparams,
+            },
             root_source=root.source,
         )
         return cls(directory, settings.data, loader)

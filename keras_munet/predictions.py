@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +54,7 @@ def measure(
     path = None
     # Another job may publish a better path meanwhile.
     while path != (path := system.tasks[name].published):
-        image_size = int(path.hparams["ds_image_size"])
-        probs = _probs(system, name, split, chosen, image_size)
+        probs = _probs(system, name, split, chosen, path.hparams)
     predicted = probs.argmax(axis=1)
     labels = np.asarray(split.labels)[chosen]
     cells, counts = np.unique(
@@ -87,7 +88,7 @@ def _probs(
     name: str,
     split: records.Split,
     chosen: np.ndarray,
-    image_size: int,
+    hparams: Mapping[str, Any],
 ) -> np.ndarray:
     """Returns `[n, num_classes] float32` probabilities."""
     import tensorflow as tf
@@ -98,7 +99,11 @@ def _probs(
 
     @tf.function(reduce_retracing=True)
     def probs_of(images: tf.Tensor) -> tf.Tensor:
-        pixels = preprocessing.evaluation_images(images, image_size)
+        pixels = preprocessing.evaluation_images(
+            images,
+            int(hparams["ds_image_size"]),
+            preprocessing.antialias(hparams),
+        )
         return tf.nn.softmax(model(pixels, training=False))
 
     parts = []

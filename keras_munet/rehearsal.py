@@ -112,7 +112,8 @@ def steps_of(
     number = tf.TensorSpec([], tf.float32)
     flag = tf.TensorSpec([], tf.bool)
     augment = preprocessing.AugmentHparams(
-        flag, number, number, flag, *[number] * 4
+        *(flag, number, number, flag),
+        *(number, number, number, number, flag),
     )
     return Steps(
         train=graph.train_shares,
@@ -123,7 +124,7 @@ def steps_of(
             tf.TensorSpec([len(chosen), 3], tf.float32),
             augment,
             # With jitter a step has more operations, and none less.
-            True,
+            preprocessing.ColorJitter.BEFORE_RESIZE,
         ),
         evaluate=graph.count_shares,
         evaluate_inputs=(images, labels, tf.TensorSpec([share], tf.float32)),
@@ -161,7 +162,7 @@ def children_of(
         num_classes = published.num_classes if published else _NUM_CLASSES
     family, hparams = _root(settings)
     family = adapters_lib.with_adapter(family, settings.search.adapter)
-    first = {**settings.hparams, **hparams}
+    first = {**settings.hparams, **settings.data.hparams, **hparams}
     root = specs.PathRecord(
         task=specs.NOT_TRAINABLE,
         parent=None,

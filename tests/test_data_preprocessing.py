@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_munet.data import cropping
 from keras_munet.data import preprocessing
+from keras_munet.data.preprocessing import ColorJitter
 
 PLAIN = {
     "ds_crop": False,
@@ -142,8 +144,8 @@ def test_tracing_color_jitter_without_deltas_changes_nothing():
     images = _images()
     given = {"ds_crop": True, "ds_contrast_delta": 0.0}
     np.testing.assert_allclose(
-        _train(images, 9, jitter=True, **given),
-        _train(images, 9, jitter=False, **given),
+        _train(images, 9, jitter=ColorJitter.BEFORE_RESIZE, **given),
+        _train(images, 9, jitter=ColorJitter.OFF, **given),
         atol=1e-5,
     )
 
@@ -169,7 +171,9 @@ def test_one_trace_serves_every_hyperparameter(use_xla):
 
     @tf.function(jit_compile=use_xla)
     def varied(images, seed, hparams):
-        return preprocessing.training_images(images, 10, seed, hparams, True)
+        return preprocessing.training_images(
+            images, 10, seed, hparams, ColorJitter.BEFORE_RESIZE
+        )
 
     def call(**hparams):
         record, _ = preprocessing.augment_hparams({**PLAIN, **hparams})
@@ -206,10 +210,10 @@ def test_hyperparameters_are_read_by_their_published_names():
             "ds_brightness_delta": 0.1,
         }
     )
-    assert record == (True, 0.5, 1.0, True, 0.1, 0.0, 0.0, 0.0)
-    assert not jitter
+    assert record == (True, 0.5, 1.0, True, 0.1, 0.0, 0.0, 0.0, False)
+    assert jitter is ColorJitter.OFF
     _, jitter = preprocessing.augment_hparams({**PLAIN, "ds_hue_delta": 0.01})
-    assert jitter
+    assert jitter is ColorJitter.BEFORE_RESIZE
 
 
 def test_all_pixels_stay_in_range():
@@ -225,3 +229,64 @@ def test_all_pixels_stay_in_range():
     assert got.min() >= -1.0
     assert got.max() <= 1.0
     assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [5, 15, 31])
+def test_averaging_evaluation_equals_tensorflows_antialiased_resize(
+    channels, size
+):
+    images = _images(channels=channels, height=40, width=23)
+    got = preprocessing.evaluation_images(images, size, antialias=True)
+    scaled = np.repeat(images / 127.5 - 1.0, 3 // channels, -1)
+    expected = tf.image.resize(
+        scaled.astype(np.float32), [size, size], antialias=True
+    )
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [5, 15, 31])
+def test_averaging_training_without_a_crop_is_averaging_evaluation(size):
+    images = _images(height=40, width=23)
+    got = _train(images, size, ds_crop=False, ds_antialias=True)
+    expected = preprocessing.evaluation_images(images, size, antialias=True)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_an_averaged_crop_reads_no_pixel_outside_of_itself():
+    weights = cropping.resize_weights(
+        tf.constant([3.0]), tf.constant([20.0]), 40, 4, True
+    ).numpy()[0]
+    assert (weights[:, :3] == 0).all() and (weights[:, 23:] == 0).all()
+    np.testing.assert_allclose(weights.sum(1), 1.0, atol=1e-6)
+    # Every pixel of the crop counts.
+    assert (weights.sum(0)[3:23] > 0).all()
+
+
+def test_fine_strokes_survive_averaging_alone():
+    images = np.full((1, 160, 160, 1), 255, np.uint8)
+    images[:, :, 70] = 0
+    plain = preprocessing.evaluation_images(images, 32).numpy()
+    mean = preprocessing.evaluation_images(images, 32, antialias=True).numpy()
+    assert plain.min() == 1.0
+    assert mean.min() < 0.8
+
+
+def test_colors_of_grey_images_are_left_alone():
+    hparams = {**PLAIN, "ds_hue_delta": 0.1, "ds_saturation_delta": 0.1}
+    _, jitter = preprocessing.augment_hparams(hparams, num_channels=1)
+    assert jitter is ColorJitter.OFF
+
+
+def test_averaged_images_vary_in_color_after_they_were_resized():
+    hparams = {**PLAIN, "ds_hue_delta": 0.1, "ds_antialias": True}
+    record, jitter = preprocessing.augment_hparams(hparams)
+    assert jitter is ColorJitter.AFTER_RESIZE
+    images = np.broadcast_to(_images(height=1, width=1), (6, 24, 24, 3))
+    args = tf.constant(images), 8, tf.constant((1, 2)), record
+    after = preprocessing.training_images(*args, jitter)
+    before = preprocessing.training_images(*args, ColorJitter.BEFORE_RESIZE)
+    # Of one colour all over, the order cannot matter.
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    off = preprocessing.training_images(*args, ColorJitter.OFF)
+    assert np.abs(after - off).max() > 0.01

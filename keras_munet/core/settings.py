@@ -1,7 +1,7 @@
 """Everything that defines an experiment, checked once, then frozen.
 
 Invariant: settings that compare equal give the same population. Where data
-lie on this machine is not part of an experiment, so `data` is kept apart.
+lie on this machine is not part of an experiment: `to_json` leaves it out.
 The keys are the method's own names; section 3 gives the published values.
 """
 
@@ -33,6 +33,7 @@ LATER_KEYS: dict[str, Any] = {
     "compute_dtype": "float32",
     "factorized": [],
     "factor_depth": 1,
+    "data": {"antialias": False},
     "search": {
         "mutations": [],
         "parent_policy": PARENT_POLICY,
@@ -179,17 +180,33 @@ class RootSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Where data lie on this machine; not part of the experiment.
+    """Where data lie on this machine, and how images become inputs.
 
     Attributes:
       manual_dir: files laid out as `<dataset>/<config>/<file>`.
       data_dir: prepared TFDS data; empty for TFDS's own default. Several
         folders may be named with a comma between: all are read, the first is
         written to.
+      antialias: whether an input pixel is the mean of all stored pixels that
+        it covers; otherwise it is read between the nearest two, as published.
+        Part of the experiment, unlike the folders.
     """
 
     manual_dir: str = ""
     data_dir: str = ""
+    antialias: bool = True
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """The data hyperparameters that every path gets from here.
+
+        Paths from before the setting have none, as those without it.
+        """
+        return {"ds_antialias": True} if self.antialias else {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what is part of the experiment, as plain JSON values."""
+        return {"antialias": self.antialias}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,9 +274,9 @@ class Settings:
         return max(layers) if layers else None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the experiment as plain JSON values, without `data`."""
+        """Returns the experiment as plain JSON values."""
         value = dataclasses.asdict(self)
-        del value["data"]
+        value["data"] = self.data.to_json()
         return _listed(value)
 
     @classmethod

@@ -95,20 +95,41 @@ def _start(draw: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
 
 
 def resize_weights(
-    start: tf.Tensor, length: tf.Tensor, size: int, out_size: int
+    start: tf.Tensor,
+    length: tf.Tensor,
+    size: int,
+    out_size: int,
+    antialias: bool | tf.Tensor = False,
 ) -> tf.Tensor:
     """Returns `[batch, out_size, size] float32`, rows adding up to 1.
 
-    Row o weighs the two pixels around (o + 1/2) length / out_size - 1/2, the
-    place of output o on the grid of pixel centres, which is clamped to the
-    crop's own pixels: `tf.image.resize` on the crop does the same.
+    Row o weighs the pixels around (o + 1/2) length / out_size - 1/2, the
+    place of output o on the grid of pixel centres: `tf.image.resize` on the
+    crop, with the same `antialias`, does the same.
+
+    Args:
+      start: `[batch] float32`, the first pixel of each crop.
+      length: `[batch] float32`, pixels of each crop.
+      size: pixels of the image.
+      out_size: pixels of the result.
+      antialias: scalar; whether an output is the weighted mean of all pixels
+        that it covers. Otherwise it is between the nearest two, as published,
+        and pixels are passed over where the image shrinks by more than 2.
     """
     step = (length / float(out_size))[:, None]
-    place = (tf.range(out_size, dtype=tf.float32) + 0.5)[None] * step - 0.5
-    place = tf.minimum(tf.maximum(place, 0.0), (length - 1.0)[:, None])
-    place = (start[:, None] + place)[:, :, None]
+    centre = (tf.range(out_size, dtype=tf.float32) + 0.5)[None] * step - 0.5
     pixel = tf.range(size, dtype=tf.float32)[None, None]
-    return tf.maximum(1.0 - tf.abs(place - pixel), 0.0)
+    first = start[:, None]
+    # Clamped to the crop's own pixels.
+    nearest = tf.minimum(tf.maximum(centre, 0.0), (length - 1.0)[:, None])
+    plain = tf.maximum(1.0 - tf.abs((first + nearest)[:, :, None] - pixel), 0.0)
+    reach = tf.maximum(step, 1.0)[:, :, None]
+    mean = tf.maximum(
+        1.0 - tf.abs((first + centre)[:, :, None] - pixel) / reach, 0.0
+    )
+    mean *= _inside(start, length, size)[:, None]
+    mean /= tf.reduce_sum(mean, 2, keepdims=True)
+    return tf.where(antialias, mean, plain)
 
 
 def resized(

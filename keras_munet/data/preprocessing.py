@@ -8,6 +8,7 @@ of the method, "Preprocessing".
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
@@ -23,6 +24,18 @@ NUM_DRAWS = 9
 _HALF_RANGE = 127.5
 
 
+class ColorJitter(enum.Enum):
+    """When a training image's saturation and hue are varied.
+
+    `BEFORE_RESIZE` is published. `AFTER_RESIZE` varies as many pixels as the
+    model reads; of an image stored at 160 pixels and read at 32, 1 of 25.
+    """
+
+    OFF = "off"
+    BEFORE_RESIZE = "before_resize"
+    AFTER_RESIZE = "after_resize"
+
+
 class AugmentHparams(NamedTuple):
     """How training images are varied; Python values or scalar tensors.
 
@@ -36,6 +49,7 @@ class AugmentHparams(NamedTuple):
       contrast_delta: d; scales by [1 - d, 1 + d) about the crop's mean.
       saturation_delta: d; scales saturation by [1 - d, 1 + d).
       hue_delta: d; turns the hue by [-d, d) of a full circle.
+      antialias: bool; whether pixels are averaged where an image shrinks.
     """
 
     crop: bool | tf.Tensor
@@ -46,18 +60,32 @@ class AugmentHparams(NamedTuple):
     contrast_delta: float | tf.Tensor
     saturation_delta: float | tf.Tensor
     hue_delta: float | tf.Tensor
+    antialias: bool | tf.Tensor = False
 
 
-def augment_hparams(hparams: Mapping[str, Any]) -> tuple[AugmentHparams, bool]:
+def antialias(hparams: Mapping[str, Any]) -> bool:
+    """Returns whether a path's images are averaged where they shrink.
+
+    Paths of systems from before the setting have no such hyperparameter.
+    """
+    return bool(hparams.get("ds_antialias", False))
+
+
+def augment_hparams(
+    hparams: Mapping[str, Any], num_channels: int = _NUM_CHANNELS
+) -> tuple[AugmentHparams, ColorJitter]:
     """Returns what `training_images` needs of a path's hyperparameters.
 
     Args:
       hparams: `ds_area_range_min`, `ds_aspect_ratio_range_min` and
-        `ds_flip_left_right`; optionally `ds_crop` (True) and the deltas
-        `ds_{brightness,contrast,saturation,hue}_delta` (0).
+        `ds_flip_left_right`; optionally `ds_crop` (True), `ds_antialias`
+        (False) and the deltas `ds_{brightness,contrast,saturation,hue}_delta`
+        (0).
+      num_channels: of the stored images; saturation and hue of grey ones
+        cannot vary.
 
     Returns:
-      The record, of Python values, and whether saturation or hue vary.
+      The record, of Python values, and when saturation and hue vary.
     """
     deltas = {
         f"{kind}_delta": float(hparams.get(f"ds_{kind}_delta", 0.0))
@@ -68,22 +96,33 @@ def augment_hparams(hparams: Mapping[str, Any]) -> tuple[AugmentHparams, bool]:
         area_range_min=float(hparams["ds_area_range_min"]),
         aspect_ratio_range_min=float(hparams["ds_aspect_ratio_range_min"]),
         flip_left_right=bool(hparams["ds_flip_left_right"]),
+        antialias=antialias(hparams),
         **deltas,
     )
-    return record, record.saturation_delta > 0.0 or record.hue_delta > 0.0
+    varies = record.saturation_delta > 0.0 or record.hue_delta > 0.0
+    if not varies or num_channels != _NUM_CHANNELS:
+        return record, ColorJitter.OFF
+    if record.antialias:
+        return record, ColorJitter.AFTER_RESIZE
+    return record, ColorJitter.BEFORE_RESIZE
 
 
-def evaluation_images(images: tf.Tensor, image_size: int) -> tf.Tensor:
+def evaluation_images(
+    images: tf.Tensor, image_size: int, antialias: bool = False
+) -> tf.Tensor:
     """Returns `[batch, image_size, image_size, 3] float32` in [-1, 1].
 
     Args:
       images: `[batch, height, width, 1 or 3] uint8`; any dimension may be
         unknown while tracing.
       image_size: side of the model's input, pixels.
+      antialias: whether pixels are averaged where the image shrinks.
     """
     pixels = tf.cast(images, tf.float32) / _HALF_RANGE - 1.0
     # Before the channels are repeated: a grey image is resized once.
-    pixels = tf.image.resize(pixels, [image_size, image_size])
+    pixels = tf.image.resize(
+        pixels, [image_size, image_size], antialias=antialias
+    )
     return tf.clip_by_value(_with_channels(pixels), -1.0, 1.0)
 
 
@@ -92,12 +131,13 @@ def training_images(
     image_size: int,
     seed: tf.Tensor,
     hparams: AugmentHparams,
-    use_color_jitter: bool = False,
+    jitter: ColorJitter = ColorJitter.OFF,
 ) -> tf.Tensor:
     """Returns randomly varied images, `[batch, size, size, 3] float32`.
 
     The order is scale to [-1, 1], crop, flip, brightness, contrast,
-    saturation, hue, resize, clip. Each image has draws of its own.
+    saturation, hue, resize, clip; `ColorJitter.AFTER_RESIZE` resizes before
+    saturation and hue. Each image has draws of its own.
 
     Args:
       images: `[batch, height, width, 1 or 3] uint8`, static but for batch.
@@ -105,8 +145,8 @@ def training_images(
       seed: `[2] int32`; equal seeds give equal images on one kind of device.
         Under XLA the draws are others than without it.
       hparams: scalars or scalar tensors.
-      use_color_jitter: whether saturation and hue are traced at all; they
-        cost more than the rest together.
+      jitter: whether saturation and hue are traced, and where; they cost
+        more than the rest together.
     """
     num_images = images.shape[0] or tf.shape(images)[0]
     return varied_images(
@@ -114,7 +154,7 @@ def training_images(
         image_size,
         draws_of(seed, num_images),
         hparams,
-        use_color_jitter,
+        jitter,
     )
 
 
@@ -128,7 +168,7 @@ def varied_images(
     image_size: int,
     draws: tf.Tensor,
     hparams: AugmentHparams,
-    use_color_jitter: bool = False,
+    jitter: ColorJitter = ColorJitter.OFF,
 ) -> tf.Tensor:
     """Returns what `training_images` does, for draws that were made before.
 
@@ -139,7 +179,7 @@ def varied_images(
       image_size: side of the model's input, pixels.
       draws: `[9, batch] float32`, columns of `draws_of`.
       hparams: scalars or scalar tensors.
-      use_color_jitter: whether saturation and hue are traced at all.
+      jitter: whether saturation and hue are traced, and where.
     """
     height, width = images.shape[1], images.shape[2]
     draws = tf.unstack(draws, num=NUM_DRAWS, axis=0)
@@ -155,8 +195,15 @@ def varied_images(
 
     shift = _per_image(_symmetric(draws[5], hparams.brightness_delta))
     gain = _per_image(1.0 + _symmetric(draws[6], hparams.contrast_delta))
-    rows = cropping.resize_weights(box.y, box.height, height, image_size)
-    columns = cropping.resize_weights(box.x, box.width, width, image_size)
+    rows, columns = (
+        cropping.resize_weights(
+            start, length, size, image_size, hparams.antialias
+        )
+        for start, length, size in (
+            (box.y, box.height, height),
+            (box.x, box.width, width),
+        )
+    )
     columns = tf.where(
         flipped[:, None, None], tf.reverse(columns, [1]), columns
     )
@@ -167,26 +214,28 @@ def varied_images(
     mean = cropping.mean_inside(pixels, box) / _HALF_RANGE
     scale = gain / _HALF_RANGE
     offset = mean * (1.0 - gain) + shift - 1.0
-    if use_color_jitter:
-        pixels = _turned_colors(
-            _with_channels(pixels * scale + offset),
-            1.0 + _symmetric(draws[7], hparams.saturation_delta),
-            _symmetric(draws[8], hparams.hue_delta),
-        )
+    if jitter is ColorJitter.BEFORE_RESIZE:
+        pixels = _with_channels(pixels * scale + offset)
+        pixels = _turned_colors(pixels, draws, hparams)
         pixels = cropping.resized(pixels, rows, columns)
     else:
         pixels = cropping.resized(pixels, rows, columns) * scale + offset
-    return tf.clip_by_value(_with_channels(pixels), -1.0, 1.0)
+        pixels = _with_channels(pixels)
+    if jitter is ColorJitter.AFTER_RESIZE:
+        pixels = _turned_colors(pixels, draws, hparams)
+    return tf.clip_by_value(pixels, -1.0, 1.0)
 
 
 def _turned_colors(
-    pixels: tf.Tensor, saturation_gain: tf.Tensor, hue_shift: tf.Tensor
+    pixels: tf.Tensor, draws: list[tf.Tensor], hparams: AugmentHparams
 ) -> tf.Tensor:
     """Returns `[batch, height, width, 3]` with other saturation and hue.
 
     The scale [-1, 1] is mapped to [0, 1], clipped there, changed as hue,
     saturation and value, and mapped back.
     """
+    saturation_gain = 1.0 + _symmetric(draws[7], hparams.saturation_delta)
+    hue_shift = _symmetric(draws[8], hparams.hue_delta)
     colors = tf.clip_by_value(0.5 * pixels + 0.5, 0.0, 1.0)
     hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(colors), axis=-1)
     hue = tf.math.floormod(hue + hue_shift[:, None, None], 1.0)

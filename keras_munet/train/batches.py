@@ -130,7 +130,7 @@ def training_batch(
     seed: tf.Tensor,
     augment: preprocessing.AugmentHparams,
     size: int,
-    jitter: bool,
+    jitter: preprocessing.ColorJitter,
 ) -> Ready:
     """Returns what a step trains on, from data on one device.
 
@@ -143,20 +143,24 @@ def training_batch(
       seed: `[2] int32`, of the augmentation.
       augment: `preprocessing.AugmentHparams` of scalar tensors.
       size: side of the input, pixels.
-      jitter: whether colour is jittered.
+      jitter: when saturation and hue vary.
 
     Returns:
       `[batch, size, size, 3] float32` images and `[batch] int32` labels.
     """
     batch = preprocessing.training_images(
-        tf.gather(images, indices), size, seed, augment, use_color_jitter=jitter
+        tf.gather(images, indices), size, seed, augment, jitter
     )
     return batch, tf.gather(labels, indices)
 
 
 @tf.function(autograph=False)
 def evaluation_batch(
-    images: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, size: int
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    indices: tf.Tensor,
+    size: int,
+    antialias: bool,
 ) -> Ready:
     """Returns what a step counts right answers in, from data on one device.
 
@@ -165,11 +169,14 @@ def evaluation_batch(
       labels: `[n] int32`.
       indices: `[batch] int32`, padded.
       size: side of the input, pixels.
+      antialias: see `preprocessing.evaluation_images`.
 
     Returns:
       As `training_batch`.
     """
-    batch = preprocessing.evaluation_images(tf.gather(images, indices), size)
+    batch = preprocessing.evaluation_images(
+        tf.gather(images, indices), size, antialias
+    )
     return batch, tf.gather(labels, indices)
 
 

@@ -22,6 +22,8 @@ class Borrowed:
     Attributes:
       slots: of each child, input first.
       image_size: side of the input, pixels.
+      antialias: see `preprocessing.evaluation_images`.
+      image: both.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Borrowed:
           UsageError: layers of a child do not fit together.
         """
         self.image_size = structure.image_size
+        self.antialias = structure.antialias
+        self.image = structure.image_size, structure.antialias
         with strategy.scope():
             self.slots = [
                 [pool.get(role, spec, n) for role, spec, n in chain]

@@ -96,14 +96,14 @@ class ChildProgram(generation.GenerationGraph):
         self,
         structure: structures.Structure,
         products: precision.Products,
-        jitter: bool,
+        jitter: preprocessing.ColorJitter,
     ):
         """Builds the graph; traces nothing.
 
         Args:
           structure: of one child.
           products: which precision a training step multiplies in.
-          jitter: whether colour is jittered.
+          jitter: when saturation and hue vary.
         """
         strategy = tf.distribute.get_strategy()
         # Its variables say shapes alone and are never read.
@@ -247,6 +247,7 @@ class ChildProgram(generation.GenerationGraph):
                 inputs.held_out_labels,
                 inputs.held_out_indices[batch],
                 self.image_size,
+                self.antialias,
             )
             with self._holding([slot.weights for slot in self._chain], weights):
                 counts = self._count(

@@ -96,13 +96,12 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         """
         self.check_stop()
         started = time.perf_counter()
-        image_size = int(data_hparams["ds_image_size"])
         shared, jitter = self._shared_inputs(data, data_hparams, event)
         loaded: dict[str, specs.Component] = {}
         with rewrites.plain_graphs():
             sent = [
                 self._send(
-                    child, shared, image_size, jitter, accept_ties, loaded
+                    child, shared, data_hparams, jitter, accept_ties, loaded
                 )
                 for child in children
             ]
@@ -128,8 +127,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         data: records.TaskData,
         data_hparams: Mapping[str, Any],
         event: tuple[str | int, ...],
-    ) -> tuple[child_program.Inputs, bool]:
-        """Returns what all children are given, and whether colours vary.
+    ) -> tuple[child_program.Inputs, preprocessing.ColorJitter]:
+        """Returns what all children are given, and when colours vary.
 
         What differs from child to child is left at zero.
         """
@@ -146,7 +145,9 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         held_images, held_labels = data.validation.batch(
             np.arange(num_held_out)
         )
-        augment, jitter = preprocessing.augment_hparams(dict(data_hparams))
+        augment, jitter = preprocessing.augment_hparams(
+            data_hparams, images.shape[-1]
+        )
         seeds = self._rng("augment", *event).integers(
             0, 2**31 - 1, (num_steps, 2), dtype=np.int32
         )
@@ -173,8 +174,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         self,
         child: jobs_lib.ChildJob,
         shared: child_program.Inputs,
-        image_size: int,
-        jitter: bool,
+        data_hparams: Mapping[str, Any],
+        jitter: preprocessing.ColorJitter,
         accept_ties: bool,
         loaded: dict[str, specs.Component],
     ) -> tf.distribute.coordinator.RemoteValue:
@@ -206,7 +207,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                     momentum = layout.first_momentum(momentum)
                 momenta.append(momentum)
             weights.append(values)
-        function = self._function(child, image_size, jitter, inputs)
+        function = self._function(child, data_hparams, jitter, inputs)
         flat = tf.nest.flatten((inputs, weights, momenta))
         return self._coordinator.schedule(
             function, args=tuple(tf.convert_to_tensor(v) for v in flat)
@@ -215,11 +216,15 @@ class CoordinatorTrainer(trainer_lib.Trainer):
     def _function(
         self,
         child: jobs_lib.ChildJob,
-        image_size: int,
-        jitter: bool,
+        data_hparams: Mapping[str, Any],
+        jitter: preprocessing.ColorJitter,
         inputs: child_program.Inputs,
     ) -> tf.types.experimental.ConcreteFunction:
-        structure = structures.structure_of([child], image_size)
+        structure = structures.structure_of(
+            [child],
+            int(data_hparams["ds_image_size"]),
+            preprocessing.antialias(data_hparams),
+        )
         shapes = tuple(
             value.shape[1:]
             for value in (inputs.images, inputs.indices, inputs.held_out)

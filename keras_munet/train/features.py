@@ -13,9 +13,11 @@ from collections.abc import Set as AbstractSet
 
 import tensorflow as tf
 
-# The side of the images, and of each component, input first, its id and whether
-# token 0 alone is computed.
-Prefix = tuple[int, tuple[tuple[str, bool], ...]]
+# The side of the images and whether they are averaged where they shrink.
+Image = tuple[int, bool]
+# The images, and of each component, input first, its id and whether token 0
+# alone is computed.
+Prefix = tuple[Image, tuple[tuple[str, bool], ...]]
 # Task, split, number of the batch, components.
 _Key = tuple[str, str, int, Prefix]
 

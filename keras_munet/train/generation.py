@@ -80,7 +80,7 @@ class GenerationGraph(borrowed.Borrowed):
           draws: `[9, share] float32`, of the augmentation.
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
           augment: `preprocessing.AugmentHparams` of scalar tensors.
-          jitter: Python bool, whether colour is jittered.
+          jitter: `preprocessing.ColorJitter`.
 
         Returns:
           `[children] float32`, the losses, nats.
@@ -243,7 +243,9 @@ class GenerationGraph(borrowed.Borrowed):
         """
 
         def count_resized(images, labels, mask):
-            batch = preprocessing.evaluation_images(images, self.image_size)
+            batch = preprocessing.evaluation_images(
+                images, self.image_size, self.antialias
+            )
             return self._count(batch, labels, mask)
 
         counts = self._strategy.run(count_resized, (images, labels, mask))

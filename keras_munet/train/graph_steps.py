@@ -83,7 +83,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             ) as ready:
                 yield ready
         else:
-            augment, jitter = steps.augmentation(data_hparams)
+            augment, jitter = steps.augmentation(data, data_hparams)
             shares = self._shares.training(data, indices, seeds, rates)
             yield ((*share, augment, jitter) for share in shares)
         self._training.end()
@@ -149,7 +149,9 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             return
         picked = self._batches.of(data, split, indices)
         for batch, weights in zip(picked, mask, strict=True):
-            ready = batches_lib.evaluation_batch(*batch, graph.image_size)
+            ready = batches_lib.evaluation_batch(
+                *batch, graph.image_size, graph.antialias
+            )
             yield self._counting(
                 graph.count_batch, *ready, tf.constant(weights)
             )

@@ -109,7 +109,7 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         with self._flow("validate") as flow:
             for number, batch in enumerate(picked):
                 images, labels = batches_lib.evaluation_batch(
-                    *batch, graph.image_size
+                    *batch, graph.image_size, graph.antialias
                 )
                 if len(under_way) == _num_under_way(images):
                     yield _results(under_way.popleft())

@@ -82,7 +82,7 @@ class LayerwiseGeneration(borrowed.Borrowed):
         ]
         # Below a child's lowest trained component nothing is its own.
         stems, self._tops = zip(*map(places_lib.cut, chains), strict=True)
-        self._stems = stems_lib.Stems(stems, layer_functions, self.image_size)
+        self._stems = stems_lib.Stems(stems, layer_functions, self.image)
         # What a child's last step took: whoever takes longest begins first.
         self._secs = [0.0] * len(chains)
 

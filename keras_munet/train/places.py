@@ -87,7 +87,7 @@ def cut(chain: list[Place]) -> tuple[list[Place], list[Place]]:
 
 
 def prefixes(
-    stem: Sequence[Place], image_size: int
+    stem: Sequence[Place], image: features.Image
 ) -> list[features.Prefix | None]:
     """Returns what identifies the output of each place, lowest first.
 
@@ -95,7 +95,7 @@ def prefixes(
 
     Args:
       stem: places of one child, input first.
-      image_size: side of the input, pixels.
+      image: what the input is.
     """
     ids: tuple[tuple[str, bool], ...] = ()
     found: list[features.Prefix | None] = []
@@ -103,5 +103,5 @@ def prefixes(
         if place.slot.holds is None:
             break
         ids = (*ids, (place.slot.holds, place.kind.narrow))
-        found.append((image_size, ids))
+        found.append((image, ids))
     return found + [None] * (len(stem) - len(found))

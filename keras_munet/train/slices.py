@@ -115,11 +115,14 @@ class SlicedTrainer:
         data: records.TaskData,
         split: str,
         image_size: int,
+        antialias: bool = False,
     ) -> float:
         """Returns the accuracy of one path; see `trainer.Trainer.evaluate`."""
         if self._whole is None:
             self._whole = self._make_whole()
-        accuracy = self._whole.evaluate(components, data, split, image_size)
+        accuracy = self._whole.evaluate(
+            components, data, split, image_size, antialias
+        )
         self._read_clocks([self._whole])
         return accuracy
 

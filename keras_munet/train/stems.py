@@ -24,18 +24,18 @@ class Stems:
         self,
         stems: Sequence[list[places_lib.Place]],
         layer_functions: halves.LayerFunctions,
-        image_size: int,
+        image: features_lib.Image,
     ):
         """Takes the places.
 
         Args:
           stems: of each child, input first.
           layer_functions: keeps what is compiled.
-          image_size: side of the input, pixels.
+          image: what the input is.
         """
         self._stems = stems
         self._functions = layer_functions
-        self._image_size = image_size
+        self._image = image
 
     @property
     def prefixes(self) -> frozenset[features_lib.Prefix]:
@@ -105,7 +105,7 @@ class Stems:
     def _prefixes(
         self, stem: list[places_lib.Place]
     ) -> list[features_lib.Prefix | None]:
-        return places_lib.prefixes(stem, self._image_size)
+        return places_lib.prefixes(stem, self._image)
 
 
 def _highest(

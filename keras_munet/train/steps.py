@@ -78,7 +78,7 @@ class StepLoop(abc.ABC, Generic[G]):
           seeds: `[steps, 2] int32`, of each step's augmentation.
           rates: `[steps, children, 3] float32`; see `schedules.rates`.
         """
-        augment, jitter = augmentation(data_hparams)
+        augment, jitter = augmentation(data, data_hparams)
         image_size = int(data_hparams["ds_image_size"])
         picked = self._batches.of(data, "train", indices)
         ready: Iterator[tuple[Any, ...]] = (
@@ -200,16 +200,19 @@ class StepLoop(abc.ABC, Generic[G]):
 
 
 def augmentation(
-    data_hparams: Mapping[str, Any],
-) -> tuple[preprocessing.AugmentHparams, bool]:
-    """Returns what a step augments by, and whether it jitters colour.
+    data: records.TaskData, data_hparams: Mapping[str, Any]
+) -> tuple[preprocessing.AugmentHparams, preprocessing.ColorJitter]:
+    """Returns what a step augments by, and when saturation and hue vary.
 
     Args:
+      data: the task's data.
       data_hparams: the `ds_*` hyperparameters.
 
     Returns:
       Hyperparameters as scalar tensors, as they are arguments of a step, and
-      a bool, which is none.
+      a constant of it.
     """
-    hparams, jitter = preprocessing.augment_hparams(dict(data_hparams))
+    hparams, jitter = preprocessing.augment_hparams(
+        data_hparams, data.train.images.shape[-1]
+    )
     return type(hparams)(*(tf.constant(value) for value in hparams)), jitter

@@ -22,22 +22,32 @@ class Structure:
     Attributes:
       chains: per child, (role, spec, count) of each component.
       image_size: side of the input, pixels.
+      antialias: see `preprocessing.evaluation_images`.
     """
 
     chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
     image_size: int
+    antialias: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Hashable; equal for structures that can share a compiled step."""
-        return self.image_size, tuple(
-            tuple((role, spec.spec_id, count) for role, spec, count in chain)
-            for chain in self.chains
+        return (
+            self.image_size,
+            self.antialias,
+            tuple(
+                tuple(
+                    (role, spec.spec_id, count) for role, spec, count in chain
+                )
+                for chain in self.chains
+            ),
         )
 
 
 def structure_of(
-    children: Sequence[jobs_lib.ChildJob], image_size: int
+    children: Sequence[jobs_lib.ChildJob],
+    image_size: int,
+    antialias: bool = False,
 ) -> Structure:
     """Returns the structure of children that are trained together."""
     counts: dict[tuple[str, str], int] = {}
@@ -64,4 +74,4 @@ def structure_of(
                     )
                 chain.append(shared[part.shared_id])
         chains.append(tuple(chain))
-    return Structure(tuple(chains), image_size)
+    return Structure(tuple(chains), image_size, antialias)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
+from keras_munet.data import preprocessing
 from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import borrowed
@@ -193,6 +194,7 @@ class Trainer:
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None,
     ) -> list[jobs_lib.TrainedChild]:
         image_size = int(data_hparams["ds_image_size"])
+        antialias = preprocessing.antialias(data_hparams)
         num_cycles = self._budget.num_cycles
         num_steps = self._budget.num_steps_per_cycle(len(data.train.labels))
         indices = self._train_indices(data, num_cycles * num_steps, event)
@@ -203,7 +205,7 @@ class Trainer:
         with self._steps.inputs(
             data, data_hparams, indices, seeds, rates
         ) as inputs:
-            graph = self._graph(children, image_size, num_parts)
+            graph = self._graph(children, image_size, antialias, num_parts)
             self._fill(graph, children)
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
@@ -223,6 +225,7 @@ class Trainer:
         data: records.TaskData,
         split: str,
         image_size: int,
+        antialias: bool = False,
     ) -> float:
         """Returns the accuracy of one path, each example counted once.
 
@@ -232,10 +235,11 @@ class Trainer:
           split: `train` or `test`, used whole, or `validation`, of which as
             many examples are used as in training.
           image_size: side of the path's input, pixels.
+          antialias: see `preprocessing.evaluation_images`.
         """
         child = jobs_lib.ChildJob(0, tuple(components), {})
         with rewrites.plain_graphs():
-            graph = self._graph([child], image_size)
+            graph = self._graph([child], image_size, antialias)
             self._fill(graph, [child])
             return float(self._steps.accuracies(graph, data, split)[0])
 
@@ -250,9 +254,10 @@ class Trainer:
         self,
         children: Sequence[jobs_lib.ChildJob],
         image_size: int,
+        antialias: bool,
         num_parts: int = 1,
     ) -> borrowed.Borrowed:
-        structure = structures.structure_of(children, image_size)
+        structure = structures.structure_of(children, image_size, antialias)
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
