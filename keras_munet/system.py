@@ -399,7 +399,7 @@ class System(opened.OpenedSystem):
         from keras_munet.export import saved_model
 
         files_lib.local_only(out, "an export")
-        asked = options_lib.Options(**options)
+        asked = options_lib.Options.of(options)
 
         def write() -> str:
             states = self.tasks

@@ -34,6 +34,9 @@ _FEATURES = flags.DEFINE_string(
 _MODEL_NAME = flags.DEFINE_string(
     "model_name", "keras_munet", "The name that it is served under."
 )
+_WEBP = flags.DEFINE_bool(
+    "webp", False, "Decode WebP files too; needs TensorFlow 2.20 to be loaded."
+)
 _VERIFY = flags.DEFINE_bool(
     "verify", False, "Replay the canary of what lies in OUT."
 )
@@ -63,6 +66,7 @@ def main() -> None:
         tflite=_TFLITE.value,
         feature_component=_FEATURES.value,
         model_name=_MODEL_NAME.value,
+        webp=_WEBP.value,
     )
     print(f"SavedModel: {out}")
 

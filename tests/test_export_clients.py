@@ -52,7 +52,7 @@ def folder(system, workdir):
 @pytest.fixture(scope="module")
 def scores(system):
     """What the system itself answers to the images."""
-    pixels = preprocessing.evaluation_images(_IMAGES, 16)
+    pixels = preprocessing.evaluation_images(_IMAGES, 16, True)
     return tf.nn.softmax(system.model("digits")(pixels)).numpy()
 
 

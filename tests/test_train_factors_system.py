@@ -105,7 +105,7 @@ def test_the_published_kernels_answer_as_they_were_measured(finished):
     system = keras_munet.System.open(finished)
     test = system.data("digits").test
     images, labels = test.batch(np.arange(len(test.labels)))
-    resized = preprocessing.evaluation_images(tf.constant(images), 16)
+    resized = preprocessing.evaluation_images(tf.constant(images), 16, True)
     logits = np.asarray(system.model("digits")(resized))
     published = system.tasks["digits"].published
     assert np.mean(logits.argmax(1) == labels) == pytest.approx(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_munet.data import cropping
+from keras_munet.data import picture_decoder
 
 _NUM_CHANNELS = 3
 # Four for the crop, one for the flip, four for the colours.
@@ -71,6 +72,37 @@ def antialias(hparams: Mapping[str, Any]) -> bool:
     return bool(hparams.get("ds_antialias", False))
 
 
+class ModelInput(NamedTuple):
+    """How a picture of any size becomes the input of a path.
+
+    Attributes:
+      image_size: side of the input, pixels.
+      antialias: see `evaluation_images`.
+      stored: height and width that preparing gave the task's own pictures,
+        which any picture gets first; None where they did not come from files.
+    """
+
+    image_size: int
+    antialias: bool
+    stored: tuple[int, int] | None = None
+
+    def of(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns `[batch, image_size, image_size, 3] float32` in [-1, 1].
+
+        Args:
+          images: `[batch, height, width, 3] uint8`, as decoded.
+        """
+        if self.stored is not None:
+            height, width = self.stored
+            shape = tf.shape(images)[1:3]
+            images = tf.cond(
+                tf.reduce_all(shape == [height, width]),
+                lambda: images,
+                lambda: picture_decoder.resized(images, height, width),
+            )
+        return evaluation_images(images, self.image_size, self.antialias)
+
+
 def augment_hparams(
     hparams: Mapping[str, Any], num_channels: int = _NUM_CHANNELS
 ) -> tuple[AugmentHparams, ColorJitter]:
@@ -118,12 +150,30 @@ def evaluation_images(
       image_size: side of the model's input, pixels.
       antialias: whether pixels are averaged where the image shrinks.
     """
-    pixels = tf.cast(images, tf.float32) / _HALF_RANGE - 1.0
+    side = [image_size, image_size]
     # Before the channels are repeated: a grey image is resized once.
-    pixels = tf.image.resize(
-        pixels, [image_size, image_size], antialias=antialias
-    )
+    if antialias and _shrinks(images, image_size):
+        pixels = tf.image.resize(images, side, antialias=True)
+        # Graphs multiply by the reciprocal anyway: the same bits eagerly.
+        pixels = pixels * (1.0 / _HALF_RANGE) - 1.0
+    else:
+        pixels = tf.cast(images, tf.float32) / _HALF_RANGE - 1.0
+        pixels = tf.image.resize(pixels, side)
     return tf.clip_by_value(_with_channels(pixels), -1.0, 1.0)
+
+
+def _shrinks(images: tf.Tensor, image_size: int) -> bool:
+    """Whether some image may be larger than the input; else none is averaged.
+
+    Averaging costs more than reading between pixels, whatever the sizes are.
+    """
+    height, width = images.shape[1], images.shape[2]
+    return (
+        height is None
+        or width is None
+        or height > image_size
+        or width > image_size
+    )
 
 
 def training_images(

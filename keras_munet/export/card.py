@@ -75,8 +75,9 @@ def text(
             f"the same tasks would have {num_separate:,}.",
             "",
             "Images are `[batch, height, width, 3] uint8` of any size, or "
-            "JPEG and PNG bytes; scaling and resizing are inside. Scores are "
-            "shares of the classes that `signatures.json` names, in order.",
+            "the bytes of JPEG, PNG, GIF and BMP files; decoding, turning by "
+            "EXIF, scaling and resizing are inside. Scores are shares of the "
+            "classes that `signatures.json` names, in order.",
             "",
             "| task | signature | classes | test accuracy | parameters | "
             "pixels |",

@@ -6,6 +6,9 @@ Invariant: options are checked before anything is written.
 from __future__ import annotations
 
 import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
 
 from keras_munet import errors
 from keras_munet.export import serving
@@ -29,6 +32,9 @@ class Options:
         `tf.Example`s and answers with labels.
       tflite: whether to add `tflite/<task>.tflite`.
       model_name: the name that the model is served under.
+      webp: whether `predict_bytes_<task>` decodes WebP files too. Such an
+        export loads in TensorFlow 2.20 and later alone, so not in TensorFlow
+        Serving 2.19.
     """
 
     weights: str = "float32"
@@ -37,8 +43,42 @@ class Options:
     classify: bool = False
     tflite: bool = False
     model_name: str = "keras_munet"
+    webp: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Returns checked options.
+
+        Args:
+          given: values by the names of the attributes.
+
+        Raises:
+          UsageError: a name is unknown, or a value is not allowed.
+        """
+        fields = [field.name for field in dataclasses.fields(cls)]
+        for name in given:
+            if name not in fields:
+                close = difflib.get_close_matches(name, fields, n=1)
+                raise errors.UsageError(
+                    f"unknown export option {name!a}; "
+                    + (
+                        f"did you mean {close[0]}?"
+                        if close
+                        else f"there are: {', '.join(fields)}"
+                    )
+                )
+        return cls(**given)
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value).__name__ not in str(field.type).split(
+                " | "
+            ) and not (value is None and "None" in str(field.type)):
+                raise errors.UsageError(
+                    f"export option {field.name} is {value!r}; it takes a "
+                    f"value of type {field.type}"
+                )
         if self.weights not in WEIGHT_TYPES:
             raise errors.UsageError(
                 f"weights={self.weights!r} is no way to store them; use one "

@@ -24,9 +24,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
+from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import plain_paths
 from keras_munet.core import specs
+from keras_munet.data import preprocessing
 from keras_munet.export import canary
 from keras_munet.export import card
 from keras_munet.export import folders
@@ -60,6 +62,10 @@ class TaskRecord(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """Its class names, in the order of the logits, or none."""
 
+    @property
+    def data(self) -> fingerprint.DataFingerprint | None:
+        """What it was trained on; None where that was not recorded."""
+
 
 def export(
     out: str | os.PathLike[str],
@@ -78,7 +84,9 @@ def export(
     `<task>_features`, `[batch, width] float32`, that the heads read; both
     compute once what tasks share. They take
     `images`, `[batch, height, width, 3] uint8` of any size, or `encoded`,
-    `[batch] string` of JPEG or PNG files.
+    `[batch] string` of JPEG, PNG, GIF or BMP files, and of WebP files if the
+    options say so. A picture is decoded and resized as preparing, training
+    and evaluation do.
 
     Beside it lie `signatures.json`, `README.md`, `canary.npz`, warm-up
     requests, and what the options add.
@@ -112,7 +120,8 @@ def export(
     if options.feature_component is not None:
         for path in paths.values():
             builder.position(path, options.feature_component)
-    served = served_lib.Served(paths, get, options.weights)
+    inputs = {name: _input(state) for name, state in tasks.items()}
+    served = served_lib.Served(paths, inputs, get, options)
     signatures = _signatures(served, tasks, keys, options)
     unique = {c.id: c.num_params for p in paths.values() for c in p.components}
     text = card.text(
@@ -138,6 +147,20 @@ def export(
                 file.write_bytes(lite.converted(path, get, options.weights))
         canary.record(part)
     return str(folder)
+
+
+def _input(state: TaskRecord) -> preprocessing.ModelInput:
+    """Returns what pictures become for a task."""
+    path, data = state.published, getattr(state, "data", None)
+    stored = None
+    if data is not None and all(s.files for s in data.splits.values()):
+        height, width, _ = data.image_shape
+        stored = height, width
+    return preprocessing.ModelInput(
+        path.hparams["ds_image_size"],
+        preprocessing.antialias(path.hparams),
+        stored,
+    )
 
 
 def _signatures(
@@ -265,7 +288,9 @@ def _described(
             "signatures": {kind: f"{kind}_{keys[name]}" for kind in kinds},
             "class_names": _labels(state),
             "path_id": state.published.id,
-            "image_size": state.published.hparams["ds_image_size"],
+            "image_size": _input(state).image_size,
+            "antialias": _input(state).antialias,
+            "stored": _input(state).stored,
             "test_accuracy": state.published.metrics.get("test_quality"),
         }
         for name, state in tasks.items()

@@ -24,8 +24,9 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from keras_munet.core import specs
+from keras_munet.data import picture_decoder
 from keras_munet.data import preprocessing
-from keras_munet.export import decoding
+from keras_munet.export import options as options_lib
 from keras_munet.export import pool as pool_lib
 from keras_munet.graph import builder
 from keras_munet.graph import nodes
@@ -46,8 +47,8 @@ class _Step(NamedTuple):
     narrow: bool
 
 
-# The image size and the steps so far.
-_Prefix = tuple[int, tuple[_Step, ...]]
+# What the images become and the steps so far.
+_Prefix = tuple[preprocessing.ModelInput, tuple[_Step, ...]]
 
 
 class Answer(NamedTuple):
@@ -84,18 +85,20 @@ class Served:
     def __init__(
         self,
         paths: Mapping[str, specs.PathRecord],
+        inputs: Mapping[str, preprocessing.ModelInput],
         get: Callable[[specs.ComponentRef], specs.Component],
-        weights: str,
+        options: options_lib.Options,
     ):
         """Packs the weights.
 
         Args:
           paths: task -> its path.
+          inputs: task -> what pictures become.
           get: returns a component by its reference.
-          weights: how they are stored; see `options.Options`.
+          options: how weights are stored, and which files are decoded.
         """
-        pool = pool_lib.Pool(weights)
-        self._graph = _Graph(paths, get, pool)
+        pool = pool_lib.Pool(options.weights)
+        self._graph = _Graph(paths, inputs, get, pool, options.webp)
         pool.close()
         self.module = _Module(pool)
 
@@ -109,7 +112,7 @@ class Served:
         return _function(predict, _IMAGES)
 
     def predict_bytes(self, task: str) -> Function:
-        """Returns JPEG or PNG bytes -> `logits`, `scores`."""
+        """Returns the bytes of picture files -> `logits`, `scores`."""
         graph = self._graph
 
         def predict_bytes(encoded):
@@ -170,11 +173,15 @@ class _Graph:
     def __init__(
         self,
         paths: Mapping[str, specs.PathRecord],
+        inputs: Mapping[str, preprocessing.ModelInput],
         get: Callable[[specs.ComponentRef], specs.Component],
         pool: pool_lib.Pool,
+        webp: bool,
     ):
         self._pool = pool
         self._paths = paths
+        self._inputs = inputs
+        self._webp = webp
         self._specs: dict[str, specs.ComponentSpec] = {}
         self._made: dict[Any, Any] = {}
         for path in paths.values():
@@ -185,10 +192,7 @@ class _Graph:
                     pool.add(ref.id, component)
         self._steps = {task: self._path_steps(p) for task, p in paths.items()}
         self._forks = _forks(
-            {
-                task: (path.hparams["ds_image_size"], self._steps[task])
-                for task, path in paths.items()
-            }
+            {task: (inputs[task], self._steps[task]) for task in paths}
         )
         # Fork -> the fork before it.
         self._below = {
@@ -197,27 +201,42 @@ class _Graph:
             for below, fork in itertools.pairwise(forks)
         }
 
-    def from_images(self, size: int):
+    def from_images(self, model_input: preprocessing.ModelInput):
         """Returns pixels of any size -> the model's input."""
 
         def from_images(images):
             # A server does not check what it feeds; images of one channel
             # would be read as a third as many.
             images = tf.ensure_shape(images, _IMAGES.shape)
-            return preprocessing.evaluation_images(images, size)
+            return model_input.of(images)
 
-        return self._kept(("images", size), from_images, _IMAGES)
+        return self._kept(("images", model_input), from_images, _IMAGES)
 
-    def from_bytes(self, size: int):
-        """Returns encoded images -> the model's input."""
+    def from_bytes(self, model_input: preprocessing.ModelInput):
+        """Returns the bytes of picture files -> the model's input."""
+        size = model_input.image_size
+
+        def decode(data):
+            image = picture_decoder.decoded(data, webp=self._webp)
+            return model_input.of(image[tf.newaxis])[0]
 
         def from_bytes(encoded):
-            return decoding.decoded_images(encoded, size)
+            return tf.map_fn(
+                decode,
+                encoded,
+                fn_output_signature=tf.TensorSpec([size, size, 3]),
+                # One picture in memory at a time, however many a request has:
+                # a file of 0.2 MB may state millions of pixels.
+                parallel_iterations=1,
+            )
 
-        return self._kept(("bytes", size), from_bytes, _ENCODED)
+        return self._kept(("bytes", model_input), from_bytes, _ENCODED)
 
     def answer(
-        self, task: str, source: Callable[[int], Any], inputs: tf.Tensor
+        self,
+        task: str,
+        source: Callable[[preprocessing.ModelInput], Any],
+        inputs: tf.Tensor,
     ) -> Answer:
         """Returns one task's answer to images or bytes."""
         return self._rest(task)(self._reach(self._fork(task), source)(inputs))
@@ -228,11 +247,11 @@ class _Graph:
 
         def reach(prefix: _Prefix) -> tf.Tensor:
             if prefix not in found:
-                size, steps = prefix
+                model_input, steps = prefix
                 found[prefix] = (
                     self._segment(prefix)(reach(self._below[prefix]))
                     if steps
-                    else self.from_images(size)(images)
+                    else self.from_images(model_input)(images)
                 )
             return found[prefix]
 
@@ -245,14 +264,14 @@ class _Graph:
         """Yields (task, the whole output of its component of that name)."""
         found: dict[_Prefix, tf.Tensor] = {}
         for task, path in self._paths.items():
-            size = path.hparams["ds_image_size"]
+            model_input = self._inputs[task]
             end = builder.position(path, component) + 1
             # Not the path's own steps: these may compute the class token
             # alone.
             steps = tuple(_Step(r.id, False) for r in path.components[:end])
-            tensor = self.from_images(size)(images)
+            tensor = self.from_images(model_input)(images)
             for i in range(end):
-                prefix = (size, steps[: i + 1])
+                prefix = (model_input, steps[: i + 1])
                 if prefix not in found:
                     found[prefix] = self._run(steps[i : i + 1], tensor)
                 tensor = found[prefix]
@@ -261,11 +280,15 @@ class _Graph:
     def _fork(self, task: str) -> _Prefix:
         return self._forks[task][-1]
 
-    def _reach(self, prefix: _Prefix, source: Callable[[int], Any]):
+    def _reach(
+        self,
+        prefix: _Prefix,
+        source: Callable[[preprocessing.ModelInput], Any],
+    ):
         """Returns the function from images or bytes to a fork."""
-        size, steps = prefix
+        model_input, steps = prefix
         if not steps:
-            return source(size)
+            return source(model_input)
         before = self._reach(self._below[prefix], source)
         segment = self._segment(prefix)
 
@@ -350,16 +373,16 @@ def _forks(
     A fork is where the paths of several tasks part, the head at the latest.
     """
     nexts: dict[_Prefix, set[_Step]] = collections.defaultdict(set)
-    for size, steps in prefixes.values():
+    for model_input, steps in prefixes.values():
         for i, step in enumerate(steps):
-            nexts[size, steps[:i]].add(step)
+            nexts[model_input, steps[:i]].add(step)
     return {
         task: [
-            (size, steps[:i])
+            (model_input, steps[:i])
             for i in range(len(steps))
-            if i == 0 or len(nexts[size, steps[:i]]) > 1
+            if i == 0 or len(nexts[model_input, steps[:i]]) > 1
         ]
-        for task, (size, steps) in prefixes.items()
+        for task, (model_input, steps) in prefixes.items()
     }
 
 
@@ -374,7 +397,7 @@ def _function(function: Callable, *signature: tf.TensorSpec) -> Function:
 
 
 def example(encoded: bytes) -> bytes:
-    """Returns the serialised `tf.Example` of one JPEG or PNG image."""
+    """Returns the serialised `tf.Example` of one picture file."""
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
     features = tf.train.Features(feature={EXAMPLE_KEY: feature})
     return tf.train.Example(features=features).SerializeToString()
