@@ -196,6 +196,9 @@ def stored(
         return storage.Stored(square, resized=True, resident=fits)
     shapes = {size for _, size in sizes}
     height, width = shapes.pop() if len(shapes) == 1 else (0, 0)
+    # More pixels than the largest input can use would cost time in each step.
+    if min(height, width) > max(storage.SIDES[0], image_size):
+        height = width = 0
     shorter = [min(size) for _, size in sizes]
     return storage.stored(
         len(sizes),
