@@ -38,6 +38,7 @@ from keras_munet.train import slices
 from keras_munet.train import strategy as strategy_lib
 from keras_munet.train import trainer as trainer_lib
 from keras_munet.train import workers as workers_lib
+from keras_munet.vit import keras_state
 
 _TRAIN = "train"
 _EVALUATE = "evaluate"
@@ -48,6 +49,7 @@ _OnCycle = Callable[[int, np.ndarray, np.ndarray], None]
 AnyTrainer = trainer_lib.Trainer | slices.SlicedTrainer
 
 
+@keras_state.shielded()
 def make(
     directory: system_dir.SystemDir,
     family: family_lib.Family,
@@ -164,6 +166,7 @@ class Crew:
         self._family = family
         self._settings = settings
 
+    @keras_state.shielded()
     def train(
         self,
         plan: plan_lib.GenerationPlan,
@@ -185,6 +188,7 @@ class Crew:
         self._announce(order)
         return self._train(order, data, on_cycle)
 
+    @keras_state.shielded()
     def accuracy(
         self, path: specs.PathRecord, data: records.TaskData, split: str
     ) -> float:
@@ -200,6 +204,7 @@ class Crew:
         self._announce(order)
         return self._evaluate(order, data)
 
+    @keras_state.shielded()
     def follow(self, data_of: Callable[[str], records.TaskData]) -> None:
         """Carries out the chief's orders until it has no more.
 

@@ -22,6 +22,7 @@ from keras_munet import task_data as task_data_lib
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import family as family_lib
+from keras_munet.core import keras_backend
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -108,7 +109,8 @@ class OpenedSystem:
           CheckpointError: the root's file does not fit.
           StoreError: the directory cannot be written.
         """
-        # Before anything is written: a task that cannot be had leaves nothing.
+        # Before anything is written: what cannot be had leaves nothing.
+        keras_backend.require_tensorflow()
         loader = task_data_lib.TaskDataLoader(settings)
         loader.check(settings.task_names)
         root = root or roots_build.build(

@@ -94,8 +94,10 @@ def _probs(
     import tensorflow as tf
 
     from keras_munet.data import preprocessing
+    from keras_munet.vit import keras_state
 
-    model = system.model(name)
+    with keras_state.shielded():
+        model = system.model(name)
 
     @tf.function(reduce_retracing=True)
     def probs_of(images: tf.Tensor) -> tf.Tensor:

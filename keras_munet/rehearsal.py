@@ -35,6 +35,7 @@ from keras_munet.train import strategy as strategy_lib
 from keras_munet.train import structures
 from keras_munet.train import synthetic
 from keras_munet.vit import hybrid
+from keras_munet.vit import keras_state
 from keras_munet.vit import variants
 
 # Of a task that is in no published table.
@@ -66,6 +67,7 @@ class Steps:
     num_parts: int
 
 
+@keras_state.shielded()
 def steps_of(
     settings: settings_lib.Settings,
     strategy: synthetic.Strategy,

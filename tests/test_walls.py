@@ -55,7 +55,7 @@ _ALLOWED = {
         *("errors", "core", "vit", "data", "roots", "search", "train"),
     },
     # These are the system: the only place that sees search and training.
-    "crew": {"errors", "core", "search", "store", "data", "train"},
+    "crew": {"errors", "core", "search", "store", "vit", "data", "train"},
     "twins": {"search", "train"},
     "iteration": {
         *("errors", "core", "search", "store", "data", "train", "progress"),
@@ -67,7 +67,7 @@ _ALLOWED = {
         *("opened", "task_data"),
     },
     # What published paths answer, for a report.
-    "predictions": {"core", "data", "preflight", "report", "system"},
+    "predictions": {"core", "vit", "data", "preflight", "report", "system"},
     # Many systems side by side; what a path costs is the ViT's to say.
     "comparison": {
         *("errors", "core", "store", "train", "vit", "report"),

@@ -37,6 +37,7 @@ from keras_munet.export import options as options_lib
 from keras_munet.export import served as served_lib
 from keras_munet.export import warmup
 from keras_munet.graph import builder
+from keras_munet.vit import keras_state
 
 ALL_TASKS = "all_tasks"
 DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -67,6 +68,7 @@ class TaskRecord(Protocol):
         """What it was trained on; None where that was not recorded."""
 
 
+@keras_state.shielded()
 def export(
     out: str | os.PathLike[str],
     tasks: Mapping[str, TaskRecord],
@@ -151,7 +153,7 @@ def export(
 
 def _input(state: TaskRecord) -> preprocessing.ModelInput:
     """Returns what pictures become for a task."""
-    path, data = state.published, getattr(state, "data", None)
+    path, data = state.published, state.data
     stored = None
     if data is not None and all(s.files for s in data.splits.values()):
         height, width, _ = data.image_shape

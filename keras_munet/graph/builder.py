@@ -41,7 +41,9 @@ def build(
       A model from `[batch, image_size, image_size, 3] float32` images in
       [-1, 1] to a dict of `[batch, num_classes] float32` logits.
     """
-    images = keras.Input((image_size, image_size, 3), name="images")
+    images = keras.Input(
+        (image_size, image_size, 3), name="images", dtype="float32"
+    )
     done: dict[tuple[int, int, bool], keras.KerasTensor] = {}
     outputs = {
         key: _apply(chain, images, done) for key, chain in chains.items()
@@ -151,7 +153,9 @@ def feature_model(
     live = _Live(get)
     chain = [live.layer(ref) for ref in path.components[:end]]
     side = path.hparams["ds_image_size"]
-    images = tensor = keras.Input((side, side, 3), name="images")
+    images = tensor = keras.Input(
+        (side, side, 3), name="images", dtype="float32"
+    )
     if component is None:
         head = nodes.make_layer(get(path.components[-1]).spec, "head")
         tensor = read_by_head(head, _apply(chain, images, {}))

@@ -26,6 +26,7 @@ from keras_munet.graph import builder
 from keras_munet.graph import nodes
 from keras_munet.pretraining import characters as characters_lib
 from keras_munet.roots import root as root_lib
+from keras_munet.vit import keras_state
 
 _NUM_VALIDATION_IMAGES = 4_096
 # Coarser pictures that are mixed in: every task has its own resolution.
@@ -105,6 +106,7 @@ class Pretrained:
     secs: float
 
 
+@keras_state.shielded()
 def pretrain(
     settings: PretrainSettings, progress: Callable[[str], None] = print
 ) -> Pretrained:

@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_munet.core import keras_backend
+
 if TYPE_CHECKING:
     from keras_munet.roots.hub import from_hub
     from keras_munet.roots.keras_hub_source import from_keras_hub
@@ -40,5 +42,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    keras_backend.require_tensorflow()
     home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     return getattr(home, name)

@@ -18,6 +18,7 @@ from keras_munet.functional import block_config
 from keras_munet.functional import family as family_lib
 from keras_munet.functional import slicing
 from keras_munet.roots import root as root_lib
+from keras_munet.vit import keras_state
 
 # What every path is given.
 OWN_RANGE = (-1.0, 1.0)
@@ -34,6 +35,7 @@ _REFUSED = {
 }
 
 
+@keras_state.shielded()
 def from_keras(
     model: Any,
     *,

@@ -170,7 +170,7 @@ class SlotPool:
         name = f"{spec.name}_{role}{count}_{spec.spec_id[:6]}"
         # Every variable must exist before a step is traced (platform fact 2).
         with self._strategy.scope():
-            layer = nodes.make_layer(spec, name)
+            layer = nodes.make_layer(spec, name, dtype="float32")
             layer.pack()
             layer.build()
             momentum = layout = factors = None

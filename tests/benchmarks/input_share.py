@@ -41,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sides", default="32,160,480,1024")
     sides = [int(side) for side in parser.parse_args().sides.split(",")]
-    print("| side | stored | jitter | generation, CPU s | input, CPU s | share |")
+    print(
+        "| side | stored | jitter | generation, CPU s | input, CPU s | share |"
+    )
     print("|---|---|---|---|---|---|")
     for side in sides:
         with tempfile.TemporaryDirectory() as folder:
