@@ -246,6 +246,7 @@ def _prepare_own(source: str) -> None:
     from keras_munet.data import own_preparing
     from keras_munet.data import own_tasks
 
+    launching.quiet_tensorflow()
     folder = places.folders(_DATA_DIR.value)[0]
     name = _NAME.value or own_tasks.name_of(source)
     if own_store.exists(name, folder) and not _REPLACE.value:

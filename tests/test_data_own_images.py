@@ -46,7 +46,7 @@ def test_transparent_parts_are_laid_on_white():
     colors = np.zeros((2, 2, 4), np.uint8)
     colors[0, :, 3] = 255
     pixels = own_images.decoded(_png(colors))
-    assert pixels.shape == (2, 2, 3)
+    assert pixels.shape == (2, 2, 1)
     assert (pixels[0] == 0).all()
     assert (pixels[1] == 255).all()
 

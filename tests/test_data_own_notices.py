@@ -159,3 +159,19 @@ def test_notices_are_kept_with_the_task(tmp_path):
     read = tasks.load("own/p", data_dir=str(tmp_path))
     assert len(read.notices) == 3
     assert read.notices == built.data.notices
+
+
+def test_files_that_an_export_refuses_are_counted_by_kind():
+    (notice,) = own_notices.file_notices(
+        ["TIFF", "", "WEBP", "TIFF"], [0, 0, 0, 0]
+    )
+    assert "2 TIFF, 1 WEBP" in notice
+    assert own_notices.file_notices(["", ""], [0, 0]) == []
+
+
+def test_the_bits_of_16_bit_files_are_told():
+    (notice,) = own_notices.file_notices([""] * 3, [12, 0, 12])
+    assert "2 use 12 bits" in notice
+    (notice,) = own_notices.file_notices([""] * 3, [12, 8, 12])
+    assert "1 use 8 bits, 2 use 12 bits" in notice
+    assert "brightness" in notice

@@ -36,7 +36,7 @@ def test_a_file_is_decoded_as_its_author_sees_it(sample):
     np.testing.assert_array_equal(
         pixels, picture_samples.reference(sample.content)
     )
-    assert bool(read.unserved) == (not sample.webp)
+    assert bool(read.unserved) == (not sample.served)
     assert own_images.size_of(sample.content) == pixels.shape[:2]
 
 

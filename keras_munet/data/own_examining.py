@@ -48,6 +48,8 @@ class Examined(NamedTuple):
       file_digests: SHA-256 of the file of each example.
       pixel_digests: equal where decoded images are.
       ranges: `[n, 2] uint8`, the least and the largest pixel of each.
+      unserved: of each its format, where an export refuses the file.
+      wide_bits: of each the bits that a 16-bit file uses; 0 of others.
     """
 
     examples: list[own_sources.Example]
@@ -62,6 +64,8 @@ class Examined(NamedTuple):
     file_digests: list[str]
     pixel_digests: list[bytes]
     ranges: np.ndarray
+    unserved: list[str]
+    wide_bits: list[int]
 
     @property
     def given_splits(self) -> list[str]:
@@ -92,6 +96,7 @@ class Examined(NamedTuple):
             *own_notices.range_notices(
                 self.ranges[:, 0], self.ranges[:, 1], places
             ),
+            *own_notices.file_notices(self.unserved, self.wide_bits),
         )
 
     def files_digest(self, rows: np.ndarray) -> str:
@@ -108,6 +113,8 @@ class _Decoded(NamedTuple):
     skipped: list[own_sources.Skipped]
     digests: list[bytes]
     ranges: np.ndarray
+    unserved: list[str]
+    wide_bits: list[int]
 
 
 def examine(
@@ -245,23 +252,29 @@ def _decoded(
         pixels = np.empty((len(sized), *kept_as.shape), np.uint8)
     kept: list[_Sized] = []
     skipped, digests, ranges = [], [], []
+    unserved, wide_bits = [], []
     for example, head in progress(sized):
         try:
-            image = own_images.decoded(example.read())
+            picture = own_images.picture(example.read())
         except (own_images.UnusableImageError, OSError) as e:
             skipped.append(own_sources.Skipped(example.where, str(e)))
             continue
+        image = picture.pixels
         if pixels is not None:
             pixels[len(kept)] = own_images.resized(image, *kept_as.shape[:2])
         kept.append((example, head))
         digests.append(_digest(image))
         ranges.append((image.min(), image.max()))
+        unserved.append(picture.unserved)
+        wide_bits.append(picture.wide_bits)
     return _Decoded(
         kept,
         None if pixels is None else pixels[: len(kept)],
         skipped,
         digests,
         np.array(ranges, np.uint8).reshape(-1, 2),
+        unserved,
+        wide_bits,
     )
 
 

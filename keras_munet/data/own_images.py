@@ -65,7 +65,8 @@ class Picture(NamedTuple):
 
     Attributes:
       pixels: `[height, width, 1 or 3] uint8`.
-      unserved: the format, where an export refuses the file; else empty.
+      unserved: the format, where an export refuses the file unless it was
+        made with `webp`; else empty.
       wide_bits: 8, 12 or 16, the bits that a 16-bit file uses; 0 of others.
     """
 
@@ -120,7 +121,8 @@ def picture(content: bytes) -> Picture:
         pixels = _from_graph(content)
         if pixels is not None:
             brightest = _png_brightest(content)
-            unserved = ""
+            # Decoded by exports that were made with `webp` alone.
+            unserved = image.format if image.format == "WEBP" else ""
         else:
             pixels, brightest = _from_pillow(image)
             unserved = image.format or ""

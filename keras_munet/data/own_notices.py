@@ -168,6 +168,37 @@ def range_notices(
     return [f"{len(empty):,} images have a single value in every pixel{shown}"]
 
 
+def file_notices(
+    unserved: Sequence[str], wide_bits: Sequence[int]
+) -> list[str]:
+    """Returns what is odd about the files of images.
+
+    Args:
+      unserved: of each image its format, where an export refuses the file.
+      wide_bits: of each the bits that a 16-bit file uses; 0 of others.
+    """
+    notices = []
+    formats = collections.Counter(form for form in unserved if form)
+    if formats:
+        shown = ", ".join(
+            f"{n:,} {form}" for form, n in sorted(formats.items())
+        )
+        notices.append(
+            f"an export refuses files of these kinds: {shown}; it reads JPEG, "
+            "PNG, GIF and BMP, and WebP with --webp"
+        )
+    bits = collections.Counter(used for used in wide_bits if used)
+    if bits:
+        shown = ", ".join(
+            f"{n:,} use {used} bits" for used, n in sorted(bits.items())
+        )
+        more = (
+            "" if len(bits) == 1 else ", so equal values differ in brightness"
+        )
+        notices.append(f"of the 16-bit files {shown}{more}")
+    return notices
+
+
 def _number(name: str) -> str:
     match = re.fullmatch(r"([+-]?)0*(\d+?)(?:\.0*)?", name)
     return f"{match[1].replace('+', '')}{match[2]}" if match else name
