@@ -226,6 +226,7 @@ def _prepare_named(name: str) -> None:
         return
     if name.startswith(own_store.FAMILY + "/"):
         tasks.load(name, data_dir=_DATA_DIR.value)
+        _compare_size(name)
         print(f"{name}: is prepared")
         return
     launching.quiet_tensorflow()
@@ -274,6 +275,23 @@ def _prepare_own(source: str) -> None:
         f"{name}: {data.num_classes} classes, {', '.join(numbers)}, stored as "
         f"{height} x {width} x {channels} in {folder}; {len(skipped)} skipped"
     )
+
+
+def _compare_size(name: str) -> None:
+    """Refuses an image size that own images were not prepared for.
+
+    Raises:
+      DataError: another size is given.
+    """
+    if not flags.FLAGS["image_size"].present:
+        return
+    prepared = own_store.image_size(name, places.folders(_DATA_DIR.value))
+    if prepared not in (None, _IMAGE_SIZE.value):
+        raise errors.DataError(
+            f"{name} is prepared for --image_size={prepared}, "
+            f"{_IMAGE_SIZE.value} is given; run prepare folder:PATH "
+            f"--name={name} --image_size={_IMAGE_SIZE.value} --replace"
+        )
 
 
 def _compare(name: str, folder: str, source: str) -> None:

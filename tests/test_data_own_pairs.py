@@ -81,6 +81,10 @@ PAIRS_REFUSED = {
         "image 0",
     ),
     "no pixels": (((IMAGES[0][:0], 0) for _ in range(9)), "image 0"),
+    "triples": (((i, 0, 1.0) for i in IMAGES), "pair 0 .* of 3 parts"),
+    "records": (({"image": i, "label": 0} for i in IMAGES), "pair 0 .* dict"),
+    "images alone": ((i for i in IMAGES), "pair 0 .* ndarray"),
+    "numbers": (range(9), "pair 0 .* is int"),
     "a late one": (
         ((i, n if n < 20 else 0.5) for n, i in enumerate(IMAGES)),
         "label 20",

@@ -181,6 +181,22 @@ def test_several_that_prepare_the_same_at_once_all_succeed(source, tmp_path):
     assert os.listdir(tmp_path / "data/own") == ["p"]
 
 
+def test_several_that_replace_at_once_all_succeed(source, tmp_path):
+    _prepare(source, tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda side: _prepare(
+                    source, tmp_path, side=side, replace=True
+                ),
+                (3, 4, 5, 6),
+            )
+        )
+    data = tasks.load("own/p", data_dir=str(tmp_path / "data"))
+    assert data.train.images.shape[1] in (3, 4, 5, 6)
+    assert os.listdir(tmp_path / "data/own") == ["p"]
+
+
 def test_one_that_loses_to_another_request_is_told(
     source, tmp_path, monkeypatch
 ):
@@ -200,7 +216,7 @@ def test_what_an_earlier_version_prepared_is_still_read(source, tmp_path):
     built = _prepare(source, tmp_path)
     folder = tmp_path / "data/own/p"
     index = json.loads((folder / "task.json").read_text())
-    for key in ("request", "files", "notices", "layout"):
+    for key in ("request", "files", "notices"):
         del index[key]
     (folder / "task.json").write_text(json.dumps(index))
     (folder / "source.json").unlink()

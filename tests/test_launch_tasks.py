@@ -124,6 +124,14 @@ def test_own_images_are_prepared_once_and_what_is_skipped_is_printed(tmp_path):
     )
     code, out, _ = _run(*arguments)
     assert out.startswith("own/paints: is prepared")
+    assert "unchanged" in out
+    for more in ((), arguments[1:2]):
+        name = ("prepare", *(more or ["own/paints"]), arguments[-1])
+        code, out, err = _run(*name, "--image_size=64")
+        assert (code, out) == (1, "")
+        assert "--image_size" in err
+        assert "--replace" in err
+        assert err.count("\n") == 1
     code, out, _ = _run("show", "own/paints", arguments[-1])
     assert "classes:    2: green, red" in out
     _, out, _ = _run("list", arguments[-1])

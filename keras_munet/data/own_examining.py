@@ -46,7 +46,7 @@ class Examined(NamedTuple):
       notices: sentences about what is odd in the source.
       request: what was asked for, with every file.
       file_digests: SHA-256 of the file of each example.
-      pixel_digests: equal where decoded images are.
+      pixel_digests: equal where images are, as they are stored in memory.
       ranges: `[n, 2] uint8`, the least and the largest pixel of each.
       unserved: of each its format, where an export refuses the file.
       wide_bits: of each the bits that a 16-bit file uses; 0 of others.
@@ -261,7 +261,8 @@ def _decoded(
             continue
         image = picture.pixels
         if pixels is not None:
-            pixels[len(kept)] = own_images.resized(image, *kept_as.shape[:2])
+            image = own_images.resized(image, *kept_as.shape[:2])
+            pixels[len(kept)] = image
         kept.append((example, head))
         digests.append(_digest(image))
         ranges.append((image.min(), image.max()))

@@ -16,7 +16,8 @@ import numpy as np
 from keras_munet.core import printable
 from keras_munet.data import records
 
-_NUM_NAMES_MAX = 10
+_NUM_NAMES_MAX = 30
+_NUM_GROUPS_MAX = 10
 _NUM_PLACES_MAX = 3
 # Of 0 to 255; an image that uses fewer values looks empty.
 _NUM_VALUES_MIN = 16
@@ -38,9 +39,9 @@ def reading_notice(
       num_classes: that it has.
       reasons: of what is left out.
     """
-    counts = collections.Counter(reasons).most_common(_NUM_NAMES_MAX)
+    counts = collections.Counter(reasons).most_common(_NUM_GROUPS_MAX)
     left_out = ", ".join(f"{num:,} {reason}" for reason, num in counts)
-    more = ", ..." if len(set(reasons)) > _NUM_NAMES_MAX else ""
+    more = ", ..." if len(set(reasons)) > _NUM_GROUPS_MAX else ""
     return f"the source is read as {layout}: {num_classes:,} classes" + (
         f"; {len(reasons):,} left out ({left_out}{more})" if reasons else ""
     )
@@ -124,15 +125,15 @@ def equal_image_notices(
         f"{_places(places, found)}"
         for splits, found in sorted(in_splits.items())
     ]
-    for classes, found in sorted(in_classes.items())[:_NUM_NAMES_MAX]:
+    for classes, found in sorted(in_classes.items())[:_NUM_GROUPS_MAX]:
         named = [class_names[i] for i in classes]
         notices.append(
             f"{len(found):,} {_images(found)} in the classes "
             f"{_names(named)}: {_places(places, found)}"
         )
-    if len(in_classes) > _NUM_NAMES_MAX:
+    if len(in_classes) > _NUM_GROUPS_MAX:
         notices.append(
-            f"equal images are in {len(in_classes) - _NUM_NAMES_MAX:,} more "
+            f"equal images are in {len(in_classes) - _NUM_GROUPS_MAX:,} more "
             "groups of classes"
         )
     if num_repeated:

@@ -23,6 +23,9 @@ _NUM_IMAGES_MIN = 10_000
 _NUM_REPEATS = 10
 
 
+_PAIR = ("image", "label")
+
+
 class Guard:
     """Counts the images of data, and refuses those that do not end."""
 
@@ -84,20 +87,24 @@ class Guard:
         )
 
 
-def checked(
-    task: str, index: int, image: Any, label: Any
-) -> tuple[np.ndarray, int]:
+def checked(task: str, index: int, pair: Any) -> tuple[np.ndarray, int]:
     """Returns an image and its label.
 
     Args:
       task: for messages.
       index: of the pair.
-      image: `[height, width, 1 or 3] uint8`.
-      label: a whole number.
+      pair: an image, `[height, width, 1 or 3] uint8`, and a whole number.
 
     Raises:
       UsageError: the pair is of another kind.
     """
+    if not isinstance(pair, tuple | list) or len(pair) != len(_PAIR):
+        parts = f" of {len(pair)} parts" if hasattr(pair, "__len__") else ""
+        raise errors.UsageError(
+            f"pair {index} of task {task!r} is {type(pair).__name__}{parts}; "
+            f"it must be ({', '.join(_PAIR)})"
+        )
+    image, label = pair
     image, label = np.ascontiguousarray(image), np.asarray(label)
     if (
         image.dtype != np.uint8

@@ -61,9 +61,7 @@ def prepare(
     examined = own_examining.examine(
         source, side=side, image_size=image_size, progress=progress
     )
-    origin = own_store.Origin(
-        examined.skipped, examined.layout, examined.request
-    )
+    origin = own_store.Origin(examined.skipped, examined.request)
     try:
         if examined.pixels is not None:
             data = own_tasks.data_of(name, examined)

@@ -40,7 +40,6 @@ class Index:
         images did not come from files, or an earlier version prepared them.
       notices: what preparing said about the data.
       request: what was asked for; empty where that is unknown.
-      layout: how the source was read; empty where that is unknown.
     """
 
     class_names: tuple[str, ...]
@@ -48,7 +47,6 @@ class Index:
     files: Mapping[str, str]
     notices: tuple[str, ...]
     request: Mapping[str, Any]
-    layout: str
 
 
 def read_index(folder: epath.Path) -> Index:
@@ -78,23 +76,20 @@ def read_index(folder: epath.Path) -> Index:
     files = value.get("files", {})
     notices = value.get("notices", [])
     request = value.get("request", {})
-    layout = value.get("layout", "")
     if not (
         isinstance(files, dict)
         and isinstance(notices, list)
         and isinstance(request, dict)
-        and isinstance(layout, str)
         and all(isinstance(notice, str) for notice in notices)
         and all(isinstance(digest, str) for digest in files.values())
     ):
-        raise ValueError("its files, notices, request or layout are malformed")
+        raise ValueError("its files, notices or request are malformed")
     return Index(
         class_names=tuple(map(printable.printable, class_names)),
         sha256=sha256,
         files=files,
         notices=tuple(map(printable.printable, notices)),
         request=request,
-        layout=printable.printable(layout),
     )
 
 

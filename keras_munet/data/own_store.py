@@ -48,12 +48,10 @@ class Origin(NamedTuple):
 
     Attributes:
       skipped: what was left out, and why.
-      layout: how the source was read.
       request: what was asked for; None for data that no source gave.
     """
 
     skipped: Sequence[own_sources.Skipped] = ()
-    layout: str = ""
     request: own_requests.Request | None = None
 
 
@@ -283,13 +281,24 @@ def request_difference(
     )
 
 
-def layout(name: str, data_dir: str) -> str:
-    """Returns how the source of a kept task was read, in one line.
+def image_size(name: str, data_dirs: Sequence[str]) -> int | None:
+    """Returns the image size that a kept task was prepared for.
+
+    Args:
+      name: `own/...`.
+      data_dirs: looked in, in order.
+
+    Returns:
+      None if no folder holds the task, or no request is known.
 
     Raises:
       DataError: the task is damaged.
     """
-    return _index(name, _folder(name, data_dir)).layout
+    for data_dir in data_dirs:
+        if exists(name, data_dir):
+            request = _index(name, _folder(name, data_dir)).request
+            return request.get("image_size")
+    return None
 
 
 def _index(name: str, folder: epath.Path) -> own_reading.Index:
@@ -375,7 +384,6 @@ def _write_index(
         "class_names": list(class_names),
         "sha256": dict(sha256),
         "files": {split: text for split, text in files_digests.items() if text},
-        "layout": origin.layout,
         "notices": list(notices),
         "skipped": skipped,
     }

@@ -212,8 +212,8 @@ def from_pairs(
     images: list[np.ndarray] = []
     labels: list[int] = []
     guard = own_pairs.Guard(name, pairs)
-    for image, label in pairs:
-        image, label = own_pairs.checked(name, len(images), image, label)
+    for pair in pairs:
+        image, label = own_pairs.checked(name, len(images), pair)
         guard.add(image)
         images.append(image)
         labels.append(label)
