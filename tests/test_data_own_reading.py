@@ -297,3 +297,55 @@ def test_array_files_of_a_stranger_are_refused(kind, mapped_folder):
     ):
         with pytest.raises(errors.DataError, match=words):
             read()
+
+
+_TOKENS = (
+    *(b"", b"\0", b"\xff" * 8, b"-1", b"1e999", b"null", b"[]", b"{}", b'""'),
+    *(
+        b"[" * 5_000,
+        b"9" * 5_000,
+        b"\x1b[2J",
+        b"../",
+        b"True",
+        b"|O",
+        b"'",
+        b",",
+    ),
+)
+
+
+def _mutated(content: bytes, rng) -> bytes:
+    """Returns content with one part cut, doubled, or replaced by a token."""
+    start, end = sorted(rng.integers(0, min(len(content), 400), 2).tolist())
+    part = content[start:end]
+    token = _TOKENS[rng.integers(len(_TOKENS))]
+    new = (token, part + part, bytes(rng.integers(0, 256, len(part), "u1")))
+    return content[:start] + new[rng.integers(len(new))] + content[end:]
+
+
+@pytest.mark.parametrize("kind", ["folder", "mapped_folder"])
+def test_whatever_the_bytes_say_a_load_ends_in_data_or_one_line(kind, request):
+    folder = request.getfixturevalue(kind)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    originals = {path: path.read_bytes() for path in files}
+    num_refused = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        path = files[rng.integers(len(files))]
+        content = _mutated(originals[path], rng)
+        path.write_bytes(content)
+        if path.parent == folder and path.suffix == ".npy":
+            # The attacker can compute a checksum, too.
+            _put(folder, path.name, content)
+        for read in (
+            lambda: _load(folder),
+            lambda: own_reading.fingerprint_of(NAME, folder),
+        ):
+            try:
+                read()
+            except errors.DataError as e:
+                assert str(e).isprintable()
+                num_refused += 1
+        for changed in (path, folder / "task.json"):
+            changed.write_bytes(originals[changed])
+    assert num_refused > 300

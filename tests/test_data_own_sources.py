@@ -280,5 +280,10 @@ def test_a_source_that_is_not_there_is_a_users_mistake(kind, tmp_path):
     with pytest.raises(errors.UsageError, match="there is no"):
         own_sources.listing(f"{kind}:{tmp_path / 'none'}")
     (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path):
+        # Images without folders are neither layout either.
+        (tmp_path / "1.png").write_bytes(b"x")
+        with pytest.raises(errors.DataError, match="PATH/SPLIT/CLASS/IMAGE"):
+            own_sources.listing(f"folder:{source}")
     with pytest.raises((errors.DataError, errors.UsageError)):
         own_sources.listing(f"{kind}:{tmp_path / 'empty'}")

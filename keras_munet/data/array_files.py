@@ -124,7 +124,11 @@ def read_head(file: IO[bytes]) -> Head:
     version = np.lib.format.read_magic(start)
     if version != (1, 0):
         raise ValueError(f"array of version {version}, not of 1.0")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(start)
+    try:
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(start)
+    # NumPy parses the head as Python, which fails in many ways.
+    except Exception as e:
+        raise ValueError(f"no head of an array: {type(e).__name__}") from None
     needed = start.tell() + math.prod(shape) * dtype.itemsize
     if is_fortran or dtype.hasobject or min(shape, default=0) < 0:
         raise ValueError(f"array of {dtype} and shape {shape}")

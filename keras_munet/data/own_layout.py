@@ -66,7 +66,7 @@ _OTHER_SUFFIXES = tuple(
         *("xml", "yaml", "yml", "zip"),
     )
 )
-_LAYOUTS = (
+LAYOUTS = (
     "PATH/CLASS/IMAGE (as in PATH/wren/1.jpg) or PATH/SPLIT/CLASS/IMAGE (as in "
     "PATH/train/wren/1.jpg, where SPLIT is train, val or test)"
 )
@@ -364,7 +364,7 @@ class _Reader:
         root = printable.printable(utf8(str(self._root)))
         return errors.DataError(
             f"the layout of folder:{root} is unclear: {problem}; lay "
-            f"the images out as {_LAYOUTS}"
+            f"the images out as {LAYOUTS}"
         )
 
 

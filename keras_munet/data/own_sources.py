@@ -141,11 +141,14 @@ def listing(task: str) -> Listing:
         found = _table(path)
     if not found.examples:
         first = "; ".join(f"{s.where}: {s.reason}" for s in found.skipped[:3])
+        needed = (
+            f"lay the images out as {own_layout.LAYOUTS}"
+            if kind == FOLDER
+            else "a table needs rows with an image and a label"
+        )
         raise errors.DataError(
             f"{task!r} has no examples"
-            f"{f' (skipped: {first})' if first else ''}; a folder needs a "
-            "folder of images for each class, a table rows with an image and "
-            "a label"
+            f"{f' (skipped: {first})' if first else ''}; {needed}"
         )
     return found
 
