@@ -16,8 +16,7 @@ def base() -> ml_collections.ConfigDict:
     Group `ranges` is open: any hyperparameter may be given a range.
     """
     # ConfigDict cannot be frozen with tuples in it, hence `to_json`'s lists.
-    values = settings.Settings().to_json()
-    values["data"] = dataclasses.asdict(settings.DataSettings())
-    config = ml_collections.ConfigDict(values)
+    # Tuples, which flags can replace; a list that is assigned becomes one.
+    config = ml_collections.ConfigDict(dataclasses.asdict(settings.Settings()))
     config.ranges.unlock()
     return config

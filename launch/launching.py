@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 the job failed (data, store, checkpoint), 2 the command
 was wrong, 75 stopped as asked (SIGTERM), 130 interrupted; the same command
-continues after these two.
+continues after these two. 141: the reader of the output closed it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import os
 import signal
 import sys
 import tempfile
-import traceback
 import types
 from collections.abc import Callable
 from collections.abc import Sequence
 
+import config_program
 import json_config
 from absl import app
 from absl import flags
@@ -33,6 +33,8 @@ from keras_munet.core import system_paths
 from keras_munet.core import unfinished
 from keras_munet.store import files as files_lib
 
+# As the shell says it of a program that SIGPIPE ended.
+_BROKEN_PIPE = 128 + signal.SIGPIPE
 # An error that is longer is cut; ours are shorter.
 _NUM_CHARS_MAX = 500
 # The name of every launcher's config flag.
@@ -203,20 +205,13 @@ def settings_from(config: flags.FlagHolder) -> settings_lib.Settings:
     Raises:
       UsageError: there is no such file, or its settings are wrong.
     """
-    path = config_flags.get_config_filename(flags.FLAGS[config.name])
-    # What follows a colon is the argument of `get_config`.
-    path, _, argument = path.partition(":")
-    if not os.path.isfile(path):
-        raise errors.UsageError(
-            f"--config={path}: there is no such file; the experiments that "
-            "come with the project are in configs/"
-        )
     checked = settings_lib.Settings.from_dict(config.value.to_dict())
     if not checked.task_names:
-        is_json = path == os.path.abspath(json_config.__file__)
-        shown = argument if is_json else path
+        # Behind the file that reads it, and before its own argument.
+        reader = config_flags.get_config_filename(flags.FLAGS[config.name])
         raise errors.UsageError(
-            f"--config={shown}: task_names is empty; name the tasks to evolve"
+            f"--config={reader.split(':')[1]}: task_names is empty; name the "
+            "tasks to evolve"
         )
     return checked
 
@@ -253,7 +248,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         # Flag files first: they too may name a config.
         flat = flags.FLAGS.read_flags_from_files(list(argv))
-        return _with_home(flags.FLAGS(_json_read_as_data(flat)))
+        return _with_home(flags.FLAGS(_with_config_readers(flat)))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
     except errors.MunetError:
@@ -262,13 +257,6 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except (AttributeError, KeyError, ValueError, TypeError) as e:
         # How config_flags answers a misspelt key or a value of the wrong kind.
         raise errors.UsageError(f"--config: {_one_line(e)}") from e
-    except Exception as e:
-        # The config is the user's program, and may fail in any way.
-        frame = traceback.extract_tb(e.__traceback__)[-1]
-        raise errors.UsageError(
-            f"--config cannot be run: {type(e).__name__}: {_one_line(e)} "
-            f"({frame.filename}, line {frame.lineno})"
-        ) from e
 
 
 def _with_home(argv: list[str]) -> list[str]:
@@ -283,10 +271,11 @@ def _with_home(argv: list[str]) -> list[str]:
     return argv
 
 
-def _json_read_as_data(argv: Sequence[str]) -> list[str]:
-    """Returns `argv` with JSON configs given to the reader that runs nothing.
+def _with_config_readers(argv: Sequence[str]) -> list[str]:
+    """Returns `argv` with each config file behind the file that reads it.
 
-    Left alone, the file would be run as a program. `~` is the home folder.
+    JSON is data and runs nothing; another file is a program, whose failures
+    the reader says in one line. `~` is the home folder.
 
     Raises:
       UsageError: a JSON config is given an argument.
@@ -297,19 +286,19 @@ def _json_read_as_data(argv: Sequence[str]) -> list[str]:
         flag, equals, value = argument.partition("=")
         is_config = flag in (f"-{_CONFIG_FLAG}", f"--{_CONFIG_FLAG}")
         if follows:
-            argument = _as_data(os.path.expanduser(argument))
+            argument = _with_reader(os.path.expanduser(argument))
         elif is_config and equals:
-            argument = f"{flag}={_as_data(os.path.expanduser(value))}"
+            argument = f"{flag}={_with_reader(os.path.expanduser(value))}"
         follows = is_config and not equals and not follows
         read.append(argument)
     return read
 
 
-def _as_data(config: str) -> str:
+def _with_reader(config: str) -> str:
     # What follows a colon is the argument of `get_config`.
     path, colon, _ = config.partition(":")
     if not path.lower().endswith(json_config.SUFFIX):
-        return config
+        return f"{os.path.abspath(config_program.__file__)}:{config}"
     if colon:
         raise errors.UsageError(
             f"--config={config}: a JSON config takes no argument; leave out "
@@ -352,7 +341,14 @@ def _one_line_errors():
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, e.g. `head`, has enough; nothing more can be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
     except errors.StoppedError as e:
         print(_one_line(e), file=sys.stderr)
         sys.exit(e.exit_code)

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_munet import errors
 
 
@@ -94,6 +96,8 @@ def converted(annotation: str, seen: Any, key: str) -> Any:
                 f"config key {key} is {seen!r}; it takes a list of strings"
             )
         return tuple(seen)
+    if isinstance(seen, np.generic):
+        seen = seen.item()
     # Beyond that, there is no such float.
     if annotation == "float" and type(seen) is int and abs(seen) < 2**1023:
         seen = float(seen)
