@@ -190,6 +190,81 @@ def test_nested_models_shared_layers_and_operations_are_kept_in_a_block():
     )
 
 
+def _trunk(name):
+    images = keras.Input((None, None, 3))
+    x = _L.ReLU()(_L.Conv2D(3, 3, padding="same", name=f"{name}_conv")(images))
+    return keras.Model(images, x, name=name)
+
+
+def _around(*layers):
+    """Returns a functional model of layers one after another."""
+    x = images = keras.Input((8, 8, 3))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(images, x)
+
+
+def _twice(layer):
+    """Returns a model that ends in the second call of a layer."""
+    images = keras.Input((8, 8, 3))
+    return keras.Model(images, layer(layer(images) * 0.5))
+
+
+def _first_of_two(layer):
+    """Returns a model that ends in the first call of a layer."""
+    images = keras.Input((8, 8, 3))
+    first = layer(images)
+    layer(first)
+    return keras.Model(images, first)
+
+
+_COMPOSED = {
+    "ends in a model": lambda: _around(_L.Conv2D(3, 1), _trunk("trunk")),
+    "begins with a model": lambda: _around(_trunk("trunk"), _L.Conv2D(4, 1)),
+    "is a model within": lambda: _around(_trunk("trunk")),
+    "models at both ends": lambda: _around(
+        _trunk("one"), _L.Conv2D(3, 1), _trunk("two")
+    ),
+    "an activation before a model": lambda: _around(
+        _L.LeakyReLU(), _trunk("trunk")
+    ),
+    "ends in a Sequential": lambda: _around(
+        _L.Conv2D(3, 1), keras.Sequential([_L.Conv2D(4, 1), _L.ReLU()])
+    ),
+    "Sequential of models": lambda: keras.Sequential(
+        [keras.Input((8, 8, 3)), _trunk("one"), _trunk("two")]
+    ),
+    "Sequential of a Sequential": lambda: keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            _L.Conv2D(3, 1),
+            keras.Sequential([_L.Conv2D(4, 1)]),
+        ]
+    ),
+    "a model within a model": lambda: _around(
+        _around(_L.Conv2D(3, 1), _around(_trunk("inner")))
+    ),
+    "a model called twice": lambda: _twice(_trunk("trunk")),
+    "the first call of two": lambda: _first_of_two(_trunk("trunk")),
+    "a layer called twice": lambda: _twice(_L.Conv2D(3, 1)),
+    "a branch around a model": lambda: (
+        lambda images, trunk: keras.Model(images, trunk(images) + images)
+    )(keras.Input((8, 8, 3)), _trunk("trunk")),
+}
+
+
+@pytest.mark.parametrize("kind", _COMPOSED)
+def test_models_may_be_composed_of_models_at_either_end(kind):
+    model = _shaken(_COMPOSED[kind]())
+    # What is called twice must be one block with all between.
+    blocks = "()" if "twice" in kind else None
+    root = keras_source.from_keras(model, blocks=blocks)
+    x = _pixels(8) / 127.5 - 1.0
+    np.testing.assert_allclose(
+        _features(root, x), model(x, training=False), rtol=0, atol=1e-5
+    )
+
+
 def test_what_a_normalization_layer_learnt_of_data_is_kept():
     layer = _L.Normalization(name="adapted")
     model = _shaken(_with(layer, _L.Conv2D(4, 3, name="conv")))

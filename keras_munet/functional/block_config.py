@@ -12,6 +12,7 @@ from keras_munet.functional import slicing
 
 # The name of a block's input layer.
 INPUT = "block_input"
+_MODEL = "Functional"
 
 
 def block_config(
@@ -35,6 +36,12 @@ def block_config(
             return [INPUT, 0, 0]
         layer, number, output = tensor
         return [layer, numbers[layer][number], output]
+
+    def output(tensor: slicing.Tensor) -> list[Any]:
+        layer, number, index = moved(tensor)
+        # Keras counts the building of a functional model as its first call.
+        is_model = layer in entries and entries[layer]["class_name"] == _MODEL
+        return [layer, number + is_model, index]
 
     def rewritten(value: Any) -> Any:
         if isinstance(value, dict):
@@ -60,7 +67,7 @@ def block_config(
         "trainable": True,
         "layers": layers,
         "input_layers": [INPUT, 0, 0],
-        "output_layers": moved(block.output),
+        "output_layers": output(block.output),
     }
 
 

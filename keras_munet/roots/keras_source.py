@@ -133,7 +133,25 @@ def _functional(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             "values"
         ) from e
     layers = {layer.name: layer for layer in plain.layers}
+    nested = {
+        n for n, layer in layers.items() if isinstance(layer, type(plain))
+    }
+    config["output_layers"] = _from_zero(config["output_layers"], nested)
     return layers_lib.without_policy(_all_trainable(config)), layers
+
+
+def _from_zero(outputs: Any, nested: set[str]) -> Any:
+    """Returns `output_layers` whose calls are all numbered from 0.
+
+    There Keras numbers the calls of a functional model within from 1, and
+    from 0 in `inbound_nodes`.
+    """
+    if isinstance(outputs, dict):
+        return {k: _from_zero(item, nested) for k, item in outputs.items()}
+    if len(outputs) == 3 and isinstance(outputs[0], str):
+        layer, number, output = outputs
+        return [layer, number - (layer in nested), output]
+    return [_from_zero(item, nested) for item in outputs]
 
 
 def _all_trainable(value: Any) -> Any:
