@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import ml_collections
 
 from keras_munet import config as config_lib
 from keras_munet import errors
+from keras_munet.core import guarded_file
+from keras_munet.core import guarded_json
 from keras_munet.core import settings as settings_lib
 
 SUFFIX = ".json"
@@ -28,27 +29,21 @@ def get_config(path: str) -> ml_collections.ConfigDict:
         a key or value is not allowed.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read(NUM_BYTES_MAX + 1)
+        data = guarded_file.read(path, NUM_BYTES_MAX, follow=True)
     except OSError as error:
         raise errors.UsageError(
             f"--config={path} cannot be read: {error.strerror}; the "
             "experiments that come with the project are in configs/"
         ) from error
-    if len(data) > NUM_BYTES_MAX:
+    except errors.StoreError as error:
         raise errors.UsageError(
-            f"--config={path} has more than {NUM_BYTES_MAX} bytes; it may "
-            "hold settings only"
-        )
+            f"--config cannot be read: {error}; it may hold settings only"
+        ) from error
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_without_repetition,
-            parse_constant=_no_constant,
-        )
+        value = guarded_json.loads(data, object_pairs_hook=_without_repetition)
         if not isinstance(value, dict):
             raise ValueError(f"it holds {type(value).__name__}, not an object")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise errors.UsageError(
             f"--config={path} is no JSON object of settings: "
             f"{' '.join(str(error).split())}; correct it"
@@ -72,7 +67,3 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("an object has one key twice")
     return found
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number that JSON has")

@@ -88,7 +88,7 @@ def test_a_file_that_is_too_large_is_not_read_whole(tmp_path):
     path = tmp_path / "config.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(errors.UsageError, match="more than 1048576 bytes"):
+    with pytest.raises(errors.UsageError, match="at most 1048576 are"):
         json_config.get_config(str(path))
 
 

@@ -171,3 +171,20 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings, said):
     with pytest.raises(errors.UsageError, match=said) as refused:
         _built(**settings)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "num_layers", "image_size", "words"),
+    [
+        ("L", 1000, 32, "parameters; at most"),
+        ("H", 500, 224, "parameters; at most"),
+        ("mu/1", 1, 4096, "patches"),
+        ("mu/8", 1, 2**40, "patches"),
+        ("R50+L/32", 900, 384, "parameters; at most"),
+    ],
+)
+def test_a_root_that_takes_all_memory_is_refused_before_it_is_drawn(
+    variant, num_layers, image_size, words
+):
+    with pytest.raises(errors.UsageError, match=words):
+        root_lib.random(variant, num_layers=num_layers, image_size=image_size)

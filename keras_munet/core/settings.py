@@ -23,7 +23,6 @@ DRAWS = ("stratified", "independent")
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
 # Which new components may be trained as products of factors.
 FACTORIZED = ("adapter", "head")
-_FACTOR_DEPTH_MAX = 16
 # The method's own way, where a plug-in may be named instead.
 PARENT_POLICY = "decay"
 SCORER = "size_penalty"
@@ -79,8 +78,30 @@ HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "ds_saturation_delta": (0.0, 1.0),
     "ds_hue_delta": (0.0, 0.5),
 }
-# A job lists the task iterations that are left.
-NUM_TASK_ITERS_MAX = 100_000
+# Lowest and highest value of every other number: beyond the largest published
+# experiment, and small enough that no file of a stranger takes all memory.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (-(2**63), 2**63 - 1),
+    # A job lists the task iterations that are left.
+    "num_task_iters": (1, 100_000),
+    "num_samples_per_task": (1, 1_000_000),
+    "children_per_generation": (1, 10_000),
+    "num_validations_per_path_training": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "num_train_examples_between_validations_max": (1, 10**12),
+    "num_validation_examples_max": (1, 10**12),
+    "factor_depth": (1, 16),
+    "search.mutation_prob": (0.0, 1.0),
+    "search.score_base": (0.0, 1.0),
+    "search.score_num_params": (0, 10**12),
+    "root.num_layers": (-1, 1_000),
+    "root.image_size": (1, 4_096),
+    "root.seed": (-(2**63), 2**63 - 1),
+    "root.pixel_min": (-1e6, 1e6),
+    "root.pixel_max": (-1e6, 1e6),
+}
+# Every path shape that a range reaches is laid out before a job begins.
+NUM_STEPS_MAX = 1_000
 SCHEDULES = ("constant", "cosine", "restarts")
 # The value of `root.num_layers` that keeps every block.
 ALL_LAYERS = -1
@@ -131,6 +152,9 @@ class SearchSettings:
     scorer: str = SCORER
     adapter: str = ADAPTER
 
+    def __post_init__(self):
+        _check_numbers(self, "search.")
+
     @property
     def auto_tune_table(self) -> str:
         """The table in force: `off`, `v1` or `v2`."""
@@ -176,6 +200,9 @@ class RootSettings:
     features: str = ""
     pixel_min: float = -1.0
     pixel_max: float = 1.0
+
+    def __post_init__(self):
+        _check_numbers(self, "root.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,14 +336,7 @@ class Settings:
             "ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS]
         )
         for key, steps in ranges.items():
-            if not isinstance(steps, (list, tuple)) or not steps:
-                raise errors.UsageError(
-                    f"config key ranges.{key} is {steps!r}; it takes a list "
-                    "of the values in order"
-                )
-            ranges[key] = tuple(
-                _hparam(key, step, f"ranges.{key}") for step in steps
-            )
+            ranges[key] = _steps(key, steps)
         return plain.record(
             cls, value, "", hparams=hparams, ranges=ranges, **parts
         )
@@ -337,33 +357,46 @@ def _hparam(key: str, seen: Any, shown: str) -> Any:
     return seen
 
 
-def _check(settings: Settings) -> None:
-    positive = (
-        "num_task_iters",
-        "num_samples_per_task",
-        "children_per_generation",
-        "num_validations_per_path_training",
-        "batch_size",
-        "num_train_examples_between_validations_max",
-        "num_validation_examples_max",
-    )
-    for key in positive:
-        if getattr(settings, key) < 1:
+def _steps(key: str, steps: Any) -> tuple[Any, ...]:
+    """Returns the values of a range if each is of its kind and bounds."""
+    if not isinstance(steps, (list, tuple)) or not steps:
+        raise errors.UsageError(
+            f"config key ranges.{key} is {steps!r}; it takes a list of the "
+            "values in order"
+        )
+    if len(steps) > NUM_STEPS_MAX:
+        raise errors.UsageError(
+            f"config key ranges.{key} has {len(steps)} values; it may have at "
+            f"most {NUM_STEPS_MAX}"
+        )
+    return tuple(_hparam(key, step, f"ranges.{key}") for step in steps)
+
+
+def _check_numbers(group: Any, prefix: str) -> None:
+    """Refuses a number of a group of settings that lies out of its bounds."""
+    for field in dataclasses.fields(group):
+        bounds = BOUNDS.get(prefix + field.name)
+        if bounds is None:
+            continue
+        seen = plain.converted(
+            str(field.type), getattr(group, field.name), prefix + field.name
+        )
+        low, high = bounds
+        # Not the other way round: NaN lies nowhere.
+        if not low <= seen <= high:
             raise errors.UsageError(
-                f"config key {key} is {getattr(settings, key)}; it must be "
-                "at least 1"
+                f"config key {prefix}{field.name} is {seen}; it must lie "
+                f"between {low} and {high}"
             )
-    if settings.num_task_iters > NUM_TASK_ITERS_MAX:
-        raise errors.UsageError(
-            f"config key num_task_iters is {settings.num_task_iters}; it must "
-            f"be at most {NUM_TASK_ITERS_MAX}"
-        )
-    if settings.root.num_layers < -1 or settings.root.image_size < 1:
-        raise errors.UsageError(
-            f"config keys root.num_layers and root.image_size are "
-            f"{settings.root.num_layers} and {settings.root.image_size}; they "
-            "must be at least -1 (all layers) and 1"
-        )
+
+
+def _check(settings: Settings) -> None:
+    _check_numbers(settings, "")
+    for key, seen in settings.hparams.items():
+        if key in DEFAULT_HPARAMS:
+            _hparam(key, seen, f"hparams.{key}")
+    for key, steps in settings.ranges.items():
+        _steps(key, steps)
     bare = [names.split_private(t)[0] for t in settings.task_names]
     folded = [b.lower() for b in bare]
     for name in bare:
@@ -378,20 +411,10 @@ def _check(settings: Settings) -> None:
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
     _one_of("search.draws", search.draws, DRAWS)
     _check_policy(search.policy)
-    if search.score_num_params < 0:
+    if search.score_base == 0.0:
         raise errors.UsageError(
-            f"config key search.score_num_params is {search.score_num_params}"
-            "; give a count of parameters, or 0 for the root's own"
-        )
-    if not 0.0 < search.score_base <= 1.0:
-        raise errors.UsageError(
-            f"config key search.score_base is {search.score_base}; it must "
-            "be above 0 and at most 1"
-        )
-    if not 0.0 <= search.mutation_prob <= 1.0:
-        raise errors.UsageError(
-            f"config key search.mutation_prob is {search.mutation_prob}; a "
-            "probability lies between 0 and 1"
+            "config key search.score_base is 0; it must be above 0 and at "
+            "most 1"
         )
 
 
@@ -403,11 +426,6 @@ def _check_factors(settings: Settings) -> None:
                 f"{kind!r} is named twice in config key factorized; name it "
                 "once"
             )
-    if not 1 <= settings.factor_depth <= _FACTOR_DEPTH_MAX:
-        raise errors.UsageError(
-            f"config key factor_depth is {settings.factor_depth}; it must lie "
-            f"between 1 and {_FACTOR_DEPTH_MAX}"
-        )
 
 
 def _check_policy(policy: str) -> None:

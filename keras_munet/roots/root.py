@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from keras_munet import errors
 from keras_munet.core import family as family_lib
 from keras_munet.core import seeds
 from keras_munet.core import specs
@@ -18,6 +19,8 @@ from keras_munet.vit import variants
 # A root solves no task: no path ever takes over its head. Two classes are
 # what the published parameter counts have.
 NUM_CLASSES = 2
+# The largest published ViT that a name stands for has 632 million.
+NUM_PARAMS_MAX = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +77,17 @@ def random(
     deepest = depth if num_layers_max is None else num_layers_max
     family = hybrid.family_of(found, deepest, representation_size)
     hparams = {"num_layers": depth, "ds_image_size": image_size}
+    layout = family.layout(hparams, num_classes)
+    num_params = sum(spec.num_params for spec in layout)
+    if num_params > NUM_PARAMS_MAX:
+        raise errors.UsageError(
+            f"a random root {found.name} of {depth} layers for images of "
+            f"{image_size} pixels has {num_params} parameters; at most "
+            f"{NUM_PARAMS_MAX} are allowed: take fewer layers or a smaller "
+            "variant"
+        )
     components = tuple(
         family.initial(spec, seeds.generator(seed, "root", spec.name))
-        for spec in family.layout(hparams, num_classes)
+        for spec in layout
     )
     return Root(family, components, hparams, f"random {found.name} seed {seed}")

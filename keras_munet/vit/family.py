@@ -31,6 +31,8 @@ BLOCK_PREFIX = "encoderblock_"
 ENCODER_NORM = "encoder_norm"
 PRE_LOGITS = "pre_logits"
 HEAD = "head"
+# Of 4096 pixels with patches of 16.
+NUM_TOKENS_MAX = 65_536
 # The published ViT's, which a record leaves out.
 NORM_EPSILON = 1e-6
 _Family = TypeVar("_Family", bound="VitFamily")
@@ -156,7 +158,14 @@ class VitFamily:
                 f"ds_image_size is {image_size!r}; it must be a multiple of "
                 f"the patch size, {patch} pixels"
             )
-        return image_size // patch
+        size = image_size // patch
+        if size**2 > NUM_TOKENS_MAX:
+            raise errors.UsageError(
+                f"ds_image_size is {image_size}, which is {size**2} patches "
+                f"of {patch} pixels; at most {NUM_TOKENS_MAX} are allowed: "
+                "take smaller images or larger patches"
+            )
+        return size
 
     @property
     def token_side(self) -> int:
