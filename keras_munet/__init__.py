@@ -5,7 +5,32 @@ quick and reading reports needs no TensorFlow. With Keras, before or after, the
 layers are registered.
 """
 
+# The working folder goes before anything else is imported.
+# ruff: noqa: E402
 from __future__ import annotations
+
+import os
+import sys
+
+
+def _forget_working_folder() -> None:
+    """Has `python -m keras_munet` look for modules where they are installed.
+
+    Python looks into the working folder first, where data of others may lie,
+    with a `json.py` among them. It names that folder before it imports this.
+    """
+    words = {word.partition(".")[0] for word in sys.orig_argv}
+    if sys.argv[:1] != ["-m"] or not words & {__name__, f"-m{__name__}"}:
+        return
+    if sys.path and os.path.abspath(sys.path[0]) == os.getcwd():
+        del sys.path[0]
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if home not in sys.path:
+        # In a checkout they are the same: last, it takes no other's place.
+        sys.path.append(home)
+
+
+_forget_working_folder()
 
 import importlib
 from typing import TYPE_CHECKING

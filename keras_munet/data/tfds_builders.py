@@ -15,6 +15,7 @@ from keras_munet import errors
 from keras_munet.core import plain_paths
 from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import places
+from keras_munet.data import tfds_guard
 from keras_munet.data import tfds_offline
 
 
@@ -83,10 +84,13 @@ def open_in(name: str, folder: str) -> tfds.core.DatasetBuilder:
         )
     source = sources.SOURCES.get(name)
     full_name = f"{name}:{source.version}" if source else name
+    if not places.is_remote(folder):
+        tfds_guard.refuse_odd_files(epath.Path(folder) / data_set)
     try:
-        return tfds.builder(
-            full_name, data_dir=plain_paths.without_patterns(folder)
-        )
+        with tfds_guard.no_imports():
+            return tfds.builder(
+                full_name, data_dir=plain_paths.without_patterns(folder)
+            )
     except errors.UsageError:
         raise
     except Exception as e:
