@@ -18,15 +18,25 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import guarded_file
+from keras_munet.core import guarded_json
 from keras_munet.core import plain_paths
 from keras_munet.core import seeds
+from keras_munet.export import graph_guard
 from keras_munet.export import served
+from keras_munet.roots import archive
 
 FILE = "canary.npz"
 SIGNATURES_FILE = "signatures.json"
 FEATURES = "features"
 # Neither square nor the size of a model's input.
 _SHAPE = (1, 24, 20, 3)
+_NUM_BYTES_MAX = 1 << 28
+# What files of another kind than expected can raise on the way.
+_ODD = (
+    *(AttributeError, KeyError, IndexError, TypeError, ValueError),
+    *(OverflowError, MemoryError, tf.errors.OpError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +99,28 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     """Sends one export's canary to another, or to itself.
 
     Args:
-      folder: the export that is asked.
+      folder: the export that is asked; it may come from anybody.
       canary: the export whose inputs and answers are kept.
 
     Returns:
       How many outputs are equal bit for bit.
 
     Raises:
-      StoreError: an output differs, or there is no canary to read.
+      StoreError: an output differs, there is no canary to read, or the graph
+        does more than compute; it is not run then.
     """
+    try:
+        graph_guard.check(folder)
+        return _replay(folder, canary)
+    except _ODD as error:
+        what = " ".join(str(error).split())[:200]
+        raise errors.StoreError(
+            f"{folder} or {canary} is not what launch/export.py writes: "
+            f"{type(error).__name__}: {what}; export again"
+        ) from error
+
+
+def _replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     index, inputs, expected = _read(canary)
     described = _described(folder)
     asked = {
@@ -114,7 +137,10 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     }
     common = [key for key in expected if key in found]
     different = [
-        key for key in common if found[key].tobytes() != expected[key].tobytes()
+        key
+        for key in common
+        if found[key].shape != expected[key].shape
+        or found[key].tobytes() != expected[key].tobytes()
     ]
     if different:
         name, output = different[0]
@@ -176,8 +202,10 @@ def _answers(
 
 def _described(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        text = (folder / SIGNATURES_FILE).read_text(encoding="utf-8")
-        return json.loads(text)
+        data = guarded_file.read(
+            folder / SIGNATURES_FILE, _NUM_BYTES_MAX, follow=True
+        )
+        return guarded_json.loads(data)
     except (OSError, ValueError) as error:
         raise errors.StoreError(
             f"{folder} is no export: its {SIGNATURES_FILE} cannot be read; "
@@ -188,14 +216,18 @@ def _described(folder: pathlib.Path) -> dict[str, Any]:
 def _read(folder: pathlib.Path):
     """Returns (index, inputs, (signature, output) -> answer)."""
     try:
-        with np.load(folder / FILE) as kept:
-            index = json.loads(kept["index"].tobytes())
-            values = kept["values"]
+        # The whole is bounded here, each array by the archive.
+        guarded_file.read(folder / FILE, _NUM_BYTES_MAX, follow=True)
+        with archive.Archive(folder / FILE) as kept:
+            if kept.num_bytes > _NUM_BYTES_MAX:
+                raise ValueError(f"it unpacks to {kept.num_bytes} bytes")
+            index = guarded_json.loads(kept.read("index").tobytes())
+            values = kept.read("values")
             inputs = {
-                "images": kept["images"],
-                "encoded": [kept["png"].tobytes(), kept["jpeg"].tobytes()],
+                "images": kept.read("images"),
+                "encoded": [kept.read(n).tobytes() for n in ("png", "jpeg")],
             }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, errors.CheckpointError) as error:
         raise errors.StoreError(
             f"{folder} is no export, or a damaged one: its {FILE} cannot be "
             "read; give the folder that launch/export.py wrote, or export again"

@@ -67,6 +67,14 @@ class Archive:
         self._zip.close()
         self._file.close()
 
+    @property
+    def num_bytes(self) -> int:
+        """What all arrays take in memory together."""
+        return sum(
+            math.prod(shape) * self.dtypes[name].itemsize
+            for name, shape in self.shapes.items()
+        )
+
     def read(self, name: str) -> np.ndarray:
         """Returns one array.
 
