@@ -32,7 +32,10 @@ def _forget_working_folder() -> None:
 
 _forget_working_folder()
 
+import functools
 import importlib
+import importlib.util
+import types
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -78,9 +81,23 @@ __all__ = [
 registration.register()
 
 
+def _module(package: str, name: str) -> types.ModuleType:
+    """Returns a module of a package, imported at its first use by a dot.
+
+    So `keras_munet.core.devices.Devices` works after `import keras_munet`.
+    """
+    full = f"{package}.{name}"
+    if name.startswith("_") or importlib.util.find_spec(full) is None:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    module = importlib.import_module(full)
+    if hasattr(module, "__path__") and "__getattr__" not in vars(module):
+        vars(module)["__getattr__"] = functools.partial(_module, full)
+    return module
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'keras_munet' has no attribute {name!r}")
+        return _module(__name__, name)
     home = importlib.import_module(f"keras_munet.{_HOMES[name]}")
     return getattr(home, name)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from keras_munet import errors
 from keras_munet.core import adapters as adapters_lib
+from keras_munet.core import commands
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import records
@@ -79,7 +80,8 @@ def published_names(
     known = sorted(published)
     if not known:
         raise errors.UsageError(
-            "this system has no published task yet; run launch/evolve.py first"
+            "this system has no published task yet; run "
+            f"{commands.command('evolve')} first"
         )
     if isinstance(asked, str):
         asked = [asked]

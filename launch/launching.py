@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import pathlib
 import signal
 import sys
 import tempfile
@@ -37,6 +38,9 @@ from keras_munet.store import files as files_lib
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 # An error that is longer is cut; ours are shorter.
 _NUM_CHARS_MAX = 500
+# Beside this folder, in a checkout and in a wheel.
+_CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
+_HELP = ("-h", "--help", "-help", "--helpshort", "--helpfull", "-?")
 # The name of every launcher's config flag.
 _CONFIG_FLAG = "config"
 # The flags that name one file or folder of this machine.
@@ -247,7 +251,8 @@ def _parse_known(argv: Sequence[str]) -> list[str]:
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         # Flag files first: they too may name a config.
-        flat = flags.FLAGS.read_flags_from_files(list(argv))
+        asked = ["--help" if arg == "-h" else arg for arg in argv]
+        flat = flags.FLAGS.read_flags_from_files(asked)
         return _with_home(flags.FLAGS(_with_config_readers(flat)))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
@@ -296,7 +301,12 @@ def _with_config_readers(argv: Sequence[str]) -> list[str]:
 
 def _with_reader(config: str) -> str:
     # What follows a colon is the argument of `get_config`.
-    path, colon, _ = config.partition(":")
+    path, colon, argument = config.partition(":")
+    name = path.removeprefix("configs/").removesuffix(".py")
+    own = _CONFIGS / f"{name}.py"
+    if not os.path.exists(path) and name.isidentifier() and own.is_file():
+        # One that comes with the project, named from anywhere.
+        config = f"{own}{colon}{argument}"
     if not path.lower().endswith(json_config.SUFFIX):
         return f"{os.path.abspath(config_program.__file__)}:{config}"
     if colon:
@@ -345,6 +355,11 @@ def _one_line_errors():
             yield
         finally:
             sys.stdout.flush()
+    except SystemExit as e:
+        # absl ends with 1 after it has helped.
+        if e.code == 1 and set(sys.argv[1:]) & set(_HELP):
+            sys.exit(0)
+        raise
     except BrokenPipeError:
         # The reader, e.g. `head`, has enough; nothing more can be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

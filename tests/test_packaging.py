@@ -230,9 +230,11 @@ def test_an_installed_wheel_evolves_reports_and_exports(installed, tmp_path):
             "num_validation_examples_max": 64,
         }.items()
     ]
+    # A path, and below a name of what comes with the project.
+    assert config.is_file()
     done = _in(
         installed,
-        *("keras-munet", "evolve", f"--config={config}"),
+        *("keras-munet", "evolve", "--config=quickstart"),
         *("--workdir=system", *tiny),
         cwd=tmp_path,
     )
@@ -245,9 +247,59 @@ def test_an_installed_wheel_evolves_reports_and_exports(installed, tmp_path):
     ):
         done = _in(installed, "keras-munet", *command, cwd=tmp_path)
         assert done.returncode == 0, (command, done.stderr)
+        assert ".part" not in done.stdout + done.stderr
     measured = json.loads((tmp_path / "metrics.json").read_text())
     assert set(measured) == {"digits", "glyphs/greek", "glyphs/cyrillic"}
     assert (tmp_path / "served" / "saved_model.pb").exists()
+
+
+@pytest.mark.slow
+def test_messages_of_a_wheel_name_commands_that_it_has(installed, tmp_path):
+    code = "from keras_munet.core import commands; print(commands.command('x'))"
+    done = _in(installed, "python", "-c", code, cwd=tmp_path)
+    assert done.stdout.strip() == "keras-munet x"
+    done = _in(installed, "keras-munet", "evolve", "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--workdir" in done.stdout
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull", "-h"])
+def test_asking_for_help_is_no_failure(flag, tmp_path):
+    done = _command("tasks", flag, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "--data_dir" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "config", ["quickstart", "configs/quickstart.py", "quickstart.py"]
+)
+def test_a_config_of_the_project_is_named_from_anywhere(config, tmp_path):
+    done = _command(
+        *("evolve", f"--config={config}", "--config.nothing=1"),
+        f"--workdir={tmp_path}/s",
+        cwd=tmp_path,
+    )
+    # The config was read; the key is none of its.
+    assert done.returncode == 2
+    assert "nothing" in done.stderr and "no such file" not in done.stderr
+    done = _command("evolve", "--config=quickstrat", cwd=tmp_path)
+    assert "quickstrat: there is no such file" in done.stderr
+
+
+def test_modules_are_reached_by_dots(tmp_path):
+    code = (
+        "import keras_munet as k\n"
+        "print(k.core.devices.Devices.__name__, k.report.write.__name__)\n"
+        "print(hasattr(k, 'nothing'), hasattr(k.core, '_nothing'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["Devices", "write", "False", "False"]
 
 
 def test_the_version_is_the_packages():

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import commands
 
 SPLITS = ("train", "validation", "test")
 # Distinct from the id of a component, which is hexadecimal digits alone.
@@ -200,7 +201,7 @@ def refuse_other_data(
         raise errors.DataError(
             f"task {task!r} was trained on other data than those at hand: "
             f"{problem}; restore the earlier data, prepare the new data under "
-            "another name, or run launch/system.py remove "
+            f"another name, or run {commands.command('system')} remove "
             f"--task={task} to learn the task anew"
         )
 

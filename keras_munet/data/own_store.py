@@ -24,6 +24,7 @@ import numpy as np
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.data import array_files
@@ -210,8 +211,8 @@ def load(name: str, data_dirs: Sequence[str]) -> records.TaskData:
         if exists(name, data_dir):
             return own_reading.load(name, _folder(name, data_dir))
     raise errors.DataError(
-        f"task {name!r} is not prepared in {','.join(data_dirs)}; run python "
-        f"launch/tasks.py prepare folder:PATH --name={name} "
+        f"task {name!r} is not prepared in {','.join(data_dirs)}; run "
+        f"{commands.command('tasks')} prepare folder:PATH --name={name} "
         f"--data_dir={data_dirs[0]}, or name its folder in "
         "--config.data.data_dir"
     )
@@ -352,7 +353,8 @@ def _written(name: str, data_dir: str, replace: bool) -> Iterator[epath.Path]:
 def _exists(name: str, folder: epath.Path) -> ExistsError:
     return ExistsError(
         f"task {name!r} is kept in {folder} already; give the new one another "
-        "name, or replace it with launch/tasks.py prepare --replace"
+        f"name, or replace it with {commands.command('tasks')} prepare "
+        "--replace"
     )
 
 

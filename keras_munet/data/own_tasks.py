@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import names
 from keras_munet.data import own_examining
 from keras_munet.data import own_images
@@ -82,8 +83,8 @@ def build(
     if found.pixels is None:
         why = own_examining.too_large(found.stored, len(found.labels))
         raise errors.UsageError(
-            f"{source!r}: {why}; run python launch/tasks.py prepare {source} "
-            "--data_dir=FOLDER, which keeps them in files"
+            f"{source!r}: {why}; run {commands.command('tasks')} prepare "
+            f"{source} --data_dir=FOLDER, which keeps them in files"
         )
     return Built(data_of(name, found), found.skipped)
 

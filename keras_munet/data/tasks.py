@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.data import catalogue
@@ -242,7 +243,7 @@ def _unknown(name: str, others: list[str]) -> str:
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return (
         f"there is no task {name!r}{hint} embedded tasks: "
-        f"{', '.join(embedded)}; python launch/tasks.py list names the "
+        f"{', '.join(embedded)}; {commands.command('tasks')} list names the "
         "published ones; any other is an image-classification data set of "
         "TFDS, as DATASET or DATASET/CONFIG"
     )

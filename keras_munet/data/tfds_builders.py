@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import plain_paths
 from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import places
@@ -130,8 +131,8 @@ def _not_prepared(builder, told: str, data_dir: str) -> str:
     named = places.folders(data_dir)
     return (
         f"data set {layout!r} is not prepared in "
-        f"{places.SEPARATOR.join(named)}; run python launch/tasks.py prepare "
-        f"{told} --data_dir={named[0]} with --manual_dir=FOLDER (source "
-        f"files in FOLDER/{layout}/<file>) or with --download, or name the "
-        "folder of prepared TFDS data in --config.data.data_dir"
+        f"{places.SEPARATOR.join(named)}; run {commands.command('tasks')} "
+        f"prepare {told} --data_dir={named[0]} with --manual_dir=FOLDER "
+        f"(source files in FOLDER/{layout}/<file>) or with --download, or "
+        "name the folder of prepared TFDS data in --config.data.data_dir"
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import tensorflow_datasets as tfds
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.data import catalogue
 from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import places
@@ -210,8 +211,8 @@ def _mapped(
                 f"task {task_name!r} takes "
                 f"{tfds_arrays.num_bytes(parts) / 2**30:.1f} GiB at {height} "
                 f"x {width} pixels, more than memory may hold, and its array "
-                f"files are not prepared in {folders}; run python "
-                f"launch/tasks.py prepare {task_name} "
+                f"files are not prepared in {folders}; run "
+                f"{commands.command('tasks')} prepare {task_name} "
                 f"--image_size={image_size} --data_dir={folders}"
             )
         splits[name] = split

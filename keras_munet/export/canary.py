@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import guarded_file
 from keras_munet.core import guarded_json
 from keras_munet.core import plain_paths
@@ -209,7 +210,7 @@ def _described(folder: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise errors.StoreError(
             f"{folder} is no export: its {SIGNATURES_FILE} cannot be read; "
-            "give the folder that launch/export.py wrote"
+            f"give the folder that {commands.command('export')} wrote"
         ) from error
 
 
@@ -230,7 +231,8 @@ def _read(folder: pathlib.Path):
     except (OSError, ValueError, KeyError, errors.CheckpointError) as error:
         raise errors.StoreError(
             f"{folder} is no export, or a damaged one: its {FILE} cannot be "
-            "read; give the folder that launch/export.py wrote, or export again"
+            f"read; give the folder that {commands.command('export')} wrote, "
+            "or export again"
         ) from error
     expected = {}
     at = 0

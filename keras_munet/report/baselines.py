@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import guarded_json
 from keras_munet.core import system_paths
 from keras_munet.report import formats
@@ -42,7 +43,7 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     except interface.MissingFileError as error:
         raise errors.UsageError(
             f"{files.where} has no {FILE}; give the --workdir of a finished "
-            "launch/compare.py"
+            f"{commands.command('compare')}"
         ) from error
     try:
         record = guarded_json.loads(text)
@@ -56,7 +57,7 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise errors.StoreError(
             f"{files.where}/{FILE} is damaged or of another version; run "
-            "launch/compare.py again to write it anew"
+            f"{commands.command('compare')} again to write it anew"
         ) from error
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import commands
 
 _CONNECT_SECS = 60.0
 
@@ -120,8 +121,8 @@ def _wait_for(worker: str) -> None:
             if time.monotonic() > deadline:
                 raise errors.UsageError(
                     f"worker {worker} did not answer for "
-                    f"{_CONNECT_SECS:.0f} s ({error}); start launch/worker.py "
-                    "there"
+                    f"{_CONNECT_SECS:.0f} s ({error}); start "
+                    f"{commands.command('worker')} there"
                 ) from error
             time.sleep(0.2)
         else:
