@@ -8,8 +8,9 @@
 
 `--dry_run` prints the commands of gcloud and runs none. `run` passes every flag
 that is not listed here on to `launch/evolve.py`, creates a TPU anew that was
-taken away, and continues from the bucket; Ctrl-C or SIGTERM has the job stop at
-its next boundary. launch/README.md goes through it all, costs included.
+taken away (not one that a person deleted), and continues from the bucket;
+Ctrl-C or SIGTERM has the job stop at its next boundary. launch/README.md goes
+through it all, costs included.
 """
 
 from __future__ import annotations

@@ -132,10 +132,16 @@ def test_a_queued_spot_pod_is_asked_for_as_google_documents_it():
         "big", "us-central2-b", "mine", "v4-32", spot=True, queued=True
     )
     where = ["--zone=us-central2-b", "--project=mine"]
-    assert list(pod.create()) == [
+    assert list(pod.create("0a")) == [
         *("gcloud", "compute", "tpus", "queued-resources", "create", "big"),
         *("--node-id=big", *where, "--accelerator-type=v4-32"),
-        *("--runtime-version=tpu-vm-tf-2.20.0-pod-pjrt", "--spot"),
+        "--runtime-version=tpu-vm-tf-2.20.0-pod-pjrt",
+        *("--labels=munet_owner=0a", "--spot"),
+    ]
+    assert list(pod.owner()) == [
+        *("gcloud", "compute", "tpus", "queued-resources", "describe", "big"),
+        *where,
+        "--format=value(tpu.nodeSpec[0].node.labels.munet_owner)",
     ]
     assert list(pod.delete()) == [
         *("gcloud", "compute", "tpus", "queued-resources", "delete", "big"),
@@ -153,11 +159,12 @@ def test_a_queued_spot_pod_is_asked_for_as_google_documents_it():
 
 def test_a_single_host_may_be_asked_for_at_once():
     pod = commands.Pod("one", "us-central1-a", queued=False)
-    assert list(pod.create()) == [
+    assert list(pod.create("0a")) == [
         *("gcloud", "compute", "tpus", "tpu-vm", "create", "one"),
         *("--zone=us-central1-a", "--accelerator-type=v3-8"),
-        "--version=tpu-vm-tf-2.20.0-pjrt",
+        *("--version=tpu-vm-tf-2.20.0-pjrt", "--labels=munet_owner=0a"),
     ]
+    assert pod.owner()[-1] == "--format=value(labels.munet_owner)"
     assert not pod.is_pod
     env = remote.environment(pod)
     assert env["TPU_ACCELERATOR_TYPE"] == "v3-8"
@@ -204,7 +211,41 @@ def test_a_failed_create_says_why_and_leaves_nothing(cloud):
     assert done.returncode == 3
     (line,) = done.stderr.strip().splitlines()
     assert "RESOURCE_EXHAUSTED: no more v3" in line
-    assert cloud.asked[-1][3:5] == ["delete", "munet"]
+    # There is nothing: whatever comes to be of that name is another's.
+    assert [words[3] for words in cloud.asked] == [
+        *("describe", "create", "describe"),
+    ]
+
+
+def test_a_create_that_fails_late_leaves_nothing(cloud):
+    cloud.set("late", "create")
+    done = cloud.run("create")
+    assert done.returncode == 3
+    assert "DEADLINE_EXCEEDED" in done.stderr
+    assert not (cloud.folder / "state").exists()
+
+
+@pytest.mark.parametrize("label", ["", "0123456789abcdef", "odd label"])
+def test_the_loser_of_a_race_leaves_the_winners_tpu(cloud, label):
+    cloud.set("race", label)
+    done = cloud.run("create")
+    assert done.returncode == 2
+    assert "exists already" in done.stderr
+    assert "left alone" in done.stdout
+    assert cloud.asked_for("delete") == []
+    assert (cloud.folder / "state").exists()
+
+
+def test_a_tpu_that_is_replaced_while_it_is_waited_for_is_left(cloud):
+    cloud.set("state_after_create", "PROVISIONING")
+    job = cloud.start("create")
+    _wait_for(lambda: len(cloud.asked_for("describe")) > 1)
+    cloud.set("label", "f" * 16)
+    cloud.set("state", "FAILED")
+    _, err = job.communicate(timeout=_SECS_MAX)
+    assert job.returncode == 3
+    assert len(err.strip().splitlines()) == 1
+    assert cloud.asked_for("delete") == []
 
 
 def test_a_tpu_that_never_gets_ready_is_deleted(cloud):
@@ -226,7 +267,8 @@ def test_stopping_a_create_that_waits_deletes_it(cloud):
 
 
 def test_a_create_that_cannot_be_undone_says_so(cloud):
-    cloud.set("fails", "create delete")
+    cloud.set("late", "create")
+    cloud.set("fails", "delete")
     done = cloud.run("create")
     assert done.returncode == 3
     assert "by hand" in done.stderr
@@ -331,6 +373,39 @@ def test_a_preempted_job_goes_on_on_another_tpu(cloud, tmp_path):
     # The launchers came with the setup.
     assert (cloud.home / remote.FOLDER / "launch" / "pod.py").exists()
     assert (cloud.home / remote.FOLDER / "launch" / "ended").exists()
+
+
+def test_a_tpu_that_a_person_deleted_is_not_created_anew(cloud):
+    cloud.set("state", "ACTIVE")
+    cloud.install("exec sleep 60")
+    job = cloud.start("run", "--workdir=gs://b/f")
+    pid_file = cloud.home / remote.FOLDER / "job.pid"
+    _wait_for(lambda: pid_file.exists() and pid_file.read_text().strip())
+    assert cloud.run("delete").returncode == 0
+    os.killpg(int(pid_file.read_text()), signal.SIGKILL)
+    _, err = job.communicate(timeout=_SECS_MAX)
+    assert job.returncode == 3
+    (line,) = err.strip().splitlines()
+    assert "was deleted" in line and "run again" in line
+    assert cloud.asked_for("create") == []
+
+
+def test_a_lost_tpu_that_another_replaced_is_left_alone(cloud):
+    made, _ = cloud.control("v3-8")
+    made.create()
+    cloud.install("exec sleep 60")
+    job = cloud.start("run", "--workdir=gs://b/f")
+    pid_file = cloud.home / remote.FOLDER / "job.pid"
+    _wait_for(lambda: pid_file.exists() and pid_file.read_text().strip())
+    _wait_for(lambda: len(cloud.asked_for("describe")) > 4)
+    cloud.set("label", "f" * 16)
+    cloud.set("state", "SUSPENDED")
+    _, err = job.communicate(timeout=_SECS_MAX)
+    os.killpg(int(pid_file.read_text()), signal.SIGKILL)
+    assert job.returncode == 3
+    assert "another TPU by now" in err
+    assert cloud.asked_for("delete") == []
+    assert len(cloud.asked_for("create")) == 1
 
 
 def test_sigterm_stops_the_job_at_its_next_boundary(cloud):

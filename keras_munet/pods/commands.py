@@ -19,6 +19,8 @@ from keras_munet import errors
 Command = tuple[str, ...]
 # The newest there is; what a pod's other hosts run must be the same.
 TENSORFLOW_VERSION = "2.20.0"
+# The label that tells the TPUs of one name apart: each `create` writes its own.
+OWNER_LABEL = "munet_owner"
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _TYPE = re.compile(r"(v2|v3|v4|v5p|v5litepod|v6e)-([1-9][0-9]{0,4})")
 # Most cores (v2 to v5p) or chips (v5e, v6e) that one host has; more is a pod.
@@ -88,21 +90,33 @@ class Pod:
         project = (f"--project={self.project}",) if self.project else ()
         return f"--zone={self.zone}", *project
 
-    def create(self) -> Command:
-        """Returns what asks for the TPU."""
+    def create(self, owner: str) -> Command:
+        """Returns what asks for the TPU.
+
+        Args:
+          owner: the value of its label; small letters and digits.
+        """
         accelerator = f"--accelerator-type={self.accelerator_type}"
         spot = ("--spot",) if self.spot else ()
+        label = f"--labels={OWNER_LABEL}={owner}"
         if self.queued:
             return (
                 *_QUEUED,
                 *("create", self.name, f"--node-id={self.name}"),
                 *(*self._where, accelerator),
-                *(f"--runtime-version={self.image}", *spot),
+                *(f"--runtime-version={self.image}", label, *spot),
             )
         return (
             *(*_TPU_VM, "create", self.name, *self._where, accelerator),
-            *(f"--version={self.image}", *spot),
+            *(f"--version={self.image}", label, *spot),
         )
+
+    def owner(self) -> Command:
+        """Returns what prints the value of the TPU's label, if it has one."""
+        labels = "tpu.nodeSpec[0].node.labels" if self.queued else "labels"
+        group = _QUEUED if self.queued else _TPU_VM
+        form = f"--format=value({labels}.{OWNER_LABEL})"
+        return *group, "describe", self.name, *self._where, form
 
     def state(self) -> Command:
         """Returns what prints the state in one word, e.g. ACTIVE or READY."""

@@ -2,12 +2,16 @@
 
 Invariant: what `create` asked for runs when it returns, and nothing of it does
 when it fails; a job whose TPU was taken away goes on, on another, from what it
-had published.
+had published. A TPU is known by the label that its `create` wrote: one of the
+same name with another label is never deleted, and one that a person deleted is
+never created anew.
 """
 
 from __future__ import annotations
 
 import pathlib
+import re
+import secrets
 import tempfile
 import threading
 import time
@@ -28,6 +32,8 @@ _LOST = (
     *("FAILED", "SUSPENDING", "SUSPENDED"),
     *("PREEMPTED", "TERMINATED", "DELETING"),
 )
+_TAKEN = "ALREADY_EXISTS"
+_OWNER = re.compile(r"[0-9a-f]{16}")
 
 
 class Control:
@@ -69,28 +75,63 @@ class Control:
         """Returns when the TPU is ready.
 
         Raises:
-          UsageError: there is one of this name.
+          UsageError: there is one of this name, perhaps since a moment ago.
           GcloudError: it could not be had; nothing of it is left.
         """
         if self._state():
-            raise errors.UsageError(
-                f"{self._pod.name} exists already in {self._pod.zone}; use "
-                "it, delete it, or choose another --name"
-            )
+            raise self._taken()
+        # What `_owner` may say of a TPU that is this one's.
+        own = [secrets.token_hex(8)]
         try:
-            self._gcloud.run(self._pod.create())
+            self._gcloud.run(self._pod.create(own[0]))
+            # Whoever loses a race is refused: it is this one's, also where its
+            # label cannot be read.
+            own.append("")
             self._wait_until_ready()
+            if not self._gcloud.dry_run and self._owner() not in own:
+                raise self._other()
         except BaseException as error:
-            # Whatever it was, what was asked for would cost money.
-            self._tell(f"{self._pod.name} is not ready: deleting what is there")
-            try:
-                self.delete()
-            except gcloud_lib.GcloudError as again:
-                raise gcloud_lib.GcloudError(
-                    f"{error}; and it could NOT be deleted: {again}; delete "
-                    f"{self._pod.name} by hand, it may cost money"
-                ) from error
+            is_own = self._undo_create(own, error)
+            if not is_own and _TAKEN in str(error):
+                raise self._taken() from error
             raise
+
+    def _undo_create(self, own: Sequence[str], error: BaseException) -> bool:
+        """Deletes what a `create` that failed left, as that would cost money.
+
+        Args:
+          own: what the label of its TPU may be.
+          error: that ended it.
+
+        Returns:
+          Whether there was something of its label.
+
+        Raises:
+          GcloudError: it could not be deleted.
+        """
+        try:
+            there = self._owner()
+            if there in own:
+                self._tell(
+                    f"{self._pod.name} is not ready: deleting what is there"
+                )
+                self.delete()
+            elif there is not None:
+                self._tell(
+                    f"{self._pod.name} has another creator's label: left alone"
+                )
+        except gcloud_lib.GcloudError as again:
+            raise gcloud_lib.GcloudError(
+                f"{error}; and it could NOT be deleted: {again}; delete "
+                f"{self._pod.name} by hand, it may cost money"
+            ) from error
+        return there in own
+
+    def _taken(self) -> errors.UsageError:
+        return errors.UsageError(
+            f"{self._pod.name} exists already in {self._pod.zone}; use it, "
+            "delete it, or choose another --name"
+        )
 
     def setup(self, project: pathlib.Path, wheel: str = "") -> None:
         """Installs the project on every host.
@@ -120,7 +161,8 @@ class Control:
     ) -> int:
         """Starts the job and watches it; returns its exit code.
 
-        A TPU that was taken away is created and set up anew.
+        A TPU that was taken away is created and set up anew; one that is gone
+        was deleted by a person, and stays so.
 
         Args:
           evolve: the flags of `launch/evolve.py`; its system in a bucket.
@@ -129,12 +171,14 @@ class Control:
 
         Raises:
           UsageError: the system lies on the TPU's own disk.
-          GcloudError: gcloud failed for another reason than a lost TPU.
+          GcloudError: gcloud failed for another reason than a lost TPU, or
+            the TPU was deleted, or replaced by another of its name.
         """
         _check_workdir(evolve)
         self._start(evolve)
         if self._gcloud.dry_run:
             return restarts.DONE_CODE
+        owner = self._owner()
         told = False
         while True:
             stopping = self._stop.wait(self._poll_secs)
@@ -153,14 +197,20 @@ class Control:
             elif stopping:
                 self._tell(f"{self._pod.name} is {state or 'gone'}")
                 return restarts.STOPPED_CODE
-            elif not state or state in _LOST:
-                self._tell(
-                    f"{self._pod.name} is {state or 'gone'}: creating it anew"
+            elif not state:
+                raise gcloud_lib.GcloudError(
+                    f"{self._pod.name} was deleted, not taken away, so it is "
+                    "not created anew; what was published is in the bucket: "
+                    "create it, and run again to continue"
                 )
+            elif state in _LOST:
+                self._refuse_other(owner)
+                self._tell(f"{self._pod.name} is {state}: creating it anew")
                 self.delete()
                 self.create()
                 self.setup(project, wheel)
                 self._start(evolve)
+                owner = self._owner()
             if told:
                 # `wait` returns at once from now on.
                 time.sleep(self._poll_secs)
@@ -192,6 +242,29 @@ class Control:
             return self._gcloud.run(self._pod.state(), show=show)
         except gcloud_lib.MissingError:
             return ""
+
+    def _owner(self) -> str | None:
+        """Returns the TPU's label; empty without one, None without a TPU."""
+        try:
+            said = self._gcloud.run(self._pod.owner(), show=False)
+        except gcloud_lib.MissingError:
+            return None
+        return said if _OWNER.fullmatch(said) else ""
+
+    def _refuse_other(self, owner: str | None) -> None:
+        """Does nothing if the TPU is still the one of that label.
+
+        Raises:
+          GcloudError: another of its name has taken its place.
+        """
+        if self._owner() != owner:
+            raise self._other()
+
+    def _other(self) -> gcloud_lib.GcloudError:
+        return gcloud_lib.GcloudError(
+            f"{self._pod.name} is another TPU by now, with another label; it "
+            "is left alone: run again with another --name"
+        )
 
     def _start(self, evolve: Sequence[str]) -> None:
         devices = ["--strategy=tpu", "--tpu=local"]
