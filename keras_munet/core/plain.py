@@ -17,6 +17,9 @@ import numpy as np
 
 from keras_munet import errors
 
+_TEXTS = "tuple[str, ...]"
+_PLAIN_TYPES = ("bool", "float", "int", "str", _TEXTS)
+
 
 def mapping(key: str, seen: Any) -> Mapping[str, Any]:
     """Returns `seen`, the value of `key`, if it is a mapping.
@@ -33,25 +36,47 @@ def mapping(key: str, seen: Any) -> Mapping[str, Any]:
     return seen
 
 
-def record(
-    kind: type, value: Mapping[str, Any], prefix: str, **parts: Any
-) -> Any:
+def normalize(record: Any, prefix: str) -> None:
+    """Gives the plain fields of a frozen dataclass their very types.
+
+    Args:
+      record: is changed; call it in `__post_init__`.
+      prefix: of the dotted keys in messages.
+
+    Raises:
+      UsageError: a value is of the wrong kind.
+    """
+    for field in dataclasses.fields(record):
+        if str(field.type) in _PLAIN_TYPES:
+            value = converted(
+                str(field.type),
+                getattr(record, field.name),
+                prefix + field.name,
+            )
+            object.__setattr__(record, field.name, value)
+
+
+def record(kind: type, value: Mapping[str, Any], prefix: str) -> Any:
     """Returns a dataclass made of plain values.
 
     Args:
       kind: the dataclass.
       value: field -> its value; fields that are left out keep their default.
       prefix: of the dotted keys in messages.
-      **parts: fields that were made before.
 
     Raises:
       UsageError: a key is unknown or a value of the wrong kind.
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}
     refuse_unknown(prefix, value, fields)
+    given = {}
     for key, seen in value.items():
-        parts[key] = converted(str(fields[key].type), seen, prefix + key)
-    return kind(**parts)
+        annotation = str(fields[key].type)
+        if annotation in _PLAIN_TYPES:
+            seen = converted(annotation, seen, prefix + key)
+        # Others are the dataclass's own to check.
+        given[key] = seen
+    return kind(**given)
 
 
 def refuse_unknown(
@@ -88,7 +113,7 @@ def converted(annotation: str, seen: Any, key: str) -> Any:
     Raises:
       UsageError: it is of another type; nothing is guessed.
     """
-    if annotation == "tuple[str, ...]":
+    if annotation == _TEXTS:
         if not isinstance(seen, list | tuple) or not all(
             isinstance(s, str) for s in seen
         ):

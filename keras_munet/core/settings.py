@@ -153,6 +153,7 @@ class SearchSettings:
     adapter: str = ADAPTER
 
     def __post_init__(self):
+        plain.normalize(self, "search.")
         _check_numbers(self, "search.")
 
     @property
@@ -202,6 +203,7 @@ class RootSettings:
     pixel_max: float = 1.0
 
     def __post_init__(self):
+        plain.normalize(self, "root.")
         _check_numbers(self, "root.")
 
 
@@ -223,6 +225,9 @@ class DataSettings:
     data_dir: str = ""
     antialias: bool = True
 
+    def __post_init__(self):
+        plain.normalize(self, "data.")
+
     @property
     def hparams(self) -> dict[str, Any]:
         """The data hyperparameters that every path gets from here.
@@ -234,6 +239,13 @@ class DataSettings:
     def to_json(self) -> dict[str, Any]:
         """Returns what is part of the experiment, as plain JSON values."""
         return {"antialias": self.antialias}
+
+
+_GROUPS: dict[str, type] = {
+    "search": SearchSettings,
+    "root": RootSettings,
+    "data": DataSettings,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +299,7 @@ class Settings:
     )
 
     def __post_init__(self):
+        _normalize(self)
         _check(self)
 
     @property
@@ -314,32 +327,33 @@ class Settings:
           UsageError: a key is unknown, or a value of the wrong kind or
             outside what is allowed.
         """
-        value = dict(plain.mapping("", value))
-        hparams = dict(DEFAULT_HPARAMS)
-        given = plain.mapping("hparams", value.pop("hparams", {}))
-        plain.refuse_unknown("hparams.", given, DEFAULT_HPARAMS)
-        for key, seen in given.items():
-            hparams[key] = _hparam(key, seen, f"hparams.{key}")
-        groups = {
-            "search": SearchSettings,
-            "root": RootSettings,
-            "data": DataSettings,
-        }
-        parts = {
-            key: plain.record(
-                group, plain.mapping(key, value.pop(key, {})), f"{key}."
-            )
-            for key, group in groups.items()
-        }
-        ranges = dict(plain.mapping("ranges", value.pop("ranges", {})))
-        plain.refuse_unknown(
-            "ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS]
-        )
-        for key, steps in ranges.items():
-            ranges[key] = _steps(key, steps)
-        return plain.record(
-            cls, value, "", hparams=hparams, ranges=ranges, **parts
-        )
+        return plain.record(cls, plain.mapping("", value), "")
+
+
+def _normalize(settings: Settings) -> None:
+    """Converts what a caller gave to the types that the attributes have.
+
+    Raises:
+      UsageError: a key is unknown, or a value of the wrong kind or outside
+        what is allowed.
+    """
+    plain.normalize(settings, "")
+    for key, group in _GROUPS.items():
+        given = getattr(settings, key)
+        if not isinstance(given, group):
+            made = plain.record(group, plain.mapping(key, given), f"{key}.")
+            object.__setattr__(settings, key, made)
+    hparams = dict(plain.mapping("hparams", settings.hparams))
+    plain.refuse_unknown("hparams.", hparams, DEFAULT_HPARAMS)
+    hparams = {
+        key: _hparam(key, hparams.get(key, default), f"hparams.{key}")
+        for key, default in DEFAULT_HPARAMS.items()
+    }
+    ranges = dict(plain.mapping("ranges", settings.ranges))
+    plain.refuse_unknown("ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS])
+    ranges = {key: _steps(key, steps) for key, steps in ranges.items()}
+    object.__setattr__(settings, "hparams", hparams)
+    object.__setattr__(settings, "ranges", ranges)
 
 
 def _hparam(key: str, seen: Any, shown: str) -> Any:
@@ -392,11 +406,6 @@ def _check_numbers(group: Any, prefix: str) -> None:
 
 def _check(settings: Settings) -> None:
     _check_numbers(settings, "")
-    for key, seen in settings.hparams.items():
-        if key in DEFAULT_HPARAMS:
-            _hparam(key, seen, f"hparams.{key}")
-    for key, steps in settings.ranges.items():
-        _steps(key, steps)
     bare = [names.split_private(t)[0] for t in settings.task_names]
     folded = [b.lower() for b in bare]
     for name in bare:
