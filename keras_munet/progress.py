@@ -19,6 +19,7 @@ from typing import Any
 from typing import TextIO
 
 from keras_munet import errors
+from keras_munet.core import printable
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
 from keras_munet.store import interface
@@ -136,7 +137,7 @@ class Progress:
         if self._quiet:
             return
         secs = time.monotonic() - self._started
-        self._stream.write(f"[{secs:7.1f} s] {text}\n")
+        self._stream.write(f"[{secs:7.1f} s] {printable.printable(text)}\n")
         self._stream.flush()
 
     def event(self, event: str, **values: Any) -> None:

@@ -11,7 +11,6 @@ bars; a file or a pipe gets lines, with --json one JSON object each.
 from __future__ import annotations
 
 import gc
-import sys
 
 import launching
 from absl import flags
@@ -74,7 +73,7 @@ def main() -> None:
         )
     reporter = terminal.reporter(
         _WORKDIR.value,
-        sys.stdout,
+        launching.terminal(),
         quiet=_QUIET.value,
         as_json=_JSON.value,
         stop=interrupted,

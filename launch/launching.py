@@ -16,8 +16,10 @@ import signal
 import sys
 import tempfile
 import types
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import TextIO
 
 import config_program
 import json_config
@@ -350,6 +352,10 @@ def _one_line_errors():
         # Names of classes and files are no reason to fail under any locale.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # The one door for what a launcher prints: nothing of it commands the
+    # terminal, whoever named a class or wrote a log.
+    sys.stdout = printable.PrintableStream(sys.stdout)  # type: ignore[assignment]
+    warnings.formatwarning = _warning_line
     try:
         try:
             yield
@@ -373,6 +379,15 @@ def _one_line_errors():
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
+
+
+def terminal() -> TextIO:
+    """Returns standard output for what draws on a terminal."""
+    return getattr(sys.stdout, "unescaped", sys.stdout)
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {printable.printable(' '.join(str(message).split()))}\n"
 
 
 def _one_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ _ALLOWED = {
     "core": {"errors"},
     "config": {"core"},
     "registration": set(),
-    "progress": {"errors", "store"},
+    "progress": {"errors", "core", "store"},
     "terminal": {"progress"},
     "tensorboard": {"errors", "core", "data", "search"},
     "__main__": {"version"},
