@@ -77,14 +77,14 @@ def run(
         started = time.perf_counter()
         trainer.clock.clear()
         # No object may go between the choice of a parent and its use.
-        with directory.naming():
-            population = newest()
-            if population is not None:
-                search.renew(population)
-            plan = search.ask()
-            directory.use(search.task, _sources(plan))
-        progress.planned(plan)
-        asked = time.perf_counter()
+        with trainer.clock.spent("search"):
+            with directory.naming():
+                population = newest()
+                if population is not None:
+                    search.renew(population)
+                plan = search.ask()
+                directory.use(search.task, _sources(plan))
+            progress.planned(plan)
         distinct = twins.distinct(plan)
         trained = crew.train(
             distinct,
@@ -92,8 +92,7 @@ def run(
             lambda _, scores, __: progress.cycle(len(scores), num_cycles),
         )
         trained = twins.spread(plan, trained)
-        stored = time.perf_counter()
-        with directory.naming():
+        with trainer.clock.spent("store"), directory.naming():
             results, reports = _store(plan, trained, directory, settings)
             known = {path.id for path in search.active}
             search.tell(results)
@@ -101,12 +100,9 @@ def run(
             directory.save_progress(
                 search.task, {**search.to_json(), "data": begun_on}
             )
-        now = time.perf_counter()
         for report in reports:
             # Children of later generations name their parents so.
             report["path_id"] = new.get(report["index"])
-        trainer.clock["search_secs"] += asked - started
-        trainer.clock["store_secs"] += now - stored
         progress.generation(
             task=search.task,
             iteration=search.iteration,
@@ -115,7 +111,7 @@ def run(
             children=reports,
             best_score=search.active[0].score if search.active else None,
             clock=trainer.clock,
-            secs=now - started,
+            secs=time.perf_counter() - started,
         )
     outcome = search.finish()
     test_quality = crew.accuracy(outcome.best, data, "test")

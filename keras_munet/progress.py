@@ -7,6 +7,7 @@ JSON object a line, every duration in seconds with `_secs` in its name.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -228,7 +229,8 @@ class Progress:
             children=list(children),
             best_score=best_score,
             generation_secs=round(secs, 3),
-            clock={key: round(value, 3) for key, value in clock.items()},
+            # Rounded down, their sum cannot come to be more than the whole.
+            clock={k: math.floor(1000 * v) / 1000 for k, v in clock.items()},
         )
         if self._stop():
             raise KeyboardInterrupt

@@ -8,7 +8,6 @@ must end in the same bytes. Those who fork run in a process of their own: see
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 import pathlib
@@ -34,6 +33,7 @@ from keras_munet.data import records
 from keras_munet.roots import root as root_lib
 from keras_munet.store import leases
 from keras_munet.store import system_dir
+from keras_munet.train import clock as clock_lib
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import workers as workers_lib
 
@@ -78,7 +78,7 @@ class Stand:
     workers = workers_lib.ALONE
 
     def __init__(self):
-        self.clock = collections.defaultdict(float)
+        self.clock = clock_lib.Clock()
 
     def stop_when(self, stop):
         """Never stops in the middle: it has no cycles."""

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import collections
+import contextlib
+import threading
+import time
 
+import hypothesis
+import numpy as np
 import pytest
+import training_samples
+from hypothesis import strategies as st
 
+from keras_munet.train import batches
 from keras_munet.train import clock as clock_lib
+from keras_munet.train import halves
+from keras_munet.train import slices
+
+_KINDS = ("train", "validate", "input", "fill", "compile")
 
 
 @pytest.fixture
@@ -23,38 +34,168 @@ def _wait(now, secs):
 
 
 def test_seconds_within_others_are_counted_once(now):
-    clock = collections.defaultdict(float)
-    with clock_lib.spent(clock, "train"):
+    clock = clock_lib.Clock()
+    with clock.spent("train"):
         _wait(now, 1.0)
-        with clock_lib.spent(clock, "input"):
+        with clock.spent("input"):
             _wait(now, 2.0)
         _wait(now, 4.0)
     assert clock == {"train_secs": 5.0, "input_secs": 2.0}
 
 
 def test_seconds_before_an_error_are_counted(now):
-    clock = collections.defaultdict(float)
-    with pytest.raises(ValueError), clock_lib.spent(clock, "train"):
+    clock = clock_lib.Clock()
+    with pytest.raises(ValueError), clock.spent("train"):
         _wait(now, 3.0)
         raise ValueError
     assert clock == {"train_secs": 3.0}
 
 
 def test_what_a_first_call_takes_longer_is_compiling(now):
-    clock = collections.defaultdict(float)
+    clock = clock_lib.Clock()
     calls = clock_lib.Calls(clock, "train")
-    for secs in (9.0, 2.0, 4.0):
-        assert calls(_wait, now, secs) == secs
-    calls.end()
+    with clock.spent("train"):
+        for secs in (9.0, 2.0, 4.0):
+            assert calls(_wait, now, secs) == secs
+        calls.end()
     assert clock == {"train_secs": 9.0, "compile_secs": 6.0}
 
 
 @pytest.mark.parametrize("secs", [[1.0, 2.0], [5.0], []])
 def test_a_first_call_that_is_no_longer_or_alone_compiles_nothing(now, secs):
-    clock = collections.defaultdict(float)
+    clock = clock_lib.Clock()
     calls = clock_lib.Calls(clock, "validate")
     for each in secs:
         calls(_wait, now, each)
     calls.end()
-    assert clock.get("compile_secs", 0.0) == 0.0
-    assert clock.get("validate_secs", 0.0) == sum(secs)
+    assert clock["compile_secs"] == 0.0
+    assert clock["validate_secs"] == sum(secs)
+
+
+def test_a_wait_for_input_is_one_though_threads_compile(now):
+    clock, compiled = clock_lib.Clock(), [7.0]
+    with clock.spent("train"), clock.compiling(lambda: compiled[0]):
+        with clock.spent("input"):
+            _wait(now, 16.0)
+            compiled[0] += 16.0
+        _wait(now, 2.0)
+        compiled[0] += 0.5
+    assert clock == {
+        "input_secs": 16.0,
+        "train_secs": 1.5,
+        "compile_secs": 0.5,
+    }
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.floats(0, 50), st.floats(0, 60)),
+        st.tuples(st.just("open"), st.sampled_from(_KINDS)),
+        st.tuples(st.just("close")),
+        st.tuples(st.just("call"), st.floats(0, 50)),
+        st.tuples(st.just("threads")),
+        st.tuples(st.just("end")),
+    ),
+    max_size=40,
+)
+
+
+@hypothesis.given(_STEPS)
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_no_entry_is_negative_and_all_are_the_time_within(steps):
+    secs, compiled, within = [100.0], [0.0], 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock_lib.time, "perf_counter", lambda: secs[0])
+        clock = clock_lib.Clock()
+        calls = clock_lib.Calls(clock, "train")
+        blocks, threads = [], contextlib.ExitStack()
+        for name, *args in steps:
+            if name == "wait":
+                # Threads may say to have compiled for longer than was waited.
+                within += args[0] if blocks else 0.0
+                secs[0] += args[0]
+                compiled[0] += args[1]
+            elif name == "call":
+                within += args[0]
+                calls(_wait, secs, args[0])
+            elif name == "open":
+                blocks.append(contextlib.ExitStack())
+                blocks[-1].enter_context(clock.spent(*args))
+            elif name == "close" and blocks:
+                blocks.pop().close()
+            elif name == "threads":
+                threads.close()
+                threads.enter_context(clock.compiling(lambda: compiled[0]))
+            elif name == "end":
+                calls.end()
+        while blocks:
+            blocks.pop().close()
+        threads.close()
+    assert all(value >= 0 for value in clock.values())
+    assert sum(clock.values()) == pytest.approx(within, abs=1e-6)
+    assert sum(clock.values()) <= secs[0] - 100.0 + 1e-6
+
+
+def test_threads_that_compile_at_one_time_count_once():
+    functions, clock = halves.LayerFunctions(), clock_lib.Clock()
+
+    def compile_for(secs):
+        with functions._compiling():
+            time.sleep(secs)
+
+    started = time.perf_counter()
+    with clock.spent("train"), clock.compiling(functions.compile_secs):
+        threads = [
+            threading.Thread(target=compile_for, args=[secs])
+            for secs in (0.05, 0.1, 0.1)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    wall = time.perf_counter() - started
+    assert 0.08 <= clock["compile_secs"] <= wall
+    assert clock["train_secs"] >= 0
+    assert sum(clock.values()) <= wall
+
+
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_a_generation_that_waits_for_input_has_no_negative_entry(
+    strategy, monkeypatch
+):
+    monkeypatch.setattr(batches, "num_ahead", lambda *_: 1)
+    inputs = batches.training_batch
+
+    def slow(*args):
+        # As long as the first step compiles, and more.
+        time.sleep(0.3)
+        return inputs(*args)
+
+    monkeypatch.setattr(batches, "training_batch", slow)
+    trainer = training_samples.trainer(strategy)
+    started = time.perf_counter()
+    training_samples.train([training_samples.job(0, 1)], trainer)
+    wall = time.perf_counter() - started
+    assert trainer.clock["input_secs"] > 0
+    assert min(trainer.clock.values()) >= 0
+    assert sum(trainer.clock.values()) <= wall
+
+
+def test_slices_side_by_side_count_what_the_longest_did():
+    class Slice:
+        def __init__(self, **secs):
+            self.clock = clock_lib.Clock()
+            self.clock.update(secs)
+
+        def train(self, children, *_, **__):
+            return list(children)
+
+    parts = [
+        Slice(train_secs=8.0, input_secs=4.0),
+        Slice(train_secs=10.0, compile_secs=1.0),
+    ]
+    trainer = slices.SlicedTrainer(parts, lambda: None)
+    trained = trainer.train([1, 2], None, {}, (), accept_ties=True)
+    assert sorted(trained) == [1, 2]
+    assert trainer.clock == {"train_secs": 8.0, "input_secs": 4.0}
+    assert np.sum([len(part.clock) for part in parts]) == 0

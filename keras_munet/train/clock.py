@@ -1,8 +1,7 @@
 """What the seconds of training went into.
 
-Invariant: every second of a cycle is counted once, in the thread that waits for
-all others. What compiling takes beyond tracing is seen from outside: TensorFlow
-prepares a function's graph and builds its kernels within the first call.
+Invariant: every second is counted once, in the thread that waits for all
+others, so no entry is negative and their sum is at most the time that passed.
 """
 
 from __future__ import annotations
@@ -13,37 +12,97 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
-# Kind of work, with `_secs` behind it -> seconds.
-Clock = dict[str, float]
+_COMPILE = "compile"
+# A wait for input stays one, whatever other threads compile meanwhile.
+_INPUT = "input"
 
 
-@contextlib.contextmanager
-def spent(clock: Clock, kind: str) -> Iterator[None]:
-    """Counts the seconds within, less what is counted there already.
+class Clock(dict[str, float]):
+    """Maps a kind of work, with `_secs` behind it, to seconds.
 
-    Args:
-      clock: takes them; zero where it has no such key.
-      kind: of work, e.g. `train`.
+    One thread turns it. A second belongs to the innermost block of `spent`
+    that is open, and to none where no block is.
     """
-    started, before = time.perf_counter(), sum(clock.values())
-    try:
-        yield
-    finally:
-        others = sum(clock.values()) - before
-        clock[f"{kind}_secs"] += time.perf_counter() - started - others
+
+    def __init__(self) -> None:
+        """Starts without any entry."""
+        super().__init__()
+        self._kinds: list[str] = []
+        self._last = 0.0
+        self._compiled: Callable[[], float] | None = None
+        self._last_compiled = 0.0
+
+    def __missing__(self, key: str) -> float:
+        """Returns no seconds for a kind of work without an entry."""
+        return 0.0
+
+    @contextlib.contextmanager
+    def spent(self, kind: str) -> Iterator[None]:
+        """Counts the seconds within, less those of the blocks inside.
+
+        Args:
+          kind: of work, e.g. `train`.
+        """
+        self._count()
+        self._kinds.append(kind)
+        try:
+            yield
+        finally:
+            self._count()
+            self._kinds.pop()
+
+    @contextlib.contextmanager
+    def compiling(self, compiled: Callable[[], float]) -> Iterator[None]:
+        """Counts what other threads compile within as compiling.
+
+        Args:
+          compiled: returns the seconds in which at least one thread compiled,
+            up to now; it never decreases.
+        """
+        self._count()
+        self._compiled, self._last_compiled = compiled, compiled()
+        try:
+            yield
+        finally:
+            self._count()
+            self._compiled = None
+
+    def move(self, kind: str, to: str, secs: float) -> None:
+        """Counts seconds of one kind as another: at most those it has."""
+        secs = min(max(secs, 0.0), self[f"{kind}_secs"])
+        if secs:
+            self[f"{kind}_secs"] -= secs
+            self[f"{to}_secs"] += secs
+
+    def _count(self) -> None:
+        """Counts the seconds since the last call as the innermost kind."""
+        now = time.perf_counter()
+        secs, self._last = now - self._last, now
+        compile_secs = 0.0
+        if self._compiled is not None:
+            compiled = self._compiled()
+            compile_secs = min(max(compiled - self._last_compiled, 0.0), secs)
+            self._last_compiled = compiled
+        if not self._kinds:
+            return
+        kind = self._kinds[-1]
+        self[f"{kind}_secs"] += secs
+        if kind != _INPUT:
+            self.move(kind, _COMPILE, compile_secs)
 
 
 class Calls:
     """Counts the calls of one function, of which the first may compile.
 
-    By how much it took longer than the mean of the later ones is compiling;
-    of a function that was compiled before, nothing is.
+    By how much it took longer than the mean of the later ones is compiling:
+    TensorFlow prepares a function's graph and builds its kernels within the
+    first call. Of a function that was compiled before, nothing is.
     """
 
     def __init__(self, clock: Clock, kind: str):
         """Counts in `clock`, as work of `kind`."""
         self._clock = clock
-        self._key = f"{kind}_secs"
+        self._kind = kind
         self._secs: list[float] = []
 
     @property
@@ -53,10 +112,10 @@ class Calls:
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         """Returns `function(*args)`."""
-        started = time.perf_counter()
-        result = function(*args)
-        self._secs.append(time.perf_counter() - started)
-        self._clock[self._key] += self._secs[-1]
+        with self._clock.spent(self._kind):
+            started = time.perf_counter()
+            result = function(*args)
+            self._secs.append(time.perf_counter() - started)
         return result
 
     def end(self) -> None:
@@ -67,6 +126,5 @@ class Calls:
         if len(self._secs) < 2:
             return
         first, *later = self._secs
-        secs = max(first - sum(later) / len(later), 0.0)
-        self._clock[self._key] -= secs
-        self._clock["compile_secs"] += secs
+        secs = first - sum(later) / len(later)
+        self._clock.move(self._kind, _COMPILE, secs)

@@ -95,21 +95,21 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           StoppedError: `stop_when` said so.
         """
         self.check_stop()
-        started = time.perf_counter()
-        shared, jitter = self._shared_inputs(data, data_hparams, event)
-        loaded: dict[str, specs.Component] = {}
         with rewrites.plain_graphs():
-            sent = [
-                self._send(
-                    child, shared, data_hparams, jitter, accept_ties, loaded
-                )
-                for child in children
-            ]
-            self.clock["build_secs"] += time.perf_counter() - started
-            started = time.perf_counter()
-            self._wait(event)
-            outputs = [child_program.Outputs(*value.fetch()) for value in sent]
-        self.clock["train_secs"] += time.perf_counter() - started
+            with self.clock.spent("build"):
+                shared, jitter = self._shared_inputs(data, data_hparams, event)
+                loaded: dict[str, specs.Component] = {}
+                sent = [
+                    self._send(
+                        child, shared, data_hparams, jitter, accept_ties, loaded
+                    )
+                    for child in children
+                ]
+            with self.clock.spent("train"):
+                self._wait(event)
+                outputs = [
+                    child_program.Outputs(*value.fetch()) for value in sent
+                ]
         if on_cycle is not None:
             for cycle in range(self._budget.num_cycles):
                 on_cycle(

@@ -123,7 +123,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
         """Yields the `[children] float32` losses of each step."""
         step = graph.train_batch if self._shares is None else graph.train_shares
         for _ in range(num_steps):
-            with clock_lib.spent(self._clock, "input"):
+            with self._clock.spent("input"):
                 args = next(inputs)
             begun = self._training.begun
             with contextlib.nullcontext() if begun else _BUILDING:

@@ -91,14 +91,16 @@ class LayerFunctions:
         self._num_compiling = 0
         self._started = self._secs = 0.0
 
-    def take_secs(self) -> float:
-        """Returns how long functions were compiled since it was last asked.
+    def compile_secs(self) -> float:
+        """Returns for how many seconds functions were compiled so far.
 
         That is while any thread traced one or called it for the first time,
-        whatever other threads did meanwhile. Not to be asked while one does.
+        whatever other threads did meanwhile.
         """
-        secs, self._secs = self._secs, 0.0
-        return secs
+        with self._counting:
+            if not self._num_compiling:
+                return self._secs
+            return self._secs + time.perf_counter() - self._started
 
     def output(
         self, kind: kinds.Kind, handle: tf.Tensor, x: tf.Tensor

@@ -82,9 +82,9 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         """Trains step after step; returns the mean losses."""
         total = np.zeros(graph.num_children, np.float32)
         under_way: _UnderWay = collections.deque()
-        with self._flow("train") as flow:
+        with self._flow() as flow:
             for number in range(num_steps):
-                with clock_lib.spent(self._clock, "input"):
+                with self._clock.spent("input"):
                     args = next(inputs)
                 before = under_way[-1] if under_way else []
                 if len(under_way) == _num_under_way(args[0]):
@@ -106,7 +106,7 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         under_way: _UnderWay = collections.deque()
         self._features.keep_only(data.name, graph.prefixes)
         picked = self._batches.of(data, split, indices)
-        with self._flow("validate") as flow:
+        with self._flow() as flow:
             for number, batch in enumerate(picked):
                 images, labels = batches_lib.evaluation_batch(
                     *batch, graph.image_size, graph.antialias
@@ -132,15 +132,13 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
         self._features.forget(task)
 
     @contextlib.contextmanager
-    def _flow(self, kind: str) -> Iterator[dataflow.Dataflow]:
-        """Gives threads; what they compile is not counted as work of `kind`."""
-        try:
-            with dataflow.Dataflow(self._num_threads) as flow:
-                yield flow
-        finally:
-            secs = self._functions.take_secs()
-            self._clock[f"{kind}_secs"] -= secs
-            self._clock["compile_secs"] += secs
+    def _flow(self) -> Iterator[dataflow.Dataflow]:
+        """Gives threads; what they compile is counted as compiling."""
+        with (
+            self._clock.compiling(self._functions.compile_secs),
+            dataflow.Dataflow(self._num_threads) as flow,
+        ):
+            yield flow
 
 
 def _num_under_way(images: tf.Tensor) -> int:

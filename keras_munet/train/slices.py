@@ -7,7 +7,6 @@ slice; so what a child becomes does not depend on where it was trained.
 
 from __future__ import annotations
 
-import collections
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ class SlicedTrainer:
         self._slices = list(slices)
         self._make_whole = whole
         self._whole: trainer_lib.Trainer | None = None
-        self.clock: clock_lib.Clock = collections.defaultdict(float)
+        self.clock = clock_lib.Clock()
         self.workers = workers_lib.ALONE
 
     def stop_when(self, stop: Callable[[], bool]) -> None:
@@ -132,8 +131,10 @@ class SlicedTrainer:
             trainer.forget(task)
 
     def _read_clocks(self, trainers: Sequence[trainer_lib.Trainer]) -> None:
-        # Slices run side by side: the longest is what a job waited for.
-        for key in {key for trainer in trainers for key in trainer.clock}:
-            self.clock[key] += max(t.clock.get(key, 0.0) for t in trainers)
+        # Slices run side by side: a job waited for the longest, and what it
+        # did is what the time went into.
+        longest = max(trainers, key=lambda t: sum(t.clock.values()))
+        for key, secs in longest.clock.items():
+            self.clock[key] += secs
         for trainer in trainers:
             trainer.clock.clear()

@@ -148,7 +148,7 @@ class StepLoop(abc.ABC, Generic[G]):
         Returns:
           `[children] float64`; NaN where a child diverged.
         """
-        with clock_lib.spent(self._clock, "validate"):
+        with self._clock.spent("validate"):
             indices, mask = self.counted(data, split)
             counts = sum(self._count(graph, data, split, indices, mask))
         return np.asarray(counts, np.float64) / np.count_nonzero(mask)

@@ -85,7 +85,7 @@ class Trainer:
         self._graphs: collections.OrderedDict[Any, borrowed.Borrowed] = (
             collections.OrderedDict()
         )
-        self.clock: clock_lib.Clock = collections.defaultdict(float)
+        self.clock = clock_lib.Clock()
         layerwise = arrays is None and strategy_lib.is_one_cpu(strategy)
         self._steps: steps_lib.StepLoop[Any] = (
             layer_steps.LayerSteps(strategy, budget, self.clock)
@@ -209,7 +209,7 @@ class Trainer:
             self._fill(graph, children)
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
-                with clock_lib.spent(self.clock, "train"):
+                with self.clock.spent("train"):
                     losses = self._steps.train(graph, inputs, num_steps)
                     graph.contract()
                 qualities = self._steps.accuracies(graph, data, "validation")
@@ -261,7 +261,7 @@ class Trainer:
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
-            with clock_lib.spent(self.clock, "compile"):
+            with self.clock.spent("compile"):
                 graph = self._steps.generation(
                     structure, self._pool, self._products, num_parts
                 )
@@ -281,7 +281,7 @@ class Trainer:
         graph: borrowed.Borrowed,
         children: Sequence[jobs_lib.ChildJob],
     ) -> None:
-        with clock_lib.spent(self.clock, "fill"):
+        with self.clock.spent("fill"):
             for slots, child in zip(graph.slots, children, strict=True):
                 for slot, part in zip(slots, child.components, strict=True):
                     slot.fill(part.load, part.shared_id)
