@@ -18,7 +18,8 @@ import numpy as np
 from keras_munet import errors
 
 _TEXTS = "tuple[str, ...]"
-_PLAIN_TYPES = ("bool", "float", "int", "str", _TEXTS)
+_OPTIONAL_FLOAT = "float | None"
+_PLAIN_TYPES = ("bool", "float", "int", "str", _TEXTS, _OPTIONAL_FLOAT)
 
 
 def mapping(key: str, seen: Any) -> Mapping[str, Any]:
@@ -121,6 +122,10 @@ def converted(annotation: str, seen: Any, key: str) -> Any:
                 f"config key {key} is {seen!r}; it takes a list of strings"
             )
         return tuple(seen)
+    if annotation == _OPTIONAL_FLOAT:
+        if seen is None:
+            return None
+        annotation = "float"
     if isinstance(seen, np.generic):
         seen = seen.item()
     # Beyond that, there is no such float.

@@ -38,6 +38,8 @@ LATER_KEYS: dict[str, Any] = {
         "parent_policy": PARENT_POLICY,
         "scorer": SCORER,
         "adapter": ADAPTER,
+        "first_data": "mutated",
+        "data_mu": None,
     },
 }
 # Policies with a number behind a colon, e.g. `adapters:16`.
@@ -92,6 +94,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "num_validation_examples_max": (1, 10**12),
     "factor_depth": (1, 16),
     "search.mutation_prob": (0.0, 1.0),
+    "search.data_mu": (0.0, 1.0),
     "search.score_base": (0.0, 1.0),
     "search.score_num_params": (0, 10**12),
     "root.num_layers": (-1, 1_000),
@@ -102,6 +105,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 # Every path shape that a range reaches is laid out before a job begins.
 NUM_STEPS_MAX = 1_000
+FIRST_DATA = ("mutated", "config")
+_NUM_PATTERN_CHARS_MAX = 200
+# Of `force_finetune_components`.
+ALL_PLACES = "*"
 SCHEDULES = ("constant", "cosine", "restarts")
 # The value of `root.num_layers` that keeps every block.
 ALL_LAYERS = -1
@@ -126,7 +133,8 @@ class SearchSettings:
         path's own `mu`.
       mutate_adapters: whether adapters may be inserted.
       remove_adapters: whether they may be removed again.
-      force_finetune_components: places that are always cloned.
+      force_finetune_components: places that are always cloned, by regular
+        expressions of their whole names; `*` stands for all.
       score_base: score = quality * score_base ** relative size, in (0, 1].
       score_num_params: parameters that make a relative size of 1; 0 for the
         root's own.
@@ -135,6 +143,10 @@ class SearchSettings:
       parent_policy: how parents are chosen: `decay` or a plug-in.
       scorer: what quality is multiplied by: `size_penalty` or a plug-in.
       adapter: the layer in front of a block: `residual` or a plug-in.
+      first_data: the data hyperparameters of a task's first generation:
+        `mutated` ones, as published, or those of the `config`.
+      data_mu: the mutation probability of data hyperparameters; None for
+        `hparams.mu` of `mu2net` and `mutation_prob` of `munet`.
     """
 
     version: str = "mu2net"
@@ -151,10 +163,21 @@ class SearchSettings:
     parent_policy: str = PARENT_POLICY
     scorer: str = SCORER
     adapter: str = ADAPTER
+    first_data: str = "mutated"
+    data_mu: float | None = None
 
     def __post_init__(self):
         plain.normalize(self, "search.")
         _check_numbers(self, "search.")
+        for pattern in self.force_finetune_components:
+            _check_pattern(pattern)
+
+    def forces(self, place: str) -> bool:
+        """Whether the component at a place is always cloned."""
+        return any(
+            pattern == ALL_PLACES or re.fullmatch(pattern, place)
+            for pattern in self.force_finetune_components
+        )
 
     @property
     def auto_tune_table(self) -> str:
@@ -395,6 +418,8 @@ def _check_numbers(group: Any, prefix: str) -> None:
         seen = plain.converted(
             str(field.type), getattr(group, field.name), prefix + field.name
         )
+        if seen is None:
+            continue
         low, high = bounds
         # Not the other way round: NaN lies nowhere.
         if not low <= seen <= high:
@@ -419,12 +444,28 @@ def _check(settings: Settings) -> None:
     _one_of("search.version", search.version, VERSIONS)
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
     _one_of("search.draws", search.draws, DRAWS)
+    _one_of("search.first_data", search.first_data, FIRST_DATA)
     _check_policy(search.policy)
     if search.score_base == 0.0:
         raise errors.UsageError(
             "config key search.score_base is 0; it must be above 0 and at "
             "most 1"
         )
+
+
+def _check_pattern(pattern: str) -> None:
+    if pattern == ALL_PLACES:
+        return
+    try:
+        if len(pattern) > _NUM_PATTERN_CHARS_MAX:
+            raise re.error(f"longer than {_NUM_PATTERN_CHARS_MAX} characters")
+        re.compile(pattern)
+    except re.error as error:
+        raise errors.UsageError(
+            f"config key search.force_finetune_components has {pattern!r}, "
+            f"which is no regular expression ({error}); name places such as "
+            f"encoder_norm, or {ALL_PLACES!r} for all"
+        ) from error
 
 
 def _check_factors(settings: Settings) -> None:

@@ -74,9 +74,17 @@ class Breeder:
           root: the root path.
           mutates: whether v1 mutates them; v2 always does.
         """
+        search = self._settings.search
         prob = self._settings.hparams["mu"]
         if self._is_v1:
-            prob = self._settings.search.mutation_prob if mutates else 0.0
+            prob = search.mutation_prob
+        if search.data_mu is not None:
+            prob = search.data_mu
+        is_first = self._iteration == generation == 0
+        if (self._is_v1 and not mutates) or (
+            is_first and search.first_data == "config"
+        ):
+            prob = 0.0
         num_before = self._iteration * self._settings.num_generations
         return mutations.mutate_data(
             {**root.hparams, **self._settings.hparams},
@@ -175,12 +183,11 @@ class Breeder:
             insert=search.mutate_adapters,
             remove=search.remove_adapters,
         )
-        forced = search.force_finetune_components
         proposal = extensions.Proposal(
             hparams,
             adapters,
             lambda place: (
-                draws.uniform(f"clone {place}") < prob or place in forced
+                draws.uniform(f"clone {place}") < prob or search.forces(place)
             ),
         )
         return extensions.mutate(
