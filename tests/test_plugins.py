@@ -275,3 +275,50 @@ def test_a_search_without_plugins_is_the_recorded_experiment_of_before():
     now = settings_lib.Settings().to_json()
     later = settings_lib.LATER_KEYS["search"]
     assert {key: now["search"][key] for key in later} == later
+
+
+def _crash(*args, **kwargs):
+    raise KeyError("of the plug-in")
+
+
+@pytest.mark.parametrize(
+    ("kind", "use"),
+    [
+        (
+            "mutation 'mine'",
+            lambda: extensions.mutate(["mine"], None, None, 0.0, None),
+        ),
+        (
+            "parent policy 'mine'",
+            lambda: extensions.parent_policy(
+                settings_lib.SearchSettings(parent_policy="mine")
+            )([], [], {}, None),
+        ),
+        (
+            "scorer 'mine'",
+            lambda: extensions.size_factor(
+                settings_lib.SearchSettings(scorer="mine"), None
+            ),
+        ),
+        (
+            "root source 'mine'",
+            lambda: build.build(settings_lib.RootSettings(source="mine")),
+        ),
+        ("task family 'mine'", lambda: plugin_tasks.load("mine/3")),
+    ],
+)
+def test_a_plugin_that_fails_is_named_with_its_place(kind, use, monkeypatch):
+    monkeypatch.setattr(registry.Registry, "get", lambda *_: _crash)
+    with pytest.raises(errors.UsageError) as caught:
+        use()
+    message = str(caught.value)
+    assert message.startswith(f"{kind} failed: KeyError: 'of the plug-in'")
+    assert "test_plugins.py, line" in message and "\n" not in message
+
+
+def test_an_error_of_the_library_passes_through_a_plugin():
+    with (
+        pytest.raises(errors.DataError, match=r"^mine$"),
+        plugins.naming("scorer", "x"),
+    ):
+        raise errors.DataError("mine")

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import family as family_lib
+from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -98,7 +99,8 @@ class _Adapted:
         """
         if not spec.name.startswith(PREFIX):
             return self.family.initial(spec, rng)
-        made = self.adapter.initial(spec, rng)
+        with plugins.naming("adapter", self.adapter_name):
+            made = self.adapter.initial(spec, rng)
         seen = {name: np.shape(array) for name, array in made.weights.items()}
         if seen != dict(spec.weights):
             raise errors.UsageError(
@@ -118,7 +120,8 @@ class _Adapted:
         return self.family.to_json()
 
     def _replaced(self, built_in: specs.ComponentSpec) -> specs.ComponentSpec:
-        spec = self.adapter.spec(built_in)
+        with plugins.naming("adapter", self.adapter_name):
+            spec = self.adapter.spec(built_in)
         if spec.name != built_in.name:
             raise errors.UsageError(
                 f"adapter {self.adapter_name!r} calls itself {spec.name!r}; "

@@ -8,13 +8,18 @@ plug-in have the name of something built in.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import importlib.metadata
+import traceback
 from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Any
 
 from keras_munet import errors
 
+# Of a message; its end says the most.
+_NUM_CHARS_MAX = 300
 # Group of entry points -> what one of its plug-ins is called.
 GROUPS = {
     "keras_munet.mutations": "mutation",
@@ -67,6 +72,31 @@ class Plugin:
                 f"{' '.join(str(error).split())}; repair or uninstall "
                 f"{self.distribution}"
             ) from error
+
+
+@contextlib.contextmanager
+def naming(kind: str, name: str) -> Iterator[None]:
+    """Names a plug-in in the error that it raises within.
+
+    Args:
+      kind: what it is called, see `GROUPS`.
+      name: what settings call it.
+
+    Raises:
+      UsageError: it failed in a way of its own. This library's errors pass.
+    """
+    try:
+        yield
+    except errors.MunetError:
+        raise
+    # A foreign function may fail in any way.
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise errors.UsageError(
+            f"{kind} {name!r} failed: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[-_NUM_CHARS_MAX:]} "
+            f"({frame.filename}, line {frame.lineno}); fix the plug-in"
+        ) from error
 
 
 def installed(group: str) -> list[Plugin]:

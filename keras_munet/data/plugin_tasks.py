@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 
 from keras_munet import errors
+from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.data import catalogue
 from keras_munet.data import digits
@@ -58,7 +59,9 @@ def load(task_name: str) -> records.TaskData:
       UsageError: the plug-in cannot be loaded.
       DataError: what it returns is not the task's data.
     """
-    data = loaders().get(family(task_name))(task_name)
+    load_task = loaders().get(family(task_name))
+    with plugins.naming("task family", family(task_name)):
+        data = load_task(task_name)
     if not isinstance(data, records.TaskData) or data.name != task_name:
         seen = getattr(data, "name", type(data).__name__)
         raise errors.DataError(

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.roots import hub
@@ -90,7 +91,8 @@ def _plugin(
       UsageError: there is none of that name, or it builds no root.
     """
     build_root = PLUGINS.get(settings.source, "root.source")
-    built = build_root(settings, **shared)
+    with plugins.naming("root source", settings.source):
+        built = build_root(settings, **shared)
     if not isinstance(built, root_lib.Root):
         raise errors.UsageError(
             f"root source {settings.source!r} built {type(built).__name__}; "

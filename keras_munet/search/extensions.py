@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -127,7 +128,8 @@ def mutate(
     """
     for name in names:
         mutation = MUTATIONS.get(name, "search.mutations")
-        changed = mutation(proposal, parent, prob, draws)
+        with plugins.naming("mutation", name):
+            changed = mutation(proposal, parent, prob, draws)
         _check_proposal(name, proposal, changed)
         proposal = changed
     return proposal
@@ -150,7 +152,8 @@ def parent_policy(search: settings_lib.SearchSettings) -> ParentPolicy | None:
         num_children: Mapping[str, int],
         rng: np.random.Generator,
     ) -> specs.PathRecord:
-        chosen = policy(active, seeds, num_children, rng)
+        with plugins.naming("parent policy", name):
+            chosen = policy(active, seeds, num_children, rng)
         known = {path.id: path for path in (*seeds, *active)}
         if getattr(chosen, "id", None) not in known:
             raise errors.UsageError(
@@ -177,7 +180,8 @@ def size_factor(
         return scoring.size_factor(
             facts.accounted_params, facts.num_root_params, facts.base
         )
-    factor = scorer(facts)
+    with plugins.naming("scorer", search.scorer):
+        factor = scorer(facts)
     if (
         isinstance(factor, bool)
         or not isinstance(factor, int | float)
