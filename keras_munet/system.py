@@ -420,6 +420,7 @@ class System(opened.OpenedSystem):
                 asked,
                 lineages,
                 self._dir.root_source,
+                task_data.originals(served, self.settings.data),
             )
 
         return self._current(write)

@@ -15,6 +15,8 @@ from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import fingerprints as fingerprints_lib
+from keras_munet.data import own_store
+from keras_munet.data import places
 from keras_munet.data import records
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.store import task_state
@@ -135,3 +137,20 @@ def refuse_other_prepared(
         if now is not None:
             before = state.class_names, state.data
             fingerprint.refuse_other_data(name, before, now)
+
+
+def originals(
+    served: Iterable[str], data: settings_lib.DataSettings
+) -> dict[str, list[bytes]]:
+    """Returns some picture files that own tasks were made from, by task.
+
+    Args:
+      served: bare task names.
+      data: where prepared data lie; tasks that are not there have no files.
+    """
+    folders = places.folders(data.data_dir)
+    return {
+        name: own_store.originals(name, folders)
+        for name in served
+        if name.startswith(own_store.FAMILY + "/")
+    }

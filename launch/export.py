@@ -1,11 +1,13 @@
 """Writes published paths as one SavedModel, or replays what one recorded.
 
     python launch/export.py --workdir=DIR --out=OUT [--tasks=a,b] [--versioned]
+        [--data_dir=DATA]
     python launch/export.py --verify --out=OUT
 
 `--verify` asks the export, or the newest version, with its canary and compares
 bit for bit; then with those of the older versions, for every task that has
-not changed since.
+not changed since. With `--data_dir` the canary of a task of one's own pictures
+holds some of the original files.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ _MODEL_NAME = flags.DEFINE_string(
 _WEBP = flags.DEFINE_bool(
     "webp", False, "Decode WebP files too; needs TensorFlow 2.20 to be loaded."
 )
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Prepared data; original files of own tasks are verified."
+)
 _VERIFY = flags.DEFINE_bool(
     "verify", False, "Replay the canary of what lies in OUT."
 )
@@ -55,8 +60,11 @@ def main() -> None:
         )
     launching.quiet_tensorflow()
     from keras_munet import system
+    from keras_munet.core import settings
 
-    opened = system.System.open(workdir)
+    opened = system.System.open(
+        workdir, settings.DataSettings(data_dir=_DATA_DIR.value)
+    )
     out = opened.export(
         _OUT.value,
         _TASKS.value,

@@ -18,6 +18,7 @@ from keras_munet import errors
 from keras_munet.core import names
 from keras_munet.data import own_examining
 from keras_munet.data import own_images
+from keras_munet.data import own_reading
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import own_tasks
@@ -61,7 +62,9 @@ def prepare(
     examined = own_examining.examine(
         source, side=side, image_size=image_size, progress=progress
     )
-    origin = own_store.Origin(examined.skipped, examined.request)
+    origin = own_store.Origin(
+        examined.skipped, examined.request, _originals(examined.examples)
+    )
     try:
         if examined.pixels is not None:
             data = own_tasks.data_of(name, examined)
@@ -77,6 +80,14 @@ def prepare(
             text = f"{problem}: " if problem else ""
             raise own_store.ExistsError(f"{text}{e}") from None
     return own_tasks.Built(own_store.load(name, [data_dir]), examined.skipped)
+
+
+def _originals(examples: Sequence[own_sources.Example]) -> list[bytes]:
+    """Returns some of the picture files, evenly spread, none a large one."""
+    step = max(1, len(examples) // own_reading.NUM_ORIGINALS)
+    contents = (example.read() for example in examples[::step])
+    small = [c for c in contents if len(c) <= own_reading.ORIGINAL_BYTES_MAX]
+    return small[: own_reading.NUM_ORIGINALS]
 
 
 def _save_blocks(

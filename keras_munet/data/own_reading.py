@@ -27,6 +27,9 @@ KINDS = ("images", "labels")
 # Of one array in memory.
 ARRAY_BYTES_MAX = 16 * 2**30
 _BLOCK_BYTES = 2**20
+# Picture files that are kept as they are, for exports to be verified with.
+NUM_ORIGINALS = 4
+ORIGINAL_BYTES_MAX = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +178,28 @@ def fingerprint_of(
         splits,
         fingerprint.bounded_notices(index.notices),
     )
+
+
+def original_file(number: int) -> str:
+    """Returns the name of a picture file that is kept as it is."""
+    return f"original_{number}"
+
+
+def originals(folder: epath.Path) -> list[bytes]:
+    """Returns the picture files that are kept; no link is followed."""
+    found = []
+    for number in range(NUM_ORIGINALS):
+        try:
+            with regular_files.open_regular(
+                folder / original_file(number)
+            ) as file:
+                content = file.read(ORIGINAL_BYTES_MAX + 1)
+        except OSError:
+            # Earlier versions kept none.
+            continue
+        if len(content) <= ORIGINAL_BYTES_MAX:
+            found.append(content)
+    return found
 
 
 def array_names() -> list[str]:

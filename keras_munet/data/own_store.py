@@ -50,10 +50,12 @@ class Origin(NamedTuple):
     Attributes:
       skipped: what was left out, and why.
       request: what was asked for; None for data that no source gave.
+      originals: some of the picture files, for `own_reading.originals`.
     """
 
     skipped: Sequence[own_sources.Skipped] = ()
     request: own_requests.Request | None = None
+    originals: Sequence[bytes] = ()
 
 
 def exists(name: str, data_dir: str) -> bool:
@@ -302,6 +304,19 @@ def image_size(name: str, data_dirs: Sequence[str]) -> int | None:
     return None
 
 
+def originals(name: str, data_dirs: Sequence[str]) -> list[bytes]:
+    """Returns the picture files that lie beside a kept task; none without.
+
+    Args:
+      name: `own/...`.
+      data_dirs: looked in, in order.
+    """
+    for data_dir in data_dirs:
+        if exists(name, data_dir):
+            return own_reading.originals(_folder(name, data_dir))
+    return []
+
+
 def _index(name: str, folder: epath.Path) -> own_reading.Index:
     try:
         return own_reading.read_index(folder)
@@ -392,5 +407,7 @@ def _write_index(
     if origin.request is not None:
         index["request"] = origin.request.index_value()
         origin.request.write(folder)
+    for i, content in enumerate(origin.originals):
+        (folder / own_reading.original_file(i)).write_bytes(content)
     text = json.dumps(index, indent=1, sort_keys=True) + "\n"
     (folder / own_reading.INDEX).write_text(text)

@@ -12,6 +12,7 @@ import json
 import pathlib
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from keras_munet.roots import archive
 FILE = "canary.npz"
 SIGNATURES_FILE = "signatures.json"
 FEATURES = "features"
+_BYTES = "predict_bytes"
 # Neither square nor the size of a model's input.
 _SHAPE = (1, 24, 20, 3)
 _NUM_BYTES_MAX = 1 << 28
@@ -69,11 +71,24 @@ def encoded() -> list[bytes]:
     ]
 
 
-def record(folder: pathlib.Path) -> None:
-    """Asks the export in `folder` and keeps its answers beside it."""
+def record(
+    folder: pathlib.Path, originals: Mapping[str, Sequence[bytes]] | None = None
+) -> None:
+    """Asks the export in `folder` and keeps its answers beside it.
+
+    Args:
+      folder: of the export.
+      originals: by task, picture files that it was made from; those that the
+        export decodes are asked of `predict_bytes_<task>` too.
+    """
     data = encoded()
     pixels = images()
-    inputs = {"images": pixels, "encoded": data}
+    files = [
+        (task, content)
+        for task, contents in (originals or {}).items()
+        for content in contents
+    ]
+    inputs = {"images": pixels, "encoded": data, "originals": files}
     outputs = []
     values = []
     described = _described(folder)
@@ -85,6 +100,11 @@ def record(folder: pathlib.Path) -> None:
         "weights": described["weights"],
         "feature_component": described["feature_component"],
         "tasks": {n: t["path_id"] for n, t in described["tasks"].items()},
+        "originals": [task for task, _ in files],
+    }
+    arrays: dict[str, Any] = {
+        f"original_{i}": np.frombuffer(content, np.uint8)
+        for i, (_, content) in enumerate(files)
     }
     np.savez_compressed(
         folder / FILE,
@@ -93,6 +113,7 @@ def record(folder: pathlib.Path) -> None:
         jpeg=np.frombuffer(data[1], np.uint8),
         values=np.concatenate(values),
         index=np.frombuffer(json.dumps(index).encode(), np.uint8),
+        **arrays,
     )
 
 
@@ -199,6 +220,17 @@ def _answers(
             if tensor.dtype == tf.float32:
                 task = tasks.get(None) or tasks[output]
                 yield name, output, task, tensor.numpy()
+    for i, (task, content) in enumerate(inputs["originals"]):
+        if task not in described["tasks"]:
+            continue
+        name = described["tasks"][task]["signatures"][_BYTES]
+        try:
+            answer = loaded.signatures[name](encoded=tf.constant([content]))
+        except tf.errors.InvalidArgumentError:
+            # A kind of file that exports refuse; preparing said so.
+            continue
+        for output, tensor in sorted(answer.items()):
+            yield name, f"{output} of original {i}", task, tensor.numpy()
 
 
 def _described(folder: pathlib.Path) -> dict[str, Any]:
@@ -227,6 +259,11 @@ def _read(folder: pathlib.Path):
             inputs = {
                 "images": kept.read("images"),
                 "encoded": [kept.read(n).tobytes() for n in ("png", "jpeg")],
+                # Exports of before 2026-12 have none.
+                "originals": [
+                    (task, kept.read(f"original_{i}").tobytes())
+                    for i, task in enumerate(index.get("originals", ()))
+                ],
             }
     except (OSError, ValueError, KeyError, errors.CheckpointError) as error:
         raise errors.StoreError(

@@ -76,6 +76,7 @@ def export(
     options: options_lib.Options | None = None,
     lineages: Mapping[str, Sequence[str]] | None = None,
     root_source: str | None = None,
+    originals: Mapping[str, Sequence[bytes]] | None = None,
 ) -> str:
     """Writes the SavedModel of `tasks`.
 
@@ -101,6 +102,8 @@ def export(
       options: see `options.Options`.
       lineages: task name -> the tasks that its path descends from.
       root_source: where the root's values came from, for people.
+      originals: task name -> picture files that it was made from, which the
+        canary keeps and replays.
 
     Returns:
       The folder of the SavedModel.
@@ -147,7 +150,7 @@ def export(
             for name, path in paths.items():
                 file = part / TFLITE_FOLDER / f"{keys[name]}.tflite"
                 file.write_bytes(lite.converted(path, get, options.weights))
-        canary.record(part)
+        canary.record(part, originals)
     return str(folder)
 
 
