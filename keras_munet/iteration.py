@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_munet import crew as crew_lib
 from keras_munet import twins
+from keras_munet.core import child_record
 from keras_munet.core import fingerprint as fingerprint_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -204,8 +205,9 @@ def _store(
     directory: system_dir.SystemDir,
     settings: settings_lib.Settings,
 ) -> tuple[list[plan_lib.ChildResult], list[dict[str, Any]]]:
-    """Stores what improved."""
+    """Stores what improved; returns results, and children of the event."""
     results, reports = [], []
+    firsts = twins.first_indices(plan)
     for child, result in zip(plan.children, trained, strict=True):
         improved = result.quality is not None
         refs: tuple[specs.ComponentRef, ...] = ()
@@ -218,6 +220,12 @@ def _store(
                 else part.known_source()
                 for part in child.components
             )
+        first = firsts[child.index]
+        record = dataclasses.replace(
+            child.record,
+            quality=result.quality,
+            duplicate_of=None if first == child.index else first,
+        )
         results.append(plan_lib.ChildResult(child.index, result.quality, refs))
         reports.append(
             {
@@ -238,6 +246,7 @@ def _store(
                     (s for s in result.scores if s == s), default=None
                 ),
                 "improved": improved,
+                child_record.KEY: record.to_json(),
             }
         )
     return results, reports

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import child_record
 from keras_munet.core import names
 from keras_munet.core import system_paths
 from keras_munet.data import records
@@ -136,7 +137,9 @@ class TensorBoard:
         scalars["secs/generation"] = event["generation_secs"]
         if event["best_score"] is not None:
             scalars["best_score"] = event["best_score"]
-        scores = [c["score"] for c in event["children"] if c["score"]]
+        scores = [
+            c["score"] for c in event["children"] if c["score"] is not None
+        ]
         if scores:
             scalars["mean_child_score"] = float(np.mean(scores))
         improved = sum(child["improved"] for child in event["children"])
@@ -267,7 +270,17 @@ def _child(task: str, child: Mapping[str, Any]) -> list[tuple[int, Any]]:
         "num_trained": len(child["trained"]),
         **child["hparams"],
     }
+    record = None
+    if child_record.KEY in child:
+        record = child_record.ChildRecord.from_json(child[child_record.KEY])
+        told["size_factor"] = record.size_factor
+        told["accounted_params"] = record.accounted_params
+        told["num_mutations"] = len(record.mutations)
+        for init, number in record.num_by_init.items():
+            told[f"num_{init}"] = number
     found = [(0, hparams.hparams_pb(told))]
+    if record is not None and record.quality is not None:
+        found.append((0, _scalar("quality", record.quality)))
     for cycle, (score, loss) in enumerate(
         zip(child["scores"], child["losses"], strict=True), start=1
     ):
@@ -319,6 +332,9 @@ def _graph(plan: plan_lib.GenerationPlan) -> Any:
             node.attr["trained"].b = part.trainable
             node.attr["num_params"].i = part.spec.num_params
             node.attr["starts_from"].s = part.init.encode()
+            if part.source is not None and part.source_task is not None:
+                node.attr["source"].s = part.source.id.encode()
+                node.attr["source_task"].s = part.source_task.encode()
             nodes.append(node)
             below = name
         head = node_def_pb2.NodeDef(

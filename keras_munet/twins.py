@@ -22,9 +22,18 @@ _TRAINING_PREFIX = "opt_"
 
 def distinct(plan: plan_lib.GenerationPlan) -> plan_lib.GenerationPlan:
     """Returns `plan` with the first of each set of equal children."""
-    firsts = {_key(child): child for child in reversed(plan.children)}
-    kept = sorted(firsts.values(), key=lambda child: child.index)
-    return dataclasses.replace(plan, children=tuple(kept))
+    firsts = set(first_indices(plan).values())
+    kept = tuple(child for child in plan.children if child.index in firsts)
+    return dataclasses.replace(plan, children=kept)
+
+
+def first_indices(plan: plan_lib.GenerationPlan) -> dict[int, int]:
+    """Returns child index -> index of the first child that equals it."""
+    firsts: dict[Hashable, int] = {}
+    return {
+        child.index: firsts.setdefault(_key(child), child.index)
+        for child in plan.children
+    }
 
 
 def spread(
@@ -36,13 +45,10 @@ def spread(
       plan: the whole generation.
       trained: the results of the children of `distinct(plan)`.
     """
-    results = {
-        _key(child): result
-        for child, result in zip(distinct(plan).children, trained, strict=True)
-    }
+    results = {result.index: result for result in trained}
     return [
-        dataclasses.replace(results[_key(child)], index=child.index)
-        for child in plan.children
+        dataclasses.replace(results[first], index=index)
+        for index, first in first_indices(plan).items()
     ]
 
 

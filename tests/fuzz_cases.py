@@ -33,7 +33,11 @@ CONFIG = "config.json"
 _METRICS = (
     b'{"event":"generation","job_secs":1.0,"task":"mnist","iteration":0,'
     b'"number":1,"children":[{"index":0,"parent":"0","parent_task":"mnist",'
-    b'"score":0.5,"improved":true}],"best_score":0.5,"generation_secs":2.0,'
+    b'"score":0.5,"improved":true,"record":{"components":[["head","copy",true,'
+    b'6,"' + b"0f" * 32 + b'","mnist"]],"mutations":[["opt_lr",0.1,0.2]],'
+    b'"adapters_inserted":[],"adapters_removed":[],"size_factor":1.0,'
+    b'"accounted_params":6.0,"quality":0.5,"duplicate_of":null}}],'
+    b'"best_score":0.5,"generation_secs":2.0,'
     b'"clock":{"search_secs":1.0}}\n'
     b'{"event":"published","task":"mnist","path":{"id":"00"}}\n'
 )

@@ -11,6 +11,7 @@ import pathlib
 
 import numpy as np
 
+from keras_munet.core import child_record
 from keras_munet.core import specs
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
@@ -21,6 +22,33 @@ TASKS = ("birds", "cats/wild", "private:dogs")
 CHILDREN = ((0.5, True), (None, False), (0.25, False))
 CLOCK = {"train_secs": 6.0, "validate_secs": 2.0}
 GENERATION_SECS = 10.0
+OBJECT_ID = "0f" * 32
+# A child that shares, resamples, copies and has something fresh.
+RECORD = child_record.ChildRecord(
+    components=(
+        child_record.ComponentOrigin(
+            "embedding", "share", False, 10, OBJECT_ID, "NOT_TRAINABLE"
+        ),
+        child_record.ComponentOrigin(
+            "posembed_input", "resample", False, 4, OBJECT_ID, "NOT_TRAINABLE"
+        ),
+        child_record.ComponentOrigin(
+            "encoderblock_0", "copy", True, 100, OBJECT_ID, "birds"
+        ),
+        child_record.ComponentOrigin("head", "fresh", True, 6, None, None),
+    ),
+    mutations=(
+        child_record.Mutation("ds_crop", True, False),
+        child_record.Mutation("opt_lr", 0.01, 0.02),
+        child_record.Mutation("opt_lr_schedule", "cosine", "linear"),
+    ),
+    adapters_inserted=("residual_adapter_0",),
+    adapters_removed=("residual_adapter_1",),
+    size_factor=0.97,
+    accounted_params=55.5,
+    quality=0.75,
+    duplicate_of=3,
+)
 
 
 def component(name: str, num_params: int, value: float) -> specs.Component:

@@ -13,6 +13,7 @@ import report_samples
 
 from keras_munet import predictions as measuring
 from keras_munet import report
+from keras_munet.core import child_record
 from keras_munet.core import specs
 from keras_munet.report import comparison
 from keras_munet.report import predictions
@@ -26,6 +27,25 @@ CHARTS = {
 EVIL = '"><img src=x onerror=hacked=1></script><b>a & b'
 # On a busy machine; the benchmark tells what it takes on a quiet one.
 LOAD_SECS_MAX = 12.0
+
+
+def _record(parent_task, *mutations, **more):
+    """What made a child that shares, copies and has a fresh head."""
+    source = report_samples.OBJECT_ID, parent_task
+    parts = [
+        ("embedding", "share", False, 10, *source),
+        ("encoderblock_0", "share", False, 100, *source),
+        ("encoder_norm", "copy", True, 20, *source),
+        ("head", "fresh", True, 8, None, None),
+    ]
+    return child_record.ChildRecord(
+        tuple(child_record.ComponentOrigin(*part) for part in parts),
+        tuple(child_record.Mutation(*mutation) for mutation in mutations),
+        size_factor=0.5,
+        accounted_params=77,
+        quality=0.8,
+        **more,
+    ).to_json()
 
 
 def _child(index, parent, path_id, *, parent_task, **more):
@@ -72,7 +92,17 @@ def _events(directory):
         ),
         report_samples.published("cats/wild", 0, "b" * 24),
         report_samples.generation(
-            "dogs", 1, children=[_child(0, cats, dogs, parent_task="cats/wild")]
+            "dogs",
+            1,
+            children=[
+                _child(
+                    *(0, cats, dogs),
+                    parent_task="cats/wild",
+                    record=_record(
+                        "cats/wild", ("opt_lr", 0.02, 0.01), duplicate_of=4
+                    ),
+                )
+            ],
         ),
     ]
 
@@ -170,6 +200,16 @@ def _spot(opened, row_text):
     )
 
 
+def _cells(opened):
+    """Returns the texts of the table of components."""
+    table = "[aria-label='Table: Components of the path'] tbody tr"
+    return opened.page.evaluate(
+        "(rows) => [...document.querySelectorAll(rows)].map("
+        "(row) => [...row.children].map((cell) => cell.innerText))",
+        table,
+    )
+
+
 def test_every_panel_is_drawn_and_nothing_is_complained_of(opened):
     assert set(opened.draw()) == CHARTS
     opened.open_all()
@@ -218,8 +258,28 @@ def test_a_click_on_a_point_of_the_tree_shows_its_path(opened):
         *("Mutations", "opt_lr 0.02 → 0.01", "Lineage", "cats/wild, path"),
         *("Curves", "Confusion matrix", "7 of 10 test images"),
         *("Components", "encoderblock_0", "Hyperparameters", "num_layers"),
+        *("quality", "0.8000", "size factor", "0.5000", "child 5"),
     ):
         assert part in shown
+    assert _cells(opened) == [
+        ["embedding", "shared, frozen", "cats/wild 0f0f0f0f", "10", "3"],
+        ["encoderblock_0", "shared, frozen", "cats/wild 0f0f0f0f", "100", "2"],
+        ["encoder_norm", "copied, trained", "cats/wild 0f0f0f0f", "20", "2"],
+        ["head", "fresh, trained", "-", "8", "1"],
+    ]
+
+
+@pytest.mark.slow
+def test_what_no_event_records_is_said_to_be_unknown(opened):
+    opened.draw()
+    assert opened.heading().startswith("birds, path ")
+    shown = opened.page.inner_text("#details")
+    assert "Unknown: no event records them." in shown
+    assert "cloned" not in shown
+    assert [cells[1:3] for cells in _cells(opened)] == [
+        *[["unknown, frozen", "unknown"]] * 2,
+        *[["unknown, trained", "unknown"]] * 2,
+    ]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -137,7 +138,6 @@ def test_an_event_that_continues_a_torn_line_is_found(tmp_path):
         json.dumps(generation("birds", 10**9)),
         json.dumps(generation("birds", 2, generation_secs=float("nan"))),
         json.dumps(generation("birds", 2, generation_secs=10**400)),
-        json.dumps(generation("birds", 2, clock={"train_secs": "long"})),
         json.dumps(generation("birds", 2, children=[{"score": 1.0}])),
         json.dumps(generation("birds", 2, children=7)),
         "\x00\x01",
@@ -147,6 +147,109 @@ def test_a_line_that_is_no_event_costs_a_note_only(tmp_path, line):
     history = _read(tmp_path, generation("birds", 1), torn=line + "\n")
     assert _keys(history) == [("birds", 0, 1)]
     assert len(history.notes) == 1
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        {"train_secs": "long"},
+        {"train_secs": None},
+        {"train_secs": -15.9, "input_secs": 16.0},
+        {"train_secs": 6.0, "input_secs": 4.5},
+        {"train_secs": 10**400},
+        {"train_secs": True},
+        ["train_secs"],
+        None,
+        7,
+    ],
+)
+def test_times_that_cannot_be_right_cost_a_note_and_no_generation(
+    tmp_path, clock
+):
+    history = _read(
+        tmp_path,
+        generation("birds", 1),
+        generation("birds", 2, clock=clock),
+        generation("birds", 3, clock=clock),
+    )
+    assert _keys(history) == [("birds", 0, n) for n in (1, 2, 3)]
+    assert history.num_children == 9
+    (note,) = history.notes
+    assert note.startswith("2 lines of metrics.jsonl")
+    assert "times" in note
+    assert "(first: line 2)" in note
+    told = history.clock
+    assert min(told.values()) >= 0
+    assert sum(told.values()) == pytest.approx(30.0)
+
+
+def test_rounded_times_may_be_a_little_longer_than_the_generation(tmp_path):
+    clock = {f"kind_{n}_secs": 1.001 for n in range(10)}
+    history = _read(tmp_path, generation("a", 1, clock=clock))
+    assert history.notes[0].startswith("1 line")
+    clock = {f"kind_{n}_secs": 1.0005 for n in range(10)}
+    history = _read(tmp_path, generation("a", 1, clock=clock))
+    assert history.notes == ()
+    assert history.generations[0].clock == clock
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, [], 7, "fresh", {"components": [["head", "fresh", True, 1, 2, 3]]}],
+)
+def test_a_record_that_is_none_leaves_the_child_with_an_unknown_origin(
+    tmp_path, record
+):
+    event = generation("birds", 2)
+    event["children"][1]["record"] = record
+    good = report_samples.RECORD
+    event["children"][2]["record"] = good.to_json()
+    history = _read(tmp_path, generation("birds", 1), event)
+    assert [g.records for g in history.generations] == [
+        [None, None, None],
+        [None, None, good],
+    ]
+    (note,) = history.notes
+    assert note.startswith("1 line of metrics.jsonl")
+    assert "(first: line 2)" in note
+
+
+def test_children_that_share_the_training_of_an_equal_one_are_counted(tmp_path):
+    event = generation("birds", 1)
+    record = report_samples.RECORD
+    for child, first in zip(event["children"], (None, 0, None), strict=True):
+        changed = dataclasses.replace(record, duplicate_of=first)
+        child["record"] = changed.to_json()
+    assert _read(tmp_path, event).num_duplicates == 1
+
+
+def test_what_a_child_trains_is_told_with_and_without_a_record(tmp_path):
+    event = generation("birds", 1)
+    event["children"][1]["record"] = report_samples.RECORD.to_json()
+    del event["children"][2]["trained"]
+    (found,) = _read(tmp_path, event).generations
+    assert [events.parts(child) for child in found.children] == [
+        {"embedding": False, "head": True},
+        {
+            "embedding": False,
+            "posembed_input": False,
+            "encoderblock_0": True,
+            "head": True,
+        },
+        None,
+    ]
+
+
+def test_a_note_names_the_first_line_that_it_is_about(tmp_path):
+    good = json.dumps(generation("birds", 1))
+    lines = [good, "{torn", "", good[:-9], good, '{"event": "generation"}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    history = events.read(tmp_path)
+    assert _keys(history) == [("birds", 0, 1)]
+    assert history.notes[0] == (
+        "3 lines of metrics.jsonl could not be read whole (first: line 2); "
+        "the rest is shown"
+    )
 
 
 def test_bytes_that_are_no_text_cost_a_note_only(tmp_path):

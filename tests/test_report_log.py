@@ -75,6 +75,22 @@ def test_the_text_says_the_same_in_lines(workdir):
     assert "dogs: removed after 1 iteration" in lines
 
 
+def test_where_components_come_from_is_read_from_the_records(workdir):
+    assert "        components: unknown" in _text(workdir)
+    event = report_samples.generation("cats/wild", 1)
+    for child in event["children"]:
+        child["record"] = report_samples.RECORD.to_json()
+    report_samples.write_events(workdir, event)
+    assert (
+        "        components: 3 shared, 3 copied, 3 resampled, 3 fresh"
+        in _text(workdir)
+    )
+    (entry,) = (e for e in log.entries(workdir) if e["entry"] == "generation")
+    assert [child["index"] for child in entry["children"]] == [0, 1, 2]
+    assert entry["children"][0]["record"] == report_samples.RECORD.to_json()
+    assert json.loads(json.dumps(entry, allow_nan=False)) == entry
+
+
 def test_each_entry_is_plain_json(workdir):
     for entry in log.entries(workdir):
         assert json.loads(json.dumps(entry, allow_nan=False)) == entry

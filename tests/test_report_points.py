@@ -170,6 +170,35 @@ def test_lists_of_places_are_kept_once(tmp_path):
     assert {tuple(lists[i]) for i in found["trained"][1:]} == {("head",)}
 
 
+def test_a_record_is_shown_as_it_was_written_and_parts_are_kept_once(tmp_path):
+    record = report_samples.RECORD.to_json()
+    children = [_child(i, ROOT.id, record=record) for i in range(3)]
+    children.append(_child(3, ROOT.id))
+    found = _columns(
+        tmp_path, report_samples.generation("birds", 1, children=children)
+    )
+    assert found["record"] == [-1, 0, 0, 0, -1]
+    assert found["records"] == [
+        {
+            "components": [0, 1, 2, 3],
+            "mutations": record["mutations"],
+            "inserted": ["residual_adapter_0"],
+            "removed": ["residual_adapter_1"],
+            "size_factor": 0.97,
+            "accounted_params": 55.5,
+            "quality": 0.75,
+            "duplicate_of": 3,
+        }
+    ]
+    source = report_samples.OBJECT_ID[:12]
+    assert found["origins"] == [
+        ["embedding", "share", False, 10, source, "root"],
+        ["posembed_input", "resample", False, 4, source, "root"],
+        ["encoderblock_0", "copy", True, 100, source, "birds"],
+        ["head", "fresh", True, 6, None, None],
+    ]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -6,12 +6,15 @@ adapters, size control, qualities with ties and children that fail.
 
 from __future__ import annotations
 
+import json
+
 import hypothesis
 import pytest
 import search_histories
 import search_samples as samples
 from hypothesis import strategies as st
 
+from keras_munet.core import child_record
 from keras_munet.core import settings as settings_lib
 from keras_munet.search import mutations
 
@@ -118,6 +121,50 @@ def test_accounted_parameters_sum_to_the_unique_parameters_in_use(case):
                 # A resampled position embedding that munet leaves frozen may
                 # turn out to be the very object that another task has.
                 assert counted >= accounted[path.task] - 1e-6
+
+
+@_few
+@hypothesis.given(_histories())
+def test_a_record_tells_of_every_child_what_made_it(case):
+    settings, steps = case
+    history = search_histories.History(settings)
+    for _ in history.play(steps):
+        owners = {
+            (ref.id, path.task)
+            for path in history.born.values()
+            for ref in path.components
+        }
+        for child in (c for plan in history.last_plans for c in plan.children):
+            record, parent = child.record, child.parent
+            text = json.dumps(record.to_json(), allow_nan=False)
+            read = child_record.ChildRecord.from_json(json.loads(text))
+            assert read == record
+            changed = {m.name: m.after for m in record.mutations}
+            assert {**parent.hparams, **changed} == child.hparams
+            assert all(
+                m.before == parent.hparams[m.name] != m.after
+                for m in record.mutations
+            )
+            before, after = (
+                {name for name in names if name.startswith("residual_adapter_")}
+                for names in (
+                    [ref.name for ref in parent.components],
+                    [part.spec.name for part in child.components],
+                )
+            )
+            assert set(record.adapters_inserted) == after - before
+            assert set(record.adapters_removed) == before - after
+            for part, origin in zip(
+                child.components, record.components, strict=True
+            ):
+                assert origin.name == part.spec.name
+                assert origin.trainable == part.trainable
+                if origin.init == "fresh":
+                    assert (origin.source, origin.source_task) == (None, None)
+                else:
+                    assert (origin.source, origin.source_task) in owners
+            assert record.accounted_params == child.accounted_params
+            assert record.size_factor == child.size_factor
 
 
 @_few

@@ -114,8 +114,16 @@ def test_the_hparams_page_has_every_hyperparameter_and_the_score(evolved):
     assert shown["opt_lr"] == child["hparams"]["opt_lr"]
     assert shown["ds_crop"] == child["hparams"]["ds_crop"]
     assert shown["parent_task"] == child["parent_task"]
+    record = child["record"]
+    assert shown["size_factor"] == record["size_factor"]
+    assert shown["accounted_params"] == record["accounted_params"]
+    inits = [init for _, init, *_ in record["components"]]
+    for init in ("share", "copy", "resample", "fresh"):
+        assert shown[f"num_{init}"] == inits.count(init)
     assert set(shown) == {
         *("task", "parent_task", "num_trained"),
+        *("size_factor", "accounted_params", "num_mutations"),
+        *(f"num_{init}" for init in ("share", "copy", "resample", "fresh")),
         *child["hparams"],
     }
     end = plugin_data_pb2.HParamsPluginData.FromString(

@@ -110,8 +110,11 @@ def _train_multiply_adds(
     task: summary_lib.TaskSummary,
     generations: Sequence[events.Generation],
     num_train_examples: int,
-) -> int:
-    """Returns the multiply-adds of every child, as if trained alone."""
+) -> int | None:
+    """Returns the multiply-adds of every child, as if trained alone.
+
+    None where an event does not tell what a child is made of.
+    """
     settings = opened.settings
     budget = jobs.Budget(
         num_cycles=settings.num_validations_per_path_training,
@@ -129,12 +132,15 @@ def _train_multiply_adds(
     total = 0
     for generation in generations:
         for child in generation.children:
+            parts, hparams = events.parts(child), child.get("hparams")
+            if parts is None or not isinstance(hparams, Mapping):
+                return None
             layout = opened.family.layout(
-                child["hparams"],
-                task.num_classes,
-                _adapters(child["components"]),
+                hparams, task.num_classes, _adapters(parts)
             )
-            trained = frozenset(child["trained"])
+            trained = frozenset(
+                name for name, trains in parts.items() if trains
+            )
             total += num_examples * multiply_adds.training(layout, trained)
     return total
 

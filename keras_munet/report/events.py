@@ -1,8 +1,9 @@
 """What happened, read from `metrics.jsonl`.
 
 Invariant: of a generation that was reported several times the last report
-counts. A line that cannot be used costs a note and nothing else: the file is
-appended to by jobs that may be killed in the middle of a line.
+counts. What cannot be read costs a note and nothing else: a line, as the file
+is appended to by jobs that may be killed in the middle of one, or the times or
+a child's record alone, where only these are wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import child_record
 from keras_munet.core import guarded_json
 from keras_munet.report import formats
 from keras_munet.store import event_log
@@ -28,6 +30,11 @@ _WRONG = (
     *(AttributeError, KeyError, IndexError, TypeError, ValueError),
     *(OverflowError, RecursionError),
 )
+
+_TORN = "could not be read whole"
+_NEWER = "could not be read, as a newer version wrote it"
+_NO_CLOCK = "could not be read for times by kind of work"
+_NO_RECORD = "could not be read for where a child's components come from"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +51,10 @@ class Generation:
       best_child_score: the best score among its children.
       best_score: the task's best score after it.
       secs: wall time, seconds.
-      clock: `<kind>_secs` -> seconds.
-      children: what was reported of each child.
+      clock: `<kind>_secs` -> seconds, together at most `secs`; empty where
+        the event tells no such times.
+      children: what was reported of each child; the `record` of each is a
+        `child_record.ChildRecord`, or None where the event has none.
       position: among all generations in the order in which they ended, from
         0.
     """
@@ -62,6 +71,11 @@ class Generation:
     clock: Mapping[str, float]
     children: tuple[Mapping[str, Any], ...] = ()
     position: int = 0
+
+    @property
+    def records(self) -> list[child_record.ChildRecord | None]:
+        """The record of each child; None where it is unknown."""
+        return [child.get(child_record.KEY) for child in self.children]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +115,15 @@ class History:
         return sum(g.num_failed for g in self.generations)
 
     @property
+    def num_duplicates(self) -> int:
+        """Children that an equal one was trained for."""
+        return sum(
+            record is not None and record.duplicate_of is not None
+            for g in self.generations
+            for record in g.records
+        )
+
+    @property
     def total_secs(self) -> float:
         """Wall time of all generations, seconds."""
         return sum(g.secs for g in self.generations)
@@ -125,8 +148,9 @@ def read(workdir: str | os.PathLike[str]) -> History:
     reader = _Reader()
     try:
         files = files_lib.at(workdir)
-        for line in files.lines(METRICS_FILE, event_log.NUM_BYTES_MAX):
-            reader.take(line)
+        lines = files.lines(METRICS_FILE, event_log.NUM_BYTES_MAX)
+        for number, line in enumerate(lines, start=1):
+            reader.take(line, number)
     except interface.MissingFileError:
         return History(
             notes=(
@@ -142,6 +166,24 @@ def read(workdir: str | os.PathLike[str]) -> History:
     return reader.history()
 
 
+def parts(child: Mapping[str, Any]) -> dict[str, bool] | None:
+    """Returns place -> whether the child trains it, or None if unknown.
+
+    Events without records tell it in two lists of names.
+
+    Args:
+      child: of a `Generation`.
+    """
+    record = child[child_record.KEY]
+    if record is not None:
+        return {c.name: c.trainable for c in record.components}
+    try:
+        trained = [_text(name) for name in child["trained"]]
+        return {_text(n): n in trained for n in child["components"]}
+    except _WRONG:
+        return None
+
+
 class _Reader:
     """Collects events; the last report of a generation counts."""
 
@@ -152,37 +194,43 @@ class _Reader:
         self._publications: dict[str, tuple[str, int, int | None]] = {}
         self._num_taken = 0
         self._num_repeated = 0
-        self._num_damaged = 0
+        # Each is what a note begins with -> the lines that it is about.
+        self._problems: dict[str, list[int]] = {}
 
-    def take(self, line: bytes) -> None:
-        """Takes one line in, whole or not."""
+    def take(self, line: bytes, number: int) -> None:
+        """Takes one line in, whole or not; `number` is from 1."""
+        self._number = number
         text = line.decode("utf-8", "replace").strip()
         if not text:
             return
         record = _parsed(text)
         if record is None:
-            self._num_damaged += 1
+            self._say(_TORN)
             # The first event of a resumed job continues a torn line.
             record = _parsed_tail(text)
         if record is None:
             return
         try:
             if _whole(record.get("format_version", 1)) > FORMAT_VERSION_MAX:
-                raise ValueError("of a newer program")
-            if record.get("event") == "generation":
+                self._say(_NEWER)
+            elif record.get("event") == "generation":
                 self._generation(record)
             elif record.get("event") == "published":
                 self._published(record)
         except _WRONG:
-            self._num_damaged += 1
+            self._say(_TORN)
+
+    def _say(self, problem: str) -> None:
+        self._problems.setdefault(problem, []).append(self._number)
 
     def history(self) -> History:
         """Returns what was taken in."""
-        if self._num_damaged:
-            lines = formats.number_of(self._num_damaged, "line")
+        for problem, numbers in self._problems.items():
+            # A torn line and the event that ends it may both be damaged.
+            count = formats.number_of(len(set(numbers)), "line")
             self.notes.append(
-                f"{lines} of {METRICS_FILE} could not be read whole, as an "
-                "interrupted job leaves them: what they held is missing here"
+                f"{count} of {METRICS_FILE} {problem} (first: line "
+                f"{numbers[0]}); the rest is shown"
             )
         if self._num_repeated:
             self.notes.append(
@@ -203,8 +251,8 @@ class _Reader:
         )
 
     def _generation(self, record: Mapping[str, Any]) -> None:
-        children = [_child(child) for child in record["children"]]
-        scores = [_finite(child["score"]) for child in children]
+        children = [self._child(child) for child in record["children"]]
+        scores = [child["score"] for child in children]
         generation = Generation(
             task=_text(record["task"]),
             iteration=_whole(record["iteration"]),
@@ -217,10 +265,7 @@ class _Reader:
             ),
             best_score=_finite(record["best_score"]),
             secs=_duration(record["generation_secs"]),
-            clock={
-                _text(key): _duration(value)
-                for key, value in dict(record["clock"]).items()
-            },
+            clock=self._clock(record),
             children=tuple(children),
             position=self._num_taken,
         )
@@ -234,6 +279,45 @@ class _Reader:
         self._num_repeated += key in self._generations
         self._generations[key] = generation
 
+    def _clock(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """Returns what an event says that its seconds went into.
+
+        Earlier versions wrote negative times, and times that are together
+        longer than the generation; of these nothing is right.
+        """
+        try:
+            clock = {
+                _text(key): _duration(value)
+                for key, value in record["clock"].items()
+            }
+            # Each was rounded by itself.
+            rounding = 0.0006 * (len(clock) + 1)
+            if sum(clock.values()) <= record["generation_secs"] + rounding:
+                return clock
+        except _WRONG:
+            pass
+        self._say(_NO_CLOCK)
+        return {}
+
+    def _child(self, value: Any) -> dict[str, Any]:
+        """Returns what was reported of a child, of the kinds that it needs."""
+        child = dict(value)
+        if child.get("index") is not None:
+            _whole(child["index"])
+        if child.get("path_id") is not None:
+            _text(child["path_id"])
+        child["score"] = _finite(child["score"])
+        record = child.pop(child_record.KEY, None)
+        child[child_record.KEY] = None
+        if record is not None:
+            try:
+                child[child_record.KEY] = child_record.ChildRecord.from_json(
+                    record
+                )
+            except ValueError:
+                self._say(_NO_RECORD)
+        return child
+
     def _published(self, record: Mapping[str, Any]) -> None:
         path, task = record["path"], _text(record["task"])
         born = path.get("born")
@@ -241,16 +325,6 @@ class _Reader:
         path_id = _text(path["id"])
         self._publications[path_id] = task, _whole(record["iteration"]), child
         self._path_tasks[path_id] = task
-
-
-def _child(value: Any) -> dict[str, Any]:
-    """Returns what was reported of a child; its names are of their kinds."""
-    child = dict(value)
-    if child.get("index") is not None:
-        _whole(child["index"])
-    if child.get("path_id") is not None:
-        _text(child["path_id"])
-    return child
 
 
 def _parsed(text: str) -> dict[str, Any] | None:

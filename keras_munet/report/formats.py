@@ -6,9 +6,17 @@ could reorder or hide others, whatever a data set calls its classes.
 
 from __future__ import annotations
 
+from keras_munet.core import child_record
 from keras_munet.core import printable
 
 NONE = "-"
+# How a component gets its first values -> how a report says it.
+INITS = {
+    child_record.SHARE: "shared",
+    child_record.COPY: "copied",
+    child_record.RESAMPLE: "resampled",
+    child_record.FRESH: "fresh",
+}
 _KINDS = {
     "build": "building graphs",
     "compile": "compiling: tracing, TensorFlow's own work on graphs",

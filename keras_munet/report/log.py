@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import living
@@ -97,6 +98,7 @@ def lines(entry: Mapping[str, Any]) -> Iterator[str]:
             f"best score {formats.fraction(entry['best_score'])}, "
             f"{formats.secs(entry['secs'])}"
         )
+        yield f"        components: {_origins(entry['children'])}"
     elif kind == "removed":
         num_done = entry["num_iterations_done"]
         yield (
@@ -140,7 +142,30 @@ def _generation(event: events.Generation) -> dict[str, Any]:
         "num_failed": event.num_failed,
         "best_score": event.best_score,
         "secs": event.secs,
+        "clock": dict(event.clock),
+        "children": [
+            {
+                "index": child.get("index"),
+                "path_id": child.get("path_id"),
+                "parent": child["parent"],
+                "score": child["score"],
+                "improved": child["improved"] is True,
+                "record": record and record.to_json(),
+            }
+            for child, record in zip(event.children, event.records, strict=True)
+        ],
     }
+
+
+def _origins(children: Sequence[Mapping[str, Any]]) -> str:
+    """Returns how many components of a generation came in which way."""
+    records = [child["record"] for child in children]
+    if None in records:
+        return "unknown"
+    inits = [init for record in records for _, init, *_ in record["components"]]
+    return ", ".join(
+        f"{inits.count(init):,} {word}" for init, word in formats.INITS.items()
+    )
 
 
 def _short(path_id: str) -> str:

@@ -74,6 +74,7 @@ def build(
         "other_tasks": [formats.plain(name) for name in sorted(others)],
         "places": _places(summary, numbers),
         "statuses": list(points.STATUSES),
+        "inits": formats.INITS,
         "points": table,
         "svg_points_max": _NUM_SVG_POINTS_MAX if many else None,
         "generations": _generations(summary, numbers),

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet.core import child_record
 from keras_munet.core import specs
 from keras_munet.report import events
 from keras_munet.report import formats
+from keras_munet.report import wording
 
 # Columns `status` holds positions in this list.
 STATUSES = (
@@ -31,6 +33,7 @@ STATUSES = (
 ROOT, PUBLISHED, REPLACED, KEPT, NOT_BETTER, DIVERGED, UNKNOWN = range(7)
 _NUM_DIGITS = 5
 _NUM_LIST_MAX = 1_000
+_NUM_ID_CHARS = 12
 
 
 class Values:
@@ -83,8 +86,10 @@ def columns(
       `id`, `task`, `generation` (position in the order of events, -1 without
       one), `child`, `parent` (a row, or -1), `status`, `score`, `scores` and
       `losses` (of each cycle), `places` and `trained` (numbers in
-      `place_lists`), each a list with a value per row; and `hparams`: name ->
-      `[distinct values, number per row or -1]`.
+      `place_lists`), `record` (a number in `records`, or -1 where none is
+      known), each a list with a value per row; `hparams`: name -> `[distinct
+      values, number per row or -1]`; and `origins`, of which the components
+      of a record are numbers.
     """
     living = {path.id: path for path in published}
     table = _Table()
@@ -145,6 +150,7 @@ def _add_child(
         places=child.get("components"),
         trained=child.get("trained"),
         hparams=child.get("hparams"),
+        record=child.get(child_record.KEY),
     )
 
 
@@ -162,7 +168,7 @@ def _add_unknown_parents(table: _Table, history: events.History) -> None:
 
 def _packed(table: _Table, task_numbers: Mapping[str, int]) -> dict[str, Any]:
     rows = table.rows
-    lists = Values()
+    lists, records, origins = Values(), Values(), Values()
     parents = [table.by_id.get(row["parent"], -1) for row in rows]
     _open_circles(parents)
     packed: dict[str, Any] = {
@@ -179,8 +185,52 @@ def _packed(table: _Table, task_numbers: Mapping[str, int]) -> dict[str, Any]:
         "trained": [lists.number(_names(row.get("trained"))) for row in rows],
     }
     packed["place_lists"] = lists.values
+    packed["record"] = [
+        records.number(_record(row["record"], origins))
+        if row.get("record") is not None
+        else -1
+        for row in rows
+    ]
+    packed["records"] = records.values
+    packed["origins"] = origins.values
     packed["hparams"] = _hparams([row.get("hparams") for row in rows])
     return packed
+
+
+def _record(
+    record: child_record.ChildRecord, origins: Values
+) -> dict[str, Any]:
+    """Returns a record as the page shows it; numbers in `origins` name parts.
+
+    An origin is `[place, init, trainable, parameters, source, task]`; of the
+    source's id it has the first characters.
+    """
+    return {
+        "components": [
+            origins.number(
+                [
+                    formats.plain(part.name),
+                    part.init,
+                    part.trainable,
+                    part.num_params,
+                    part.source and part.source[:_NUM_ID_CHARS],
+                    part.source_task
+                    and formats.plain(wording.parent_name(part.source_task)),
+                ]
+            )
+            for part in record.components[:_NUM_LIST_MAX]
+        ],
+        "mutations": [
+            [formats.plain(m.name), _value(m.before), _value(m.after)]
+            for m in record.mutations[:_NUM_LIST_MAX]
+        ],
+        "inserted": _names(record.adapters_inserted),
+        "removed": _names(record.adapters_removed),
+        "size_factor": rounded(record.size_factor),
+        "accounted_params": rounded(record.accounted_params),
+        "quality": rounded(record.quality),
+        "duplicate_of": record.duplicate_of,
+    }
 
 
 def _open_circles(parents: list[int]) -> None:

@@ -53,7 +53,15 @@ def children(summary: summary_lib.Summary) -> str:
         if history.num_failed
         else ""
     )
-    return f"{num_trained} trained, {history.num_improved:,} improved{failed}"
+    equal = (
+        f" ({history.num_duplicates:,} of them once with an equal one)"
+        if history.num_duplicates
+        else ""
+    )
+    return (
+        f"{num_trained} trained{equal}, {history.num_improved:,} "
+        f"improved{failed}"
+    )
 
 
 def time_rows(

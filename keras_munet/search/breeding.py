@@ -6,10 +6,13 @@ draws of its position alone, never on the children made before it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet.core import adapters as adapters_lib
+from keras_munet.core import child_record
 from keras_munet.core import family as family_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -137,24 +140,37 @@ class Breeder:
             sum(c.spec.num_params for c in components if c.is_new),
         )
         same_task = parent.task == self._task
+        size_factor = extensions.size_factor(
+            search,
+            scoring.Facts(
+                self._task,
+                accounted,
+                sum(spec.num_params for spec in layout),
+                search.score_num_params or population.root.num_params,
+                search.score_base,
+                hparams,
+            ),
+        )
+        before = _adapters(ref.name for ref in parent.components)
+        after = _adapters(spec.name for spec in layout)
         return plan_lib.ChildPlan(
             index=index,
             parent=parent,
             hparams=hparams,
             components=components,
-            size_factor=extensions.size_factor(
-                search,
-                scoring.Facts(
-                    self._task,
-                    accounted,
-                    sum(spec.num_params for spec in layout),
-                    search.score_num_params or population.root.num_params,
-                    search.score_base,
-                    hparams,
-                ),
-            ),
+            size_factor=size_factor,
             score_to_beat=parent.score if same_task else -float("inf"),
             accounted_params=accounted,
+            record=child_record.ChildRecord(
+                components=tuple(part.origin for part in components),
+                mutations=child_record.mutations_between(
+                    parent.hparams, hparams
+                ),
+                adapters_inserted=tuple(n for n in after if n not in before),
+                adapters_removed=tuple(n for n in before if n not in after),
+                size_factor=size_factor,
+                accounted_params=accounted,
+            ),
         )
 
     def _mutated(
@@ -215,3 +231,7 @@ class Breeder:
         return draws_lib.Draws(
             settings.search.draws, settings.seed, (kind, self._task), position
         )
+
+
+def _adapters(places: Iterable[str]) -> list[str]:
+    return [name for name in places if name.startswith(adapters_lib.PREFIX)]

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 
+from keras_munet.core import child_record
 from keras_munet.core import specs
 
 HEAD = "head"
-# How a component of a child gets its first values.
-SHARE = "share"
-COPY = "copy"
-RESAMPLE = "resample"
-FRESH = "fresh"
+SHARE = child_record.SHARE
+COPY = child_record.COPY
+RESAMPLE = child_record.RESAMPLE
+FRESH = child_record.FRESH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +31,31 @@ class PlannedComponent:
         `resample` from its values on another grid; `fresh` from new ones.
       source: the published component it comes from; None when fresh.
       trainable: whether the child trains it.
+      source_task: task of the path that has `source`; None when fresh.
     """
 
     spec: specs.ComponentSpec
     init: str
     source: specs.ComponentRef | None
     trainable: bool
+    source_task: str | None
 
     @property
     def is_new(self) -> bool:
         """Whether the child gets an object of its own."""
         return self.init != SHARE
+
+    @property
+    def origin(self) -> child_record.ComponentOrigin:
+        """What the child's record says of it."""
+        return child_record.ComponentOrigin(
+            name=self.spec.name,
+            init=self.init,
+            trainable=self.trainable,
+            num_params=self.spec.num_params,
+            source=None if self.source is None else self.source.id,
+            source_task=self.source_task,
+        )
 
     def known_source(self) -> specs.ComponentRef:
         """Returns `source` where there must be one: not for `fresh`."""
@@ -76,18 +90,24 @@ def plan_components(
         drawn = trains(spec.name)
         found = _find(spec, lineage, task)
         if found is not None:
-            clone = drawn or not is_locked(found)
+            source, source_task = found
+            clone = drawn or not is_locked(source)
             init = COPY if clone else SHARE
-            planned.append(PlannedComponent(spec, init, found, clone))
+            planned.append(
+                PlannedComponent(spec, init, source, clone, source_task)
+            )
             continue
-        other = lineage[-1].component(spec.name)
+        root = lineage[-1]
+        other = root.component(spec.name)
         if other is not None and can_resample(spec):
             resampled_trains = drawn or train_resampled
             planned.append(
-                PlannedComponent(spec, RESAMPLE, other, resampled_trains)
+                PlannedComponent(
+                    spec, RESAMPLE, other, resampled_trains, root.task
+                )
             )
         else:
-            planned.append(PlannedComponent(spec, FRESH, None, True))
+            planned.append(PlannedComponent(spec, FRESH, None, True, None))
     return tuple(planned)
 
 
@@ -95,11 +115,12 @@ def _find(
     spec: specs.ComponentSpec,
     lineage: Sequence[specs.PathRecord],
     task: str,
-) -> specs.ComponentRef | None:
+) -> tuple[specs.ComponentRef, str] | None:
+    """Returns the nearest component that fits, and the task of its path."""
     for path in lineage:
         if spec.name == HEAD and path.task != task:
             continue
         ref = path.component(spec.name)
         if ref is not None and ref.spec_id == spec.spec_id:
-            return ref
+            return ref, path.task
     return None

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from keras_munet.core import child_record
 from keras_munet.core import specs
 from keras_munet.search import cloning
 
@@ -23,6 +24,7 @@ class ChildPlan:
       score_to_beat: the parent's score if it solves the same task, else
         minus infinity; the first snapshot must reach it.
       accounted_params: its accounted parameters, were it published.
+      record: what made it, for its event; without what training reaches.
     """
 
     index: int
@@ -32,6 +34,7 @@ class ChildPlan:
     size_factor: float
     score_to_beat: float
     accounted_params: float
+    record: child_record.ChildRecord
 
 
 @dataclasses.dataclass(frozen=True)

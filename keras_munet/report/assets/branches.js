@@ -246,7 +246,7 @@ function pathTable() {
       },
       { name: "born", value: (i) => trainedOrder[i], cell: born },
       { name: "parent", value: parentText, text: true },
-      { name: "mutations", value: (i) => mutations(i).join(", "), text: true },
+      { name: "mutations", value: mutationText, text: true },
     ],
     rows,
     {

@@ -98,7 +98,10 @@ function facts(i) {
     pairs.push(["source", data.root.source]);
     pairs.push(["parameters", count(data.root.num_params)]);
   }
-  if (born(i)) pairs.push(["born", born(i)]);
+  if (born(i)) {
+    pairs.push(["born", born(i)]);
+    pairs.push(...recordedFacts(recordOf(i)));
+  }
   if (points.id[i]) pairs.push(["id", points.id[i]]);
   pairs.push(["children", count(childRows[i].length)]);
   return el(
@@ -110,9 +113,31 @@ function facts(i) {
   );
 }
 
+function recordedFacts(record) {
+  const text = (name, shown) =>
+    record === null ? UNKNOWN_TEXT : shown(record[name]);
+  const pairs = [
+    ["quality", text("quality", fraction)],
+    ["size factor", text("size_factor", fraction)],
+    ["accounted parameters", text("accounted_params", count)],
+  ];
+  if (record !== null && record.duplicate_of !== null) {
+    pairs.push(["equals, and was trained as", `child ${record.duplicate_of + 1}`]);
+  }
+  return pairs;
+}
+
 function mutationList(i) {
-  if (points.parent[i] < 0) return null;
+  if (points.status[i] === ROOT) return null;
   const found = mutations(i);
+  if (found === null) {
+    return el(
+      "div",
+      {},
+      el("h4", {}, "Mutations"),
+      el("p", { class: "quiet" }, "Unknown: no event records them."),
+    );
+  }
   return el(
     "div",
     {},
@@ -139,14 +164,12 @@ function lineageTable(i) {
   if (!rows.length) return null;
   const shown = rows.slice(0, LINEAGE_STEPS_MAX);
   const items = shown.map((row) => {
-    const changes = mutations(row);
+    const changes = mutationText(row);
     return el(
       "li",
       {},
       pathButton(row, points.status[row] === ROOT ? "the root" : null),
-      changes.length
-        ? el("span", { class: "quiet" }, ` ${changes.join("; ")}`)
-        : null,
+      changes ? el("span", { class: "quiet" }, ` ${changes}`) : null,
     );
   });
   if (rows.length > shown.length) {
@@ -212,8 +235,9 @@ function curves(i) {
 }
 
 function componentTable(i) {
-  if (!places(i).length) return null;
-  const above = new Set(points.parent[i] < 0 ? [] : places(points.parent[i]));
+  const recorded = origins(i);
+  const names = recorded ? recorded.map((part) => part.name) : places(i);
+  if (!names.length) return null;
   const used = new Map();
   if (points.status[i] === PUBLISHED) {
     for (const place of data.places) {
@@ -223,30 +247,45 @@ function componentTable(i) {
       if (own) used.set(place.name, own);
     }
   }
-  const known = points.generation[i] >= 0;
-  const how = (name) => {
-    if (!known) return NONE;
-    if (!trained(i).includes(name)) return "shared, frozen";
-    return above.has(name) ? "cloned, trained" : "new, trained";
+  const unknown = points.status[i] === ROOT ? NONE : UNKNOWN_TEXT;
+  const frozen = (trains) => (trains ? "trained" : "frozen");
+  const origin = ({ name, part }) => {
+    if (part) return `${data.inits[part.init]}, ${frozen(part.trainable)}`;
+    // Earlier events say which were trained, and no more.
+    return points.generation[i] >= 0
+      ? `${unknown}, ${frozen(trained(i).includes(name))}`
+      : unknown;
   };
-  const rows = places(i).map((name) => ({ name, own: used.get(name) }));
+  const source = (row) => {
+    if (!row.part) return unknown;
+    if (row.part.source === null) return NONE;
+    return `${row.part.task} ${row.part.source.slice(0, 8)}`;
+  };
+  const rows = names.map((name, n) => ({
+    name,
+    own: used.get(name),
+    part: recorded ? recorded[n] : null,
+  }));
   const columns = [
     { name: "component", value: (row) => row.name, text: true },
-    { name: "in training", value: (row) => how(row.name), text: true },
+    { name: "origin", value: origin, text: true },
+    { name: "from", value: source, text: true },
   ];
+  const params = (row) =>
+    row.part ? row.part.params : row.own ? row.own.params : null;
+  if (recorded || used.size) {
+    columns.push({
+      name: "parameters",
+      value: params,
+      cell: (row) => count(params(row)),
+    });
+  }
   if (used.size) {
-    columns.push(
-      {
-        name: "parameters",
-        value: (row) => (row.own ? row.own.params : null),
-        cell: (row) => (row.own ? count(row.own.params) : NONE),
-      },
-      {
-        name: "tasks",
-        value: (row) => (row.own ? row.own.tasks.length : null),
-        cell: (row) => (row.own ? count(row.own.tasks.length) : NONE),
-      },
-    );
+    columns.push({
+      name: "tasks",
+      value: (row) => (row.own ? row.own.tasks.length : null),
+      cell: (row) => (row.own ? count(row.own.tasks.length) : NONE),
+    });
   }
   const table = pagedTable(columns, rows, {
     key: "details-components",

@@ -14,6 +14,7 @@ const STATUS_TEXT = {
   [DIVERGED]: "diverged, discarded",
   [UNKNOWN]: "only its name is known",
 };
+const UNKNOWN_TEXT = "unknown";
 const taskNames = [...data.tasks.map((task) => task.name), ...data.other_tasks];
 const rowById = new Map();
 points.id.forEach((id, i) => {
@@ -82,32 +83,53 @@ const alwaysTrained = (() => {
   );
 })();
 
-// Returns what is other than in the parent, as short texts.
+// Returns what the events record of a child, or null: earlier ones do not.
+function recordOf(i) {
+  const number = points.record[i];
+  return number < 0 ? null : points.records[number];
+}
+
+// Returns where the components of a child come from, or null.
+function origins(i) {
+  const record = recordOf(i);
+  if (record === null) return null;
+  return record.components.map((number) => {
+    const [name, init, trainable, params, source, task] =
+      points.origins[number];
+    return { name, init, trainable, params, source, task };
+  });
+}
+
+// Returns what changed from the parent, as short texts, or null if no event
+// records it.
 function mutations(i) {
-  const parent = points.parent[i];
-  if (parent < 0) return [];
-  const found = [];
-  for (const name of Object.keys(points.hparams)) {
-    const [before, after] = [hparam(parent, name), hparam(i, name)];
-    if (before !== undefined && after !== undefined && before !== after) {
-      found.push(`${name} ${valueText(before)} → ${valueText(after)}`);
-    }
-  }
-  const above = new Set(places(parent));
-  const own = places(i);
-  if (above.size && own.length) {
-    for (const name of own) {
-      if (!above.has(name) && name !== "head") found.push(`+ ${name}`);
-    }
-    for (const name of above) {
-      if (!own.includes(name) && name !== "head") found.push(`- ${name}`);
-    }
-  }
-  const clones = trained(i).filter(
-    (name) => !alwaysTrained.has(name) && above.has(name),
+  if (points.status[i] === ROOT) return [];
+  const record = recordOf(i);
+  if (record === null) return null;
+  const found = record.mutations.map(
+    ([name, before, after]) =>
+      `${name} ${valueText(before)} → ${valueText(after)}`,
   );
-  if (clones.length) found.push(`trains ${clones.join(", ")}`);
+  for (const name of record.inserted) found.push(`+ ${name}`);
+  for (const name of record.removed) found.push(`- ${name}`);
+  const drawn = origins(i).filter(
+    (part) => part.trainable && !alwaysTrained.has(part.name),
+  );
+  for (const [init, verb] of [
+    ["copy", "clones"],
+    ["resample", "resamples and trains"],
+  ]) {
+    const names = drawn.filter((part) => part.init === init);
+    if (names.length) {
+      found.push(`${verb} ${names.map((part) => part.name).join(", ")}`);
+    }
+  }
   return found;
+}
+
+function mutationText(i) {
+  const found = mutations(i);
+  return found === null ? UNKNOWN_TEXT : found.join(", ");
 }
 
 // Returns the rows from a point up to where its lineage is known.
@@ -139,7 +161,7 @@ function hoverText(i, withMutations) {
     ),
   ];
   if (born(i)) lines.push(plain(born(i)));
-  const changes = withMutations ? mutations(i) : [];
+  const changes = (withMutations && mutations(i)) || [];
   for (const text of changes.slice(0, 5)) lines.push(plain(text));
   if (changes.length > 5) lines.push(`and ${changes.length - 5} more`);
   return lines.join("<br>");

@@ -192,7 +192,7 @@ function treePanel(host) {
       if (readable && parent) {
         const [from, to] = [Math.max(parent.x, x[0]), Math.min(spot.x, x[1])];
         const room = Math.floor(((to - from) * perX - 12) / CHAR_PIXELS);
-        const text = mutations(row).join(", ");
+        const text = (mutations(row) || []).join(", ");
         if (text && room >= 6) {
           edges.push([(from + to) / 2, spot.y, clipped(text, room)]);
         }
