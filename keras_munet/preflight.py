@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from keras_munet import errors
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import commands
+from keras_munet.core import family as family_lib
 from keras_munet.core import names
 from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.data import input_share
 from keras_munet.data import records
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.roots import root as root_lib
 from keras_munet.search import autotune
 from keras_munet.search import extensions
+from keras_munet.vit import family as vit_family
+from keras_munet.vit import multiply_adds
 
 
 def load_tasks(
@@ -63,6 +68,34 @@ def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
             changed = {**first, key: value}
             adapters = frozenset(range(changed["num_layers"]))
             family.layout(changed, num_classes=2, adapters=adapters)
+
+
+def input_notice(
+    data: records.TaskData,
+    settings: settings_lib.Settings,
+    family: family_lib.Family,
+    root: specs.PathRecord,
+) -> str | None:
+    """Returns a line if input is estimated to take much of the CPU time.
+
+    What components of a family other than `vit` cost is unknown, and nothing
+    is estimated.
+    """
+    if not isinstance(family, vit_family.VitFamily):
+        return None
+    hparams = {**settings.hparams, **settings.data.hparams, **root.hparams}
+    layout = family.layout(hparams, data.num_classes)
+    generation = input_share.Generation(
+        image_size=int(hparams["ds_image_size"]),
+        batch_size=settings.batch_size,
+        num_children=settings.children_per_generation,
+        multiply_adds=sum(multiply_adds.forward(layout).values()),
+        hparams=hparams,
+    )
+    stored = data.train.images.shape[1:]
+    if input_share.estimated(stored, generation) <= input_share.SHARE_MAX:
+        return None
+    return f"{data.name}: input is {input_share.text(stored, generation)}"
 
 
 def published_names(

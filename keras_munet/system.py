@@ -188,6 +188,11 @@ class System(opened.OpenedSystem):
         from keras_munet import iteration
 
         data = self.data(task_name)
+        notice = preflight.input_notice(
+            data, self.settings, self.family, self._dir.root
+        )
+        if notice is not None:
+            progress.line(notice)
         name, private = names.split_private(task_name)
         fingerprint = self._loader.fingerprints[name]
         newest = living.Newest(self._dir)

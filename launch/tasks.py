@@ -30,12 +30,16 @@ from keras_munet import errors
 from keras_munet.core import printable
 from keras_munet.data import catalogue
 from keras_munet.data import catalogue_sources as sources
+from keras_munet.data import input_share
 from keras_munet.data import own_sources
 from keras_munet.data import own_store
 from keras_munet.data import places
 from keras_munet.data import plugin_tasks
 from keras_munet.data import storage
 from keras_munet.data import tasks
+from keras_munet.vit import family as vit_family
+from keras_munet.vit import multiply_adds
+from keras_munet.vit import variants
 
 _COMMANDS = ("list", "show", "prepare")
 
@@ -150,6 +154,7 @@ def _show(name: str) -> None:
         print(f"classes:    {len(described.form.class_names):,}")
         print(f"label:      {described.form.label}")
         print(f"stored as:  {height} x {width} x {channels}, {way}")
+        _show_input(described.form.shape)
         if described.num_array_bytes:
             state = "" if described.arrays_prepared else "not "
             print(
@@ -174,8 +179,30 @@ def _show_loaded(data: tasks.TaskData) -> None:
     shown = ", ".join(map(printable.printable, data.class_names))
     print(f"classes:    {data.num_classes:,}: {shown}")
     print(f"stored as:  {shape}")
+    _show_input(data.train.images.shape[1:])
     for notice in data.notices:
         print(f"notice:     {printable.printable(notice)}")
+
+
+def _show_input(stored: Sequence[int]) -> None:
+    """Prints what input costs beside children of the smallest model."""
+    variant = variants.variant("mu")
+    family = vit_family.VitFamily.of(variant, variant.num_layers)
+    size = max(
+        _IMAGE_SIZE.value // variant.patch_size * variant.patch_size,
+        variant.patch_size,
+    )
+    hparams = {"num_layers": variant.num_layers, "ds_image_size": size}
+    generation = input_share.Generation(
+        image_size=size,
+        batch_size=32,
+        num_children=2,
+        multiply_adds=sum(
+            multiply_adds.forward(family.layout(hparams, 2)).values()
+        ),
+    )
+    told = input_share.text(stored, generation)
+    print(f"input:      {told}, 2 children of {variant.name}")
 
 
 def _prepare(names: Sequence[str]) -> None:

@@ -43,7 +43,8 @@ _ALLOWED = {
     # A system as the search sees it: both need it, neither trains.
     "living": {"search", "store"},
     "report": {"errors", "core", "data", "living", "store", "search"},
-    "preflight": {"errors", "core", "data", "roots", "search"},
+    # What a path costs is the ViT's to say.
+    "preflight": {"errors", "core", "data", "roots", "search", "vit"},
     "task_data": {"core", "data", "preflight", "store"},
     "opened": {
         *("errors", "core", "search", "store", "roots", "data", "train"),
