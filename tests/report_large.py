@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 import report_samples
 
+from keras_munet.core import child_record
 from keras_munet.core import specs
 
 _NUM_CYCLES = 4
@@ -68,6 +69,7 @@ def _generation(rng, task, number, parent, parent_task, num, path_id) -> dict:
     children, last = [], parent
     for i in range(num):
         score = float(rng.uniform(0.2, 0.95))
+        trained = [*rng.choice(_PLACES[:-2], 2), *_PLACES[-2:]]
         own = path_id if i == num - 1 else f"{number:012x}{i:012x}"
         children.append(
             {
@@ -83,13 +85,33 @@ def _generation(rng, task, number, parent, parent_task, num, path_id) -> dict:
                     "mu": float(rng.integers(10, 30)) / 100,
                 },
                 "components": list(_PLACES),
-                "trained": [*rng.choice(_PLACES[:-2], 2), *_PLACES[-2:]],
+                "trained": trained,
                 "scores": rng.uniform(0.1, score, _NUM_CYCLES).tolist(),
                 "losses": rng.uniform(0.1, 2, _NUM_CYCLES).tolist(),
                 "score": score,
                 "improved": True,
+                child_record.KEY: _record(rng, trained, parent_task, score),
             }
         )
         if i % 3 == 0:
             last = own
     return report_samples.generation(task, 1, children=children)
+
+
+def _record(rng, trained, task, quality) -> dict:
+    """A child with a fresh head; what it trains comes from its own parent."""
+    parts = []
+    for place in _PLACES[:-1]:
+        clones = place in trained
+        source = (
+            rng.bytes(32).hex() if clones else f"{_PLACES.index(place):064x}"
+        )
+        init = child_record.COPY if clones else child_record.SHARE
+        parts.append((place, init, clones, 50, source, task))
+    parts.append(("head", child_record.FRESH, True, 10, None, None))
+    return child_record.ChildRecord(
+        tuple(child_record.ComponentOrigin(*part) for part in parts),
+        (child_record.Mutation("opt_lr", *map(float, rng.choice(_RATES, 2))),),
+        accounted_params=float(rng.uniform(100, 400)),
+        quality=quality,
+    ).to_json()

@@ -179,18 +179,15 @@ def test_a_record_is_shown_as_it_was_written_and_parts_are_kept_once(tmp_path):
     )
     assert found["record"] == [-1, 0, 0, 0, -1]
     assert found["records"] == [
-        {
-            "components": [0, 1, 2, 3],
-            "mutations": record["mutations"],
-            "inserted": ["residual_adapter_0"],
-            "removed": ["residual_adapter_1"],
-            "size_factor": 0.97,
-            "accounted_params": 55.5,
-            "quality": 0.75,
-            "duplicate_of": 3,
-        }
+        [
+            [0, 1, 2, 3],
+            record["mutations"],
+            ["residual_adapter_0"],
+            ["residual_adapter_1"],
+            *(0.97, 55.5, 0.75, 3),
+        ]
     ]
-    source = report_samples.OBJECT_ID[:12]
+    source = report_samples.OBJECT_ID[:8]
     assert found["origins"] == [
         ["embedding", "share", False, 10, source, "root"],
         ["posembed_input", "resample", False, 4, source, "root"],

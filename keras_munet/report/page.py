@@ -192,7 +192,7 @@ def _facts(summary: summary_lib.Summary) -> str:
     if history.generations:
         facts += [
             (
-                "Children trained",
+                "Children",
                 formats.count(history.num_children),
                 f"{history.num_improved:,} improved",
             ),

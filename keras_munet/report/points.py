@@ -33,7 +33,7 @@ STATUSES = (
 ROOT, PUBLISHED, REPLACED, KEPT, NOT_BETTER, DIVERGED, UNKNOWN = range(7)
 _NUM_DIGITS = 5
 _NUM_LIST_MAX = 1_000
-_NUM_ID_CHARS = 12
+_NUM_ID_CHARS = 8
 
 
 class Values:
@@ -197,40 +197,40 @@ def _packed(table: _Table, task_numbers: Mapping[str, int]) -> dict[str, Any]:
     return packed
 
 
-def _record(
-    record: child_record.ChildRecord, origins: Values
-) -> dict[str, Any]:
-    """Returns a record as the page shows it; numbers in `origins` name parts.
+def _record(record: child_record.ChildRecord, origins: Values) -> list[Any]:
+    """Returns a record as the page shows it, a list as there may be many.
 
-    An origin is `[place, init, trainable, parameters, source, task]`; of the
-    source's id it has the first characters.
+    Returns:
+      `[components, mutations, inserted, removed, size factor, accounted
+      parameters, quality, duplicate of]`. A component is a number in
+      `origins`, each `[place, init, trainable, parameters, source, task]`; of
+      the source's id it has the first characters.
     """
-    return {
-        "components": [
-            origins.number(
-                [
-                    formats.plain(part.name),
-                    part.init,
-                    part.trainable,
-                    part.num_params,
-                    part.source and part.source[:_NUM_ID_CHARS],
-                    part.source_task
-                    and formats.plain(wording.parent_name(part.source_task)),
-                ]
-            )
-            for part in record.components[:_NUM_LIST_MAX]
-        ],
-        "mutations": [
+    parts = [
+        [
+            formats.plain(part.name),
+            part.init,
+            part.trainable,
+            part.num_params,
+            part.source and part.source[:_NUM_ID_CHARS],
+            part.source_task
+            and formats.plain(wording.parent_name(part.source_task)),
+        ]
+        for part in record.components[:_NUM_LIST_MAX]
+    ]
+    return [
+        [origins.number(part) for part in parts],
+        [
             [formats.plain(m.name), _value(m.before), _value(m.after)]
             for m in record.mutations[:_NUM_LIST_MAX]
         ],
-        "inserted": _names(record.adapters_inserted),
-        "removed": _names(record.adapters_removed),
-        "size_factor": rounded(record.size_factor),
-        "accounted_params": rounded(record.accounted_params),
-        "quality": rounded(record.quality),
-        "duplicate_of": record.duplicate_of,
-    }
+        _names(record.adapters_inserted),
+        _names(record.adapters_removed),
+        rounded(record.size_factor),
+        rounded(record.accounted_params),
+        rounded(record.quality),
+        record.duplicate_of,
+    ]
 
 
 def _open_circles(parents: list[int]) -> None:

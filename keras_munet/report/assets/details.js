@@ -259,7 +259,7 @@ function componentTable(i) {
   const source = (row) => {
     if (!row.part) return unknown;
     if (row.part.source === null) return NONE;
-    return `${row.part.task} ${row.part.source.slice(0, 8)}`;
+    return `${row.part.task} ${row.part.source}`;
   };
   const rows = names.map((name, n) => ({
     name,

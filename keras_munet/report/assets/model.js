@@ -86,7 +86,14 @@ const alwaysTrained = (() => {
 // Returns what the events record of a child, or null: earlier ones do not.
 function recordOf(i) {
   const number = points.record[i];
-  return number < 0 ? null : points.records[number];
+  if (number < 0) return null;
+  const [components, mutations, inserted, removed, ...reached] =
+    points.records[number];
+  const [size_factor, accounted_params, quality, duplicate_of] = reached;
+  return {
+    ...{ components, mutations, inserted, removed },
+    ...{ size_factor, accounted_params, quality, duplicate_of },
+  };
 }
 
 // Returns where the components of a child come from, or null.
