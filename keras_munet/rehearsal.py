@@ -115,7 +115,7 @@ def steps_of(
     flag = tf.TensorSpec([], tf.bool)
     augment = preprocessing.AugmentHparams(
         *(flag, number, number, flag),
-        *(number, number, number, number, flag),
+        *(number, number, number, number, flag, number, number),
     )
     return Steps(
         train=graph.train_shares,

@@ -210,7 +210,7 @@ def test_hyperparameters_are_read_by_their_published_names():
             "ds_brightness_delta": 0.1,
         }
     )
-    assert record == (True, 0.5, 1.0, True, 0.1, 0.0, 0.0, 0.0, False)
+    assert record == (True, 0.5, 1.0, True, 0.1, *[0.0] * 3, False, 0.0, 0.0)
     assert jitter is ColorJitter.OFF
     _, jitter = preprocessing.augment_hparams({**PLAIN, "ds_hue_delta": 0.01})
     assert jitter is ColorJitter.BEFORE_RESIZE
@@ -290,3 +290,45 @@ def test_averaged_images_vary_in_color_after_they_were_resized():
     np.testing.assert_allclose(after, before, atol=1e-5)
     off = preprocessing.training_images(*args, ColorJitter.OFF)
     assert np.abs(after - off).max() > 0.01
+
+
+@pytest.mark.parametrize("use_antialias", [False, True])
+def test_a_shift_moves_the_image_and_reflects_at_the_border(use_antialias):
+    images = np.zeros((200, 16, 16, 1), np.uint8)
+    images[:, :, 8] = 255
+    pixels = _train(
+        images, 16, ds_crop=False, ds_shift=0.25, ds_antialias=use_antialias
+    )
+    at = np.argmax(pixels[:, 8, :, 0], axis=1)
+    # A quarter of 16 pixels either way.
+    assert at.min() == 4 and at.max() == 12
+    # Nothing but what the image holds comes in.
+    assert np.unique(np.round(pixels[:, 0, 0, 0], 1)).tolist() == [-1.0]
+    edge = np.zeros((200, 16, 16, 1), np.uint8)
+    edge[:, :, 0] = 255
+    pixels = _train(edge, 16, ds_crop=False, ds_shift=0.25)
+    lit = (pixels[:, 8, :, 0] > 0).sum(axis=1)
+    # Mirrored, the bright border is two pixels wide inside of the image.
+    assert set(lit) <= {0, 1, 2}
+
+
+def test_a_zoom_scales_about_the_middle():
+    images = np.zeros((300, 33, 33, 1), np.uint8)
+    images[:, 12:21, 12:21] = 255
+    pixels = _train(images, 33, ds_crop=False, ds_zoom=0.4, ds_antialias=True)
+    sides = (pixels[:, 16, :, 0] > 0).sum(axis=1)
+    assert 5 <= sides.min() <= 7 and 14 <= sides.max() <= 16
+    # The middle stays the middle.
+    assert (pixels[:, 16, 16, 0] > 0).all()
+
+
+def test_without_shift_and_zoom_every_bit_is_as_before():
+    images = _images()
+    hparams = {"ds_crop": True, "ds_flip_left_right": True}
+    assert (
+        _train(images, 9, **hparams)
+        == _train(images, 9, ds_shift=0.0, ds_zoom=0.0, **hparams)
+    ).all()
+    # More draws than the published augmentation has change none of its own.
+    first = tf.random.stateless_uniform([9, 6], (1, 2))
+    assert (preprocessing.draws_of((1, 2), 6)[:9] == first).numpy().all()

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.train import jobs
 from keras_munet.train import optimizer
 from keras_munet.train import schedules
 
@@ -72,3 +73,64 @@ def test_a_schedule_of_one_step_is_finite(warmup):
 def test_an_unknown_schedule_is_refused():
     with pytest.raises(errors.UsageError, match="'linear'; choose one of"):
         schedules.learning_rates("linear", 0.1, 0.1, 1, 1)
+
+
+def test_adamw_steps_equal_keras_adamw():
+    """But for the correction of the momentum, which a clone's needs not."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(5, 3)).astype("f4")
+    decay, rate, weight_decay, num_steps = 0.9, 0.01, 0.1, 30
+    reference = keras.Variable(start)
+    adamw = keras.optimizers.AdamW(
+        1.0,
+        weight_decay=weight_decay,
+        beta_1=decay,
+        beta_2=optimizer.SECOND_DECAY,
+        epsilon=1e-12,
+    )
+    child = _child(opt_name="adamw", opt_weight_decay=weight_decay)
+    rows = schedules.rates([child], 1, num_steps)[:, 0]
+    weight = tf.constant(start)
+    momentum, second = tf.zeros((5, 3)), tf.zeros((5, 3))
+    for step in range(num_steps):
+        gradient = tf.constant(rng.normal(size=(5, 3)).astype("f4"))
+        row = rows[step].copy()
+        # Keras corrects both moments; here the rate holds the second's.
+        corrected = rate * np.sqrt(1 - optimizer.SECOND_DECAY ** (step + 1))
+        row[0] = corrected / (1 - decay ** (step + 1))
+        row[2] *= rate / row[0]
+        adamw.learning_rate = rate
+        adamw.apply([gradient], [reference])
+        weight, bits, second = optimizer.adamw_update(
+            weight, momentum, second, gradient, tf.constant(1.0), row
+        )
+        assert bits.dtype == tf.bfloat16
+        # Kept whole here, so that only the rule is compared.
+        momentum = decay * momentum + (1 - decay) * gradient
+    np.testing.assert_allclose(weight, reference.value, atol=2e-5)
+
+
+def _child(**hparams):
+    return jobs.ChildJob(
+        0,
+        (),
+        {
+            "opt_lr_schedule": "constant",
+            "opt_lr": 0.02,
+            "opt_lr_warmup_ratio": 0.1,
+            "opt_momentum": 0.9,
+            "opt_nesterov": False,
+            **hparams,
+        },
+    )
+
+
+def test_a_childs_rates_say_what_its_optimizer_needs():
+    sgd, adamw = schedules.rates(
+        [_child(), _child(opt_name="adamw", opt_weight_decay=0.3)], 2, 5
+    ).transpose(1, 0, 2)
+    np.testing.assert_allclose(sgd, np.tile([0.01, 0.9, 0.0], (10, 1)))
+    # The second moment is small at first, and so is the rate.
+    expected = 0.01 * np.sqrt(1 - optimizer.SECOND_DECAY ** np.arange(1, 11))
+    np.testing.assert_allclose(adamw[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(adamw[:, 1:], np.tile([0.9, 0.3], (10, 1)))

@@ -32,6 +32,12 @@ LATER_KEYS: dict[str, Any] = {
     "compute_dtype": "float32",
     "factorized": [],
     "factor_depth": 1,
+    "hparams": {
+        "opt_name": "sgd",
+        "opt_weight_decay": 0.0,
+        "ds_shift": 0.0,
+        "ds_zoom": 0.0,
+    },
     "data": {"antialias": False},
     "search": {
         "mutations": [],
@@ -50,15 +56,19 @@ POLICIES = ("evolve", "finetune_all", "linear_probe", *NUMBERED_POLICIES)
 DEFAULT_HPARAMS: dict[str, Any] = {
     "mu": 0.2,
     "adapter_dim": 32,
+    "opt_name": "sgd",
     "opt_lr": 0.01,
     "opt_lr_schedule": "cosine",
     "opt_lr_warmup_ratio": 0.1,
     "opt_momentum": 0.9,
     "opt_nesterov": False,
+    "opt_weight_decay": 0.0,
     "ds_crop": True,
     "ds_flip_left_right": True,
     "ds_area_range_min": 0.05,
     "ds_aspect_ratio_range_min": 0.75,
+    "ds_shift": 0.0,
+    "ds_zoom": 0.0,
     "ds_brightness_delta": 0.0,
     "ds_contrast_delta": 0.0,
     "ds_saturation_delta": 0.0,
@@ -72,9 +82,12 @@ HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "opt_lr": (0.0, 1_000.0),
     "opt_lr_warmup_ratio": (0.0, 1.0),
     "opt_momentum": (0.0, 1.0),
+    "opt_weight_decay": (0.0, 1.0),
     "ds_image_size": (1, 4_096),
     "ds_area_range_min": (1e-4, 1.0),
     "ds_aspect_ratio_range_min": (1e-2, 1.0),
+    "ds_shift": (0.0, 0.5),
+    "ds_zoom": (0.0, 0.5),
     "ds_brightness_delta": (0.0, 1.0),
     "ds_contrast_delta": (0.0, 1.0),
     "ds_saturation_delta": (0.0, 1.0),
@@ -105,6 +118,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 # Every path shape that a range reaches is laid out before a job begins.
 NUM_STEPS_MAX = 1_000
+OPTIMIZERS = ("sgd", "adamw")
 FIRST_DATA = ("mutated", "config")
 _NUM_PATTERN_CHARS_MAX = 200
 # Of `force_finetune_components`.
@@ -385,6 +399,8 @@ def _hparam(key: str, seen: Any, shown: str) -> Any:
     seen = plain.converted(type(default).__name__, seen, shown)
     if key == "opt_lr_schedule":
         _one_of(shown, seen, SCHEDULES)
+    if key == "opt_name":
+        _one_of(shown, seen, OPTIMIZERS)
     low, high = HPARAM_BOUNDS.get(key, (seen, seen))
     if not low <= seen <= high:
         raise errors.UsageError(

@@ -32,6 +32,20 @@ class Boxes(NamedTuple):
     width: tf.Tensor
 
 
+class Move(NamedTuple):
+    """How each image is moved along one axis.
+
+    Attributes:
+      is_on: scalar bool; without it places keep their very bits.
+      shift: `[batch] float32`, as a share of the crop's length.
+      zoom: `[batch] float32`, pixels of the crop per pixel without zoom.
+    """
+
+    is_on: tf.Tensor
+    shift: tf.Tensor
+    zoom: tf.Tensor
+
+
 def sample_boxes(
     height: int,
     width: int,
@@ -100,6 +114,7 @@ def resize_weights(
     size: int,
     out_size: int,
     antialias: bool | tf.Tensor = False,
+    move: Move | None = None,
 ) -> tf.Tensor:
     """Returns `[batch, out_size, size] float32`, rows adding up to 1.
 
@@ -115,9 +130,14 @@ def resize_weights(
       antialias: scalar; whether an output is the weighted mean of all pixels
         that it covers. Otherwise it is between the nearest two, as published,
         and pixels are passed over where the image shrinks by more than 2.
+      move: shifts and zooms the crop; None for neither.
     """
     step = (length / float(out_size))[:, None]
     centre = (tf.range(out_size, dtype=tf.float32) + 0.5)[None] * step - 0.5
+    if move is not None:
+        moved = _moved(centre, length[:, None], move)
+        centre = tf.where(move.is_on, moved, centre)
+        step = tf.where(move.is_on, step * move.zoom[:, None], step)
     pixel = tf.range(size, dtype=tf.float32)[None, None]
     first = start[:, None]
     # Clamped to the crop's own pixels.
@@ -130,6 +150,16 @@ def resize_weights(
     mean *= _inside(start, length, size)[:, None]
     mean /= tf.reduce_sum(mean, 2, keepdims=True)
     return tf.where(antialias, mean, plain)
+
+
+def _moved(centre: tf.Tensor, length: tf.Tensor, move: Move) -> tf.Tensor:
+    """Returns places that were shifted and zoomed, reflected at the borders."""
+    # From -1/2 to length - 1/2, about the middle.
+    middle = 0.5 * (length - 1.0)
+    place = middle + (centre - middle) * move.zoom[:, None]
+    place = place + move.shift[:, None] * length + 0.5
+    folded = tf.math.floormod(place, 2.0 * length)
+    return length - tf.abs(folded - length) - 0.5
 
 
 def resized(

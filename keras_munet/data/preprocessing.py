@@ -19,8 +19,9 @@ from keras_munet.data import cropping
 from keras_munet.data import picture_decoder
 
 _NUM_CHANNELS = 3
-# Four for the crop, one for the flip, four for the colours.
-NUM_DRAWS = 9
+# Four for the crop, one for the flip, four for the colours, two for the shift
+# and one for the zoom. More at the end change none of those before.
+NUM_DRAWS = 12
 # Pixels in [0, 255] divided by it, less 1, lie in [-1, 1].
 _HALF_RANGE = 127.5
 
@@ -51,6 +52,9 @@ class AugmentHparams(NamedTuple):
       saturation_delta: d; scales saturation by [1 - d, 1 + d).
       hue_delta: d; turns the hue by [-d, d) of a full circle.
       antialias: bool; whether pixels are averaged where an image shrinks.
+      shift: s; moves by [-s, s) of the height and of the width; what comes
+        in at a border is reflected.
+      zoom: z; scales both sides of what is seen by [1 - z, 1 + z).
     """
 
     crop: bool | tf.Tensor
@@ -62,6 +66,8 @@ class AugmentHparams(NamedTuple):
     saturation_delta: float | tf.Tensor
     hue_delta: float | tf.Tensor
     antialias: bool | tf.Tensor = False
+    shift: float | tf.Tensor = 0.0
+    zoom: float | tf.Tensor = 0.0
 
 
 def antialias(hparams: Mapping[str, Any]) -> bool:
@@ -111,8 +117,8 @@ def augment_hparams(
     Args:
       hparams: `ds_area_range_min`, `ds_aspect_ratio_range_min` and
         `ds_flip_left_right`; optionally `ds_crop` (True), `ds_antialias`
-        (False) and the deltas `ds_{brightness,contrast,saturation,hue}_delta`
-        (0).
+        (False), the deltas `ds_{brightness,contrast,saturation,hue}_delta`,
+        `ds_shift` and `ds_zoom` (0).
       num_channels: of the stored images; saturation and hue of grey ones
         cannot vary.
 
@@ -129,6 +135,8 @@ def augment_hparams(
         aspect_ratio_range_min=float(hparams["ds_aspect_ratio_range_min"]),
         flip_left_right=bool(hparams["ds_flip_left_right"]),
         antialias=antialias(hparams),
+        shift=float(hparams.get("ds_shift", 0.0)),
+        zoom=float(hparams.get("ds_zoom", 0.0)),
         **deltas,
     )
     varies = record.saturation_delta > 0.0 or record.hue_delta > 0.0
@@ -209,7 +217,7 @@ def training_images(
 
 
 def draws_of(seed: tf.Tensor, num_images: int | tf.Tensor) -> tf.Tensor:
-    """Returns the draws of a batch, `[9, batch] float32` in [0, 1)."""
+    """Returns the draws of a batch, `[12, batch] float32` in [0, 1)."""
     return tf.random.stateless_uniform([NUM_DRAWS, num_images], seed)
 
 
@@ -227,7 +235,7 @@ def varied_images(
     Args:
       images: `[batch, height, width, 1 or 3] uint8`, static but for batch.
       image_size: side of the model's input, pixels.
-      draws: `[9, batch] float32`, columns of `draws_of`.
+      draws: `[12, batch] float32`, columns of `draws_of`.
       hparams: scalars or scalar tensors.
       jitter: whether saturation and hue are traced, and where.
     """
@@ -243,15 +251,21 @@ def varied_images(
     )
     flipped = tf.logical_and(draws[4] < 0.5, hparams.flip_left_right)
 
-    shift = _per_image(_symmetric(draws[5], hparams.brightness_delta))
+    brightness = _per_image(_symmetric(draws[5], hparams.brightness_delta))
     gain = _per_image(1.0 + _symmetric(draws[6], hparams.contrast_delta))
+    shift, zoom = (
+        tf.cast(v, tf.float32) for v in (hparams.shift, hparams.zoom)
+    )
+    is_moved = (shift > 0.0) | (zoom > 0.0)
+    scaled = 1.0 + _symmetric(draws[11], zoom)
     rows, columns = (
         cropping.resize_weights(
-            start, length, size, image_size, hparams.antialias
+            *(start, length, size, image_size, hparams.antialias),
+            cropping.Move(is_moved, _symmetric(draw, shift), scaled),
         )
-        for start, length, size in (
-            (box.y, box.height, height),
-            (box.x, box.width, width),
+        for start, length, size, draw in (
+            (box.y, box.height, height, draws[9]),
+            (box.x, box.width, width, draws[10]),
         )
     )
     columns = tf.where(
@@ -263,7 +277,7 @@ def varied_images(
     pixels = tf.cast(images, tf.float32)
     mean = cropping.mean_inside(pixels, box) / _HALF_RANGE
     scale = gain / _HALF_RANGE
-    offset = mean * (1.0 - gain) + shift - 1.0
+    offset = mean * (1.0 - gain) + brightness - 1.0
     if jitter is ColorJitter.BEFORE_RESIZE:
         pixels = _with_channels(pixels * scale + offset)
         pixels = _turned_colors(pixels, draws, hparams)

@@ -95,6 +95,11 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           StoppedError: `stop_when` said so.
         """
         self.check_stop()
+        if any(child.uses_adamw for child in children):
+            raise errors.UsageError(
+                "hparams.opt_name is adamw, which --strategy=coordinator does "
+                "not train; use sgd, or another strategy"
+            )
         with rewrites.plain_graphs():
             with self.clock.spent("build"):
                 shared, jitter = self._shared_inputs(data, data_hparams, event)

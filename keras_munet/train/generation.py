@@ -77,7 +77,7 @@ class GenerationGraph(borrowed.Borrowed):
         Args:
           images: of each replica, `[share, height, width, channels] uint8`.
           labels: `[share] int32`.
-          draws: `[9, share] float32`, of the augmentation.
+          draws: `[12, share] float32`, of the augmentation.
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
           augment: `preprocessing.AugmentHparams` of scalar tensors.
           jitter: `preprocessing.ColorJitter`.
@@ -200,7 +200,7 @@ class GenerationGraph(borrowed.Borrowed):
         scale = optimizer.clip_scale(optimizer.half_square(gradients))
         if context.num_replicas_in_sync == 1:
             for slot, part in zip(slots, gradients, strict=True):
-                _move(slot.variable, slot.momentum, part, scale, rates)
+                _move(slot.variable, part, scale, rates, *_state(slot))
             return
 
         # Mirrored variables may be assigned only where replicas meet.
@@ -209,7 +209,7 @@ class GenerationGraph(borrowed.Borrowed):
                 strategy.extended.update(
                     slot.variable,
                     _move,
-                    args=(slot.momentum, part, scale, rates),
+                    args=(part, scale, rates, *_state(slot)),
                     group=False,
                 )
 
@@ -258,10 +258,24 @@ class GenerationGraph(borrowed.Borrowed):
         return answers.right(logits, labels, mask)
 
 
-def _move(weight, momentum, gradient, scale, rates):
-    """Moves a component's weights and momentum by one step."""
-    value, trace = optimizer.compiled_update(
-        weight.read_value(), momentum.read_value(), gradient, scale, rates
+def _state(slot):
+    """Returns the variables of a slot's optimizer."""
+    if slot.second is None:
+        return [slot.momentum]
+    return [slot.momentum, slot.second]
+
+
+def _move(weight, gradient, scale, rates, *state):
+    """Moves a component's weights and its optimizer's state by one step."""
+    compiled = (
+        optimizer.compiled_update
+        if len(state) == 1
+        else optimizer.compiled_adamw_update
     )
-    weight.assign(value, read_value=False)
-    momentum.assign(tf.cast(trace, momentum.dtype), read_value=False)
+    variables = weight, *state
+    moved = compiled(
+        *(variable.read_value() for variable in variables),
+        *(gradient, scale, rates),
+    )
+    for variable, value in zip(variables, moved, strict=True):
+        variable.assign(tf.cast(value, variable.dtype), read_value=False)

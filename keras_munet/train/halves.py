@@ -25,6 +25,7 @@ from keras_munet.train import answers
 from keras_munet.train import kinds
 from keras_munet.train import optimizer
 from keras_munet.train import rewrites
+from keras_munet.train import slots as slots_lib
 from keras_munet.vit import functions
 
 _HANDLE = tf.TensorSpec([], tf.resource)
@@ -174,43 +175,51 @@ class LayerFunctions:
 
     def update(
         self,
-        weight: tf.Variable,
-        momentum: tf.Variable,
+        slot: slots_lib.Slot,
         gradient: tf.Tensor,
         half_square: tf.Tensor,
         rates: tf.Tensor,
     ) -> None:
-        """Moves one component by a step; see `optimizer.update`.
+        """Moves one component by a step; see `optimizer`.
 
         Args:
-          weight: `[n] float32`.
-          momentum: `[n]`.
+          slot: of a component that is trained.
           gradient: `[n] float32`.
           half_square: of all gradients of the child.
           rates: `[3] float32`, in the order of `optimizer.Rates`.
         """
+        assert slot.momentum is not None, slot.spec.name
+        variables = [slot.variable, slot.momentum]
+        move: Callable[..., Any] = optimizer.update
+        if slot.second is not None:
+            variables.append(slot.second)
+            move = optimizer.adamw_update
+        dtypes = [variable.dtype for variable in variables]
 
         def traced() -> Call:
             (num_values,) = gradient.shape
 
-            def run(weight, momentum, gradient, half_square, rates) -> None:
-                value, trace = optimizer.update(
-                    _read(weight, num_values),
-                    _read(momentum, num_values, dtype),
-                    gradient,
-                    optimizer.clip_scale(half_square),
-                    rates,
+            def run(*args: tf.Tensor) -> None:
+                *handles, gradient, half_square, rates = args
+                values = (
+                    _read(handle, num_values, dtype)
+                    for handle, dtype in zip(handles, dtypes, strict=True)
                 )
-                trace = tf.cast(trace, dtype)
-                tf.raw_ops.AssignVariableOp(resource=weight, value=value)
-                tf.raw_ops.AssignVariableOp(resource=momentum, value=trace)
+                moved = move(
+                    *values, gradient, optimizer.clip_scale(half_square), rates
+                )
+                for handle, value, dtype in zip(
+                    handles, moved, dtypes, strict=True
+                ):
+                    tf.raw_ops.AssignVariableOp(
+                        resource=handle, value=tf.cast(value, dtype)
+                    )
 
             like = (_like(v) for v in (gradient, half_square, rates))
-            return _call(run, _HANDLE, _HANDLE, *like)
+            return _call(run, *[_HANDLE] * len(variables), *like)
 
-        dtype = momentum.dtype
-        key = "update", gradient.shape, dtype
-        handles = weight.handle, momentum.handle
+        key = "update", gradient.shape, *dtypes
+        handles = [variable.handle for variable in variables]
         self._run(key, traced, *handles, gradient, half_square, rates)
 
     def right(

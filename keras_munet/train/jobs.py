@@ -54,6 +54,11 @@ class ChildJob:
     size_factor: float = 1.0
     score_to_beat: float = -float("inf")
 
+    @property
+    def uses_adamw(self) -> bool:
+        """Whether its optimizer is AdamW; paths from before have SGD."""
+        return self.hparams.get("opt_name", "sgd") == "adamw"
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedChild:

@@ -243,6 +243,4 @@ class LayerwiseGeneration(borrowed.Borrowed):
     ) -> None:
         half_square = optimizer.half_square(gradients)
         for slot, gradient in zip(self._trained[child], gradients, strict=True):
-            self._functions.update(
-                slot.variable, slot.momentum, gradient, half_square, rates
-            )
+            self._functions.update(slot, gradient, half_square, rates)

@@ -37,6 +37,8 @@ _BYTES_PER_FACTOR = 4 + 2 + 4 + 4
 # bfloat16: the TPU compiler needs 0.40 GB for each example of an L/16 at 384
 # px, where 0.47e9 numbers are counted (docs/scaling.md).
 _BYTES_PER_KEPT = {"CPU": 4.0, "GPU": 4.0, "TPU": 0.85}
+# AdamW's second moment.
+_BYTES_PER_SECOND = 4
 # The snapshot lies in the memory of the host.
 _HOST_BYTES_PER_TRAINED = 6
 # Batches that wait (`batches.num_ahead`), one on its way through the
@@ -93,6 +95,8 @@ def need(
     per_trained = _BYTES_PER_TRAINED
     if device_type != "CPU":
         per_trained -= _HOST_BYTES_PER_TRAINED
+    if child.uses_adamw:
+        per_trained += _BYTES_PER_SECOND
     shape: tuple[int | None, ...] = (1, image_size, image_size, 3)
     fixed = kept = 0
     training = False

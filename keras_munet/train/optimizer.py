@@ -1,8 +1,9 @@
-"""Clipped SGD with momentum, its hyperparameters as tensors.
+"""Clipped SGD with momentum, and AdamW, their hyperparameters as tensors.
 
 Invariant: nothing here depends on the value of a hyperparameter, so children
 that differ only in these share one compiled step. The momentum is kept in
-bfloat16 between steps and used in float32 within one (section 2).
+bfloat16 between steps and used in float32 within one (section 2); AdamW's
+second moment is float32 and begins anew with every child.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 CLIP_NORM = 1.0
+# Decay of AdamW's second moment; short trainings forget faster than 0.999.
+SECOND_DECAY = 0.99
+_EPSILON = 1e-8
 
 
 class Rates(NamedTuple):
@@ -21,7 +25,8 @@ class Rates(NamedTuple):
     Attributes:
       learning_rate: of this step.
       momentum: decay of the accumulator.
-      nesterov: 1.0 with the Nesterov update, else 0.0.
+      nesterov: 1.0 with the Nesterov update, else 0.0; of AdamW the weight
+        decay.
     """
 
     learning_rate: tf.Tensor
@@ -74,7 +79,40 @@ def update(
     return weight - rate * step, tf.cast(trace, tf.bfloat16)
 
 
+def adamw_update(
+    weight: tf.Tensor,
+    momentum: tf.Tensor,
+    second: tf.Tensor,
+    gradient: tf.Tensor,
+    scale: tf.Tensor,
+    rates: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the next (weight float32, momentum bfloat16, second float32).
+
+    Adam with decoupled weight decay (Loshchilov and Hutter 2019). The rate
+    holds the correction of the second moment, see `schedules.rates`; the
+    momentum is not corrected, as a clone's goes on from its parent's.
+
+    Args:
+      weight: float32, of any shape.
+      momentum: bfloat16, of the same shape.
+      second: float32, of the same shape: the mean square of the gradient.
+      gradient: float32, of the same shape.
+      scale: the child's `clip_scale`.
+      rates: `[3] float32`, in the order of `Rates`.
+    """
+    rate, decay, weight_decay = Rates(*tf.unstack(rates))
+    gradient = gradient * scale
+    trace = decay * tf.cast(momentum, tf.float32) + (1.0 - decay) * gradient
+    second = SECOND_DECAY * second + (1.0 - SECOND_DECAY) * gradient * gradient
+    step = trace / (tf.sqrt(second) + _EPSILON) + weight_decay * weight
+    return weight - rate * step, tf.cast(trace, tf.bfloat16), second
+
+
 # Never inlined, for the reason `vit.functions.apart` gives.
 compiled_update = tf.function(
     update, autograph=False, experimental_attributes={"_noinline": True}
+)
+compiled_adamw_update = tf.function(
+    adamw_update, autograph=False, experimental_attributes={"_noinline": True}
 )

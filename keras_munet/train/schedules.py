@@ -14,6 +14,7 @@ import numpy as np
 from keras_munet import errors
 from keras_munet.core import settings
 from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import optimizer
 
 
 def learning_rates(
@@ -81,6 +82,12 @@ def rates(
             num_steps,
         )
         momentum = np.full_like(rates, hparams["opt_momentum"])
-        nesterov = np.full_like(rates, float(hparams["opt_nesterov"]))
-        columns.append(np.stack([rates, momentum, nesterov], axis=-1))
-    return np.stack(columns, axis=1)
+        if child.uses_adamw:
+            # The second moment begins at zero (Kingma and Ba 2015, section 3).
+            count = np.arange(1, len(rates) + 1)
+            rates = rates * np.sqrt(1.0 - optimizer.SECOND_DECAY**count)
+            last = np.full_like(rates, hparams["opt_weight_decay"])
+        else:
+            last = np.full_like(rates, float(hparams["opt_nesterov"]))
+        columns.append(np.stack([rates, momentum, last], axis=-1))
+    return np.stack(columns, axis=1).astype(np.float32)

@@ -68,7 +68,7 @@ class Shares:
 
         Yields:
           Of each replica `[share, height, width, channels] uint8` images,
-          `[share] int32` labels, `[9, share] float32` draws, and
+          `[share] int32` labels, `[12, share] float32` draws, and
           `[children, 3] float32` rates.
         """
         batch_size = indices.shape[1]

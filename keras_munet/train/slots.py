@@ -25,6 +25,8 @@ TRAINED = "trained"
 FROZEN = "frozen"
 # Of what is trained as factors, before the number of square ones.
 FACTORIZED = "factorized"
+# Before the role of what AdamW trains.
+_ADAMW = "adamw_"
 
 
 @dataclasses.dataclass
@@ -40,6 +42,8 @@ class Slot:
       layout: of the factors that are trained in the place of the layer's
         weights; None where it is trained as it is.
       factors: what `layout` says, `[num_values] float32`.
+      second: variable of AdamW's second moment, float32, as many values as
+        are trained; None with SGD.
     """
 
     spec: specs.ComponentSpec
@@ -48,6 +52,7 @@ class Slot:
     holds: str | None = None
     layout: factors_lib.Layout | None = None
     factors: keras.Variable | None = None
+    second: tf.Variable | None = None
 
     @property
     def weights(self) -> keras.Variable:
@@ -101,6 +106,8 @@ class Slot:
                 packed = self.layout.first_momentum(packed)
             dtype = self.momentum.dtype.as_numpy_dtype
             self.momentum.assign(packed.astype(dtype))
+            if self.second is not None:
+                self.second.assign(tf.zeros_like(self.second))
         self.holds = component_id
 
     def snapshot(self) -> specs.Component:
@@ -173,10 +180,11 @@ class SlotPool:
             layer = nodes.make_layer(spec, name, dtype="float32")
             layer.pack()
             layer.build()
-            momentum = layout = factors = None
+            momentum = layout = factors = second = None
             num_trained = spec.num_params
-            if role.startswith(FACTORIZED):
-                depth = int(role.removeprefix(FACTORIZED))
+            trained = role.removeprefix(_ADAMW)
+            if trained.startswith(FACTORIZED):
+                depth = int(trained.removeprefix(FACTORIZED))
                 layout = factors_lib.Layout(spec, depth)
                 num_trained = layout.num_values
                 factors = keras.Variable(
@@ -191,16 +199,31 @@ class SlotPool:
                     name=f"{name}_momentum",
                     trainable=False,
                 )
-        return Slot(spec, layer, momentum, layout=layout, factors=factors)
+            if role.startswith(_ADAMW):
+                second = tf.Variable(
+                    tf.zeros([num_trained]),
+                    name=f"{name}_second",
+                    trainable=False,
+                )
+        return Slot(
+            spec,
+            layer,
+            momentum,
+            layout=layout,
+            factors=factors,
+            second=second,
+        )
 
 
-def trained_role(factor_depth: int) -> str:
+def trained_role(factor_depth: int, uses_adamw: bool = False) -> str:
     """Returns the role of a component that a child trains.
 
     Args:
       factor_depth: see `jobs.JobComponent`.
+      uses_adamw: whether AdamW trains it, not SGD.
     """
-    return f"{FACTORIZED}{factor_depth}" if factor_depth else TRAINED
+    role = f"{FACTORIZED}{factor_depth}" if factor_depth else TRAINED
+    return f"{_ADAMW}{role}" if uses_adamw else role
 
 
 def packed_momentum(

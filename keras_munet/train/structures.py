@@ -63,7 +63,9 @@ def structure_of(
         chain = []
         for part in child.components:
             if part.trainable:
-                role = slots_lib.trained_role(part.factor_depth)
+                role = slots_lib.trained_role(
+                    part.factor_depth, child.uses_adamw
+                )
                 chain.append(next_use(role, part.spec))
             elif part.shared_id is None:
                 chain.append(next_use(slots_lib.FROZEN, part.spec))
