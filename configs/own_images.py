@@ -35,7 +35,17 @@ def get_config(task_names: str = "") -> ml_collections.ConfigDict:
     config.search.force_finetune_components = ["*"]
     config.search.first_data = "config"
     config.hparams.mu = 0.3
-    config.hparams.opt_lr = 0.05
+    config.hparams.opt_name = "adamw"
+    config.hparams.opt_lr = 0.002
+    config.hparams.opt_weight_decay = 0.0001
     config.hparams.ds_crop = False
     config.hparams.ds_flip_left_right = False
+    config.hparams.ds_shift = 0.05
+    config.hparams.ds_zoom = 0.05
+    config.ranges.opt_lr = [0.0005, 0.001, 0.002, 0.003, 0.005]
+    config.ranges.ds_shift = [0.0, 0.05, 0.1]
+    config.ranges.ds_zoom = [0.0, 0.05, 0.1]
+    # A crop or a flip is what the pictures are like, not what to try.
+    config.ranges.ds_crop = [False]
+    config.ranges.ds_flip_left_right = [False]
     return config

@@ -219,6 +219,8 @@ def _opened(content: bytes) -> Image.Image:
             f"more than {NUM_PIXELS_MAX:,} pixels"
         ) from None
     except UnidentifiedImageError:
+        if _HEIF in formats:
+            raise UnusableImageError("damaged: no HEIC picture") from None
         raise UnusableImageError("not an image") from None
     except Exception as e:
         raise UnusableImageError(f"damaged: {_one_line(e)}") from None
