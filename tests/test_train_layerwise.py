@@ -173,3 +173,60 @@ def test_an_error_in_a_step_is_raised_and_nothing_is_left_of_it(
         layer_by_layer, samples.train(_generation(), made), strict=True
     ):
         samples.assert_close(one, other, atol=0.0)
+
+
+_ADAMW = {"opt_name": "adamw", "opt_lr": 0.01, "opt_weight_decay": 0.01}
+
+
+def _generation_of_both_optimizers():
+    return [
+        samples.job(0, 2, _TRUNK, hparams=_ADAMW),
+        samples.job(1, 2, _TRUNK[:3]),
+        samples.job(2, 1, factor_depth=1, adapters=(0,), hparams=_ADAMW),
+    ]
+
+
+def test_adamw_and_sgd_train_side_by_side_in_every_engine():
+    layers, graph = (
+        samples.train(
+            _generation_of_both_optimizers(), samples.trainer(strategy)
+        )
+        for strategy in ("one_device", "mirrored")
+    )
+    for first, second in zip(layers, graph, strict=True):
+        np.testing.assert_allclose(first.losses, second.losses, atol=1e-4)
+        assert first.scores == pytest.approx(second.scores, abs=1e-6)
+    # The child of SGD does not feel the others.
+    (alone,) = samples.train([samples.job(1, 2, _TRUNK[:3])])
+    assert alone.losses == layers[1].losses
+
+
+def test_adamw_learns_and_decays_and_forgets_its_second_moment():
+    made = samples.trainer()
+    first, again = (
+        samples.train([samples.job(0, 1, hparams=_ADAMW)], made)[0]
+        for _ in range(2)
+    )
+    # A slot that was used before gives the same bits: nothing is left in it.
+    assert first.losses == again.losses
+    assert first.losses[-1] < first.losses[0]
+    strong = {**_ADAMW, "opt_weight_decay": 1.0}
+    (decayed,) = samples.train([samples.job(0, 1, hparams=strong)])
+
+    def size(child):
+        weights = child.components["encoderblock_0"].weights
+        return sum(float(np.abs(w).sum()) for w in weights.values())
+
+    # 12 steps whose rates add up to about 0.06.
+    assert size(decayed) < 0.98 * size(first)
+
+
+def test_adamw_takes_memory_for_its_second_moment():
+    sgd, adamw = (
+        memory.need(samples.job(0, 1, hparams=hparams), 16)
+        for hparams in ({}, _ADAMW)
+    )
+    num_params = sum(
+        part.spec.num_params for part in samples.job(0, 1).components
+    )
+    assert adamw.fixed - sgd.fixed == 4 * num_params
