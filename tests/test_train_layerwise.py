@@ -217,8 +217,8 @@ def test_adamw_learns_and_decays_and_forgets_its_second_moment():
         weights = child.components["encoderblock_0"].weights
         return sum(float(np.abs(w).sum()) for w in weights.values())
 
-    # 12 steps whose rates add up to about 0.06.
-    assert size(decayed) < 0.98 * size(first)
+    # 12 steps whose rates add up to about 0.06; norms begin at 1.
+    assert size(decayed) < 0.995 * size(first)
 
 
 def test_adamw_takes_memory_for_its_second_moment():
