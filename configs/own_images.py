@@ -42,10 +42,8 @@ def get_config(task_names: str = "") -> ml_collections.ConfigDict:
     config.hparams.ds_flip_left_right = False
     config.hparams.ds_shift = 0.05
     config.hparams.ds_zoom = 0.05
-    config.ranges.opt_lr = [0.0005, 0.001, 0.002, 0.003, 0.005]
     config.ranges.ds_shift = [0.0, 0.05, 0.1]
     config.ranges.ds_zoom = [0.0, 0.05, 0.1]
-    # A crop or a flip is what the pictures are like, not what to try.
-    config.ranges.ds_crop = [False]
-    config.ranges.ds_flip_left_right = [False]
+    # One bad draw would spoil all children of a generation.
+    config.search.data_mu = 0.1
     return config
