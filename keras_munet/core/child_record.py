@@ -1,4 +1,4 @@
-"""How a child of the search came to be, as its event records it.
+"""Records how a child of the search came to be, for its event.
 
 Invariant: a record is written where its values are chosen, so a reader infers
 nothing; a reader takes a record of the documented kinds or none.
@@ -28,7 +28,7 @@ Value = bool | int | float | str | None
 
 @dataclasses.dataclass(frozen=True)
 class ComponentOrigin:
-    """Where one component of a child comes from.
+    """Records where one component of a child comes from.
 
     Attributes:
       name: its place in the path, e.g. `encoderblock_0`.
@@ -112,7 +112,7 @@ class Mutation:
 
 @dataclasses.dataclass(frozen=True)
 class ChildRecord:
-    """What made one child, and what its training reached.
+    """Records what made one child and what its training reached.
 
     Attributes:
       components: where each component comes from, input first.

@@ -246,7 +246,7 @@ class RootSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Where data lie on this machine, and how images become inputs.
+    """Says where data lie on this machine and how images become inputs.
 
     Attributes:
       manual_dir: files laid out as `<dataset>/<config>/<file>`.

@@ -33,7 +33,7 @@ class Boxes(NamedTuple):
 
 
 class Move(NamedTuple):
-    """How each image is moved along one axis.
+    """Holds the shift and zoom of each image along one axis.
 
     Attributes:
       is_on: scalar bool; without it places keep their very bits.

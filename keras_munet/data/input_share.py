@@ -33,7 +33,7 @@ _NUM_PASSES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """What a generation does with each picture.
+    """Counts the work of a generation with each picture.
 
     Attributes:
       image_size: side of the models' input, pixels.

@@ -89,7 +89,7 @@ class ClassFolder(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a tree of folders is read.
+    """Describes how a tree of folders is read.
 
     Attributes:
       description: the layout in one line.

@@ -34,7 +34,7 @@ ORIGINAL_BYTES_MAX = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What a prepared task says of itself.
+    """Holds what a prepared task says of itself.
 
     Attributes:
       class_names: in the order of the labels, printable.

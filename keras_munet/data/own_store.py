@@ -45,7 +45,7 @@ class ExistsError(errors.DataError):
 
 
 class Origin(NamedTuple):
-    """What a task was prepared from; kept beside it.
+    """Holds what a task was prepared from; kept beside it.
 
     Attributes:
       skipped: what was left out, and why.

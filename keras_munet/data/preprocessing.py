@@ -27,7 +27,7 @@ _HALF_RANGE = 127.5
 
 
 class ColorJitter(enum.Enum):
-    """When a training image's saturation and hue are varied.
+    """Names when a training image's saturation and hue are varied.
 
     `BEFORE_RESIZE` is published. `AFTER_RESIZE` varies as many pixels as the
     model reads; of an image stored at 160 pixels and read at 32, 1 of 25.
@@ -79,7 +79,7 @@ def antialias(hparams: Mapping[str, Any]) -> bool:
 
 
 class ModelInput(NamedTuple):
-    """How a picture of any size becomes the input of a path.
+    """Turns a picture of any size into the input of a path.
 
     Attributes:
       image_size: side of the input, pixels.
