@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -147,3 +148,48 @@ def test_a_resize_keeps_the_whole_image_and_its_channels():
     assert (grey[:, 5:] == 200).all()
     same = np.zeros((3, 5, 3), np.uint8)
     assert own_images.resized(same, 3, 5) is same
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\x0a" + bytes(40), "JPEG XL is not read"),
+        (b"\x00\x00\x00\x0cJXL \r\n" + bytes(40), "JPEG XL is not read"),
+        (b"%PDF-1.7\n", "PDF is not read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript is not read"),
+        (b"8BPS" + bytes(40), "a Photoshop file is not read"),
+        (b"<svg xmlns='x'/>", "SVG is not read"),
+        (b"\0\0\0\x18ftypmp42" + bytes(40), "a video is not read"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+        (b"\0\0\0\x18ftypmif1" + bytes(40), "HEIC"),
+        (b"nothing of the kind", "not an image"),
+    ],
+)
+def test_a_kind_of_file_that_is_not_read_is_named(content, reason):
+    for read in (own_images.size_of, own_images.decoded):
+        with pytest.raises(own_images.UnusableImageError, match=reason):
+            read(content)
+
+
+def test_heic_names_the_extra_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(own_images.UnusableImageError, match=r"\[heic\]"):
+        own_images.decoded(b"\0\0\0\x18ftypheic" + bytes(40))
+
+
+def test_heic_is_read_with_the_extra():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    colors = np.zeros((32, 48, 3), np.uint8)
+    colors[:, 24:] = 200
+    read = own_images.picture(_file(Image.fromarray(colors), "HEIF"))
+    assert read.pixels.shape[:2] == (32, 48)
+    assert read.unserved == "HEIF"
+    np.testing.assert_allclose(read.pixels[..., 0], colors[..., 0], atol=8)
+
+
+def test_a_raw_photograph_is_not_taken_for_its_thumbnail():
+    image = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
+    content = _file(image, "TIFF", tiffinfo={0xC612: bytes([1, 4, 0, 0])})
+    with pytest.raises(own_images.UnusableImageError, match="raw photograph"):
+        own_images.decoded(content)

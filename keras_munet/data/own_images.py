@@ -34,6 +34,8 @@ _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # Of `picture_decoder.WIDE_WHITES`, without TensorFlow.
 _WIDE_WHITES = (255, 4_095, 65_535)
 _ORIENTATION = 0x0112
+# Of a TIFF that is a raw photograph.
+_DNG_VERSION = 0xC612
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,6 +56,22 @@ _HEIC_BRANDS = (
 )
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTH_AT = 24
+
+
+# What phones, cameras and drawing programs write besides, by its first bytes.
+_UNREAD = (
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (b"8BPS", "a Photoshop file"),
+    (b"%PDF-", "PDF"),
+    (b"%!PS", "PostScript"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "SVG or other XML"),
+    (b"\x00\x00\x01\x00", "an icon file"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"FUJIFILM", "a raw photograph"),
+    (b"II\x1a\x00\x00\x00HEAPCCDR", "a raw photograph"),
+)
 
 
 class UnusableImageError(Exception):
@@ -221,9 +239,14 @@ def _opened(content: bytes) -> Image.Image:
     except UnidentifiedImageError:
         if _HEIF in formats:
             raise UnusableImageError("damaged: no HEIC picture") from None
-        raise UnusableImageError("not an image") from None
+        raise UnusableImageError(_unread(content)) from None
     except Exception as e:
         raise UnusableImageError(f"damaged: {_one_line(e)}") from None
+    if _DNG_VERSION in getattr(image, "tag_v2", ()):
+        # Pillow would read its thumbnail.
+        raise UnusableImageError(
+            "a raw photograph (DNG) is not read; convert it to JPEG or PNG"
+        )
     width, height = image.size
     if width * height > NUM_PIXELS_MAX:
         raise UnusableImageError(
@@ -232,6 +255,16 @@ def _opened(content: bytes) -> Image.Image:
     if not width * height:
         raise UnusableImageError(f"no pixels: {width} x {height}")
     return image
+
+
+def _unread(content: bytes) -> str:
+    """Returns why a file is not read, by name where its kind is known."""
+    for magic, name in _UNREAD:
+        if content.startswith(magic):
+            return f"{name} is not read; convert it to JPEG or PNG"
+    if content[_FTYP] == b"ftyp":
+        return "a video is not read; save a picture of it as JPEG or PNG"
+    return "not an image"
 
 
 def _register_heif() -> None:
