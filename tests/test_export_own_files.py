@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -181,3 +182,28 @@ def test_an_unknown_export_option_is_refused_with_the_nearest(system, tmp_path):
     with pytest.raises(errors.UsageError, match="webp is 1; it takes"):
         system.export(tmp_path / "x", webp=1)
     assert not (tmp_path / "x").exists()
+
+
+def test_webp_is_decoded_by_exports_that_were_made_so(
+    system, predict_bytes, tmp_path
+):
+    content = _file(
+        Image.fromarray(np.full((30, 20, 3), 90, np.uint8)), "WEBP", 1
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match="send one of"):
+        predict_bytes(encoded=tf.constant([content]))
+    out = system.export(tmp_path / "served", webp=True)
+    served = tf.saved_model.load(out).signatures["predict_bytes_own_photos"]
+    png = _file(Image.open(io.BytesIO(content)), "PNG", 1)
+    by_webp, by_png = (
+        served(encoded=tf.constant([data]))["logits"].numpy()
+        for data in (content, png)
+    )
+    assert (by_webp == by_png).all()
+    # TensorFlow Serving 2.19 has no such operation.
+    graph = (tmp_path / "served" / "saved_model.pb").read_bytes()
+    assert b"DecodeWebP" in graph
+    plain = system.export(tmp_path / "plain")
+    assert (
+        b"DecodeWebP" not in pathlib.Path(plain, "saved_model.pb").read_bytes()
+    )
