@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from keras_munet.errors import MunetError
     from keras_munet.errors import StoreError
     from keras_munet.errors import UsageError
+    from keras_munet.inference import Prediction
     from keras_munet.progress import Progress
     from keras_munet.system import System
 
@@ -58,6 +59,7 @@ _HOMES = {
     "ChildError": "errors",
     "DataError": "errors",
     "MunetError": "errors",
+    "Prediction": "inference",
     "Progress": "progress",
     "Settings": "core.settings",
     "StoreError": "errors",
@@ -70,6 +72,7 @@ __all__ = [
     "ChildError",
     "DataError",
     "MunetError",
+    "Prediction",
     "Progress",
     "Settings",
     "StoreError",

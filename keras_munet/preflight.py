@@ -136,3 +136,19 @@ def published_names(
         )
         raise errors.UsageError(f"{seen}; it has: {', '.join(known)}")
     return bare
+
+
+def only_task(task: str | None, published: Iterable[str]) -> str:
+    """Returns the bare name of one task; None stands for the only one.
+
+    Raises:
+      UsageError: the task is not in the system, or None was given and there
+        are several.
+    """
+    tasks = published_names(None if task is None else [task], published)
+    if len(tasks) > 1:
+        raise errors.UsageError(
+            f"the system has {len(tasks)} tasks and no task is named; name "
+            f"one of: {', '.join(tasks)}"
+        )
+    return tasks[0]

@@ -19,6 +19,7 @@ _KERAS = "keras"
 _LAYERS = "keras_munet.graph.nodes"
 # They need none of the above, nor are needed by them.
 _NETWORK_LAYERS = (
+    "keras_munet.data.preprocessing_layer",
     "keras_munet.overparam.layers",
     "keras_munet.overparam.unpooling",
 )

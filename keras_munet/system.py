@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_munet import errors
+from keras_munet import inference
 from keras_munet import living
 from keras_munet import opened
 from keras_munet import preflight
@@ -39,6 +40,9 @@ _PAUSE_SECS_MAX = 2.0
 
 class System(opened.OpenedSystem):
     """A multitask image system in a directory; `create` or `open` one."""
+
+    # Of the path that `predict` used last, by its id.
+    _classifier: tuple[str, inference.Classifier] | None = None
 
     def run(
         self,
@@ -318,22 +322,35 @@ class System(opened.OpenedSystem):
                     crew.trainer.forget(name)
         return crew.trainer.workers.share(measured)
 
-    def model(self, task_names: str | Sequence[str]) -> keras.Model:
+    def model(
+        self,
+        task_names: str | Sequence[str],
+        *,
+        include_preprocessing: bool = False,
+    ) -> keras.Model:
         """Returns a plain functional Keras model of one or several tasks.
 
         Args:
           task_names: one task, or several that share what they can.
+          include_preprocessing: whether the model takes raw pictures,
+            `[batch, height, width, 3] uint8` of any size, which it decodes
+            no further and resizes as training and evaluation do.
 
         Returns:
           A model from `[batch, size, size, 3] float32` images in [-1, 1] to
           `[batch, num_classes] float32` logits; a dict of these by task
-          where several tasks were asked for. It is a copy: training it
-          never changes the system.
+          where several tasks were asked for. Its `class_names` are a tuple
+          in the order of the logits, or a dict of these. It is a copy:
+          training it never changes the system.
 
         Raises:
           UsageError: a task is not in the system, or the tasks were
-            evolved at different image sizes.
+            evolved at different image sizes, or prepare pictures in
+            different ways and preprocessing is to be included.
         """
+        from keras_munet.data import preprocessing
+        from keras_munet.data import preprocessing_layer
+        from keras_munet.export import served
         from keras_munet.graph import builder
 
         one = isinstance(task_names, str)
@@ -341,12 +358,85 @@ class System(opened.OpenedSystem):
             [task_names] if isinstance(task_names, str) else task_names,
             self.tasks,
         )
-        return self._current(
-            lambda: builder.path_model(
-                {name: self.tasks[name].published for name in asked},
+
+        def build() -> keras.Model:
+            states = {name: self.tasks[name] for name in asked}
+            layer = None
+            if include_preprocessing:
+                inputs = {
+                    preprocessing.task_input(s.published.hparams, s.data)
+                    for s in states.values()
+                }
+                if len(inputs) > 1:
+                    raise errors.UsageError(
+                        f"the tasks {', '.join(asked)} prepare pictures in "
+                        f"{len(inputs)} ways and cannot share one input; ask "
+                        "for one task at a time, or export, which prepares "
+                        "pictures per task"
+                    )
+                layer = preprocessing_layer.PicturePreprocessing(
+                    **inputs.pop()._asdict(), name="preprocessing"
+                )
+            model = builder.path_model(
+                {name: state.published for name, state in states.items()},
                 self._dir.objects.get,
                 single=one,
+                preprocessing=layer,
             )
+            class_names = {
+                name: served.labels(state.class_names, state.num_classes)
+                for name, state in states.items()
+            }
+            model.class_names = class_names[asked[0]] if one else class_names
+            return model
+
+        return self._current(build)
+
+    def predict(
+        self,
+        task_name: str | None,
+        images_or_paths: Any,
+        batch_size: int = inference.BATCH_SIZE,
+    ) -> list[inference.Prediction]:
+        """Returns the labels of pictures, with scores.
+
+        A file is decoded and resized as training and evaluation do.
+
+        Args:
+          task_name: the task; None for the only one.
+          images_or_paths: paths of files, folders or patterns; an array
+            `[n, height, width, 1 or 3] uint8`; or a list of arrays of any
+            sizes.
+          batch_size: how many pictures the model answers at once.
+
+        Returns:
+          One prediction per picture, in order. That of a file that cannot be
+          read has no label and says why.
+
+        Raises:
+          UsageError: the system has no such task, or several and none is
+            named, or an array is of another kind.
+
+        Example:
+          system.predict("digits", ["photo.jpg", "folder"])[0].label
+        """
+
+        def load() -> inference.Classifier:
+            states = self.tasks
+            name = preflight.only_task(task_name, states)
+            key = states[name].published.id
+            # Making one takes seconds.
+            if self._classifier is None or self._classifier[0] != key:
+                self._classifier = (
+                    key,
+                    inference.classifier(
+                        name, states[name], self._dir.objects.get
+                    ),
+                )
+            return self._classifier[1]
+
+        return inference.predict(
+            self._current(load), images_or_paths, batch_size
         )
 
     def features(

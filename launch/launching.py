@@ -47,8 +47,8 @@ _HELP = ("-h", "--help", "-help", "--helpshort", "--helpfull", "-?")
 _CONFIG_FLAG = "config"
 # The flags that name one file or folder of this machine.
 _PATH_FLAGS = (
-    *("archive", "comparison", "manual_dir", "out", "output_dir", "source"),
-    *("tensorboard_dir", "wheel", "workdir"),
+    *("archive", "comparison", "manual_dir", "model", "out", "output_dir"),
+    *("source", "tensorboard_dir", "wheel", "workdir"),
 )
 
 
@@ -88,6 +88,17 @@ def run_command_on_names(
             lambda argv: main(_first(argv, commands), argv[2:]),
             flags_parser=_parse,
         )
+
+
+def run_on_paths(main: Callable[[Sequence[str]], None]) -> None:
+    """As `run`, for a launcher that takes paths besides its flags.
+
+    Args:
+      main: receives the arguments that are no flags.
+    """
+    logging.set_verbosity(logging.ERROR)
+    with _one_line_errors():
+        app.run(lambda argv: main(argv[1:]), flags_parser=_parse)
 
 
 def run_passing_on(main: Callable[[Sequence[str]], int]) -> None:

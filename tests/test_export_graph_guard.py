@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_munet import errors
 from keras_munet.export import canary
 from keras_munet.export import graph_guard
+from keras_munet.export import saved_model_reader
 
 _SPEC = tf.TensorSpec([None, None, None, 3], tf.uint8)
 
@@ -128,7 +129,9 @@ def _saved(folder, body, place, *, at_load=False):
         "weights": "float32",
         "feature_component": None,
     }
-    (folder / canary.SIGNATURES_FILE).write_text(json.dumps(described))
+    (folder / saved_model_reader.SIGNATURES_FILE).write_text(
+        json.dumps(described)
+    )
     index = {**described, "outputs": [], "tasks": {"a": "x"}}
     np.savez_compressed(
         folder / canary.FILE,
@@ -219,7 +222,7 @@ def test_only_files_that_an_export_has_are_loaded(export, tmp_path, odd):
 )
 def test_odd_descriptions_are_refused_in_one_line(export, tmp_path, text):
     folder = pathlib.Path(shutil.copytree(export, tmp_path / "sent"))
-    (folder / canary.SIGNATURES_FILE).write_text(text)
+    (folder / saved_model_reader.SIGNATURES_FILE).write_text(text)
     with pytest.raises(errors.StoreError) as refused:
         canary.replay(folder, export)
     assert "\n" not in str(refused.value)

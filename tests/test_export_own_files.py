@@ -6,11 +6,11 @@ whichever way the camera was held and whatever kind the file is.
 
 from __future__ import annotations
 
-import io
 import json
 import pathlib
 
 import numpy as np
+import photo_samples
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -18,88 +18,18 @@ from PIL import Image
 import keras_munet
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-from keras_munet.data import own_preparing
 from keras_munet.export import canary
 
-_TASK = "own/photos"
-_NUM_PER_CLASS = 66
-_ORIENTATION = 0x0112
-_BACK = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
-def _picture(rng, label):
-    """Returns an upright picture that is bright at the top, left or nowhere."""
-    height, width = rng.integers(40, 90, 2)
-    pixels = rng.integers(0, 90, (height, width, 3)).astype(np.uint8)
-    if label == "top":
-        pixels[: height // 3] += 140
-    if label == "left":
-        pixels[:, : width // 3] += 140
-    return Image.fromarray(pixels)
-
-
-def _file(image, kind, orientation):
-    """Returns the file of a camera that was held as `orientation` says."""
-    options = {}
-    if kind in ("JPEG", "PNG"):
-        exif = Image.Exif()
-        exif[_ORIENTATION] = orientation
-        options["exif"] = exif
-        turn = _BACK[orientation]
-        image = image if turn is None else image.transpose(turn)
-    if kind == "JPEG":
-        options["quality"] = 95
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+_TASK = photo_samples.TASK
+_NUM_PER_CLASS = photo_samples.NUM_PER_CLASS
+_file = photo_samples.file
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with 198 pictures in CLASS/IMAGE, prepared and evolved."""
     base = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    kinds = ("JPEG", "PNG", "GIF", "BMP")
-    for label in ("top", "left", "none"):
-        (base / "PHOTOS" / label).mkdir(parents=True)
-        for i in range(_NUM_PER_CLASS):
-            kind = kinds[i % 4] if i % 3 else "JPEG"
-            content = _file(_picture(rng, label), kind, 1 + i % 8)
-            path = base / "PHOTOS" / label / f"{i}.{kind.lower()}"
-            path.write_bytes(content)
-    own_preparing.prepare(
-        f"folder:{base}/PHOTOS", str(base / "data"), name=_TASK
-    )
-    settings = settings_lib.Settings.from_dict(
-        {
-            "task_names": [_TASK],
-            "num_task_iters": 1,
-            "num_samples_per_task": 2,
-            "children_per_generation": 2,
-            "num_validations_per_path_training": 4,
-            "batch_size": 16,
-            "root": {"source": "packaged", "num_layers": 1},
-            "search": {"force_finetune_components": ["*"]},
-            "hparams": {
-                "opt_lr": 0.05,
-                "ds_crop": False,
-                "ds_flip_left_right": False,
-            },
-            "data": {"data_dir": str(base / "data")},
-        }
-    )
-    system = keras_munet.System.create(base / "system", settings)
-    system.run()
-    keras_munet.System.open(base / "system").export(base / "served")
+    photo_samples.build(base)
     return base
 
 

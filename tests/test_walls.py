@@ -46,6 +46,8 @@ _ALLOWED = {
     # What a path costs is the ViT's to say.
     "preflight": {"errors", "core", "data", "roots", "search", "vit"},
     "task_data": {"core", "data", "preflight", "store"},
+    # What a path or an export answers to a user's own pictures.
+    "inference": {"errors", "core", "data", "vit", "export", "preflight"},
     "opened": {
         *("errors", "core", "search", "store", "roots", "data", "train"),
         *("crew", "living", "preflight", "task_data"),
@@ -66,7 +68,7 @@ _ALLOWED = {
     "system": {
         *("errors", "core", "search", "store", "roots", "graph", "data"),
         *("train", "export", "progress", "iteration", "living", "preflight"),
-        *("opened", "task_data"),
+        *("opened", "task_data", "inference"),
     },
     # What published paths answer, for a report.
     "predictions": {"core", "vit", "data", "preflight", "report", "system"},
@@ -76,7 +78,8 @@ _ALLOWED = {
         *("preflight", "progress", "system"),
     },
     "__init__": {
-        *("core", "errors", "progress", "registration", "system", "version"),
+        *("core", "errors", "inference", "progress", "registration"),
+        *("system", "version"),
     },
 }
 _FILES = sorted(_PACKAGE.rglob("*.py"))

@@ -114,6 +114,31 @@ def read(root: epath.Path) -> Layout:
     return _Reader(root).read()
 
 
+def files_below(folder: epath.Path) -> Iterator[tuple[epath.Path, str]]:
+    """Yields (path, reason) of every file in a folder and the folders below.
+
+    The order is that of names. `reason` is empty, or says why a folder could
+    not be listed. Hidden files and those of operating systems are left out.
+
+    Args:
+      folder: of pictures in any layout.
+    """
+    try:
+        folders, files = _Reader(folder).children_of(folder)
+    except OSError as e:
+        yield folder, f"cannot be read: {e.strerror or e}"
+        return
+    in_folder = set(files)
+    for path in sorted((*folders, *files), key=_order):
+        if path in in_folder:
+            yield path, ""
+        elif os.path.islink(path):
+            # It may lead back to where it lies.
+            yield path, "a link to a folder"
+        else:
+            yield from files_below(path)
+
+
 def relative(path: epath.Path, root: epath.Path) -> str:
     """Returns a path in a tree as text that can be printed in one line."""
     return printable.printable(utf8(str(path.relative_to(root))))
@@ -192,7 +217,7 @@ class _Reader:
         self, parent: epath.Path, with_links: bool = True
     ) -> list[epath.Path]:
         """Returns the folders of a folder that hold images, however deep."""
-        folders, _ = self._children_of(parent)
+        folders, _ = self.children_of(parent)
         return [
             path
             for path in folders
@@ -203,11 +228,11 @@ class _Reader:
     def _skip_rest(self, parent: epath.Path) -> None:
         """Names what a folder of classes or splits holds besides these."""
         with_pictures = self._folders(parent)
-        folders, files = self._children_of(parent)
+        folders, files = self.children_of(parent)
         for path in folders:
             if path not in with_pictures:
                 where = relative(path, self._root)
-                num = sum(map(len, self._children_of(path)))
+                num = sum(map(len, self.children_of(path)))
                 reason = "no images" if num else "no files"
                 self._skipped.append((where, reason))
         for path in files:
@@ -216,7 +241,7 @@ class _Reader:
 
     def _files(self, folder: epath.Path) -> Iterator[epath.Path]:
         """Yields the files of a folder and of the folders in it."""
-        folders, files = self._children_of(folder)
+        folders, files = self.children_of(folder)
         files_set = set(files)
         for path in sorted((*folders, *files), key=_order):
             if path in files_set:
@@ -228,7 +253,7 @@ class _Reader:
             else:
                 yield from self._files(path)
 
-    def _children_of(
+    def children_of(
         self, folder: epath.Path
     ) -> tuple[list[epath.Path], list[epath.Path]]:
         """Returns the folders and files that a user put into a folder."""
@@ -351,12 +376,12 @@ class _Reader:
         ]
 
     def _has_pictures(self, folder: epath.Path) -> bool:
-        return any(map(_may_be_picture, self._children_of(folder)[1]))
+        return any(map(_may_be_picture, self.children_of(folder)[1]))
 
     def _has_pictures_below(self, folder: epath.Path) -> bool:
         return self._has_pictures(folder) or any(
             self._has_pictures_below(path)
-            for path in self._children_of(folder)[0]
+            for path in self.children_of(folder)[0]
             if not os.path.islink(path)
         )
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_munet.core import fingerprint as fingerprint_lib
 from keras_munet.data import cropping
 from keras_munet.data import picture_decoder
 
@@ -107,6 +108,26 @@ class ModelInput(NamedTuple):
                 lambda: picture_decoder.resized(images, height, width),
             )
         return evaluation_images(images, self.image_size, self.antialias)
+
+
+def task_input(
+    hparams: Mapping[str, Any],
+    fingerprint: fingerprint_lib.DataFingerprint | None,
+) -> ModelInput:
+    """Returns what a picture of any size becomes for a task.
+
+    Args:
+      hparams: of the task's published path.
+      fingerprint: of the data that trained the path; None where the system
+        did not record it.
+    """
+    stored = None
+    if fingerprint is not None and all(
+        split.files for split in fingerprint.splits.values()
+    ):
+        height, width, _ = fingerprint.image_shape
+        stored = height, width
+    return ModelInput(hparams["ds_image_size"], antialias(hparams), stored)
 
 
 def augment_hparams(

@@ -22,14 +22,13 @@ from keras_munet import errors
 from keras_munet.core import commands
 from keras_munet.core import guarded_file
 from keras_munet.core import guarded_json
-from keras_munet.core import plain_paths
 from keras_munet.core import seeds
 from keras_munet.export import graph_guard
+from keras_munet.export import saved_model_reader
 from keras_munet.export import served
 from keras_munet.roots import archive
 
 FILE = "canary.npz"
-SIGNATURES_FILE = "signatures.json"
 FEATURES = "features"
 _BYTES = "predict_bytes"
 # Neither square nor the size of a model's input.
@@ -91,7 +90,7 @@ def record(
     inputs = {"images": pixels, "encoded": data, "originals": files}
     outputs = []
     values = []
-    described = _described(folder)
+    described = saved_model_reader.described(folder)
     for name, output, task, value in _answers(folder, described, inputs):
         outputs.append([name, output, task, list(value.shape)])
         values.append(value.reshape(-1))
@@ -144,7 +143,7 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
 
 def _replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     index, inputs, expected = _read(canary)
-    described = _described(folder)
+    described = saved_model_reader.described(folder)
     asked = {
         task
         for task, path_id in index["tasks"].items()
@@ -182,14 +181,7 @@ def _answers(
     inputs: Mapping[str, Any],
 ) -> Iterator[tuple[str, str, str, np.ndarray]]:
     """Yields (signature, output, task, value) of every numeric output."""
-    try:
-        loaded = tf.saved_model.load(plain_paths.without_patterns(str(folder)))
-    # Damage shows as whatever TensorFlow's reader stumbles over.
-    except Exception as error:
-        raise errors.StoreError(
-            f"{folder} cannot be loaded: {' '.join(str(error).split())[:200]}; "
-            "export again"
-        ) from error
+    loaded = saved_model_reader.load(folder)
     given = {
         "images": tf.constant(inputs["images"]),
         "encoded": tf.constant(inputs["encoded"]),
@@ -231,19 +223,6 @@ def _answers(
             continue
         for output, tensor in sorted(answer.items()):
             yield name, f"{output} of original {i}", task, tensor.numpy()
-
-
-def _described(folder: pathlib.Path) -> dict[str, Any]:
-    try:
-        data = guarded_file.read(
-            folder / SIGNATURES_FILE, _NUM_BYTES_MAX, follow=True
-        )
-        return guarded_json.loads(data)
-    except (OSError, ValueError) as error:
-        raise errors.StoreError(
-            f"{folder} is no export: its {SIGNATURES_FILE} cannot be read; "
-            f"give the folder that {commands.command('export')} wrote"
-        ) from error
 
 
 def _read(folder: pathlib.Path):

@@ -34,6 +34,7 @@ from keras_munet.export import card
 from keras_munet.export import folders
 from keras_munet.export import lite
 from keras_munet.export import options as options_lib
+from keras_munet.export import saved_model_reader
 from keras_munet.export import served as served_lib
 from keras_munet.export import warmup
 from keras_munet.graph import builder
@@ -140,7 +141,7 @@ def export(
     requests = _requests(keys.values(), options.classify)
     with folders.written_whole(folder) as part:
         _save(part, served.module, signatures)
-        (part / canary.SIGNATURES_FILE).write_text(
+        (part / saved_model_reader.SIGNATURES_FILE).write_text(
             _described(tasks, keys, options), encoding="utf-8"
         )
         (part / "README.md").write_text(text, encoding="utf-8")
@@ -155,17 +156,7 @@ def export(
 
 
 def _input(state: TaskRecord) -> preprocessing.ModelInput:
-    """Returns what pictures become for a task."""
-    path, data = state.published, state.data
-    stored = None
-    if data is not None and all(s.files for s in data.splits.values()):
-        height, width, _ = data.image_shape
-        stored = height, width
-    return preprocessing.ModelInput(
-        path.hparams["ds_image_size"],
-        preprocessing.antialias(path.hparams),
-        stored,
-    )
+    return preprocessing.task_input(state.published.hparams, state.data)
 
 
 def _signatures(
@@ -278,7 +269,7 @@ def _signature_keys(
 
 
 def _labels(state: TaskRecord) -> list[str]:
-    return list(state.class_names) or [str(i) for i in range(state.num_classes)]
+    return list(served_lib.labels(state.class_names, state.num_classes))
 
 
 def _described(

@@ -75,6 +75,11 @@ class _Module(tf.Module):
             self.kernels = pool.kernels
 
 
+def labels(class_names: Sequence[str], num_classes: int) -> tuple[str, ...]:
+    """Returns a label per class: its name, or its number without names."""
+    return tuple(class_names) or tuple(map(str, range(num_classes)))
+
+
 class Served:
     """The functions of an export.
 

@@ -29,6 +29,7 @@ def build(
     chains: Mapping[str, Chain],
     image_size: int,
     name: str | None = "munet",
+    preprocessing: keras.layers.Layer | None = None,
 ) -> keras.Model:
     """Returns one functional model with an output per chain.
 
@@ -36,17 +37,24 @@ def build(
       chains: output name -> the layers of a path, input first.
       image_size: side of the square input images, pixels.
       name: of the model; None for one that no other model has.
+      preprocessing: a layer from `[batch, height, width, 3] uint8` pictures
+        of any size to the images; None for a model without it.
 
     Returns:
       A model from `[batch, image_size, image_size, 3] float32` images in
-      [-1, 1] to a dict of `[batch, num_classes] float32` logits.
+      [-1, 1], or from what `preprocessing` takes, to a dict of
+      `[batch, num_classes] float32` logits.
     """
-    images = keras.Input(
-        (image_size, image_size, 3), name="images", dtype="float32"
-    )
+    if preprocessing is None:
+        images = tensor = keras.Input(
+            (image_size, image_size, 3), name="images", dtype="float32"
+        )
+    else:
+        images = keras.Input((None, None, 3), name="images", dtype="uint8")
+        tensor = preprocessing(images)
     done: dict[tuple[int, int, bool], keras.KerasTensor] = {}
     outputs = {
-        key: _apply(chain, images, done) for key, chain in chains.items()
+        key: _apply(chain, tensor, done) for key, chain in chains.items()
     }
     return keras.Model(images, outputs, name=name)
 
@@ -92,6 +100,7 @@ def path_model(
     get: Callable[[specs.ComponentRef], specs.Component],
     *,
     single: bool = False,
+    preprocessing: keras.layers.Layer | None = None,
 ) -> keras.Model:
     """Returns the model of published paths, each component in it once.
 
@@ -99,6 +108,7 @@ def path_model(
       paths: task -> its path.
       get: returns a component by its reference.
       single: whether the one path's logits stand alone, not in a dict.
+      preprocessing: as of `build`.
 
     Returns:
       A functional model whose layers are named `<place>_<id>`.
@@ -117,7 +127,8 @@ def path_model(
         name: [live.layer(ref) for ref in path.components]
         for name, path in paths.items()
     }
-    model = build(chains, next(iter(sizes.values())), name=None)
+    size = next(iter(sizes.values()))
+    model = build(chains, size, None, preprocessing)
     live.assign()
     if single:
         (output,) = model.output.values()
