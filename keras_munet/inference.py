@@ -2,8 +2,8 @@
 
 Invariant: a file is decoded and resized as preparing, training and evaluation
 do, and both kinds of model answer by one function, `predict_bytes` of an
-export; a file that cannot be read is a row with its reason, and changes no
-other row.
+export; a file that cannot be read is a row with its reason, and changes the
+other scores by the rounding of float32 at most.
 """
 
 from __future__ import annotations

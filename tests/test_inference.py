@@ -80,28 +80,22 @@ def test_the_accuracy_on_own_files_is_that_of_evaluate(photos):
     system = keras_munet.System.open(photos / "system", data)
     split = system.data(task).test
     names = system.data(task).class_names
-    answers = system.predict(task, split.images, batch_size=7)
-    num_right = sum(
-        answer.label == names[label]
-        for answer, label in zip(answers, split.labels, strict=True)
-    )
-    reported = system.evaluate([task])[task]["test_accuracy"]
-    assert reported == num_right / len(split)
-    # The stored pictures are those of the files, so both get one answer.
-    files = {
-        tuple(answer.scores.items()): pathlib.Path(answer.path).parent.name
-        for answer in system.predict(task, photos / "PHOTOS", batch_size=7)
-    }
+    files = system.predict(task, photos / "PHOTOS", batch_size=7)
     assert len(files) == 3 * photo_samples.NUM_PER_CLASS
-    by_pixels = {
-        tuple(np.round([a.scores[n] for n in names], 4)): a.label
-        for a in answers
-    }
-    by_file = {
-        tuple(np.round([dict(scores)[n] for n in names], 4)): scores[0][0]
-        for scores in files
-    }
-    assert by_pixels.items() <= by_file.items()
+    file_scores = np.array([[f.scores[n] for n in names] for f in files])
+    num_right = num_right_of_files = 0
+    answers = system.predict(task, split.images, batch_size=7)
+    for answer, label in zip(answers, split.labels, strict=True):
+        # The file that the stored picture was made from.
+        scores = np.array([answer.scores[n] for n in names])
+        apart = abs(file_scores - scores).max(axis=1)
+        file = files[apart.argmin()]
+        assert apart.min() < 1e-5
+        assert pathlib.Path(file.path).parent.name == names[label]
+        num_right += answer.label == names[label]
+        num_right_of_files += file.label == names[label]
+    reported = system.evaluate([task])[task]["test_accuracy"]
+    assert reported == num_right / len(split) == num_right_of_files / len(split)
 
 
 def test_own_files_get_one_answer_from_system_and_export(photos):
@@ -150,7 +144,7 @@ def test_a_file_that_cannot_be_read_is_a_row_and_changes_no_other(
     (alone,) = system.predict("b", tmp_path / "1.png")
     for answer in labelled:
         np.testing.assert_allclose(
-            _scores(answer, 2), _scores(alone, 2), rtol=1e-6
+            _scores(answer, 2), _scores(alone, 2), rtol=1e-5
         )
 
 
@@ -281,5 +275,5 @@ def test_raw_pictures_first_get_the_stored_size(photos):
     scores = tf.nn.softmax(model(pixels[np.newaxis]))[0].numpy()
     (answer,) = system.predict(task, path)
     np.testing.assert_allclose(
-        [answer.scores[name] for name in model.class_names], scores, atol=2e-6
+        [answer.scores[name] for name in model.class_names], scores, rtol=1e-4
     )

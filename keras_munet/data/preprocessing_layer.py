@@ -41,7 +41,9 @@ class PicturePreprocessing(keras.layers.Layer):
         """Returns `[batch, image_size, image_size, 3] float32` in [-1, 1]."""
         return self._model_input.of(tf.cast(images, tf.uint8))
 
-    def compute_output_spec(self, images: keras.KerasTensor):
+    def compute_output_spec(
+        self, images: keras.KerasTensor
+    ) -> keras.KerasTensor:
         """Returns the shape and dtype of `call`'s result."""
         size = self._model_input.image_size
         return keras.KerasTensor((images.shape[0], size, size, 3), "float32")
