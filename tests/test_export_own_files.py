@@ -6,6 +6,7 @@ whichever way the camera was held and whatever kind the file is.
 
 from __future__ import annotations
 
+import io
 import json
 import pathlib
 
