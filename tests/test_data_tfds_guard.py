@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sys
 
+import fuzz_mutations
 import pytest
 import tensorflow_datasets as tfds
 
@@ -115,3 +117,27 @@ def test_odd_files_of_a_data_set_are_refused_before_they_are_read(
     with pytest.raises(errors.DataError) as refused:
         tfds_builders.find("sent", str(tmp_path))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
+def test_changed_metadata_are_refused_or_read_and_run_nothing(
+    file, payload, tmp_path
+):
+    sent = _prepared(tmp_path, _IMAGE)
+    whole = (sent / file).read_text()
+    num_refused = 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        if seed % 2:
+            changed = json.dumps(
+                fuzz_mutations.json_like(json.loads(whole), rng)
+            ).encode()
+        else:
+            changed = fuzz_mutations.bytes_like(whole.encode(), rng)
+        (sent / file).write_bytes(changed)
+        try:
+            tfds_builders.find("sent", str(tmp_path))
+        except errors.MunetError as error:
+            assert "\n" not in str(error), seed
+            num_refused += 1
+    assert num_refused > 15

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import random
 import shutil
 
 import export_samples
+import fuzz_mutations
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -250,3 +252,34 @@ def test_odd_recordings_are_refused_in_one_line(export, tmp_path, changes):
     with pytest.raises(errors.StoreError) as refused:
         canary.replay(export, folder)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds"),
+    [
+        (saved_model_reader.SIGNATURES_FILE, range(40)),
+        (canary.FILE, range(40, 60)),
+        ("saved_model.pb", range(60, 80)),
+    ],
+)
+def test_an_export_with_changed_bytes_is_refused_or_answers(
+    export, name, seeds, tmp_path
+):
+    folder = tmp_path / "served"
+    shutil.copytree(export, folder)
+    whole = (folder / name).read_bytes()
+    num_refused = 0
+    for seed in seeds:
+        rng = random.Random(seed)
+        if name == saved_model_reader.SIGNATURES_FILE:
+            changed = fuzz_mutations.json_like(json.loads(whole), rng)
+            content = json.dumps(changed).encode()
+        else:
+            content = fuzz_mutations.bytes_like(whole, rng)
+        (folder / name).write_bytes(content)
+        try:
+            canary.replay(folder, folder)
+        except errors.MunetError as error:
+            assert "\n" not in str(error), seed
+            num_refused += 1
+    assert num_refused > len(seeds) // 4

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import pathlib
+import random
 import subprocess
 import sys
 
+import fuzz_mutations
 import pytest
 
 from keras_munet import config as config_lib
@@ -153,3 +155,28 @@ def test_a_json_config_is_what_is_evolved(tmp_path):
     (tmp_path / "x.json").write_text('{"task_names": ["digits"]}')
     done = _evolve(tmp_path, "--config=x.json", "--config.sede=2")
     assert done.returncode == 2 and "sede" in done.stderr
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_json_and_the_constructor_refuse_the_same_values(seed, tmp_path):
+    rng = random.Random(seed)
+    whole = settings_lib.Settings().to_json()
+    value = fuzz_mutations.json_like(whole, rng)
+    told = []
+    for door in (
+        lambda: _read(tmp_path, json.dumps(value)),
+        lambda: settings_lib.Settings.from_dict(value),
+        lambda: settings_lib.Settings(**value),
+    ):
+        try:
+            door()
+        except errors.UsageError as error:
+            assert "\n" not in str(error)
+            told.append("refused")
+        except TypeError:
+            # Python's own word for a keyword that no constructor has.
+            assert set(value) - set(whole)
+            told.append("refused")
+        else:
+            told.append("taken")
+    assert len(set(told)) == 1, (value, told)
