@@ -184,10 +184,14 @@ class Control:
             stopping = self._stop.wait(self._poll_secs)
             state = self._state()
             if state in _READY:
-                if stopping and not told:
-                    self._host(remote.stop())
-                    told = True
-                said = self._host(remote.status(), show=False)
+                try:
+                    if stopping and not told:
+                        self._host(remote.stop())
+                        told = True
+                    said = self._host(remote.status(), show=False)
+                except gcloud_lib.MissingError:
+                    # It went since its state was read; the next state says so.
+                    continue
                 if said.lstrip("-").isdecimal():
                     self._tell(f"the job ended with exit code {said}")
                     return int(said)
