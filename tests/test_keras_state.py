@@ -40,9 +40,10 @@ def _set(floatx="float32", data_format="channels_last", policy="float32"):
 
 _OTHERS = {
     "floatx float16": {"floatx": "float16"},
-    "channels first": {"data_format": "channels_first"},
-    "policy mixed_bfloat16": {"policy": "mixed_bfloat16"},
-    "policy float64": {"policy": "float64", "floatx": "float64"},
+    "policy and format": {
+        "policy": "mixed_bfloat16",
+        "data_format": "channels_first",
+    },
 }
 
 

@@ -85,6 +85,7 @@ def test_system_and_export_write_the_same_rows(base, tmp_path):
         assert row["reason"] == ""
 
 
+@pytest.mark.slow
 def test_exit_code_1_where_no_file_could_be_read(base):
     done = _launch("photos/2*", "absent.jpg", "--workdir=one", cwd=base)
     assert done.returncode == 1
@@ -93,6 +94,7 @@ def test_exit_code_1_where_no_file_could_be_read(base):
     assert line.startswith("error: none of 2 files could be read")
 
 
+@pytest.mark.slow
 def test_a_file_name_of_other_bytes_is_written(base, tmp_path):
     name = os.fsdecode(b"\xff\n.png")
     Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
@@ -131,6 +133,7 @@ def test_a_wrong_command_is_refused_in_one_line(base, flags, named):
     assert named in line
 
 
+@pytest.mark.slow
 def test_several_tasks_need_a_name(base):
     export_samples.system(base / "two", {"a": 2, "b": 3}, num_layers=0)
     done = _launch("photos", "--workdir=two", cwd=base)
