@@ -15,7 +15,8 @@ from keras_munet.data import own_preparing
 TASK = "own/photos"
 NUM_PER_CLASS = 66
 _ORIENTATION = 0x0112
-_BACK = {
+# How a camera stores what each EXIF orientation is to turn.
+BACK = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,7 +46,7 @@ def file(image, kind, orientation):
         exif = Image.Exif()
         exif[_ORIENTATION] = orientation
         options["exif"] = exif
-        turn = _BACK[orientation]
+        turn = BACK[orientation]
         image = image if turn is None else image.transpose(turn)
     if kind == "JPEG":
         options["quality"] = 95

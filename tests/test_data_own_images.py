@@ -6,6 +6,7 @@ import io
 import sys
 
 import numpy as np
+import photo_samples
 import pytest
 from PIL import Image
 
@@ -72,18 +73,9 @@ def test_16_bit_pixels_keep_their_upper_half():
 def test_a_photograph_stands_upright(orientation):
     upright = Image.fromarray(np.dstack([PIXELS] * 3))
     turned = upright
-    # How a camera stores what it is to be turned by.
-    back = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    if orientation in back:
-        turned = upright.transpose(back[orientation])
+    back = photo_samples.BACK[orientation]
+    if back is not None:
+        turned = upright.transpose(back)
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = _file(turned, exif=exif)

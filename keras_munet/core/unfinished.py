@@ -38,7 +38,7 @@ def is_abandoned(name: str, age_secs: float) -> bool:
     """
     match = _WRITER.search(name)
     if match and match[1] == _host():
-        return not _is_running(int(match[2]))
+        return not is_running(int(match[2]))
     return age_secs >= YOUNG_SECS
 
 
@@ -58,7 +58,8 @@ def _host() -> str:
     return f"{shown}+{digest[:8]}"
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Returns whether a process of this set of process ids has not ended."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

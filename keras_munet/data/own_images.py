@@ -28,11 +28,11 @@ _FORMATS = (
     "WEBP",
 )
 _HEIF = "HEIF"
-# Of `picture_decoder.NUM_PIXELS_MAX`, without TensorFlow.
+# Per picture; at 4 bytes a pixel that is 0.27 GB.
 NUM_PIXELS_MAX = 2**26
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-# Of `picture_decoder.WIDE_WHITES`, without TensorFlow.
-_WIDE_WHITES = (255, 4_095, 65_535)
+# The largest values of 16-bit files that use 8, 12 or all of their bits.
+WIDE_WHITES = (255, 4_095, 65_535)
 _ORIENTATION = 0x0112
 # Of a TIFF that is a raw photograph.
 _DNG_VERSION = 0xC612
@@ -168,7 +168,7 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def white_of(brightest: int) -> int:
     """Returns the white of a 16-bit file whose brightest value is given."""
-    return next(white for white in _WIDE_WHITES if brightest <= white)
+    return next(white for white in WIDE_WHITES if brightest <= white)
 
 
 class _GraphFunctions(NamedTuple):
@@ -315,7 +315,7 @@ def _pixels(image: Image.Image) -> tuple[np.ndarray, int | None]:
     if image.mode in _WIDE_MODES:
         values = np.asarray(image).astype(np.int64)
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high > _WIDE_WHITES[-1]:
+        if low < 0 or high > WIDE_WHITES[-1]:
             raise UnusableImageError(
                 f"pixels from {low} to {high}; 8 or 16 bits are read"
             )

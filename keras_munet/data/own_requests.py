@@ -47,7 +47,7 @@ class SourceFile(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is asked to be prepared.
+    """Holds what a caller wants to be prepared.
 
     Attributes:
       options: `kind` and `place` of the source, `side` and `image_size`.

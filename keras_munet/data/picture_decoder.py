@@ -21,10 +21,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Per picture; at 4 bytes a pixel that is 0.27 GB.
-NUM_PIXELS_MAX = 2**26
-# The largest values of 16-bit files that use 8, 12 or all of their bits.
-WIDE_WHITES = (255, 4_095, 65_535)
+from keras_munet.data import own_images
+
+NUM_PIXELS_MAX = own_images.NUM_PIXELS_MAX
 _ORIENTATION_TAG = 0x0112
 # An EXIF block sorts its tags; the orientation is one of the first.
 _NUM_TAGS_MAX = 64
@@ -301,13 +300,13 @@ def _png(data: tf.Tensor) -> tf.Tensor:
 def _narrowed(wide: tf.Tensor) -> tf.Tensor:
     """Returns `uint8` of `[height, width, channels] uint16` pixels.
 
-    The brightest colour tells which of `WIDE_WHITES` is white; alpha has all
-    16 bits.
+    The brightest colour tells which of `own_images.WIDE_WHITES` is white;
+    alpha has all 16 bits.
     """
     values = tf.cast(wide, tf.int32)
     colors, alpha = values[..., :3], values[..., 3:]
     brightest = tf.reduce_max(colors)
-    eight, twelve, sixteen = WIDE_WHITES
+    eight, twelve, sixteen = own_images.WIDE_WHITES
     white = tf.where(
         brightest <= eight,
         eight,

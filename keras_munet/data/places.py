@@ -17,13 +17,13 @@ import uuid
 
 from etils import epath
 
+from keras_munet.core import unfinished as unfinished_lib
+
 # A colon is part of gs:// already.
 SEPARATOR = ","
 # TensorFlow Datasets' own default, so that what it prepared is found.
 _VARIABLE = "TFDS_DATA_DIR"
 _UNFINISHED = ".preparing_"
-# What is younger may be of a process that this one cannot see.
-_YOUNG_SECS = 3600.0
 # Of Linux: names are those of the working folder, and change places.
 _AT_FDCWD = -100
 _EXCHANGE = 2
@@ -61,7 +61,7 @@ def unfinished(folder: epath.Path) -> epath.Path:
             if (
                 not mine
                 and pid.isdigit()
-                and not _is_running(int(pid))
+                and not unfinished_lib.is_running(int(pid))
                 and not _is_young(left)
             ):
                 # Another process may remove it as well.
@@ -112,14 +112,4 @@ def _is_young(folder: epath.Path) -> bool:
     for path in (folder, *pathlib.Path(folder).rglob("*")):
         with contextlib.suppress(OSError):
             newest = max(newest, os.stat(path).st_mtime)
-    return time.time() - newest < _YOUNG_SECS
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return time.time() - newest < unfinished_lib.YOUNG_SECS

@@ -7,7 +7,6 @@ bytes are read than the caller allows.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pathlib
 import stat
@@ -16,6 +15,7 @@ from typing import Any
 
 from etils import epath
 
+from keras_munet.core import guarded_json
 from keras_munet.data import places
 
 JSON_BYTES_MAX = 64 * 2**20
@@ -54,10 +54,7 @@ def read_json(path: epath.Path | pathlib.Path) -> Any:
         content = file.read(JSON_BYTES_MAX + 1)
     if len(content) > JSON_BYTES_MAX:
         raise ValueError(f"{path.name} has more than {JSON_BYTES_MAX:,} bytes")
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError(f"{path.name} is nested too deeply") from None
+    return guarded_json.loads(content)
 
 
 def refuse_link(path: epath.Path | pathlib.Path) -> None:

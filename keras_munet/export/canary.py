@@ -136,7 +136,8 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     except _ODD as error:
         what = " ".join(str(error).split())[:200]
         raise errors.StoreError(
-            f"{folder} or {canary} is not what launch/export.py writes: "
+            f"{folder} or {canary} is not what {commands.command('export')} "
+            "writes: "
             f"{type(error).__name__}: {what}; export again"
         ) from error
 

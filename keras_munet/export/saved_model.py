@@ -66,7 +66,7 @@ class TaskRecord(Protocol):
 
     @property
     def data(self) -> fingerprint.DataFingerprint | None:
-        """What it was trained on; None where that was not recorded."""
+        """The fingerprint of its training data; None if none was recorded."""
 
 
 @keras_state.shielded()
@@ -284,9 +284,8 @@ def _described(
             "signatures": {kind: f"{kind}_{keys[name]}" for kind in kinds},
             "class_names": _labels(state),
             "path_id": state.published.id,
-            "image_size": _input(state).image_size,
-            "antialias": _input(state).antialias,
-            "stored": _input(state).stored,
+            # `image_size`, `antialias` and `stored`.
+            **_input(state)._asdict(),
             "test_accuracy": state.published.metrics.get("test_quality"),
         }
         for name, state in tasks.items()

@@ -1,4 +1,4 @@
-"""What a Keras user would do instead of a search; run by `quality.py`.
+"""Does what a Keras user would do instead of a search; see `quality.py`.
 
     python tests/benchmarks/quality_peer.py '{"task": ..., "method": ...}'
 
