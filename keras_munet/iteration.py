@@ -114,6 +114,12 @@ def run(
             clock=trainer.clock,
             secs=time.perf_counter() - started,
         )
+    progress.end_early(
+        task=search.task,
+        iteration=search.iteration,
+        num_left=settings.num_generations - search.generation,
+        reason=search.stop_reason,
+    )
     outcome = search.finish()
     test_quality = crew.accuracy(outcome.best, data, "test")
     best = outcome.best.with_metrics(test_quality=test_quality)

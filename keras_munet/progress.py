@@ -235,7 +235,39 @@ class Progress:
         if self._stop():
             raise KeyboardInterrupt
 
-    def _left(self) -> str:
+    def end_early(
+        self, *, task: str, iteration: int, num_left: int, reason: str | None
+    ) -> None:
+        """Reports the generations that a stop rule spares, if any.
+
+        Args:
+          task: its task.
+          iteration: of the task, from 0.
+          num_left: generations that are not run.
+          reason: the rule that held, in words; None without one.
+        """
+        if reason is None or not num_left:
+            return
+        self._num_left = max(0, self._num_left - num_left)
+        secs = num_left * self._median_secs()
+        self.line(
+            f"{task} ends early: {reason}; {num_left} generations, about "
+            f"{secs:.0f} s, are spared"
+        )
+        self.event(
+            "ended_early",
+            task=task,
+            iteration=iteration,
+            reason=reason,
+            num_generations_spared=num_left,
+            secs_spared=round(secs, 3),
+        )
+
+    def _median_secs(self) -> float:
+        """Returns the median of this job's last generations, seconds."""
         recent = sorted(self._generation_secs[-9:])
-        secs = recent[len(recent) // 2] * self._num_left
+        return recent[len(recent) // 2] if recent else 0.0
+
+    def _left(self) -> str:
+        secs = self._median_secs() * self._num_left
         return f"about {secs:.0f} s left" if self._num_left else "last one"

@@ -221,6 +221,9 @@ class System(opened.OpenedSystem):
             iteration=before.num_iterations_done if before else 0,
             num_children=state.child_counts if state else {},
             num_children_of_others=counts,
+            num_validation_examples=min(
+                len(data.validation), self.settings.num_validation_examples_max
+            ),
         )
         crew = self._crew(strategy)
         best, outcome = iteration.run(

@@ -65,3 +65,44 @@ def test_places_are_forced_by_patterns_of_their_names(patterns, forced, free):
 def test_a_pattern_that_is_none_is_refused(pattern):
     with pytest.raises(errors.UsageError, match="force_finetune_components"):
         settings_lib.SearchSettings(force_finetune_components=[pattern])
+
+
+def _scored(qualities, **search):
+    """Runs generations of one child whose validation accuracies are given.
+
+    Returns:
+      How many were run, and why no more.
+    """
+    search_of = samples.iteration(
+        samples.population(),
+        experiment=samples.settings(
+            search=search,
+            num_samples_per_task=len(qualities),
+            children_per_generation=1,
+        ),
+        num_validation_examples=100,
+    )
+    while not search_of.done:
+        quality = qualities[search_of.generation]
+        samples.tell(search_of, search_of.ask(), lambda _: quality)
+    return search_of.generation, search_of.stop_reason
+
+
+def test_patience_counts_generations_without_a_better_score():
+    qualities = [0.5, 0.6, 0.6, 0.6, 0.7, 0.7]
+    assert _scored(qualities) == (6, None)
+    num, reason = _scored(qualities, stop_patience=2)
+    assert num == 4
+    assert "2 generations" in reason
+    # A better score starts the count anew.
+    assert _scored(qualities, stop_patience=3) == (6, None)
+
+
+def test_a_task_is_solved_with_at_most_one_error():
+    assert _scored([0.9, 0.98, 0.99, 1.0], stop_when_solved=True)[0] == 3
+    assert _scored([0.9, 0.98, 0.98, 0.98], stop_when_solved=True)[0] == 4
+    assert _scored([1.0, 1.0])[0] == 2
+
+
+def test_generations_without_any_score_do_not_end_a_task():
+    assert _scored([None, None, 0.5, 0.5], stop_patience=1)[0] == 4

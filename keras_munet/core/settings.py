@@ -108,6 +108,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "factor_depth": (1, 16),
     "search.mutation_prob": (0.0, 1.0),
     "search.data_mu": (0.0, 1.0),
+    "search.stop_patience": (0, 1_000_000),
     "search.score_base": (0.0, 1.0),
     "search.score_num_params": (0, 10**12),
     "root.num_layers": (-1, 1_000),
@@ -161,6 +162,10 @@ class SearchSettings:
         `mutated` ones, as published, or those of the `config`.
       data_mu: the mutation probability of data hyperparameters; None for
         `hparams.mu` of `mu2net` and `mutation_prob` of `munet`.
+      stop_patience: generations without a better best score after which a
+        task iteration ends; 0 for never, as published.
+      stop_when_solved: whether a task iteration ends once the best path has
+        at most one validation example wrong.
     """
 
     version: str = "mu2net"
@@ -179,6 +184,8 @@ class SearchSettings:
     adapter: str = ADAPTER
     first_data: str = "mutated"
     data_mu: float | None = None
+    stop_patience: int = 0
+    stop_when_solved: bool = False
 
     def __post_init__(self):
         plain.normalize(self, "search.")

@@ -55,6 +55,7 @@ class TaskIteration:
         iteration: int,
         num_children: Mapping[str, int] | None = None,
         num_children_of_others: Mapping[str, int] | None = None,
+        num_validation_examples: int | None = None,
     ):
         """Starts an iteration: the task's own lock is off, its seeds known.
 
@@ -68,6 +69,8 @@ class TaskIteration:
           num_children: path id -> children of this task sampled from it.
           num_children_of_others: the same for all other tasks; only `munet`
             counts these too.
+          num_validation_examples: that a score counts; None where they are
+            unknown, and no task counts as solved.
         """
         self._settings = settings
         self._population = population
@@ -81,6 +84,7 @@ class TaskIteration:
         )
         self._is_v1 = settings.search.version == "munet"
         self._choose = extensions.parent_policy(settings.search)
+        self._num_validation_examples = num_validation_examples
         self.task = task
         self.iteration = iteration
         self.generation = 0
@@ -90,14 +94,46 @@ class TaskIteration:
             self._of_others = {}
         own = population.published.get(task)
         self._active = [own] if own is not None else []
+        self._own_id = None if own is None else own.id
         self._ordered = self._ordered_seeds()
         self._seeds = self._ordered
         self._untried = [path.id for path in self._seeds] if self._is_v1 else []
 
     @property
     def done(self) -> bool:
-        """Whether every generation has been told."""
-        return self.generation >= self._settings.num_generations
+        """Whether every generation has been told, or a stop rule holds."""
+        return (
+            self.generation >= self._settings.num_generations
+            or self.stop_reason is not None
+        )
+
+    @property
+    def stop_reason(self) -> str | None:
+        """The stop rule that holds, in words; None without one.
+
+        It follows from the state alone, so a resumed iteration ends alike.
+        """
+        if not self._active:
+            return None
+        search = self._settings.search
+        best = self.active[0]
+        first_generation = min(
+            -1 if path.id == self._own_id else path.born[1]
+            for path in self._active
+            if path.score == best.score
+        )
+        num_without = self.generation - first_generation - 1
+        if search.stop_patience and num_without >= search.stop_patience:
+            return f"no better score in {num_without} generations"
+        num = self._num_validation_examples
+        quality = best.metrics["quality"]
+        if (
+            search.stop_when_solved
+            and num
+            and round((1.0 - quality) * num) <= 1
+        ):
+            return f"validation accuracy {quality:.4f} of {num} examples"
+        return None
 
     @property
     def active(self) -> tuple[specs.PathRecord, ...]:
