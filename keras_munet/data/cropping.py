@@ -140,16 +140,22 @@ def resize_weights(
         step = tf.where(move.is_on, step * move.zoom[:, None], step)
     pixel = tf.range(size, dtype=tf.float32)[None, None]
     first = start[:, None]
-    # Clamped to the crop's own pixels.
-    nearest = tf.minimum(tf.maximum(centre, 0.0), (length - 1.0)[:, None])
-    plain = tf.maximum(1.0 - tf.abs((first + nearest)[:, :, None] - pixel), 0.0)
-    reach = tf.maximum(step, 1.0)[:, :, None]
-    mean = tf.maximum(
-        1.0 - tf.abs((first + centre)[:, :, None] - pixel) / reach, 0.0
-    )
-    mean *= _inside(start, length, size)[:, None]
-    mean /= tf.reduce_sum(mean, 2, keepdims=True)
-    return tf.where(antialias, mean, plain)
+
+    def between_two() -> tf.Tensor:
+        # Clamped to the crop's own pixels.
+        nearest = tf.minimum(tf.maximum(centre, 0.0), (length - 1.0)[:, None])
+        distance = tf.abs((first + nearest)[:, :, None] - pixel)
+        return tf.maximum(1.0 - distance, 0.0)
+
+    def mean_of_covered() -> tf.Tensor:
+        reach = tf.maximum(step, 1.0)[:, :, None]
+        distance = tf.abs((first + centre)[:, :, None] - pixel)
+        weights = tf.maximum(1.0 - distance / reach, 0.0)
+        weights *= _inside(start, length, size)[:, None]
+        return weights / tf.reduce_sum(weights, 2, keepdims=True)
+
+    # One of the two is computed: both cost as much as the resize itself.
+    return tf.cond(tf.cast(antialias, tf.bool), mean_of_covered, between_two)
 
 
 def _moved(centre: tf.Tensor, length: tf.Tensor, move: Move) -> tf.Tensor:

@@ -296,7 +296,12 @@ def varied_images(
     # per image and channel. The weights of a resize add up to 1, so these may
     # come after it, where there is less to do; hue and saturation may not.
     pixels = tf.cast(images, tf.float32)
-    mean = cropping.mean_inside(pixels, box) / _HALF_RANGE
+    # Without contrast its factor, 1 - gain, is 0: the sums are spared.
+    mean = tf.cond(
+        tf.cast(hparams.contrast_delta, tf.float32) > 0.0,
+        lambda: cropping.mean_inside(pixels, box) / _HALF_RANGE,
+        lambda: tf.zeros([tf.shape(pixels)[0], 1, 1, pixels.shape[3]]),
+    )
     scale = gain / _HALF_RANGE
     offset = mean * (1.0 - gain) + brightness - 1.0
     if jitter is ColorJitter.BEFORE_RESIZE:
