@@ -84,7 +84,7 @@ def _scored(qualities, **search):
     )
     while not search_of.done:
         quality = qualities[search_of.generation]
-        samples.tell(search_of, search_of.ask(), lambda _: quality)
+        samples.tell(search_of, search_of.ask(), lambda _, q=quality: q)
     return search_of.generation, search_of.stop_reason
 
 
