@@ -87,11 +87,15 @@ def run(
                 directory.use(search.task, _sources(plan))
             progress.planned(plan)
         distinct = twins.distinct(plan)
-        trained = crew.train(
-            distinct,
-            data,
-            lambda _, scores, __: progress.cycle(len(scores), num_cycles),
-        )
+        trained = [
+            child
+            for part in distinct.parts()
+            for child in crew.train(
+                part,
+                data,
+                lambda _, scores, __: progress.cycle(len(scores), num_cycles),
+            )
+        ]
         trained = twins.spread(plan, trained)
         with trainer.clock.spent("store"), directory.naming():
             results, reports = _store(plan, trained, directory, settings)

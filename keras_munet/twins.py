@@ -1,8 +1,8 @@
 """Children of a generation that would become the same are trained once.
 
 Invariant: every child gets the result that it would have got alone. Children
-of a generation see the same batches with the same augmentation, so two of
-them differ only by what they start from, what they train and how.
+of a generation see the same batches, so two of them differ only by what they
+start from, what they train and by their hyperparameters.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from keras_munet.search import cloning
 from keras_munet.search import plan as plan_lib
 from keras_munet.train import jobs as jobs_lib
 
-# The hyperparameters that a child's own training reads; those of the data are
-# the generation's, and the others are read when children are bred.
-_TRAINING_PREFIX = "opt_"
+# The hyperparameters that training reads; the others are read when children are
+# bred.
+_TRAINING_PREFIXES = ("opt_", "ds_")
 
 
 def distinct(plan: plan_lib.GenerationPlan) -> plan_lib.GenerationPlan:
@@ -57,7 +57,7 @@ def _key(child: plan_lib.ChildPlan) -> Hashable:
     hparams = sorted(
         (name, value)
         for name, value in child.hparams.items()
-        if name.startswith(_TRAINING_PREFIX)
+        if name.startswith(_TRAINING_PREFIXES)
     )
     parts = tuple(_part_key(part, child) for part in child.components)
     return (

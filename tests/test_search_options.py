@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import search_samples as samples
 
 from keras_munet import errors
+from keras_munet import twins
 from keras_munet.core import settings as settings_lib
+from keras_munet.search import cloning
 from keras_munet.search import plan as plan_lib
 
 
@@ -106,3 +110,56 @@ def test_a_task_is_solved_with_at_most_one_error():
 
 def test_generations_without_any_score_do_not_end_a_task():
     assert _scored([None, None, 0.5, 0.5], stop_patience=1)[0] == 4
+
+
+def test_halves_of_a_generation_may_have_data_draws_of_their_own():
+    def plan(**search):
+        return samples.iteration(
+            samples.population(),
+            experiment=samples.settings(
+                search=search, hparams={"mu": 0.5}, ranges={"mu": [0.5]}
+            ),
+        ).ask()
+
+    shared = plan()
+    assert shared.parts() == (shared,)
+    halves = plan(data_draws="half")
+    first, second = halves.parts()
+    # The first half keeps the draws that the whole generation has.
+    assert first.data_hparams == shared.data_hparams
+    assert first.data_hparams != second.data_hparams
+    assert [c.index for c in first.children] == [0, 1]
+    assert [c.index for c in second.children] == [2, 3]
+    for part in (first, second):
+        for child in part.children:
+            own = {key: child.hparams[key] for key in part.data_hparams}
+            assert own == part.data_hparams
+    # Equal draws are trained together.
+    (whole,) = plan(data_draws="half", data_mu=0.0).parts()
+    assert whole.children == plan(data_mu=0.0).children
+
+
+def test_children_of_unlike_halves_are_no_duplicates():
+    search_of = samples.iteration(
+        samples.population(),
+        experiment=samples.settings(
+            search={"data_draws": "half"},
+            hparams={"mu": 0.5},
+            ranges={"mu": [0.5]},
+        ),
+    )
+    plan = search_of.ask()
+    first = plan.children[0]
+    # A fresh component is drawn for its child, so no other has it.
+    known = tuple(
+        part for part in first.components if part.init != cloning.FRESH
+    )
+    child = dataclasses.replace(first, components=known)
+    same = dataclasses.replace(child, index=1)
+    unlike = dataclasses.replace(
+        child,
+        index=2,
+        hparams={**child.hparams, "ds_crop": not child.hparams["ds_crop"]},
+    )
+    trio = dataclasses.replace(plan, children=(child, same, unlike))
+    assert twins.first_indices(trio) == {0: 0, 1: 0, 2: 2}

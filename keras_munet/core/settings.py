@@ -46,6 +46,9 @@ LATER_KEYS: dict[str, Any] = {
         "adapter": ADAPTER,
         "first_data": "mutated",
         "data_mu": None,
+        "data_draws": "generation",
+        "stop_patience": 0,
+        "stop_when_solved": False,
     },
 }
 # Policies with a number behind a colon, e.g. `adapters:16`.
@@ -121,6 +124,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 NUM_STEPS_MAX = 1_000
 OPTIMIZERS = ("sgd", "adamw")
 FIRST_DATA = ("mutated", "config")
+DATA_DRAWS = ("generation", "half")
 _NUM_PATTERN_CHARS_MAX = 200
 # Of `force_finetune_components`.
 ALL_PLACES = "*"
@@ -162,6 +166,8 @@ class SearchSettings:
         `mutated` ones, as published, or those of the `config`.
       data_mu: the mutation probability of data hyperparameters; None for
         `hparams.mu` of `mu2net` and `mutation_prob` of `munet`.
+      data_draws: which children share drawn data hyperparameters: those of a
+        `generation`, as published, or those of each `half` of it.
       stop_patience: generations without a better best score after which a
         task iteration ends; 0 for never, as published.
       stop_when_solved: whether a task iteration ends once the best path has
@@ -184,6 +190,7 @@ class SearchSettings:
     adapter: str = ADAPTER
     first_data: str = "mutated"
     data_mu: float | None = None
+    data_draws: str = "generation"
     stop_patience: int = 0
     stop_when_solved: bool = False
 
@@ -468,6 +475,7 @@ def _check(settings: Settings) -> None:
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
     _one_of("search.draws", search.draws, DRAWS)
     _one_of("search.first_data", search.first_data, FIRST_DATA)
+    _one_of("search.data_draws", search.data_draws, DATA_DRAWS)
     _check_policy(search.policy)
     if search.score_base == 0.0:
         raise errors.UsageError(

@@ -68,14 +68,16 @@ class Breeder:
         root: specs.PathRecord,
         *,
         mutates: bool,
+        half: int = 0,
     ) -> dict[str, Any]:
-        """Returns the data hyperparameters that a generation shares.
+        """Returns the data hyperparameters that a generation, or half, shares.
 
         Args:
           generation: its number within the iteration.
           best: the task's best path so far.
           root: the root path.
           mutates: whether v1 mutates them; v2 always does.
+          half: 1 for the second half of a generation, whose draws differ.
         """
         search = self._settings.search
         prob = self._settings.hparams["mu"]
@@ -94,7 +96,10 @@ class Breeder:
             None if best is None else best.hparams,
             self._ranges,
             prob,
-            self._draws("data", num_before + generation),
+            self._draws(
+                "data of second half" if half else "data",
+                num_before + generation,
+            ),
         )
 
     def child(

@@ -145,7 +145,7 @@ class TaskIteration:
 
         Asking twice without telling gives the same children.
         """
-        data_hparams = self._sample_data_hparams()
+        drawn = self._sample_data_hparams()
         first = self.generation * self._settings.children_per_generation
         last = min(
             first + self._settings.children_per_generation,
@@ -179,7 +179,7 @@ class TaskIteration:
                 self._breeder.child(
                     index,
                     [parent, *self._ancestors(parent)],
-                    data_hparams,
+                    drawn[(index - first) * len(drawn) // (last - first)],
                     self._population,
                     mutates=mutates,
                 )
@@ -189,7 +189,7 @@ class TaskIteration:
             task=self.task,
             iteration=self.iteration,
             generation=self.generation,
-            data_hparams=data_hparams,
+            data_hparams=drawn[0],
             children=tuple(children),
             accept_ties=not self._is_v1,
         )
@@ -315,14 +315,20 @@ class TaskIteration:
         order = self._rng("seeds").permutation(len(seeds))
         return [seeds[i] for i in order]
 
-    def _sample_data_hparams(self) -> dict[str, Any]:
-        return self._breeder.data_hparams(
-            self.generation,
-            self.active[0] if self._active else None,
-            self._population.root,
-            # v1 mutates nothing until every seed was tried.
-            mutates=not self._untried,
-        )
+    def _sample_data_hparams(self) -> list[dict[str, Any]]:
+        """Returns the generation's, or those of each of its halves."""
+        has_halves = self._settings.search.data_draws == "half"
+        return [
+            self._breeder.data_hparams(
+                self.generation,
+                self.active[0] if self._active else None,
+                self._population.root,
+                # v1 mutates nothing until every seed was tried.
+                mutates=not self._untried,
+                half=half,
+            )
+            for half in range(2 if has_halves else 1)
+        ]
 
     def _record(
         self,

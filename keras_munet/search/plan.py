@@ -45,7 +45,8 @@ class GenerationPlan:
       task: the task they learn.
       iteration: the task's own iteration, from 0.
       generation: the generation within the iteration, from 0.
-      data_hparams: the data hyperparameters that all children share.
+      data_hparams: the data hyperparameters that all children share; those of
+        the first half where `search.data_draws` is `half`, see `parts`.
       children: the children.
       accept_ties: whether an equal score makes a new snapshot (v2).
     """
@@ -56,6 +57,24 @@ class GenerationPlan:
     data_hparams: Mapping[str, Any]
     children: tuple[ChildPlan, ...]
     accept_ties: bool
+
+    def parts(self) -> tuple[GenerationPlan, ...]:
+        """Returns plans whose children share all data hyperparameters."""
+        groups: list[tuple[dict[str, Any], list[ChildPlan]]] = []
+        for child in self.children:
+            own = {key: child.hparams[key] for key in self.data_hparams}
+            for data_hparams, children in groups:
+                if own == data_hparams:
+                    children.append(child)
+                    break
+            else:
+                groups.append((own, [child]))
+        return tuple(
+            dataclasses.replace(
+                self, data_hparams=data_hparams, children=tuple(children)
+            )
+            for data_hparams, children in groups
+        )
 
 
 @dataclasses.dataclass(frozen=True)
