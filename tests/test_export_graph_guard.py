@@ -257,7 +257,7 @@ def test_odd_recordings_are_refused_in_one_line(export, tmp_path, changes):
 @pytest.mark.parametrize(
     ("name", "seeds"),
     [
-        (saved_model_reader.SIGNATURES_FILE, range(8)),
+        (saved_model_reader.SIGNATURES_FILE, range(4)),
         (canary.FILE, range(40, 46)),
         ("saved_model.pb", range(60, 66)),
     ],

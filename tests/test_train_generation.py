@@ -297,6 +297,7 @@ def test_layers_that_do_not_fit_together_are_refused_before_a_step():
         samples.train([samples.job(0, 1)], data_hparams={"ds_image_size": 17})
 
 
+@pytest.mark.slow
 def test_a_second_mirrored_trainer_divides_its_batches_too():
     code = (
         _TWO_DEVICES + "import training_samples as samples\n"

@@ -133,6 +133,7 @@ def test_steps_hold_on_to_no_batch_and_no_feature_of_it():
     assert max(alive) <= 2 * 5
 
 
+@pytest.mark.slow
 def test_functions_are_dropped_when_there_are_very_many(layer_by_layer):
     made = samples.trainer()
     made._steps._functions._num_max = 10
