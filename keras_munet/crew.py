@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ from keras_munet.data import records
 from keras_munet.search import cloning
 from keras_munet.search import plan as plan_lib
 from keras_munet.store import system_dir
+from keras_munet.train import closed_form
 from keras_munet.train import cluster
 from keras_munet.train import coordinator
+from keras_munet.train import frozen_features
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import memory
 from keras_munet.train import placement
@@ -165,6 +168,9 @@ class Crew:
         self._directory = directory
         self._family = family
         self._settings = settings
+        # Of one task, by the path below the head.
+        self._heads_task = ""
+        self._heads: dict[str, closed_form.LinearHead] = {}
 
     @keras_state.shielded()
     def train(
@@ -185,8 +191,85 @@ class Crew:
           StoppedError: the job was asked to stop.
         """
         order = _training(plan)
+        trained = []
+        if order["children"]:
+            self._announce(order)
+            trained = self._train(order, data, on_cycle)
+        solved = [
+            self._solve(child, data, accept_ties=plan.accept_ties)
+            for child in plan.children
+            if child.is_solved
+        ]
+        return trained + solved
+
+    @keras_state.shielded()
+    def heads(
+        self, paths: Sequence[specs.PathRecord], data: records.TaskData
+    ) -> list[closed_form.LinearHead]:
+        """Returns for each path a solved head on its features; on the chief.
+
+        Heads of paths that did not change are not solved again.
+
+        Args:
+          paths: published ones, or the root.
+          data: of the task that the heads are for.
+        """
+        if self._heads_task != data.name:
+            self._heads_task, self._heads = data.name, {}
+        missing = [path for path in paths if path.id not in self._heads]
+        if missing:
+            heads = self.trainer.solve(
+                [self._frozen(path) for path in missing],
+                data,
+                logistic=self._settings.search.policy == "linear_probe",
+            )
+            for path, head in zip(missing, heads, strict=True):
+                self._heads[path.id] = head
+        return [self._heads[path.id] for path in paths]
+
+    def _frozen(self, path: specs.PathRecord) -> frozen_features.FrozenPath:
+        return frozen_features.FrozenPath(
+            tuple(map(self._shared, path.components)),
+            int(path.hparams["ds_image_size"]),
+            preprocessing.antialias(path.hparams),
+        )
+
+    def _solve(
+        self,
+        child: plan_lib.ChildPlan,
+        data: records.TaskData,
+        *,
+        accept_ties: bool,
+    ) -> jobs_lib.TrainedChild:
+        """Solves a child's head; all workers measure it as any other."""
+        *below, head = child.components
+        (solved,) = self.heads([child.parent], data)
+        order: dict[str, Any] = {
+            "do": _EVALUATE,
+            "task": data.name,
+            "split": "validation",
+            "image_size": int(child.hparams["ds_image_size"]),
+            "antialias": preprocessing.antialias(child.hparams),
+            "components": [part.known_source().to_json() for part in below],
+            "head": {
+                "spec": head.spec.to_json(),
+                "kernel": solved.kernel.tolist(),
+                "bias": solved.bias.tolist(),
+            },
+        }
         self._announce(order)
-        return self._train(order, data, on_cycle)
+        quality = self._evaluate(order, data)
+        score = quality * child.size_factor
+        improved = score > child.score_to_beat or (
+            accept_ties and score == child.score_to_beat
+        )
+        return jobs_lib.TrainedChild(
+            index=child.index,
+            scores=(score,),
+            losses=(float("nan"),),
+            quality=quality if improved else None,
+            components={head.spec.name: _head(order["head"])},
+        )
 
     @keras_state.shielded()
     def accuracy(
@@ -252,13 +335,15 @@ class Crew:
     def _evaluate(
         self, order: Mapping[str, Any], data: records.TaskData
     ) -> float:
-        parts = []
-        for value in order["components"]:
-            ref = specs.ComponentRef.from_json(value)
-            # Its values are read only if no slot holds them.
-            spec = self._directory.objects.spec(ref.id)
-            load = self._loader(ref)
-            parts.append(jobs_lib.JobComponent(spec, load, ref.id, False))
+        parts = [
+            self._shared(specs.ComponentRef.from_json(value))
+            for value in order["components"]
+        ]
+        if "head" in order:
+            head = _head(order["head"])
+            parts.append(
+                jobs_lib.JobComponent(head.spec, lambda: head, None, False)
+            )
         return self.trainer.evaluate(
             parts,
             data,
@@ -266,6 +351,11 @@ class Crew:
             order["image_size"],
             order["antialias"],
         )
+
+    def _shared(self, ref: specs.ComponentRef) -> jobs_lib.JobComponent:
+        # Its values are read only if nothing holds them.
+        spec = self._directory.objects.spec(ref.id)
+        return jobs_lib.JobComponent(spec, self._loader(ref), ref.id, False)
 
     def _job(
         self, child: Mapping[str, Any], event: tuple[str | int, ...]
@@ -340,7 +430,7 @@ def leading(workers: workers_lib.Workers) -> Iterator[None]:
 
 
 def _training(plan: plan_lib.GenerationPlan) -> dict[str, Any]:
-    """Returns a generation as plain JSON."""
+    """Returns what is trained of a generation as plain JSON."""
     return {
         "do": _TRAIN,
         "task": plan.task,
@@ -365,5 +455,14 @@ def _training(plan: plan_lib.GenerationPlan) -> dict[str, Any]:
                 ],
             }
             for child in plan.children
+            if not child.is_solved
         ],
     }
+
+
+def _head(value: Mapping[str, Any]) -> specs.Component:
+    """Returns the head that an order holds, the same on every worker."""
+    return specs.Component(
+        specs.ComponentSpec.from_json(value["spec"]),
+        {k: np.array(value[k], np.float32) for k in ("kernel", "bias")},
+    )

@@ -21,13 +21,13 @@ from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import records
 from keras_munet.progress import Progress
-from keras_munet.search import cloning
 from keras_munet.search import evolution
 from keras_munet.search import extensions
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import scoring
 from keras_munet.store import system_dir
+from keras_munet.train import frozen_features
 from keras_munet.train import jobs as jobs_lib
 
 
@@ -77,6 +77,7 @@ def run(
     while not search.done:
         started = time.perf_counter()
         trainer.clock.clear()
+        _rank(search, data, directory, crew, progress, newest)
         # No object may go between the choice of a parent and its use.
         with trainer.clock.spent("search"):
             with directory.naming():
@@ -209,6 +210,57 @@ def _restore(
         directory.clear_progress(search.task)
 
 
+def _rank(
+    search: evolution.TaskIteration,
+    data: records.TaskData,
+    directory: system_dir.SystemDir,
+    crew: crew_lib.Crew,
+    progress: Progress,
+    newest: Callable[[], population_lib.Population | None],
+) -> None:
+    """Ranks the paths of other tasks for a search that asks for it."""
+    with directory.naming():
+        population = newest()
+        if population is not None:
+            search.renew(population)
+        paths = search.unranked
+        if not paths:
+            return
+        directory.use(
+            search.task, [ref.id for p in paths for ref in p.components]
+        )
+    started = time.perf_counter()
+    heads = crew.heads(paths, data)
+    secs = time.perf_counter() - started
+    search.rank({p.id: h.accuracy for p, h in zip(paths, heads, strict=True)})
+    ranking = [
+        {"path_id": path.id, "task": path.task, "accuracy": head.accuracy}
+        for path, head in sorted(
+            zip(paths, heads, strict=True),
+            key=lambda pair: (-pair[1].accuracy, pair[0].id),
+        )
+    ]
+    shown = ", ".join(
+        f"{'root' if e['task'] == specs.NOT_TRAINABLE else e['task']} "
+        f"{e['accuracy']:.3f}"
+        for e in ranking
+    )
+    progress.line(
+        f"{search.task}: a linear head on the frozen features of {shown} "
+        f"(validation accuracy, {secs:.1f} s)"
+    )
+    progress.event(
+        "ranked",
+        task=search.task,
+        iteration=search.iteration,
+        num_train_examples=min(
+            len(data.train), frozen_features.NUM_EXAMPLES_MAX
+        ),
+        paths=ranking,
+        ranking_secs=round(secs, 3),
+    )
+
+
 def _store(
     plan: plan_lib.GenerationPlan,
     trained: Sequence[jobs_lib.TrainedChild],
@@ -266,8 +318,8 @@ def _sources(plan: plan_lib.GenerationPlan) -> Iterator[str]:
     """Yields the ids of all objects that a generation starts from."""
     for child in plan.children:
         for part in child.components:
-            if not part.is_new or part.init != cloning.FRESH:
-                yield part.known_source().id
+            if part.source is not None:
+                yield part.source.id
 
 
 def _kept(

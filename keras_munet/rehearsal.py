@@ -188,7 +188,11 @@ def children_of(
         num_classes=num_classes,
         iteration=0,
     )
-    children = [_job(child, settings) for child in search.ask().children]
+    children = [
+        _job(child, settings)
+        for child in search.ask().children
+        if not child.is_solved
+    ]
     if fullest:
         largest = jobs_lib.fullest(settings, family, first, num_classes)
         children = [

@@ -71,7 +71,6 @@ def _key(child: plan_lib.ChildPlan) -> Hashable:
 def _part_key(
     part: cloning.PlannedComponent, child: plan_lib.ChildPlan
 ) -> Hashable:
-    # A fresh component is drawn for its child, so no other has it.
-    fresh = part.init == cloning.FRESH
-    source = child.index if fresh else part.known_source().id
+    # A component without a source is its child's own, so no other has it.
+    source = child.index if part.source is None else part.source.id
     return part.spec.spec_id, part.spec.name, part.init, part.trainable, source

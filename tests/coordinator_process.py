@@ -21,7 +21,9 @@ def main(workdir: str, workers: str = "") -> None:
     asked = devices.Devices(
         "coordinator" if workers else "one_device", workers=workers
     )
-    settings = samples.settings(task_names=["digits"])
+    settings = samples.settings(
+        task_names=["digits"], search={"probe_child": True}
+    )
     system = keras_munet.System.create(workdir, settings)
     system.run(strategy=asked, progress=progress.Progress())
 

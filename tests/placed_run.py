@@ -21,6 +21,7 @@ def settings():
         num_samples_per_task=8,
         children_per_generation=4,
         compute_dtype="float32",
+        search={"probe_child": True},
     )
 
 

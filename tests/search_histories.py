@@ -138,6 +138,7 @@ class History:
                 search = self._search(task)
                 with warnings.catch_warnings(action="error"):
                     search.restore(self.directory.load_progress(task))
+            self._rank(search)
             plan = search.ask()
             self.last_plans.append(plan)
             known = {path.id for path in search.active}
@@ -173,6 +174,17 @@ class History:
             )
         )
 
+    def _rank(self, search: evolution.TaskIteration) -> None:
+        """Ranks paths by accuracies that are drawn, with ties."""
+        rng = seeds.generator(self.settings.seed, "ranks", search.task)
+        if search.unranked:
+            search.rank(
+                {
+                    path.id: int(rng.integers(_NUM_QUALITIES)) / 4
+                    for path in search.unranked
+                }
+            )
+
     def _result(
         self, plan: plan_lib.GenerationPlan, child: plan_lib.ChildPlan
     ) -> plan_lib.ChildResult:
@@ -200,7 +212,7 @@ class History:
     ) -> specs.ComponentRef:
         if not part.is_new:
             return part.known_source()
-        if part.init == cloning.FRESH:
+        if part.source is None:
             component = self.family.initial(part.spec, rng)
         else:
             component = self.directory.objects.get(part.known_source())

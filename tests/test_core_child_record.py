@@ -34,7 +34,28 @@ def test_a_record_survives_its_json():
         "copy": 1,
         "resample": 1,
         "fresh": 1,
+        "solved": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_read"),
+    [
+        (["head", "solved", False, 7, None, None], True),
+        (["head", "solved", True, 7, None, None], False),
+        (["head", "solved", False, 7, _ID, None], False),
+        (["head", "solved", False, 7, None, "birds"], False),
+    ],
+)
+def test_a_solved_head_has_no_source_and_is_not_trained(origin, is_read):
+    record = _changed(("components",), [origin])
+    if is_read:
+        read = child_record.ChildRecord.from_json(record)
+        assert read.num_by_init["solved"] == 1
+        assert read.to_json() == record
+    else:
+        with pytest.raises(ValueError):
+            child_record.ChildRecord.from_json(record)
 
 
 def test_keys_of_later_versions_are_passed_over():

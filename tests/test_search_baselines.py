@@ -32,7 +32,7 @@ def _plan(policy, version="mu2net", population=None, **changes):
     ("policy", "trained"),
     [
         ("finetune_all", [*_ALL, *_BLOCKS, "encoder_norm", "head"]),
-        ("linear_probe", ["head"]),
+        ("linear_probe", []),
         ("freeze_bottom_layers:0", [*_BLOCKS, "encoder_norm", "head"]),
         ("freeze_bottom_layers:1", [*_BLOCKS[1:], "encoder_norm", "head"]),
         ("freeze_bottom_layers:3", ["encoder_norm", "head"]),
@@ -45,8 +45,9 @@ def test_a_baseline_trains_these_places_and_shares_the_rest(
     assert [p.spec.name for p in child.components if p.trainable] == trained
     for part in child.components:
         if not part.trainable:
-            assert part.init == cloning.SHARE
-            assert part.source.id == f"root.{part.spec.name}"
+            solved = policy == "linear_probe" and part.spec.name == "head"
+            assert part.init == (cloning.SOLVED if solved else cloning.SHARE)
+            assert solved or part.source.id == f"root.{part.spec.name}"
     assert not [p for p in child.components if "adapter" in p.spec.name]
 
 

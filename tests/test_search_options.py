@@ -10,7 +10,9 @@ import search_samples as samples
 from keras_munet import errors
 from keras_munet import twins
 from keras_munet.core import settings as settings_lib
+from keras_munet.search import baselines
 from keras_munet.search import cloning
+from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
 
 
@@ -163,3 +165,139 @@ def test_children_of_unlike_halves_are_no_duplicates():
     )
     trio = dataclasses.replace(plan, children=(child, same, unlike))
     assert twins.first_indices(trio) == {0: 0, 1: 0, 2: 2}
+
+
+def _first_plan(population, search, number=0, ranking=None, **changes):
+    of = samples.iteration(
+        population,
+        experiment=samples.settings(search=search, **changes),
+        number=number,
+    )
+    if ranking is not None:
+        of.rank({p.id: ranking[p.task] for p in of.unranked})
+    return of, of.ask()
+
+
+def _told(of, plan, quality=0.5):
+    samples.tell(of, plan, lambda child: quality)
+
+
+@pytest.mark.parametrize("version", settings_lib.VERSIONS)
+def test_one_more_child_of_the_first_generation_may_have_a_solved_head(version):
+    population = samples.neighbours(2)
+    _, without = _first_plan(population, {"version": version})
+    search, plan = _first_plan(
+        population, {"version": version, "probe_child": True}
+    )
+    # The children that are trained are those of a search without it.
+    assert plan.children[:-1] == without.children
+    solved = plan.children[-1]
+    assert solved.index == 8 and solved.is_solved
+    assert solved.parent == population.root
+    *below, head = solved.components
+    assert {part.init for part in below} == {"share"}
+    assert (head.init, head.source, head.trainable) == ("solved", None, False)
+    assert not any(part.trainable for part in solved.components)
+    assert solved.record.num_by_init["solved"] == 1
+    _told(search, plan)
+    assert not any(child.is_solved for child in search.ask().children)
+
+
+def test_a_solved_child_reads_pictures_of_its_parents_size():
+    _, plan = _first_plan(
+        samples.population(origin=samples.root(ds_image_size=48)),
+        {"version": "munet", "probe_child": True, "first_data": "mutated"},
+        ranges={"ds_image_size": [16, 32]},
+        hparams={"ds_crop": False},
+    )
+    solved = plan.children[-1]
+    assert solved.hparams["ds_image_size"] == 48
+    assert solved.components[1].init == "share"
+
+
+def test_a_solved_child_is_the_parent_of_children_with_its_head():
+    search, plan = _first_plan(samples.neighbours(1), {"probe_child": True})
+    samples.tell(search, plan, lambda child: 1.0 if child.is_solved else None)
+    (only,) = search.active
+    child = search.ask().children[0]
+    assert child.parent == only
+    assert child.components[-1].init == "copy"
+    assert child.score_to_beat == 1.0
+
+
+def test_children_start_mostly_from_the_path_that_ranks_first():
+    ranking = {"t0": 0.2, "t1": 0.9, "t2": 0.6, "NOT_TRAINABLE": 0.5}
+    search, plan = _first_plan(
+        samples.neighbours(3),
+        {"rank_parents": "probe", "probe_child": True},
+        ranking=ranking,
+        num_samples_per_task=400,
+        children_per_generation=400,
+    )
+    tasks = [child.parent.task for child in plan.children[:-1]]
+    counts = [tasks.count(t) for t in ("t1", "t2", "NOT_TRAINABLE", "t0")]
+    assert 270 < counts[0] < 330
+    assert counts == sorted(counts, reverse=True) and counts[2] > 0
+    assert plan.children[-1].is_solved
+    assert plan.children[-1].parent.task == "t1"
+    assert search.unranked == ()
+
+
+def test_a_ranking_is_saved_and_outlives_what_others_publish():
+    ranking = {"t0": 0.2, "t1": 0.9, "NOT_TRAINABLE": 0.5}
+    search, plan = _first_plan(
+        samples.neighbours(2), {"rank_parents": "probe"}, ranking=ranking
+    )
+    _told(search, plan, None)
+    state = search.to_json()
+    again = samples.iteration(
+        samples.neighbours(2),
+        experiment=samples.settings(search={"rank_parents": "probe"}),
+    )
+    again.restore(state)
+    assert again.ask() == search.ask()
+    again.renew(samples.neighbours(3))
+    assert [p.task for p in again.seeds] == ["t1", "NOT_TRAINABLE", "t0", "t2"]
+    assert again.unranked == ()
+
+
+def test_nothing_is_ranked_where_there_is_no_choice_or_nobody_wants_it():
+    search, _ = _first_plan(samples.population(), {"rank_parents": "probe"})
+    assert search.unranked == ()
+    search, _ = _first_plan(samples.neighbours(3), {})
+    assert search.unranked == ()
+
+
+def test_of_many_paths_some_are_ranked_and_always_the_root():
+    population = samples.neighbours(40)
+    search, _ = _first_plan(population, {"rank_parents": "probe"})
+    chosen = [path.id for path in search.unranked]
+    assert len(set(chosen)) == len(chosen) == evolution.NUM_RANKED_MAX + 1
+    assert population.root.id in chosen
+    later, _ = _first_plan(population, {"rank_parents": "probe"}, number=1)
+    assert {p.id for p in later.unranked} != set(chosen)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"rank_parents": "best"},
+        {"rank_parents": "probe", "version": "munet"},
+        {"rank_parents": "probe", "parent_policy": "mine"},
+    ],
+)
+def test_a_ranking_that_cannot_be_is_refused(search):
+    with pytest.raises(errors.UsageError, match=r"search\.rank_parents"):
+        samples.settings(search=search)
+
+
+def test_a_baseline_has_neither_option():
+    settings = samples.settings(
+        search={
+            "policy": "finetune_all",
+            "probe_child": True,
+            "rank_parents": "probe",
+        }
+    )
+    budgeted = baselines.budgeted(settings).search
+    assert (budgeted.probe_child, budgeted.rank_parents) == (False, "sampled")

@@ -29,13 +29,22 @@ _POLICIES = (
 @st.composite
 def _histories(draw):
     """Returns (settings, steps)."""
+    version = draw(st.sampled_from(settings_lib.VERSIONS))
     settings = settings_lib.Settings.from_dict(
         {
             "seed": draw(st.integers(0, 2**20)),
             "num_samples_per_task": draw(st.integers(1, 7)),
             "children_per_generation": draw(st.integers(1, 3)),
             "search": {
-                "version": draw(st.sampled_from(settings_lib.VERSIONS)),
+                "version": version,
+                "probe_child": draw(st.booleans()),
+                "rank_parents": draw(
+                    st.sampled_from(
+                        settings_lib.RANK_PARENTS
+                        if version == "mu2net"
+                        else ["sampled"]
+                    )
+                ),
                 "policy": draw(st.sampled_from(_POLICIES)),
                 "draws": draw(st.sampled_from(settings_lib.DRAWS)),
                 "mutation_prob": draw(st.sampled_from([0.1, 0.5, 1.0])),
@@ -159,7 +168,7 @@ def test_a_record_tells_of_every_child_what_made_it(case):
             ):
                 assert origin.name == part.spec.name
                 assert origin.trainable == part.trainable
-                if origin.init == "fresh":
+                if origin.init in ("fresh", "solved"):
                     assert (origin.source, origin.source_task) == (None, None)
                 else:
                     assert (origin.source, origin.source_task) in owners

@@ -16,7 +16,10 @@ SHARE = "share"
 COPY = "copy"
 RESAMPLE = "resample"
 FRESH = "fresh"
-INITS = (SHARE, COPY, RESAMPLE, FRESH)
+SOLVED = "solved"
+INITS = (SHARE, COPY, RESAMPLE, FRESH, SOLVED)
+# Those without a source.
+_SOURCELESS = (FRESH, SOLVED)
 # The key of an event's child that holds its record.
 KEY = "record"
 
@@ -34,12 +37,13 @@ class ComponentOrigin:
       name: its place in the path, e.g. `encoderblock_0`.
       init: `share` uses the source as it is; `copy` starts from its values
         (a clone), `resample` from its values on another grid; `fresh` from
-        new ones.
+        new ones. A `solved` head is computed from the features below it.
       trainable: whether the child trains it.
       num_params: its parameter count.
-      source: object id of the component it comes from; None if fresh.
+      source: object id of the component it comes from; None if fresh or
+        solved.
       source_task: task of the path that has the source, `NOT_TRAINABLE` for
-        the root; None if fresh.
+        the root; None if fresh or solved.
     """
 
     name: str
@@ -65,13 +69,13 @@ class ComponentOrigin:
             not isinstance(init, str)
             or init not in INITS
             or type(trainable) is not bool
-            or (trainable and init == SHARE)
+            or (trainable and init in (SHARE, SOLVED))
         ):
             raise ValueError("a component comes in no known way")
         num_params = _count(num_params)
-        if init == FRESH:
+        if init in _SOURCELESS:
             if source is not None or source_task is not None:
-                raise ValueError("a fresh component has a source")
+                raise ValueError(f"a {init} component has a source")
         elif not isinstance(source, str) or not _OBJECT_ID.fullmatch(source):
             raise ValueError("a component's source is no object id")
         else:

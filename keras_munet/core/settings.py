@@ -49,6 +49,8 @@ LATER_KEYS: dict[str, Any] = {
         "data_draws": "generation",
         "stop_patience": 0,
         "stop_when_solved": False,
+        "probe_child": False,
+        "rank_parents": "sampled",
     },
 }
 # Policies with a number behind a colon, e.g. `adapters:16`.
@@ -125,6 +127,7 @@ NUM_STEPS_MAX = 1_000
 OPTIMIZERS = ("sgd", "adamw")
 FIRST_DATA = ("mutated", "config")
 DATA_DRAWS = ("generation", "half")
+RANK_PARENTS = ("sampled", "probe")
 _NUM_PATTERN_CHARS_MAX = 200
 # Of `force_finetune_components`.
 ALL_PLACES = "*"
@@ -172,6 +175,13 @@ class SearchSettings:
         task iteration ends; 0 for never, as published.
       stop_when_solved: whether a task iteration ends once the best path has
         at most one validation example wrong.
+      probe_child: whether the first generation of a task iteration has one
+        more child, which trains nothing: it shares a path's components (the
+        root's, or those of the path that ranks first) below a head that is
+        solved in closed form. So no task's score is below a linear probe's.
+      rank_parents: how paths of other tasks become parents: `sampled` in an
+        order by chance, as published, or ranked by a closed-form `probe` on
+        the task's own images.
     """
 
     version: str = "mu2net"
@@ -193,6 +203,8 @@ class SearchSettings:
     data_draws: str = "generation"
     stop_patience: int = 0
     stop_when_solved: bool = False
+    probe_child: bool = False
+    rank_parents: str = "sampled"
 
     def __post_init__(self):
         plain.normalize(self, "search.")
@@ -476,11 +488,30 @@ def _check(settings: Settings) -> None:
     _one_of("search.draws", search.draws, DRAWS)
     _one_of("search.first_data", search.first_data, FIRST_DATA)
     _one_of("search.data_draws", search.data_draws, DATA_DRAWS)
+    _one_of("search.rank_parents", search.rank_parents, RANK_PARENTS)
+    _check_ranking(search)
     _check_policy(search.policy)
     if search.score_base == 0.0:
         raise errors.UsageError(
             "config key search.score_base is 0; it must be above 0 and at "
             "most 1"
+        )
+
+
+def _check_ranking(search: SearchSettings) -> None:
+    if search.rank_parents == "sampled":
+        return
+    if search.version == "munet":
+        raise errors.UsageError(
+            "config key search.rank_parents is 'probe', and search.version "
+            "'munet' starts from every path in turn; use 'sampled', or "
+            "'mu2net'"
+        )
+    if search.parent_policy != PARENT_POLICY:
+        raise errors.UsageError(
+            "config key search.rank_parents is 'probe', and the plug-in "
+            f"search.parent_policy {search.parent_policy!a} chooses parents; "
+            f"use 'sampled', or the policy {PARENT_POLICY!r}"
         )
 
 

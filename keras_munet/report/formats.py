@@ -16,10 +16,12 @@ INITS = {
     child_record.COPY: "copied",
     child_record.RESAMPLE: "resampled",
     child_record.FRESH: "fresh",
+    child_record.SOLVED: "solved",
 }
 _KINDS = {
     "build": "building graphs",
     "compile": "compiling: tracing, TensorFlow's own work on graphs",
+    "solve": "solving heads on frozen features",
     "input": "input: picking and varying images",
     "fill": "loading weights into graphs",
     "first_cycle": "first training cycle, with tracing",

@@ -164,7 +164,9 @@ def _origins(children: Sequence[Mapping[str, Any]]) -> str:
         return "unknown"
     inits = [init for record in records for _, init, *_ in record["components"]]
     return ", ".join(
-        f"{inits.count(init):,} {word}" for init, word in formats.INITS.items()
+        f"{inits.count(init):,} {word}"
+        for init, word in formats.INITS.items()
+        if init in inits
     )
 
 

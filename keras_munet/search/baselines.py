@@ -2,7 +2,8 @@
 
 Invariant: a baseline is one training of the root per task, with as many
 cycles as all of a path's generations have together (section 2, "Baselines");
-nothing mutates, so its children would be equal and it has one.
+nothing mutates, so its children would be equal and it has one. A linear probe
+is solved, not trained.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ class Baseline:
       trains: whether the component at a place is cloned; a new one always
         is trained.
       adapter_dim: width of the adapter before every layer; None for none.
+      is_solved: whether the head is solved and nothing is trained.
     """
 
     trains: Callable[[str], bool]
     adapter_dim: int | None = None
+    is_solved: bool = False
 
 
 def of(search: settings_lib.SearchSettings) -> Baseline | None:
@@ -38,7 +41,7 @@ def of(search: settings_lib.SearchSettings) -> Baseline | None:
     if name == "finetune_all":
         return Baseline(lambda place: True)
     if name == "linear_probe":
-        return Baseline(lambda place: False)
+        return Baseline(lambda place: False, is_solved=True)
     if name == "adapters":
         return Baseline(lambda place: place in forced, adapter_dim=number)
     assert number is not None, search.policy
@@ -60,6 +63,9 @@ def budgeted(settings: settings_lib.Settings) -> settings_lib.Settings:
     )
     return dataclasses.replace(
         settings,
+        search=dataclasses.replace(
+            settings.search, probe_child=False, rank_parents="sampled"
+        ),
         num_task_iters=1,
         num_samples_per_task=1,
         children_per_generation=1,

@@ -121,7 +121,8 @@ class Breeder:
           mutates: False for an unmutated clone (v1's first ones).
         """
         parent = lineage[0]
-        search = self._settings.search
+        if self._baseline is not None and self._baseline.is_solved:
+            return self.solved_child(index, parent, data_hparams, population)
         change = self._mutated if self._baseline is None else self._fixed
         proposal = change(index, parent, mutates)
         hparams = {**proposal.hparams, **data_hparams}
@@ -139,6 +140,43 @@ class Breeder:
             can_resample=self._family.can_resample,
             train_resampled=not self._is_v1,
         )
+        return self._plan(index, parent, hparams, components, population)
+
+    def solved_child(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        data_hparams: Mapping[str, Any],
+        population: population_lib.Population,
+    ) -> plan_lib.ChildPlan:
+        """Returns the child that is its parent below a solved head.
+
+        Args:
+          index: its number within the iteration.
+          parent: a path of another task, or the root.
+          data_hparams: of its generation; the size of its input is the
+            parent's.
+          population: who lives and relies on what.
+        """
+        size = {"ds_image_size": parent.hparams["ds_image_size"]}
+        hparams = {**parent.hparams, **data_hparams, **size}
+        layout = self._family.layout(
+            hparams, self._num_classes, mutations.adapters_of(parent)
+        )
+        components = cloning.plan_solved(layout, parent)
+        return self._plan(index, parent, hparams, components, population)
+
+    def _plan(
+        self,
+        index: int,
+        parent: specs.PathRecord,
+        hparams: dict[str, Any],
+        components: tuple[cloning.PlannedComponent, ...],
+        population: population_lib.Population,
+    ) -> plan_lib.ChildPlan:
+        """Returns the plan of a child whose components are chosen."""
+        search = self._settings.search
+        layout = [part.spec for part in components]
         accounted = population.accounted_params(
             self._task,
             [c.known_source() for c in components if not c.is_new],

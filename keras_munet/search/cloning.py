@@ -19,6 +19,7 @@ SHARE = child_record.SHARE
 COPY = child_record.COPY
 RESAMPLE = child_record.RESAMPLE
 FRESH = child_record.FRESH
+SOLVED = child_record.SOLVED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +29,12 @@ class PlannedComponent:
     Attributes:
       spec: what it is.
       init: `share` uses `source` as it is; `copy` starts from its values,
-        `resample` from its values on another grid; `fresh` from new ones.
-      source: the published component it comes from; None when fresh.
+        `resample` from its values on another grid; `fresh` from new ones;
+        a `solved` head is computed from the features below it.
+      source: the published component it comes from; None when fresh or
+        solved.
       trainable: whether the child trains it.
-      source_task: task of the path that has `source`; None when fresh.
+      source_task: task of the path that has `source`; None without one.
     """
 
     spec: specs.ComponentSpec
@@ -58,7 +61,7 @@ class PlannedComponent:
         )
 
     def known_source(self) -> specs.ComponentRef:
-        """Returns `source` where there must be one: not for `fresh`."""
+        """Returns `source` where there must be one: not for new values."""
         assert self.source is not None, self.spec.name
         return self.source
 
@@ -109,6 +112,26 @@ def plan_components(
         else:
             planned.append(PlannedComponent(spec, FRESH, None, True, None))
     return tuple(planned)
+
+
+def plan_solved(
+    layout: Iterable[specs.ComponentSpec], parent: specs.PathRecord
+) -> tuple[PlannedComponent, ...]:
+    """Returns a parent's components, all shared, with a solved head.
+
+    Args:
+      layout: what the child needs, input first; the parent's, but for the
+        number of classes.
+      parent: a published path or the root.
+    """
+    return tuple(
+        PlannedComponent(spec, SOLVED, None, False, None)
+        if spec.name == HEAD
+        else PlannedComponent(
+            spec, SHARE, parent.component(spec.name), False, parent.task
+        )
+        for spec in layout
+    )
 
 
 def _find(

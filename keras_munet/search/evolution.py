@@ -25,6 +25,9 @@ from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import sampling
 
+# A ranking tries the root and so many paths of other tasks.
+NUM_RANKED_MAX = 15
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -95,6 +98,8 @@ class TaskIteration:
         own = population.published.get(task)
         self._active = [own] if own is not None else []
         self._own_id = None if own is None else own.id
+        # Path id -> validation accuracy of a solved head on its features.
+        self._ranking: dict[str, float] | None = None
         self._ordered = self._ordered_seeds()
         self._seeds = self._ordered
         self._untried = [path.id for path in self._seeds] if self._is_v1 else []
@@ -140,6 +145,33 @@ class TaskIteration:
         """The task's active paths, best first."""
         return tuple(sampling.rank(self._active))
 
+    @property
+    def unranked(self) -> tuple[specs.PathRecord, ...]:
+        """The paths that `rank` is to be told of before the first `ask`.
+
+        None where the search samples them, or where there is no choice. Of
+        many paths some by chance, and the root.
+        """
+        if (
+            self._settings.search.rank_parents == "sampled"
+            or self.generation
+            or self._ranking is not None
+        ):
+            return ()
+        root = self._population.root
+        others = [path for path in self._seeds if path.id != root.id]
+        return (root, *others[:NUM_RANKED_MAX]) if others else ()
+
+    def rank(self, accuracies: Mapping[str, float]) -> None:
+        """Orders the seed paths from best to worst; others come last.
+
+        Args:
+          accuracies: path id -> validation accuracy of a solved head on its
+            features, for every path of `unranked`.
+        """
+        self._ranking = dict(accuracies)
+        self._order_seeds(0, len(self._untried))
+
     def ask(self) -> plan_lib.GenerationPlan:
         """Returns the next generation's children.
 
@@ -172,6 +204,7 @@ class TaskIteration:
                     totals,
                     rng,
                     walk_seeds=not self._is_v1,
+                    is_ranked=self._ranking is not None,
                 )
             counts[parent.id] += 1
             totals[parent.id] += 1
@@ -182,6 +215,18 @@ class TaskIteration:
                     drawn[(index - first) * len(drawn) // (last - first)],
                     self._population,
                     mutates=mutates,
+                )
+            )
+        if self._settings.search.probe_child and self.generation == 0:
+            # One more, beside those that a search without it has.
+            children.append(
+                self._breeder.solved_child(
+                    self._settings.num_samples_per_task,
+                    self._population.root
+                    if self._ranking is None
+                    else self._ordered[0],
+                    drawn[0],
+                    self._population,
                 )
             )
         self._asked = dict(counts), seeds, untried, children
@@ -256,6 +301,7 @@ class TaskIteration:
             "active": [path.to_json() for path in self._active],
             "num_seeds_passed": self._num_seeds_passed(),
             "num_untried": len(self._untried),
+            "ranking": self._ranking,
         }
 
     @property
@@ -280,6 +326,7 @@ class TaskIteration:
         self.generation = state["generation"]
         self._num_children = dict(state["num_children"])
         self._active = [specs.PathRecord.from_json(p) for p in state["active"]]
+        self._ranking = state.get("ranking")
         self._order_seeds(state["num_seeds_passed"], state["num_untried"])
 
     def renew(self, population: population_lib.Population) -> None:
@@ -313,7 +360,11 @@ class TaskIteration:
         if self._is_v1:
             return sorted(seeds, key=lambda p: p.born, reverse=True)
         order = self._rng("seeds").permutation(len(seeds))
-        return [seeds[i] for i in order]
+        seeds = [seeds[i] for i in order]
+        if self._ranking is not None:
+            ranking = self._ranking
+            seeds.sort(key=lambda path: -ranking.get(path.id, -1.0))
+        return seeds
 
     def _sample_data_hparams(self) -> list[dict[str, Any]]:
         """Returns the generation's, or those of each of its halves."""

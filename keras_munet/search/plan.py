@@ -36,10 +36,15 @@ class ChildPlan:
     accounted_params: float
     record: child_record.ChildRecord
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether its head is solved and nothing of it is trained."""
+        return any(part.init == cloning.SOLVED for part in self.components)
+
 
 @dataclasses.dataclass(frozen=True)
 class GenerationPlan:
-    """Children that are trained together on the same batches.
+    """Children that are trained together on the same batches, or solved.
 
     Attributes:
       task: the task they learn.

@@ -1,7 +1,8 @@
 """Which path becomes the next parent (section 2, "Parent sampling").
 
 Invariant: a path is taken with probability 0.5 ** (children it already has),
-so that attention decays and every path keeps a chance.
+so that attention decays and every path keeps a chance. Ranked paths of other
+tasks do not decay: most children start from the best.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_munet.core import specs
+
+# How often the best of the ranked paths that are left is the parent.
+RANKED_PROB = 0.75
 
 
 def take(
@@ -44,6 +48,7 @@ def parent(
     rng: np.random.Generator,
     *,
     walk_seeds: bool,
+    is_ranked: bool = False,
 ) -> tuple[specs.PathRecord, list[specs.PathRecord]]:
     """Returns the sampled parent and the seeds in their new order.
 
@@ -54,12 +59,17 @@ def parent(
       rng: the child's generator.
       walk_seeds: `mu2net` walks the seeds too, rotating them past the one
         taken, before it picks uniformly; `munet` picks uniformly at once.
+      is_ranked: whether the seeds stand from best to worst; then each is
+        taken with probability `RANKED_PROB`, or else the best.
     """
     seeds = list(seeds)
     ranked = rank(active)
     taken = take(ranked, num_children, rng)
     if taken is not None:
         return ranked[taken], seeds
+    if is_ranked:
+        number = int(rng.geometric(RANKED_PROB)) - 1
+        return seeds[number if number < len(seeds) else 0], seeds
     if walk_seeds:
         taken = take(seeds, num_children, rng)
         if taken is not None:

@@ -19,7 +19,6 @@ from keras_munet.train import batches as batches_lib
 from keras_munet.train import clock as clock_lib
 from keras_munet.train import dataflow
 from keras_munet.train import features as features_lib
-from keras_munet.train import halves
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import layerwise
 from keras_munet.train import precision
@@ -50,7 +49,6 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
           clock: takes the seconds.
         """
         super().__init__(strategy, budget, clock)
-        self._functions = halves.LayerFunctions()
         self._features = features_lib.Features()
         self._num_threads = threads.num_operations()
 
@@ -68,7 +66,7 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
     ) -> layerwise.LayerwiseGeneration:
         """Returns what this loop trains of a structure."""
         return layerwise.LayerwiseGeneration(
-            *(structure, pool, self._strategy, self._functions),
+            *(structure, pool, self._strategy, self.layer_functions),
             products,
             num_parts,
         )
@@ -135,7 +133,7 @@ class LayerSteps(steps.StepLoop[layerwise.LayerwiseGeneration]):
     def _flow(self) -> Iterator[dataflow.Dataflow]:
         """Gives threads; what they compile is counted as compiling."""
         with (
-            self._clock.compiling(self._functions.compile_secs),
+            self._clock.compiling(self.layer_functions.compile_secs),
             dataflow.Dataflow(self._num_threads) as flow,
         ):
             yield flow

@@ -18,6 +18,8 @@ import numpy as np
 
 from keras_munet.data import records
 from keras_munet.train import clock as clock_lib
+from keras_munet.train import closed_form
+from keras_munet.train import frozen_features
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import placement
 from keras_munet.train import rewrites
@@ -117,18 +119,35 @@ class SlicedTrainer:
         antialias: bool = False,
     ) -> float:
         """Returns the accuracy of one path; see `trainer.Trainer.evaluate`."""
-        if self._whole is None:
-            self._whole = self._make_whole()
-        accuracy = self._whole.evaluate(
+        whole = self._on_all_devices()
+        accuracy = whole.evaluate(
             components, data, split, image_size, antialias
         )
-        self._read_clocks([self._whole])
+        self._read_clocks([whole])
         return accuracy
+
+    def solve(
+        self,
+        paths: Sequence[frozen_features.FrozenPath],
+        data: records.TaskData,
+        *,
+        logistic: bool = False,
+    ) -> list[closed_form.LinearHead]:
+        """Returns heads on frozen features; see `trainer.Trainer.solve`."""
+        whole = self._on_all_devices()
+        heads = whole.solve(paths, data, logistic=logistic)
+        self._read_clocks([whole])
+        return heads
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         for trainer in [*self._slices, *([self._whole] if self._whole else [])]:
             trainer.forget(task)
+
+    def _on_all_devices(self) -> trainer_lib.Trainer:
+        if self._whole is None:
+            self._whole = self._make_whole()
+        return self._whole
 
     def _read_clocks(self, trainers: Sequence[trainer_lib.Trainer]) -> None:
         # Slices run side by side: a job waited for the longest, and what it

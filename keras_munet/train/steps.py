@@ -22,6 +22,7 @@ from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import borrowed
 from keras_munet.train import clock as clock_lib
+from keras_munet.train import halves
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import precision
 from keras_munet.train import slots as slots_lib
@@ -32,7 +33,11 @@ G = TypeVar("G", bound=borrowed.Borrowed)
 
 
 class StepLoop(abc.ABC, Generic[G]):
-    """Feeds the steps of generations and counts what they take."""
+    """Feeds the steps of generations and counts what they take.
+
+    Attributes:
+      layer_functions: what is compiled of single layers.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class StepLoop(abc.ABC, Generic[G]):
         self._budget = budget
         self._clock = clock
         self._batches = batches_lib.Batches()
+        self.layer_functions = halves.LayerFunctions()
 
     @property
     def num_at_a_time(self) -> int | None:

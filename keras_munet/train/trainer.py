@@ -22,6 +22,8 @@ from keras_munet.data import records
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import borrowed
 from keras_munet.train import clock as clock_lib
+from keras_munet.train import closed_form
+from keras_munet.train import frozen_features
 from keras_munet.train import graph_steps
 from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import layer_steps
@@ -242,6 +244,57 @@ class Trainer:
             graph = self._graph([child], image_size, antialias)
             self._fill(graph, [child])
             return float(self._steps.accuracies(graph, data, split)[0])
+
+    def solve(
+        self,
+        paths: Sequence[frozen_features.FrozenPath],
+        data: records.TaskData,
+        *,
+        logistic: bool = False,
+    ) -> list[closed_form.LinearHead]:
+        """Returns for each path the best linear head on its frozen features.
+
+        It is fitted to all training examples, or to a sample of
+        `frozen_features.NUM_EXAMPLES_MAX`, and chosen by as many validation
+        examples as children are. This process alone computes it, on its first
+        device, or on the host of a TPU.
+
+        Args:
+          paths: whose components are all published.
+          data: of the task to solve.
+          logistic: see `closed_form.solve`.
+
+        Raises:
+          UsageError: a head is no linear layer.
+        """
+        order = self._rng("solve", data.name).permutation(len(data.train))
+        _, mask = self._steps.counted(data, "validation")
+        indices = {
+            "train": np.sort(order[: frozen_features.NUM_EXAMPLES_MAX]),
+            "validation": np.arange(np.count_nonzero(mask)),
+        }
+        counts = np.bincount(data.train.labels, minlength=data.num_classes)
+        device = self._strategy.extended.worker_devices[0]
+        if self._device_type == "TPU":
+            device = "/cpu:0"
+        with (
+            self.clock.spent("solve"),
+            rewrites.plain_graphs(),
+            tf.device(device),
+        ):
+            features = (
+                frozen_features.read(
+                    paths,
+                    getattr(data, split),
+                    picked,
+                    self._steps.layer_functions,
+                )
+                for split, picked in indices.items()
+            )
+            return [
+                closed_form.solve(train, validation, counts, logistic=logistic)
+                for train, validation in zip(*features, strict=True)
+            ]
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""

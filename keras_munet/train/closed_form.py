@@ -1,0 +1,215 @@
+"""Linear heads on frozen features, found without a step of training.
+
+Invariant: validation examples choose between candidates and nothing else does;
+equal features give equal heads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Iterator
+
+import numpy as np
+
+SHRINKAGES = (0.001, 0.01, 0.1)
+PENALTIES = (10.0, 1.0, 0.1, 0.01)
+_TEMPERATURES = tuple(2.0 ** (power / 2) for power in range(-6, 13))
+_NUM_LBFGS_STEPS = 100
+_NUM_LBFGS_PAIRS = 10
+_NUM_HALVINGS_MAX = 20
+_TOLERANCE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """What a head reads of some examples.
+
+    Attributes:
+      values: `[n, width]`.
+      labels: `[n]` whole numbers.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearHead:
+    """A classifier: features @ kernel + bias are logits.
+
+    Attributes:
+      kernel: `[width, classes] float32`.
+      bias: `[classes] float32`.
+      accuracy: on the validation examples, in [0, 1].
+      method: how it was found, e.g. `LDA, shrinkage 0.01, temperature 2`.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    accuracy: float
+    method: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """A head before a temperature is chosen."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    method: str
+
+
+def solve(
+    train: Features,
+    validation: Features,
+    class_counts: np.ndarray,
+    *,
+    logistic: bool = False,
+) -> LinearHead:
+    """Returns the head with the best validation accuracy.
+
+    Linear discriminant analysis (LDA) of several shrinkages; of equal
+    accuracies the one with the lower validation loss. A temperature that
+    minimises this loss divides the logits.
+
+    Args:
+      train: what heads are fitted to; a class may have no example.
+      validation: what chooses.
+      class_counts: `[classes]`, how often each class occurs in the whole
+        training split, which gives the prior probabilities.
+      logistic: whether regularised logistic regressions are candidates too.
+
+    Example:
+      >>> blobs = Features(np.eye(2)[[0, 1] * 4], np.array([0, 1] * 4))
+      >>> solve(blobs, blobs, np.array([4, 4])).accuracy
+      1.0
+    """
+    mean = train.values.mean(0, dtype=np.float64)
+    centered = Features(train.values - mean, train.labels)
+    candidates = list(_lda(centered, class_counts))
+    if logistic:
+        candidates += _logistic(centered, len(class_counts))
+    judged = [_judged(candidate, mean, validation) for candidate in candidates]
+    _, best = max(judged, key=lambda item: item[0])
+    return best
+
+
+def _judged(
+    found: _Candidate, mean: np.ndarray, validation: Features
+) -> tuple[tuple[float, float], LinearHead]:
+    """Returns (accuracy, minus the loss) and the head at its temperature."""
+    bias = found.bias - mean @ found.kernel
+    logits = validation.values @ found.kernel + bias
+    accuracy = float((logits.argmax(1) == validation.labels).mean())
+    losses = {t: _loss(logits / t, validation.labels) for t in _TEMPERATURES}
+    temperature = min(losses, key=losses.__getitem__)
+    head = LinearHead(
+        kernel=(found.kernel / temperature).astype(np.float32),
+        bias=(bias / temperature).astype(np.float32),
+        accuracy=accuracy,
+        method=f"{found.method}, temperature {temperature:.3g}",
+    )
+    return (accuracy, -losses[temperature]), head
+
+
+def _lda(centered: Features, class_counts: np.ndarray) -> Iterator[_Candidate]:
+    """Yields LDA with each shrinkage towards a multiple of the identity."""
+    num_examples, width = centered.values.shape
+    of_class = np.eye(len(class_counts))[centered.labels]
+    # A class without an example has the mean of all, which is zero.
+    means = of_class.T @ centered.values
+    means /= np.maximum(of_class.sum(0), 1.0)[:, None]
+    within = centered.values - means[centered.labels]
+    covariance = within.T @ within / num_examples
+    # Without any spread within classes the nearest mean wins.
+    scale = float(np.trace(covariance)) / width or 1.0
+    priors = (class_counts + 1.0) / (class_counts + 1.0).sum()
+    for shrinkage in SHRINKAGES:
+        shrunk = (1.0 - shrinkage) * covariance
+        shrunk[np.diag_indices(width)] += shrinkage * scale
+        kernel = np.linalg.solve(shrunk, means.T)
+        bias = np.log(priors) - 0.5 * (means.T * kernel).sum(0)
+        yield _Candidate(kernel, bias, f"LDA, shrinkage {shrinkage:g}")
+
+
+def _logistic(centered: Features, num_classes: int) -> Iterator[_Candidate]:
+    """Yields logistic regressions on standardised features."""
+    spread = centered.values.std(0)
+    spread = np.where(spread > 0, spread, 1.0)
+    x = np.pad(centered.values / spread, ((0, 0), (0, 1)), constant_values=1.0)
+    targets = np.eye(num_classes)[centered.labels]
+    weights = np.zeros((x.shape[1], num_classes))
+    for penalty in PENALTIES:
+        share = penalty / len(x)
+
+        def objective(
+            flat: np.ndarray, share: float = share
+        ) -> tuple[float, np.ndarray]:
+            w = flat.reshape(x.shape[1], num_classes)
+            decayed = np.concatenate([w[:-1], np.zeros_like(w[-1:])])
+            log_probs = _log_softmax(x @ w)
+            loss = -(targets * log_probs).sum() / len(x)
+            gradient = x.T @ (np.exp(log_probs) - targets) / len(x)
+            return (
+                float(loss + 0.5 * share * (decayed**2).sum()),
+                (gradient + share * decayed).ravel(),
+            )
+
+        # Each starts where the stronger penalty before it ended.
+        weights = _minimized(objective, weights.ravel()).reshape(weights.shape)
+        yield _Candidate(
+            weights[:-1] / spread[:, None],
+            weights[-1],
+            f"logistic regression, penalty {penalty:g}",
+        )
+
+
+def _minimized(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray
+) -> np.ndarray:
+    """Returns where a smooth convex function is least, by L-BFGS."""
+    value, gradient = objective(x)
+    pairs: list[tuple[np.ndarray, np.ndarray, float]] = []
+    for _ in range(_NUM_LBFGS_STEPS):
+        if np.abs(gradient).max() < _TOLERANCE:
+            break
+        direction = -gradient
+        factors = []
+        for moved, turned, curvature in reversed(pairs):
+            factors.append(moved @ direction / curvature)
+            direction = direction - factors[-1] * turned
+        if pairs:
+            _, turned, curvature = pairs[-1]
+            direction = direction * (curvature / (turned @ turned))
+        for (moved, turned, curvature), factor in zip(
+            pairs, reversed(factors), strict=True
+        ):
+            direction = direction + moved * (
+                factor - turned @ direction / curvature
+            )
+        slope, step = gradient @ direction, 1.0
+        for _ in range(_NUM_HALVINGS_MAX):
+            new_value, new_gradient = objective(x + step * direction)
+            if new_value <= value + 1e-4 * step * slope:
+                break
+            step /= 2
+        else:
+            break
+        moved, turned = step * direction, new_gradient - gradient
+        if moved @ turned > 0:
+            pairs.append((moved, turned, float(moved @ turned)))
+            del pairs[:-_NUM_LBFGS_PAIRS]
+        x, value, gradient = x + moved, new_value, new_gradient
+    return x
+
+
+def _loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean cross-entropy, nats."""
+    log_probs = _log_softmax(logits)
+    return float(-log_probs[np.arange(len(labels)), labels].mean())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -1,0 +1,185 @@
+"""What the heads of published paths read of a task's examples.
+
+Invariant: the input is that of an evaluation, and so is each layer's
+computation; of a batch each layer is called once, whichever paths share it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.data import preprocessing
+from keras_munet.data import records
+from keras_munet.graph import builder
+from keras_munet.graph import nodes
+from keras_munet.train import closed_form
+from keras_munet.train import features as features_lib
+from keras_munet.train import halves
+from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import kinds
+from keras_munet.train import precision
+
+# Training examples that a head is fitted to; a larger split gives a sample.
+NUM_EXAMPLES_MAX = 2048
+# Parameters of the paths that are in memory at one time, or of one path.
+_NUM_PARAMS_MAX = 2**28
+_BATCH_SIZE_MAX = 256
+# Of a batch's input, over all its images.
+_NUM_PIXELS_MAX = 2**22
+_POLICY = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenPath:
+    """A published path whose features are wanted.
+
+    Attributes:
+      components: its components, input first, the head last.
+      image_size: side of its input, pixels.
+      antialias: see `preprocessing.evaluation_images`.
+    """
+
+    components: tuple[jobs_lib.JobComponent, ...]
+    image_size: int
+    antialias: bool
+
+    @property
+    def image(self) -> features_lib.Image:
+        """What its input is."""
+        return self.image_size, self.antialias
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """A component below a head, as a function of its input."""
+
+    kind: kinds.Kind
+    component: jobs_lib.JobComponent
+
+    @property
+    def key(self) -> tuple[str | None, bool]:
+        return self.component.shared_id, self.kind.narrow
+
+
+def read(
+    paths: Sequence[FrozenPath],
+    split: records.Split,
+    indices: np.ndarray,
+    layer_functions: halves.LayerFunctions,
+) -> list[closed_form.Features]:
+    """Returns what the head of each path reads of some examples.
+
+    Args:
+      paths: whose; all their components are published.
+      split: of the task.
+      indices: `[n]`, the examples.
+      layer_functions: keeps what is compiled.
+
+    Raises:
+      UsageError: a head is no linear layer.
+    """
+    labels = split.labels[indices]
+    return [
+        closed_form.Features(values.astype(np.float64), labels)
+        for group in _groups(paths)
+        for values in _values(group, split, indices, layer_functions)
+    ]
+
+
+def _groups(paths: Sequence[FrozenPath]) -> Iterator[list[FrozenPath]]:
+    """Yields paths that fit in memory together, in their order."""
+    group: list[FrozenPath] = []
+    ids: set[str | None] = set()
+    total = 0
+    for path in paths:
+        new = [p for p in path.components[:-1] if p.shared_id not in ids]
+        num_params = sum(part.spec.num_params for part in new)
+        if group and total + num_params > _NUM_PARAMS_MAX:
+            yield group
+            group, ids, total = [], set(), 0
+            num_params = sum(p.spec.num_params for p in path.components[:-1])
+        group.append(path)
+        ids.update(part.shared_id for part in path.components)
+        total += num_params
+    yield group
+
+
+def _values(
+    paths: Sequence[FrozenPath],
+    split: records.Split,
+    indices: np.ndarray,
+    layer_functions: halves.LayerFunctions,
+) -> list[np.ndarray]:
+    chains = [_layers(path) for path in paths]
+    weights = {
+        layer.component.shared_id: layer.component
+        for chain in chains
+        for layer in chain
+    }
+    variables = {
+        key: tf.Variable(
+            nodes.pack(part.spec, part.load().weights), trainable=False
+        )
+        for key, part in weights.items()
+    }
+    heads = [nodes.unbuilt(path.components[-1].spec, _POLICY) for path in paths]
+    parts: list[list[np.ndarray]] = [[] for _ in paths]
+    num_pixels = max(path.image_size for path in paths) ** 2
+    batch_size = min(_BATCH_SIZE_MAX, max(1, _NUM_PIXELS_MAX // num_pixels))
+    num_steps = -(-len(indices) // batch_size)
+    # All batches are of one size: each size is compiled.
+    padded = np.resize(indices, num_steps * batch_size)
+    for picked in padded.reshape(num_steps, batch_size):
+        images = tf.constant(split.batch(picked)[0])
+        outputs: dict[tuple[object, ...], tf.Tensor] = {}
+        for path, chain, head, part in zip(
+            paths, chains, heads, parts, strict=True
+        ):
+            stack: tuple[object, ...] = (path.image,)
+            if stack not in outputs:
+                outputs[stack] = preprocessing.evaluation_images(
+                    images, *path.image
+                )
+            for layer in chain:
+                below, stack = stack, (*stack, layer.key)
+                if stack not in outputs:
+                    handle = variables[layer.component.shared_id].handle
+                    outputs[stack] = layer_functions.output(
+                        layer.kind, handle, outputs[below]
+                    )
+            read = builder.read_by_head(head, outputs[stack])
+            part.append(np.asarray(read, np.float32))
+    return [np.concatenate(part)[: len(indices)] for part in parts]
+
+
+def _layers(path: FrozenPath) -> list[_Layer]:
+    """Returns the layers below a path's head.
+
+    Raises:
+      UsageError: the head is no linear layer.
+    """
+    head = path.components[-1].spec
+    if [name for name, _ in head.weights] != ["kernel", "bias"]:
+        raise errors.UsageError(
+            f"head {head.layer!a} is not one linear layer, so none can be "
+            "solved; set search.probe_child to False and "
+            "search.rank_parents to 'sampled'"
+        )
+    layers = [nodes.unbuilt(p.spec, _POLICY) for p in path.components]
+    return [
+        _Layer(
+            kinds.Kind.of(
+                part.spec, _POLICY, narrow, precision.FLOAT32.of(part.spec)
+            ),
+            part,
+        )
+        for part, narrow in zip(
+            path.components[:-1], builder.narrowed(layers)[:-1], strict=True
+        )
+    ]
