@@ -14,6 +14,7 @@ import system_samples as samples
 import keras_munet
 from keras_munet import errors
 from keras_munet import tensorboard as board_lib
+from keras_munet.core import child_record
 from keras_munet.store import system_dir
 
 tensorboard = pytest.importorskip("tensorboard")
@@ -118,12 +119,12 @@ def test_the_hparams_page_has_every_hyperparameter_and_the_score(evolved):
     assert shown["size_factor"] == record["size_factor"]
     assert shown["accounted_params"] == record["accounted_params"]
     inits = [init for _, init, *_ in record["components"]]
-    for init in ("share", "copy", "resample", "fresh"):
+    for init in child_record.INITS:
         assert shown[f"num_{init}"] == inits.count(init)
     assert set(shown) == {
         *("task", "parent_task", "num_trained"),
         *("size_factor", "accounted_params", "num_mutations"),
-        *(f"num_{init}" for init in ("share", "copy", "resample", "fresh")),
+        *(f"num_{init}" for init in child_record.INITS),
         *child["hparams"],
     }
     end = plugin_data_pb2.HParamsPluginData.FromString(

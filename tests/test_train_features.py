@@ -55,13 +55,13 @@ def test_a_later_cycle_scores_with_the_features_of_the_first():
     made = samples.trainer(num_cycles=3)
     children = [samples.job(i, 2, _TRUNK) for i in range(2)]
     computed = []
-    output = made._steps._functions.output
+    output = made._steps.layer_functions.output
 
     def counted(kind, handle, x):
         computed.append(kind.layer)
         return output(kind, handle, x)
 
-    made._steps._functions.output = counted
+    made._steps.layer_functions.output = counted
     samples.train(children, made)
     # A step computes the trunk once, and so does each of the four batches of
     # a validation, in the first cycle alone.
@@ -74,15 +74,15 @@ def _answers(made, child, data):
     # One, so that batches come in their order.
     made._steps._num_threads = 1
     seen = []
-    right = made._steps._functions.right
+    right = made._steps.layer_functions.right
 
     def told(logits, labels, mask):
         seen.append(logits.numpy())
         return right(logits, labels, mask)
 
-    made._steps._functions.right = told
+    made._steps.layer_functions.right = told
     made.evaluate(child.components, data, "validation", 16)
-    made._steps._functions.right = right
+    made._steps.layer_functions.right = right
     return np.array(seen)
 
 

@@ -93,37 +93,37 @@ def test_a_new_structure_of_known_layers_compiles_nothing():
     made = samples.trainer()
     seen = [(), _TRUNK[:1], _TRUNK[:3]]
     samples.train([samples.job(i, 2, f) for i, f in enumerate(seen)], made)
-    known = set(made._steps._functions._calls)
+    known = set(made._steps.layer_functions._calls)
     deeper = [_TRUNK[:3], (), _TRUNK[:3], _TRUNK[:1]]
     samples.train([samples.job(i, 3, f) for i, f in enumerate(deeper)], made)
     assert len(made._graphs) == 2
-    assert set(made._steps._functions._calls) == known
+    assert set(made._steps.layer_functions._calls) == known
 
 
 def test_steps_hold_on_to_no_batch_and_no_feature_of_it():
     made = samples.trainer(num_cycles=1)
     seen = []
-    output = made._steps._functions.output
+    output = made._steps.layer_functions.output
 
     def told(kind, handle, x):
         y = output(kind, handle, x)
         seen.extend([weakref.ref(x), weakref.ref(y)])
         return y
 
-    made._steps._functions.output = told
+    made._steps.layer_functions.output = told
     # A batch's parts, each of them freed before the next.
     children = [samples.job(i, 2, _TRUNK) for i in range(2)]
     limit = max(memory.need(child, 16).bytes_at(8) for child in children)
     made._num_bytes_max = limit
     assert made.passes(children, 16).num_parts == 2
     alive = []
-    loss = made._steps._functions.loss
+    loss = made._steps.layer_functions.loss
 
     def counted(*args):
         alive.append(sum(ref() is not None for ref in seen))
         return loss(*args)
 
-    made._steps._functions.loss = counted
+    made._steps.layer_functions.loss = counted
     gc.disable()
     try:
         samples.train(children, made)
@@ -136,9 +136,9 @@ def test_steps_hold_on_to_no_batch_and_no_feature_of_it():
 @pytest.mark.slow
 def test_functions_are_dropped_when_there_are_very_many(layer_by_layer):
     made = samples.trainer()
-    made._steps._functions._num_max = 10
+    made._steps.layer_functions._num_max = 10
     results = samples.train(_generation(), made)
-    assert len(made._steps._functions._calls) <= 10
+    assert len(made._steps.layer_functions._calls) <= 10
     for one, other in zip(layer_by_layer, results, strict=True):
         samples.assert_close(one, other, atol=0.0)
 
@@ -152,7 +152,7 @@ def test_kept_functions_hold_no_layer():
     made._pool.keep_only([])
     gc.collect()
     assert not [ref for ref in (*slots, *layers) if ref() is not None]
-    assert made._steps._functions._calls
+    assert made._steps.layer_functions._calls
 
 
 def test_an_error_in_a_step_is_raised_and_nothing_is_left_of_it(
@@ -164,7 +164,7 @@ def test_an_error_in_a_step_is_raised_and_nothing_is_left_of_it(
         raise tf.errors.ResourceExhaustedError(None, None, "no memory left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(made._steps._functions, "loss", loss)
+        patched.setattr(made._steps.layer_functions, "loss", loss)
         with pytest.raises(tf.errors.ResourceExhaustedError, match="no mem"):
             samples.train(_generation(), made)
     assert not [

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from keras_munet import system as system_lib
+from keras_munet.core import child_record
 from keras_munet.core import specs
 from keras_munet.report import events
 from keras_munet.report import summary as summary_lib
 from keras_munet.report.comparison import records
 from keras_munet.store import system_dir
+from keras_munet.train import frozen_features
 from keras_munet.train import jobs
 from keras_munet.vit import family as vit_family
 from keras_munet.vit import multiply_adds
@@ -141,7 +143,13 @@ def _train_multiply_adds(
             trained = frozenset(
                 name for name, trains in parts.items() if trains
             )
-            total += num_examples * multiply_adds.training(layout, trained)
+            num_seen = num_examples
+            record = child[child_record.KEY]
+            if record is not None and record.is_solved:
+                num_seen = min(
+                    num_train_examples, frozen_features.NUM_EXAMPLES_MAX
+                )
+            total += num_seen * multiply_adds.training(layout, trained)
     return total
 
 

@@ -152,6 +152,11 @@ class ChildRecord:
         inits = [component.init for component in self.components]
         return {init: inits.count(init) for init in INITS}
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether its head was solved and nothing of it was trained."""
+        return any(component.init == SOLVED for component in self.components)
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` is the inverse."""
         return {

@@ -131,6 +131,8 @@ function mutations(i) {
       found.push(`${verb} ${names.map((part) => part.name).join(", ")}`);
     }
   }
+  const solved = origins(i).filter((part) => part.init === "solved");
+  for (const part of solved) found.push(`solves ${part.name}, trains nothing`);
   return found;
 }
 
