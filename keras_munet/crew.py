@@ -171,6 +171,8 @@ class Crew:
         # Of one task, by the path below the head.
         self._heads_task = ""
         self._heads: dict[str, closed_form.LinearHead] = {}
+        # Of the task that was trained last: factor -> averaged train split.
+        self._averaged: tuple[str, dict[int, records.Split]] = "", {}
 
     @keras_state.shielded()
     def train(
@@ -325,12 +327,31 @@ class Crew:
         event = order["task"], order["iteration"], order["generation"]
         return self.trainer.train(
             [self._job(child, event) for child in order["children"]],
-            data,
+            self._training_data(data, order["data_hparams"]),
             order["data_hparams"],
             event,
             accept_ties=order["accept_ties"],
             on_cycle=on_cycle,
         )
+
+    def _training_data(
+        self, data: records.TaskData, data_hparams: Mapping[str, Any]
+    ) -> records.TaskData:
+        """Returns data whose train split holds no more than training reads."""
+        images = data.train.images
+        factor = preprocessing.averaging_factor(images.shape[1:], data_hparams)
+        if factor == 1 or not data.train.resident:
+            return data
+        task, splits = self._averaged
+        if task != data.name:
+            splits = {}
+            self._averaged = data.name, splits
+        if factor not in splits:
+            with self.trainer.clock.spent("input"):
+                splits[factor] = dataclasses.replace(
+                    data.train, images=preprocessing.averaged(images, factor)
+                )
+        return dataclasses.replace(data, train=splits[factor])
 
     def _evaluate(
         self, order: Mapping[str, Any], data: records.TaskData

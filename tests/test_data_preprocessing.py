@@ -332,3 +332,52 @@ def test_without_shift_and_zoom_every_bit_is_as_before():
     # More draws than the published augmentation has change none of its own.
     first = tf.random.stateless_uniform([9, 6], (1, 2))
     assert (preprocessing.draws_of((1, 2), 6)[:9] == first).numpy().all()
+
+
+_WHOLE = {"ds_antialias": True, "ds_crop": False, "ds_image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes", "factor"),
+    [
+        ((160, 160, 3), {}, 2),
+        ((150, 300, 3), {}, 3),
+        ((100, 100, 1), {}, 2),
+        ((97, 97, 1), {}, 1),
+        ((64, 64, 3), {}, 1),
+        ((160, 160, 3), {"ds_image_size": 64}, 1),
+        # A crop reads single pixels, and published configs average none.
+        ((160, 160, 3), {"ds_crop": True}, 1),
+        ((160, 160, 3), {"ds_antialias": False}, 1),
+    ],
+)
+def test_whole_images_are_averaged_to_no_less_than_training_resolves(
+    shape, changes, factor
+):
+    assert preprocessing.averaging_factor(shape, {**_WHOLE, **changes}) == (
+        factor
+    )
+
+
+def test_images_averaged_beforehand_train_as_their_originals():
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (300, 20, 20, 3), np.uint8)
+    images = np.asarray(tf.image.resize(coarse, (160, 160))).astype(np.uint8)
+    small = preprocessing.averaged(images, 2)
+    means = images.reshape(300, 80, 2, 80, 2, 3).mean((2, 4))
+    assert np.abs(small - means).max() <= 0.5
+    seed = tf.constant([1, 2])
+    augment, jitter = preprocessing.augment_hparams(
+        {
+            **PLAIN,
+            **_WHOLE,
+            "ds_shift": 0.1,
+            "ds_zoom": 0.1,
+        }
+    )
+    first, second = (
+        preprocessing.training_images(i, 32, seed, augment, jitter).numpy()
+        for i in (images, small)
+    )
+    # A level is 2 / 255; the images themselves vary by 74 levels.
+    assert np.sqrt(np.mean((first - second) ** 2)) < 2 * 2 / 255

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_munet.core import fingerprint as fingerprint_lib
@@ -37,6 +39,12 @@ class ColorJitter(enum.Enum):
     OFF = "off"
     BEFORE_RESIZE = "before_resize"
     AFTER_RESIZE = "after_resize"
+
+
+# Whole training images are averaged beforehand to no less than so many times
+# the side of the input.
+_OVERSAMPLING_MIN = 1.5
+_NUM_AT_A_TIME = 256
 
 
 class AugmentHparams(NamedTuple):
@@ -166,6 +174,56 @@ def augment_hparams(
     if record.antialias:
         return record, ColorJitter.AFTER_RESIZE
     return record, ColorJitter.BEFORE_RESIZE
+
+
+def averaging_factor(
+    image_shape: Sequence[int], data_hparams: Mapping[str, Any]
+) -> int:
+    """Returns by what stored training images may shrink before a training.
+
+    Training without crops reads whole images, so pixels that the model never
+    resolves are averaged once and not in every step. The factor divides both
+    sides and leaves 1.5 times the input's; what remains is averaged in the
+    step. The mean of 2 x 2 pixels widens the filter of a reduction from 160
+    to 32 pixels by 3% (its variance by 0.25 of 4.2 square pixels).
+
+    Args:
+      image_shape: height, width and channels of a stored image.
+      data_hparams: the `ds_*` hyperparameters of a training.
+
+    Returns:
+      1 where images are cropped or not averaged at all.
+    """
+    if not antialias(data_hparams) or data_hparams.get("ds_crop", True):
+        return 1
+    height, width, _ = image_shape
+    side_min = _OVERSAMPLING_MIN * data_hparams["ds_image_size"]
+    largest = int(min(height, width) / side_min)
+    return next(
+        (f for f in range(largest, 1, -1) if height % f == width % f == 0), 1
+    )
+
+
+def averaged(images: np.ndarray, factor: int) -> np.ndarray:
+    """Returns the means of `factor` x `factor` pixels, rounded.
+
+    Args:
+      images: `[n, height, width, channels] uint8`.
+      factor: divides height and width.
+    """
+    num, height, width, channels = images.shape
+    sides = height // factor, width // factor
+    result = np.empty((num, *sides, channels), np.uint8)
+    for start in range(0, num, _NUM_AT_A_TIME):
+        part = images[start : start + _NUM_AT_A_TIME]
+        tiles = part.reshape(
+            len(part), sides[0], factor, sides[1], factor, channels
+        )
+        sums = tiles.sum((2, 4), dtype=np.uint32)
+        result[start : start + _NUM_AT_A_TIME] = (
+            sums + factor * factor // 2
+        ) // (factor * factor)
+    return result
 
 
 def evaluation_images(

@@ -31,7 +31,7 @@ class Batches:
     """Gives steps their examples; keeps resident splits on the devices."""
 
     def __init__(self) -> None:
-        self._arrays: dict[tuple[str, str], tuple[tf.Tensor, tf.Tensor]] = {}
+        self._arrays: dict[tuple[Any, ...], tuple[tf.Tensor, tf.Tensor]] = {}
 
     def of(
         self, data: records.TaskData, split: str, indices: np.ndarray
@@ -73,7 +73,8 @@ class Batches:
     def _on_device(
         self, task: str, split: str, part: records.Split
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        key = task, split
+        # The train split may be stored and averaged.
+        key = task, split, part.images.shape
         if key not in self._arrays:
             self._arrays[key] = (
                 tf.constant(part.images),

@@ -24,7 +24,7 @@ from keras_munet.data import records
 # int64`: which rows of the batch they are).
 _Extras = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
 # Images and labels by task, split and number of the host.
-Arrays = dict[tuple[str, str, int], tuple[tf.Tensor, tf.Tensor]]
+Arrays = dict[tuple[Any, ...], tuple[tf.Tensor, tf.Tensor]]
 # Shares that wait for each replica.
 _NUM_AHEAD = 2
 
@@ -186,7 +186,7 @@ class Shares:
         part = getattr(data, split)
         if part.resident:
             host = self._first_host + context.input_pipeline_id
-            key = data.name, split, host
+            key = data.name, split, host, part.images.shape
             if key not in self._arrays:
                 self._arrays[key] = (
                     tf.constant(part.images),
