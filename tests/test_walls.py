@@ -36,7 +36,9 @@ _ALLOWED = {
     "train": {"errors", "core", "vit", "graph", "data"},
     # Of roots, the reader of .npz files that come from anybody.
     "export": {"errors", "version", "core", "vit", "graph", "data", "roots"},
-    "pretraining": {"errors", "core", "vit", "roots", "graph", "data"},
+    "pretraining": {
+        *("errors", "core", "vit", "roots", "graph", "data", "train"),
+    },
     # A system of its own: it trains networks, not paths, and keeps its state
     # with the store's files.
     "overparam": {"errors", "core", "store", "data", "train"},
