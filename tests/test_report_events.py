@@ -290,3 +290,53 @@ def test_an_iteration_that_is_not_published_is_said(tmp_path):
         "are done",
         "task iteration 1 of new is not published: 1 generation of it is done",
     )
+
+
+def _ranked(**changes):
+    return {
+        "event": "ranked",
+        "format_version": 1,
+        "task": "birds",
+        "iteration": 0,
+        "num_train_examples": 100,
+        "paths": [
+            {"path_id": "a" * 24, "task": "cats/wild", "accuracy": 0.75},
+            {"path_id": "b" * 24, "task": "NOT_TRAINABLE", "accuracy": 0.5},
+        ],
+        "ranking_secs": 0.5,
+        **changes,
+    }
+
+
+def test_the_last_ranking_of_a_task_iteration_counts(tmp_path):
+    report_samples.write_events(
+        tmp_path,
+        _ranked(),
+        _ranked(iteration=1),
+        _ranked(paths=[{"task": "dogs", "accuracy": 1}]),
+    )
+    history = events.read(tmp_path)
+    assert [(r.iteration, len(r.paths)) for r in history.rankings] == [
+        (0, 1),
+        (1, 2),
+    ]
+    assert history.rankings[0].paths == (("dogs", 1.0),)
+    assert not history.notes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": 7},
+        {"iteration": -1},
+        {"paths": None},
+        {"paths": [["cats", 0.5]]},
+        {"paths": [{"task": "cats", "accuracy": "much"}]},
+        {"paths": [{"task": "cats", "accuracy": float("nan")}]},
+    ],
+)
+def test_a_ranking_of_the_wrong_kind_costs_a_note(changes, tmp_path):
+    report_samples.write_events(tmp_path, _ranked(), _ranked(**changes))
+    history = events.read(tmp_path)
+    assert len(history.rankings) == 1
+    assert len(history.notes) == 1

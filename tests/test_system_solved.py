@@ -8,8 +8,11 @@ import pytest
 import system_samples as samples
 
 import keras_munet
+from keras_munet import report
 from keras_munet.report import events
 from keras_munet.report import log
+from keras_munet.report import page as report_page
+from keras_munet.report import summary
 from keras_munet.store import system_dir
 
 # So little training that nothing but the floor is worth anything.
@@ -86,6 +89,10 @@ def test_what_a_solved_child_is_stands_in_history_log_and_report(finished):
     assert [r.num_by_init["solved"] for r in records] == [1, 1]
     lines = [text for e in log.entries(finished) for text in log.lines(e)]
     assert any(line.endswith(", 1 solved") for line in lines)
+    assert any("iteration 1 ranked: " in line for line in lines)
+    assert "RANKED PARENTS\ndigits, iteration 1: " in report.text(finished)
+    page = report_page.render(summary.read(finished))
+    assert "<li>digits, iteration 1: " in page
 
 
 def test_the_ranking_is_an_event_and_chooses_the_parent(finished):

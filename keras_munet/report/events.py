@@ -79,6 +79,22 @@ class Generation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ranking:
+    """How well published paths suit a task, by a closed-form probe.
+
+    Attributes:
+      task: the task that is to be learned.
+      iteration: its task iteration, from 0.
+      paths: (task, `NOT_TRAINABLE` for the root; validation accuracy of a
+        linear head on the path's features), the best first.
+    """
+
+    task: str
+    iteration: int
+    paths: tuple[tuple[str, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class History:
     """Everything that a report uses of `metrics.jsonl`.
 
@@ -87,6 +103,7 @@ class History:
       path_tasks: path id -> the task it belongs or belonged to.
       publications: path id -> (task, iteration of the task, child) that it
         was published as; the child is None where an event does not say.
+      rankings: sorted by task and iteration; the last of each counts.
       num_repeated: reports of generations that later ones replace.
       notes: what a reader should know about the file, one line each.
     """
@@ -96,6 +113,7 @@ class History:
     publications: Mapping[str, tuple[str, int, int | None]] = dataclasses.field(
         default_factory=dict
     )
+    rankings: tuple[Ranking, ...] = ()
     num_repeated: int = 0
     notes: tuple[str, ...] = ()
 
@@ -192,6 +210,7 @@ class _Reader:
         self._generations: dict[tuple[str, int, int], Generation] = {}
         self._path_tasks: dict[str, str] = {}
         self._publications: dict[str, tuple[str, int, int | None]] = {}
+        self._rankings: dict[tuple[str, int], Ranking] = {}
         self._num_taken = 0
         self._num_repeated = 0
         # Each is what a note begins with -> the lines that it is about.
@@ -215,6 +234,8 @@ class _Reader:
                 self._say(_NEWER)
             elif record.get("event") == "generation":
                 self._generation(record)
+            elif record.get("event") == "ranked":
+                self._ranked(record)
             elif record.get("event") == "published":
                 self._published(record)
         except _WRONG:
@@ -246,6 +267,7 @@ class _Reader:
             generations=tuple(placed[key] for key in sorted(placed)),
             path_tasks=self._path_tasks,
             publications=self._publications,
+            rankings=tuple(self._rankings[k] for k in sorted(self._rankings)),
             num_repeated=self._num_repeated,
             notes=tuple(self.notes),
         )
@@ -264,7 +286,7 @@ class _Reader:
                 (score for score in scores if score is not None), default=None
             ),
             best_score=_finite(record["best_score"]),
-            secs=_duration(record["generation_secs"]),
+            secs=_not_negative(record["generation_secs"]),
             clock=self._clock(record),
             children=tuple(children),
             position=self._num_taken,
@@ -287,7 +309,7 @@ class _Reader:
         """
         try:
             clock = {
-                _text(key): _duration(value)
+                _text(key): _not_negative(value)
                 for key, value in record["clock"].items()
             }
             # Each was rounded by itself.
@@ -317,6 +339,17 @@ class _Reader:
             except ValueError:
                 self._say(_NO_RECORD)
         return child
+
+    def _ranked(self, record: Mapping[str, Any]) -> None:
+        ranking = Ranking(
+            task=_text(record["task"]),
+            iteration=_whole(record["iteration"]),
+            paths=tuple(
+                (_text(path["task"]), _not_negative(path["accuracy"]))
+                for path in record["paths"]
+            ),
+        )
+        self._rankings[ranking.task, ranking.iteration] = ranking
 
     def _published(self, record: Mapping[str, Any]) -> None:
         path, task = record["path"], _text(record["task"])
@@ -366,10 +399,11 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _duration(value: Any) -> float:
+def _not_negative(value: Any) -> float:
+    """Returns a number that is at least 0."""
     number = _finite(value)
     if number is None or number < 0:
-        raise ValueError("not a duration")
+        raise ValueError("not a number from 0 on")
     return number
 
 

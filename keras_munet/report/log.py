@@ -19,6 +19,7 @@ from keras_munet.core import specs
 from keras_munet.report import events
 from keras_munet.report import formats
 from keras_munet.report import lineages
+from keras_munet.report import wording
 from keras_munet.store import reader
 from keras_munet.store import task_state
 
@@ -31,7 +32,8 @@ def entries(
     """Yields the log of a system, or of one of its tasks, as plain JSON.
 
     First the `root`; then every `task` in the order in which their published
-    paths were born, each with its `generation` entries; then every task that
+    paths were born, each with its `generation` entries, a `ranked` one before
+    the first if its parents were ranked; then every task that
     was `removed`, and every `note` on what `metrics.jsonl` lacks. The key
     `entry` tells which it is.
 
@@ -57,6 +59,8 @@ def entries(
         yield _task(state, tree)
         for event in history.generations:
             if event.task == state.task:
+                if event.number == 1:
+                    yield from _ranked(history, event)
                 yield _generation(event)
     for name, left in removed.items():
         yield {
@@ -89,6 +93,13 @@ def lines(entry: Mapping[str, Any]) -> Iterator[str]:
                 whose = "the root"
             since = "" if step["living"] else ", replaced since"
             yield f"    from {_short(step['path_id'])} of {whose}{since}"
+    elif kind == "ranked":
+        paths = ", ".join(
+            f"{_shown(wording.parent_name(path['task']))} "
+            f"{formats.fraction(path['accuracy'])}"
+            for path in entry["paths"]
+        )
+        yield f"    iteration {entry['iteration'] + 1} ranked: {paths}"
     elif kind == "generation":
         yield (
             f"    iteration {entry['iteration'] + 1} generation "
@@ -129,6 +140,22 @@ def _task(
             for s in tree.lineage(path)
         ],
     }
+
+
+def _ranked(
+    history: events.History, event: events.Generation
+) -> Iterator[dict[str, Any]]:
+    for found in history.rankings:
+        if (found.task, found.iteration) == (event.task, event.iteration):
+            yield {
+                "entry": "ranked",
+                "task": found.task,
+                "iteration": found.iteration,
+                "paths": [
+                    {"task": task, "accuracy": accuracy}
+                    for task, accuracy in found.paths
+                ],
+            }
 
 
 def _generation(event: events.Generation) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def render(
         for name, heading, lead, shown in _sections(summary)
         if shown is None or (has_tasks if shown == "tasks" else has_events)
     ]
-    parts.append(_data(summary))
+    parts += [_rankings(summary), _data(summary)]
     plotly = plotly_js.script()
     own = assets.script()
     parts += [
@@ -154,20 +154,39 @@ def _sections(
     ]
 
 
+def _rankings(summary: summary_lib.Summary) -> str:
+    """Returns which published paths suit a task that was learned later."""
+    return _list(
+        "ranked",
+        "Ranked parents",
+        "Validation accuracy of a linear head on the frozen features of each "
+        "path that a task could start from, before anything was trained.",
+        [wording.ranking(found) for found in summary.history.rankings],
+    )
+
+
 def _data(summary: summary_lib.Summary) -> str:
     """Returns what preparing the data of the tasks said about them."""
-    items = "\n".join(
-        f"<li>{markup.esc(task.name)}: {markup.esc(notice)}</li>"
-        for task in summary.tasks
-        for notice in task.data_notices
+    return _list(
+        "images",
+        "Data",
+        "How own images were read, and what is odd about them.",
+        [
+            f"{task.name}: {notice}"
+            for task in summary.tasks
+            for notice in task.data_notices
+        ],
     )
-    if not items:
+
+
+def _list(name: str, heading: str, lead: str, texts: list[str]) -> str:
+    if not texts:
         return ""
+    items = "\n".join(f"<li>{markup.esc(text)}</li>" for text in texts)
     return (
-        '<section id="images" aria-labelledby="images-title">\n'
-        '<h2 id="images-title">Data</h2>\n<p class="quiet lead">How own '
-        "images were read, and what is odd about them.</p>\n"
-        f"<ul>\n{items}\n</ul>\n</section>"
+        f'<section id="{name}" aria-labelledby="{name}-title">\n'
+        f'<h2 id="{name}-title">{heading}</h2>\n<p class="quiet lead">{lead}'
+        f"</p>\n<ul>\n{items}\n</ul>\n</section>"
     )
 
 

@@ -27,6 +27,7 @@ def render(summary: summary_lib.Summary) -> str:
         _leaderboard(summary),
         _parameters(summary),
         _lineage(summary),
+        _rankings(summary),
         _time(summary),
         _data(summary),
     ]
@@ -194,6 +195,15 @@ def _lineage(summary: summary_lib.Summary) -> list[str]:
         )
         lines.append(_short(line, NUM_COLUMNS_MAX))
     return lines
+
+
+def _rankings(summary: summary_lib.Summary) -> list[str]:
+    lines = []
+    for found in summary.history.rankings:
+        lines += textwrap.wrap(
+            wording.ranking(found), NUM_COLUMNS_MAX, subsequent_indent="  "
+        )
+    return ["RANKED PARENTS", *lines] if lines else []
 
 
 def _time(summary: summary_lib.Summary) -> list[str]:

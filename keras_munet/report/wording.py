@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_munet.core import specs
+from keras_munet.report import events
 from keras_munet.report import formats
 from keras_munet.report import lineages
 from keras_munet.report import summary as summary_lib
@@ -42,6 +43,17 @@ def node_note(node: lineages.Node) -> str:
     dots = ", .." if len(known) > len(names) else ""
     of = f" of {', '.join(names)}{dots}" if names else ""
     return f"via {formats.number_of(len(node.replaced), 'replaced path')}{of}"
+
+
+def ranking(found: events.Ranking) -> str:
+    """Returns which paths suit a task: `a, iteration 1: b 0.9012, root 0.8`."""
+    paths = ", ".join(
+        f"{formats.plain(parent_name(task))} {formats.fraction(accuracy)}"
+        for task, accuracy in found.paths
+    )
+    return (
+        f"{formats.plain(found.task)}, iteration {found.iteration + 1}: {paths}"
+    )
 
 
 def children(summary: summary_lib.Summary) -> str:
