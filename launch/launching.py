@@ -18,6 +18,7 @@ import tempfile
 import types
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -45,6 +46,9 @@ _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _HELP = ("-h", "--help", "-help", "--helpshort", "--helpfull", "-?")
 # The name of every launcher's config flag.
 _CONFIG_FLAG = "config"
+# Keras imports these where they are installed, for wrappers and plots that no
+# launcher uses; they take a third of TensorFlow's import.
+_KERAS_OPTIONAL = ("matplotlib", "pandas", "sklearn")
 # The flags that name one file or folder of this machine.
 _PATH_FLAGS = (
     *("archive", "comparison", "manual_dir", "model", "out", "output_dir"),
@@ -198,7 +202,8 @@ def quiet_tensorflow(configure: Callable[[], object] | None = None) -> None:
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
-            import tensorflow as tf
+            with _absent(_KERAS_OPTIONAL):
+                import tensorflow as tf
 
             if configure is not None:
                 configure()
@@ -214,6 +219,18 @@ def quiet_tensorflow(configure: Callable[[], object] | None = None) -> None:
             os.dup2(saved, 2)
             os.close(saved)
     tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def _absent(names: Sequence[str]) -> Iterator[None]:
+    """Makes imports of packages fail that were not imported before."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def settings_from(config: flags.FlagHolder) -> settings_lib.Settings:

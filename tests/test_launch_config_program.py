@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import subprocess
 import sys
 
 import ml_collections
@@ -164,3 +166,25 @@ def test_a_config_s_own_refusal_is_left_as_it_is(tmp_path):
 def test_every_config_of_the_project_is_read(path):
     made = config_program.get_config(str(path))
     assert isinstance(made, ml_collections.ConfigDict)
+
+
+def test_a_launcher_starts_without_packages_that_it_does_not_need():
+    code = (
+        "import sys\n"
+        "import launching\n"
+        "launching.quiet_tensorflow()\n"
+        "for name in ('sklearn', 'matplotlib', 'pandas', 'tensorboard',\n"
+        "             'tensorflow_datasets'):\n"
+        "    assert name not in sys.modules, name\n"
+        # An import afterwards works.
+        "import sklearn.datasets\n"
+        "assert 'sklearn' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": f"{_ROOT}:{_ROOT / 'launch'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
