@@ -243,6 +243,17 @@ def test_children_start_mostly_from_the_path_that_ranks_first():
     assert search.unranked == ()
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_first_child_of_a_task_starts_from_the_path_that_ranks_first(seed):
+    _, plan = _first_plan(
+        samples.neighbours(2),
+        {"rank_parents": "probe"},
+        ranking={"t0": 0.2, "t1": 0.9, "NOT_TRAINABLE": 0.5},
+        seed=seed,
+    )
+    assert plan.children[0].parent.task == "t1"
+
+
 def test_a_ranking_is_saved_and_outlives_what_others_publish():
     ranking = {"t0": 0.2, "t1": 0.9, "NOT_TRAINABLE": 0.5}
     search, plan = _first_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import weakref
@@ -220,6 +221,33 @@ def test_adamw_learns_and_decays_and_forgets_its_second_moment():
 
     # 12 steps whose rates add up to about 0.06; norms begin at 1.
     assert size(decayed) < 0.995 * size(first)
+
+
+def test_a_momentum_that_adamw_inherits_takes_no_long_first_step():
+    plain = samples.job(0, 1, hparams=_ADAMW)
+
+    def inherits(part):
+        component = part.load()
+        # As large as the gradients of another task may be, in bfloat16.
+        momentum = {
+            name: np.full(weight.shape, 0x3F80, np.uint16)
+            for name, weight in component.weights.items()
+        }
+        loaded = dataclasses.replace(component, momentum=momentum)
+        return dataclasses.replace(part, load=lambda: loaded)
+
+    heir = dataclasses.replace(
+        plain, components=tuple(map(inherits, plain.components))
+    )
+    made = samples.trainer(num_cycles=1)
+    (child,) = samples.train([heir], made)
+    # 6 steps of at most the rate each, but for the weight decay.
+    limit = 6 * 0.01 * 1.1
+    for part in plain.components:
+        before = part.load().weights
+        after = child.components[part.spec.name].weights
+        for name, weight in before.items():
+            assert np.abs(after[name] - weight).max() < limit
 
 
 def test_adamw_takes_memory_for_its_second_moment():

@@ -59,8 +59,9 @@ def parent(
       rng: the child's generator.
       walk_seeds: `mu2net` walks the seeds too, rotating them past the one
         taken, before it picks uniformly; `munet` picks uniformly at once.
-      is_ranked: whether the seeds stand from best to worst; then each is
-        taken with probability `RANKED_PROB`, or else the best.
+      is_ranked: whether the seeds stand from best to worst; then the task's
+        first child has the best, and of a later one each is taken with
+        probability `RANKED_PROB`, or else the best.
     """
     seeds = list(seeds)
     ranked = rank(active)
@@ -68,7 +69,8 @@ def parent(
     if taken is not None:
         return ranked[taken], seeds
     if is_ranked:
-        number = int(rng.geometric(RANKED_PROB)) - 1
+        is_first = not any(num_children.values())
+        number = 0 if is_first else int(rng.geometric(RANKED_PROB)) - 1
         return seeds[number if number < len(seeds) else 0], seeds
     if walk_seeds:
         taken = take(seeds, num_children, rng)

@@ -3,7 +3,8 @@
 Invariant: nothing here depends on the value of a hyperparameter, so children
 that differ only in these share one compiled step. The momentum is kept in
 bfloat16 between steps and used in float32 within one (section 2); AdamW's
-second moment is float32 and begins anew with every child.
+second moment is float32 and begins with every child as the square of what the
+momentum is then.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def rates(
         )
         momentum = np.full_like(rates, hparams["opt_momentum"])
         if child.uses_adamw:
-            # The second moment begins at zero (Kingma and Ba 2015, section 3).
+            # The second moment begins at zero (Kingma and Ba 2015, section 3),
+            # or at the square of a momentum that a parent hands on.
             count = np.arange(1, len(rates) + 1)
             rates = rates * np.sqrt(1.0 - optimizer.SECOND_DECAY**count)
             last = np.full_like(rates, hparams["opt_weight_decay"])

@@ -107,7 +107,10 @@ class Slot:
             dtype = self.momentum.dtype.as_numpy_dtype
             self.momentum.assign(packed.astype(dtype))
             if self.second is not None:
-                self.second.assign(tf.zeros_like(self.second))
+                # From zero, the first step would be the parent's momentum
+                # over the child's gradient, which has no bound.
+                carried = tf.cast(self.momentum, tf.float32)
+                self.second.assign(tf.square(carried))
         self.holds = component_id
 
     def snapshot(self) -> specs.Component:
