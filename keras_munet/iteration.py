@@ -27,7 +27,7 @@ from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.search import scoring
 from keras_munet.store import system_dir
-from keras_munet.train import frozen_features
+from keras_munet.train import closed_form
 from keras_munet.train import jobs as jobs_lib
 
 
@@ -253,9 +253,7 @@ def _rank(
         "ranked",
         task=search.task,
         iteration=search.iteration,
-        num_train_examples=min(
-            len(data.train), frozen_features.NUM_EXAMPLES_MAX
-        ),
+        num_train_examples=min(len(data.train), closed_form.NUM_EXAMPLES_MAX),
         paths=ranking,
         ranking_secs=round(secs, 3),
     )

@@ -18,7 +18,7 @@ from keras_munet.report import events
 from keras_munet.report import summary as summary_lib
 from keras_munet.report.comparison import records
 from keras_munet.store import system_dir
-from keras_munet.train import frozen_features
+from keras_munet.train import closed_form
 from keras_munet.train import jobs
 from keras_munet.vit import family as vit_family
 from keras_munet.vit import multiply_adds
@@ -146,9 +146,7 @@ def _train_multiply_adds(
             num_seen = num_examples
             record = child[child_record.KEY]
             if record is not None and record.is_solved:
-                num_seen = min(
-                    num_train_examples, frozen_features.NUM_EXAMPLES_MAX
-                )
+                num_seen = min(num_train_examples, closed_form.NUM_EXAMPLES_MAX)
             total += num_seen * multiply_adds.training(layout, trained)
     return total
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+# Training examples that a head is fitted to; a larger split gives a sample.
+NUM_EXAMPLES_MAX = 2048
 SHRINKAGES = (0.001, 0.01, 0.1)
 PENALTIES = (10.0, 1.0, 0.1, 0.01)
 _TEMPERATURES = tuple(2.0 ** (power / 2) for power in range(-6, 13))

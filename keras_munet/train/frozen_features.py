@@ -25,8 +25,6 @@ from keras_munet.train import jobs as jobs_lib
 from keras_munet.train import kinds
 from keras_munet.train import precision
 
-# Training examples that a head is fitted to; a larger split gives a sample.
-NUM_EXAMPLES_MAX = 2048
 # Parameters of the paths that are in memory at one time, or of one path.
 _NUM_PARAMS_MAX = 2**28
 _BATCH_SIZE_MAX = 256

@@ -255,7 +255,7 @@ class Trainer:
         """Returns for each path the best linear head on its frozen features.
 
         It is fitted to all training examples, or to a sample of
-        `frozen_features.NUM_EXAMPLES_MAX`, and chosen by as many validation
+        `closed_form.NUM_EXAMPLES_MAX`, and chosen by as many validation
         examples as children are. This process alone computes it, on its first
         device, or on the host of a TPU.
 
@@ -270,7 +270,7 @@ class Trainer:
         order = self._rng("solve", data.name).permutation(len(data.train))
         _, mask = self._steps.counted(data, "validation")
         indices = {
-            "train": np.sort(order[: frozen_features.NUM_EXAMPLES_MAX]),
+            "train": np.sort(order[: closed_form.NUM_EXAMPLES_MAX]),
             "validation": np.arange(np.count_nonzero(mask)),
         }
         counts = np.bincount(data.train.labels, minlength=data.num_classes)
