@@ -7,6 +7,7 @@ import search_samples as samples
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
+from keras_munet.search import autotune
 from keras_munet.search import baselines
 from keras_munet.search import cloning
 
@@ -41,7 +42,7 @@ def _plan(policy, version="mu2net", population=None, **changes):
 def test_a_baseline_trains_these_places_and_shares_the_rest(
     policy, trained, version
 ):
-    (child,) = _plan(policy, version).children
+    child = _plan(policy, version).children[0]
     assert [p.spec.name for p in child.components if p.trainable] == trained
     for part in child.components:
         if not part.trainable:
@@ -53,7 +54,7 @@ def test_a_baseline_trains_these_places_and_shares_the_rest(
 
 @pytest.mark.parametrize("adapter_dim", [8, 512])
 def test_adapters_stand_before_every_layer_and_are_trained(adapter_dim):
-    (child,) = _plan(f"adapters:{adapter_dim}").children
+    child = _plan(f"adapters:{adapter_dim}").children[0]
     adapters = {
         p.spec.name: p for p in child.components if "adapter" in p.spec.name
     }
@@ -68,7 +69,8 @@ def test_adapters_stand_before_every_layer_and_are_trained(adapter_dim):
     assert trained == [*adapters, "encoder_norm", "head"]
 
 
-def test_a_baseline_mutates_nothing_and_starts_from_the_root():
+@pytest.mark.parametrize("version", settings_lib.VERSIONS)
+def test_the_first_child_of_a_baseline_is_the_root_by_the_config(version):
     root = samples.root(num_layers=_NUM_LAYERS)
     others = samples.population(
         samples.path("a", root.id, score=0.9),
@@ -76,21 +78,58 @@ def test_a_baseline_mutates_nothing_and_starts_from_the_root():
         origin=root,
     )
     for seed in range(20):
-        plan = _plan("finetune_all", population=others, seed=seed)
-        (child,) = plan.children
-        assert child.parent == root
-        assert dict(child.hparams) == dict(root.hparams)
+        plan = _plan("finetune_all", version, population=others, seed=seed)
+        assert all(child.parent == root for child in plan.children)
+        assert dict(plan.children[0].hparams) == dict(root.hparams)
+
+
+def test_the_other_children_differ_in_learning_rate_and_data():
+    plans = [
+        _plan("finetune_all", seed=seed, ranges={"ds_image_size": [16, 32]})
+        for seed in range(20)
+    ]
+    for plan in plans:
+        rates = [child.hparams["opt_lr"] for child in plan.children]
+        assert rates == [0.01, 0.02, 0.005, 0.05]
+        for child in plan.children:
+            differing = {
+                key
+                for key, value in child.hparams.items()
+                if value != samples.HPARAMS[key]
+                and key not in ("opt_lr", "num_layers")
+            }
+            assert all(key.startswith("ds_") for key in differing)
+            assert child.hparams["ds_image_size"] == 32
+    later = [child for plan in plans for child in plan.children[1:]]
+    changed = [
+        c for c in later if c.hparams["ds_crop"] != samples.HPARAMS["ds_crop"]
+    ]
+    # By a probability of 0.2, the config's `mu`.
+    assert 3 <= len(changed) <= 24
+
+
+def test_the_learning_rates_next_to_the_configs_come_first():
+    steps = (1, 2, 3, 4, 5)
+    for value, order in ((3, (3, 4, 2, 5, 1)), (5, (5, 4, 3, 2, 1))):
+        found = [autotune.nearby(value, steps, n) for n in range(6)]
+        assert tuple(found) == (*order, value)
 
 
 @pytest.mark.parametrize(
-    ("num_samples", "per_generation", "num_cycles"),
-    [(64, 8, 2 * 8 * 5), (32, 8, 2 * 4 * 5), (10, 4, 2 * 3 * 5)],
+    ("policy", "num_samples", "per_generation", "num_children", "num_cycles"),
+    [
+        ("finetune_all", 64, 8, 8, 2 * 8 * 5),
+        ("adapters:8", 32, 8, 8, 2 * 4 * 5),
+        ("finetune_all", 10, 4, 4, 2 * 10 * 5 // 4),
+        ("freeze_bottom_layers:1", 2, 8, 2, 2 * 5),
+        ("linear_probe", 64, 8, 1, 2 * 8 * 5),
+    ],
 )
-def test_a_baseline_has_the_cycles_of_all_generations_in_one_training(
-    num_samples, per_generation, num_cycles
+def test_a_baseline_has_the_cycles_of_all_children_in_one_generation(
+    policy, num_samples, per_generation, num_children, num_cycles
 ):
     settings = samples.settings(
-        search={"policy": "finetune_all"},
+        search={"policy": policy},
         num_task_iters=2,
         num_samples_per_task=num_samples,
         children_per_generation=per_generation,
@@ -99,8 +138,10 @@ def test_a_baseline_has_the_cycles_of_all_generations_in_one_training(
     found = baselines.budgeted(settings)
     assert found.num_validations_per_path_training == num_cycles
     assert (found.num_task_iters, found.num_generations) == (1, 1)
-    assert found.num_samples_per_task == 1
+    assert found.num_samples_per_task == num_children
     assert found.hparams == settings.hparams
+    # A system opens as what it was created as.
+    assert found == baselines.budgeted(settings)
 
 
 def test_the_search_itself_keeps_its_settings():

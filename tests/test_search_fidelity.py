@@ -182,7 +182,7 @@ Size control experiments use base
 its paths are never seeds for others
   search_properties: a_private_path_is_no_ancestor_and_no_source_of_another_task
 Baselines, on the same budget
-  search_baselines: a_baseline_has_the_cycles_of_all_generations_in_one_training
+  search_baselines: a_baseline_has_the_cycles_of_all_children_in_one_generation
 `finetune_all`
   search_baselines: a_baseline_trains_these_places_and_shares_the_rest
 `adapters:d` in every layer

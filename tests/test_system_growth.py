@@ -156,7 +156,7 @@ def test_a_baseline_trains_its_places_on_the_whole_budget_at_once(
         task_names=["digits"], search={"policy": policy}
     )
     system = system_lib.System.create(tmp_path / "system", settings)
-    # 2 cycles of 2 rounds of 2 generations, in one training of one child.
+    # 2 cycles of 2 rounds of 2 generations, for each child of one generation.
     assert system.settings.num_validations_per_path_training == 8
     assert system.run()
     path = system.tasks["digits"].published

@@ -80,6 +80,20 @@ def ranges(
     return merged
 
 
+def nearby(value: Any, steps: tuple[Any, ...], number: int) -> Any:
+    """Returns a value of a range: the one at `value`, then those around it.
+
+    Args:
+      value: on the range.
+      steps: the range.
+      number: 0 for `value`, 1 for one step up, 2 for one down, 3 for two up;
+        it goes on beyond the nearer end, and round when all were returned.
+    """
+    start = steps.index(value)
+    order = sorted(range(len(steps)), key=lambda i: (abs(i - start), -i))
+    return steps[order[number % len(steps)]]
+
+
 def is_data(key: str) -> bool:
     """Whether `key` is shared by a whole generation: a data hyperparameter."""
     return key.startswith("ds_")

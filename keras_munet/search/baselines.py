@@ -1,9 +1,10 @@
 """What the method is compared with, on the same budget and harness.
 
-Invariant: a baseline is one training of the root per task, with as many
-cycles as all of a path's generations have together (section 2, "Baselines");
-nothing mutates, so its children would be equal and it has one. A linear probe
-is solved, not trained.
+Invariant: a baseline is one generation of children of the root per task, which
+have as many cycles together as all children of the search (section 2,
+"Baselines"). The first has the config's hyperparameters; the others differ in
+learning rate and data hyperparameters, as a user would tune a fine-tuning. A
+linear probe is one child, solved and not trained.
 """
 
 from __future__ import annotations
@@ -51,24 +52,31 @@ def of(search: settings_lib.SearchSettings) -> Baseline | None:
 def budgeted(settings: settings_lib.Settings) -> settings_lib.Settings:
     """Returns the settings that a baseline runs under; others unchanged.
 
-    A path of the search is trained anew in each of its generations; the
-    baseline gets all those cycles at once.
+    A path of the search is trained anew in each of its generations; each
+    child of the baseline gets the cycles of several at once.
     """
     if settings.search.policy == "evolve":
         return settings
+    num_children = min(
+        settings.children_per_generation, settings.num_samples_per_task
+    )
     num_cycles = (
         settings.num_validations_per_path_training
         * settings.num_task_iters
-        * settings.num_generations
+        * settings.num_samples_per_task
+        // num_children
     )
+    if settings.search.policy == "linear_probe":
+        # Its children would be equal.
+        num_children = 1
     return dataclasses.replace(
         settings,
         search=dataclasses.replace(
             settings.search, probe_child=False, rank_parents="sampled"
         ),
         num_task_iters=1,
-        num_samples_per_task=1,
-        children_per_generation=1,
+        num_samples_per_task=num_children,
+        children_per_generation=num_children,
         num_validations_per_path_training=num_cycles,
     )
 

@@ -57,9 +57,15 @@ class Breeder:
         self._iteration = iteration
         self._is_v1 = settings.search.version == "munet"
         self._baseline = baselines.of(settings.search)
-        self._ranges: autotune.Ranges = {}
-        if self._baseline is None:
-            self._ranges = autotune.ranges(settings, num_root_layers)
+        ranges = autotune.ranges(settings, num_root_layers)
+        self._ranges: autotune.Ranges = {} if self._baseline else ranges
+        # What a baseline is tuned by.
+        self._tuned_ranges = {
+            key: steps
+            for key, steps in ranges.items()
+            if key == "opt_lr" or autotune.is_data(key)
+            if key not in settings_lib.ROOT_HPARAMS
+        }
 
     def data_hparams(
         self,
@@ -79,15 +85,10 @@ class Breeder:
           mutates: whether v1 mutates them; v2 always does.
           half: 1 for the second half of a generation, whose draws differ.
         """
-        search = self._settings.search
-        prob = self._settings.hparams["mu"]
-        if self._is_v1:
-            prob = search.mutation_prob
-        if search.data_mu is not None:
-            prob = search.data_mu
+        prob = self._data_prob
         is_first = self._iteration == generation == 0
         if (self._is_v1 and not mutates) or (
-            is_first and search.first_data == "config"
+            is_first and self._settings.search.first_data == "config"
         ):
             prob = 0.0
         num_before = self._iteration * self._settings.num_generations
@@ -126,6 +127,8 @@ class Breeder:
         change = self._mutated if self._baseline is None else self._fixed
         proposal = change(index, parent, mutates)
         hparams = {**proposal.hparams, **data_hparams}
+        if self._baseline is not None and index:
+            hparams = self._tuned(index, hparams)
         layout = self._family.layout(
             hparams, self._num_classes, proposal.adapters
         )
@@ -259,7 +262,7 @@ class Breeder:
         parent: specs.PathRecord,
         mutates: bool,
     ) -> extensions.Proposal:
-        """Returns what a baseline makes of the root: always the same."""
+        """Returns what a baseline makes of the root, before it is tuned."""
         del index, mutates
         assert self._baseline is not None
         hparams = dict(parent.hparams)
@@ -268,6 +271,35 @@ class Breeder:
             hparams["adapter_dim"] = self._baseline.adapter_dim
             adapters = frozenset(range(hparams["num_layers"]))
         return extensions.Proposal(hparams, adapters, self._baseline.trains)
+
+    def _tuned(self, index: int, hparams: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the hyperparameters of a later child of a baseline.
+
+        The learning rate is the next one to the config's; data
+        hyperparameters are as those of a generation of the search.
+        """
+        tuned = mutations.mutate_data(
+            hparams,
+            None,
+            {k: v for k, v in self._tuned_ranges.items() if k != "opt_lr"},
+            self._data_prob,
+            self._draws("data", index),
+        )
+        if "opt_lr" in self._tuned_ranges:
+            tuned["opt_lr"] = autotune.nearby(
+                hparams["opt_lr"], self._tuned_ranges["opt_lr"], index
+            )
+        return {**hparams, **tuned}
+
+    @property
+    def _data_prob(self) -> float:
+        """The mutation probability of data hyperparameters."""
+        search = self._settings.search
+        if search.data_mu is not None:
+            return search.data_mu
+        if self._is_v1:
+            return search.mutation_prob
+        return float(self._settings.hparams["mu"])
 
     def _draws(self, kind: str, position: int) -> draws_lib.Draws:
         settings = self._settings

@@ -33,9 +33,10 @@ COMPUTE = (
     "Multiply-adds of training: of every child, examples times the sum over "
     "its components of c times the multiply-adds of the component's forward "
     "pass; c is 3 for a trained component, 2 for a frozen one above a trained "
-    "one, 1 for others. Children count as if each was trained alone; a "
-    "baseline has one child where the search has as many as a generation. The "
-    "time is wall time and depends on the machine and its load."
+    "one, 1 for others. Children count as if each was trained alone; a linear "
+    "probe reads each example once. Time is wall time, CPU time that of all "
+    "threads of one process; both are those of the generations, without "
+    "imports and loading, and depend on the machine and its load."
 )
 PAIRS = (
     "Differences of test accuracy over n pairs of one seed and one task that "
