@@ -174,6 +174,13 @@ class Crew:
         # Of the task that was trained last: factor -> averaged train split.
         self._averaged: tuple[str, dict[int, records.Split]] = "", {}
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process takes part in a generation."""
+        return self.trainer.workers.num == 1 and not isinstance(
+            self.trainer, coordinator.CoordinatorTrainer
+        )
+
     @keras_state.shielded()
     def train(
         self,

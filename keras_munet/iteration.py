@@ -75,7 +75,7 @@ def run(
         num_children=settings.num_samples_per_task,
     )
     while not search.done:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         trainer.clock.clear()
         _rank(search, data, directory, crew, progress, newest)
         # No object may go between the choice of a parent and its use.
@@ -118,6 +118,9 @@ def run(
             best_score=search.active[0].score if search.active else None,
             clock=trainer.clock,
             secs=time.perf_counter() - started,
+            cpu_secs=time.process_time() - cpu_started
+            if crew.is_alone
+            else None,
         )
     progress.end_early(
         task=search.task,

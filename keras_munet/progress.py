@@ -195,6 +195,7 @@ class Progress:
         best_score: float | None,
         clock: Mapping[str, float],
         secs: float,
+        cpu_secs: float | None = None,
     ) -> None:
         """Reports a finished generation.
 
@@ -207,6 +208,8 @@ class Progress:
           best_score: the task's best score so far; None without one.
           clock: seconds by kind of work.
           secs: wall time of the generation, seconds.
+          cpu_secs: CPU time of all threads, user and system, seconds; None
+            where other processes take part.
         """
         self._generation_secs.append(secs)
         self._num_left = max(0, self._num_left - 1)
@@ -229,6 +232,7 @@ class Progress:
             children=list(children),
             best_score=best_score,
             generation_secs=round(secs, 3),
+            cpu_secs=None if cpu_secs is None else round(cpu_secs, 3),
             # Rounded down, their sum cannot come to be more than the whole.
             clock={k: math.floor(1000 * v) / 1000 for k, v in clock.items()},
         )

@@ -113,6 +113,7 @@ def test_the_record_is_what_the_system_holds(jobs):
     # One task alone shares with nobody.
     assert task["accounted_params"] == path.num_params
     assert task["train_secs"] > 0
+    assert task["cpu_secs"] > 0
 
 
 def test_training_is_counted_in_multiply_adds_of_all_examples(jobs):

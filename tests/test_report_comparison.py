@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import itertools
 import json
@@ -265,12 +266,54 @@ def test_the_page_escapes_what_it_read():
 def test_the_plot_has_a_dot_per_run_and_per_method():
     outline = _outline(page.render(samples.comparison()))
     kinds = [circle["class"] for circle in outline.circles]
-    assert (kinds.count("run"), kinds.count("mean")) == (6, 3)
+    # One plot for parameters, one for CPU seconds.
+    assert (kinds.count("run"), kinds.count("mean")) == (12, 6)
+
+
+def test_accuracy_is_drawn_against_cpu_seconds_where_they_are_known():
+    known = samples.comparison()
+    text = page.render(known)
+    assert "Accuracy against CPU seconds per task" in text
+    assert ", 20.5 CPU seconds per task</title>" in text
+    runs = [
+        dataclasses.replace(
+            run,
+            tasks=tuple(
+                dataclasses.replace(
+                    task,
+                    cpu_secs=None
+                    if run.method == "munet"
+                    else {"mu2net": 0.5, "finetune_all": 90.0}[run.method],
+                )
+                for task in run.tasks
+            ),
+        )
+        for run in known.runs
+    ]
+    partly = dataclasses.replace(known, runs=tuple(runs))
+    text = page.render(partly)
+    assert len(re.findall('class="run"', text)) == 6 + 4
+    for cells in (("0.5 s", "90.0 s"),):
+        assert all(f">{cell}<" in text for cell in cells)
+    unknown = dataclasses.replace(
+        known,
+        runs=tuple(
+            dataclasses.replace(
+                run,
+                tasks=tuple(
+                    dataclasses.replace(task, cpu_secs=None)
+                    for task in run.tasks
+                ),
+            )
+            for run in known.runs
+        ),
+    )
+    assert "CPU seconds per task" not in page.render(unknown)
 
 
 def test_more_accuracy_is_higher_and_more_parameters_further_right():
     outline = _outline(page.render(samples.comparison()))
-    means = [c for c in outline.circles if c["class"] == "mean"]
+    means = [c for c in outline.circles if c["class"] == "mean"][:3]
     xs, ys = ([float(c[key]) for c in means] for key in ("cx", "cy"))
     # Methods in the order of the sample: fewest parameters and best first.
     assert xs == sorted(xs) and len(set(xs)) == 3
@@ -296,7 +339,8 @@ def test_methods_of_one_place_get_numbers_apart():
         for i in range(1, 7)
     ]
     spots = re.findall(
-        r'class="number" x="([\d.]+)" y="([\d.]+)"', plot.render(series)
+        r'class="number" x="([\d.]+)" y="([\d.]+)"',
+        plot.render(series, "parameters"),
     )
     places = np.array(spots, float)
     assert len(places) == 6

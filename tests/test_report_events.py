@@ -340,3 +340,15 @@ def test_a_ranking_of_the_wrong_kind_costs_a_note(changes, tmp_path):
     history = events.read(tmp_path)
     assert len(history.rankings) == 1
     assert len(history.notes) == 1
+
+
+def test_cpu_seconds_are_known_where_the_event_tells_them(tmp_path):
+    report_samples.write_events(
+        tmp_path,
+        report_samples.generation("birds", 1, cpu_secs=1.5),
+        report_samples.generation("birds", 2, cpu_secs=None),
+        report_samples.generation("birds", 3),
+    )
+    history = events.read(tmp_path)
+    assert [g.cpu_secs for g in history.generations] == [1.5, None, None]
+    assert not history.notes

@@ -94,7 +94,14 @@ def _result(
             else None
         ),
         train_secs=sum(g.secs for g in generations) if known else None,
+        cpu_secs=_cpu_secs(generations) if known else None,
     )
+
+
+def _cpu_secs(generations: Sequence[events.Generation]) -> float | None:
+    """Returns the CPU time of generations; None where one does not tell."""
+    secs = [generation.cpu_secs for generation in generations]
+    return sum(s for s in secs if s is not None) if None not in secs else None
 
 
 def _image_multiply_adds(

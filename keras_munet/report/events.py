@@ -53,6 +53,8 @@ class Generation:
       secs: wall time, seconds.
       clock: `<kind>_secs` -> seconds, together at most `secs`; empty where
         the event tells no such times.
+      cpu_secs: CPU time of all threads, seconds; None where the event does
+        not tell.
       children: what was reported of each child; the `record` of each is a
         `child_record.ChildRecord`, or None where the event has none.
       position: among all generations in the order in which they ended, from
@@ -69,6 +71,7 @@ class Generation:
     best_score: float | None
     secs: float
     clock: Mapping[str, float]
+    cpu_secs: float | None = None
     children: tuple[Mapping[str, Any], ...] = ()
     position: int = 0
 
@@ -288,6 +291,7 @@ class _Reader:
             best_score=_finite(record["best_score"]),
             secs=_not_negative(record["generation_secs"]),
             clock=self._clock(record),
+            cpu_secs=_finite(record.get("cpu_secs")),
             children=tuple(children),
             position=self._num_taken,
         )

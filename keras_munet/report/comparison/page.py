@@ -39,7 +39,13 @@ def render(comparison: records.Comparison) -> str:
         _methods(comparison),
     ]
     if comparison.runs:
-        parts.append(_plot(comparison))
+        parts.append(
+            _plot(
+                comparison, "accounted_params", "accounted parameters per task"
+            )
+        )
+    if any(run.mean_of("cpu_secs") is not None for run in comparison.runs):
+        parts.append(_plot(comparison, "cpu_secs", "CPU seconds per task"))
     if len(comparison.methods) > 1:
         parts.append(_versus(comparison))
     parts += [_by_task(comparison), _by_seed(comparison), _settings(comparison)]
@@ -64,7 +70,8 @@ def _methods(comparison: records.Comparison) -> str:
     )
 
 
-def _plot(comparison: records.Comparison) -> str:
+def _plot(comparison: records.Comparison, key: str, cost: str) -> str:
+    """Returns accuracy against a key of a task's result, called `cost`."""
     series = [
         plot.Series(
             number=number,
@@ -72,22 +79,23 @@ def _plot(comparison: records.Comparison) -> str:
             family=_family(method),
             color=_COLORS[_family(method)],
             runs=tuple(
-                (run.mean_accounted_params, run.mean_test)
+                (value, run.mean_test)
                 for run in comparison.runs_of(method)
+                if (value := run.mean_of(key)) is not None
             ),
         )
         for number, method in enumerate(comparison.methods, 1)
     ]
-    key = " ".join(
+    legend = " ".join(
         f'<span class="key-of">{_name(comparison, one.name)}</span>'
         for one in series
         if one.runs
     )
     return markup.section(
-        "Accuracy against parameters per task",
+        f"Accuracy against {cost}",
         "Large dots are means over the seeds, joined to the small ones, the "
         "runs. A dashed line joins methods of one kind.",
-        f"{plot.render(series)}\n<p>{key}</p>",
+        f"{plot.render(series, cost)}\n<p>{legend}</p>",
     )
 
 

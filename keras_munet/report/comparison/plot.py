@@ -1,4 +1,4 @@
-"""Accuracy against parameters per task, drawn as inline SVG.
+"""Accuracy against what it costs, drawn as inline SVG.
 
 Invariant: a point lies where its numbers say; only its label gives way to
 others. Colours and sizes of text come from the style sheet, so the drawing
@@ -18,7 +18,7 @@ from keras_munet.report import markup
 _WIDTH, _HEIGHT = 640.0, 400.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 22.0, 20.0, 64.0
 _NUM_TICKS = 7
-# Parameters that differ by more than this are drawn on a logarithmic axis.
+# Costs that differ by more than this are drawn on a logarithmic axis.
 _LINEAR_RATIO_MAX = 12.0
 _LABEL_RADIUS = 12.0
 
@@ -77,7 +77,7 @@ class Series:
       name: of the method.
       family: methods of one family have one colour and are joined.
       color: CSS class.
-      runs: (accounted parameters per task, accuracy) of each run.
+      runs: (cost, accuracy) of each run.
     """
 
     number: int
@@ -126,11 +126,16 @@ class _Axis:
         return math.log10(value) if self.is_log else value
 
 
-def render(series: Sequence[Series]) -> str:
-    """Returns the drawing; at least one of the series has a run."""
+def render(series: Sequence[Series], cost: str) -> str:
+    """Returns the drawing; at least one of the series has a run.
+
+    Args:
+      series: the methods.
+      cost: what the first number of a run is, e.g. `CPU seconds per task`.
+    """
     drawn = [one for one in series if one.runs]
     x_axis, y_axis = _axes([point for one in drawn for point in one.runs])
-    parts = [*_grid(x_axis, y_axis), *_families(drawn, x_axis, y_axis)]
+    parts = [*_grid(x_axis, y_axis, cost), *_families(drawn, x_axis, y_axis)]
     dots = [(x_axis.at(x), y_axis.at(y)) for one in drawn for x, y in one.runs]
     centers = [
         (x_axis.at(one.center[0]), y_axis.at(one.center[1])) for one in drawn
@@ -141,7 +146,7 @@ def render(series: Sequence[Series]) -> str:
     for one, (x, y), (label_x, label_y) in zip(
         drawn, centers, labels, strict=True
     ):
-        told = f"{one.number}: {one.name}, {_told(one)}"
+        told = f"{one.number}: {one.name}, {_told(one, cost)}"
         parts.append(
             f'<g class="{one.color}"><title>{markup.esc(told)}</title>'
             f"{_leader((x, y), (label_x, label_y))}"
@@ -151,21 +156,18 @@ def render(series: Sequence[Series]) -> str:
     return (
         '<div class="wide plot">\n'
         f'<svg viewBox="0 0 {_WIDTH:.0f} {_HEIGHT:.0f}" role="img" '
-        'aria-label="Mean test accuracy against accounted parameters per '
-        'task; the numbers are in the table">\n'
-        + "\n".join(parts)
-        + "\n</svg>\n</div>"
+        f'aria-label="Mean test accuracy against {cost}; the numbers are in '
+        'the table">\n' + "\n".join(parts) + "\n</svg>\n</div>"
     )
 
 
 def _axes(points: Sequence[tuple[float, float]]) -> tuple[_Axis, _Axis]:
     xs, ys = zip(*points, strict=True)
-    # A path without any parameter cannot be: the root alone has some.
-    is_log = max(xs) > _LINEAR_RATIO_MAX * min(xs)
+    is_log = max(xs) > _LINEAR_RATIO_MAX * min(xs) > 0
     if is_log:
         low, high = min(xs) / 1.4, max(xs) * 1.4
     else:
-        low, high = 0.0, max(xs) * 1.08
+        low, high = 0.0, max(xs) * 1.08 or 1.0
     margin = max(0.15 * (max(ys) - min(ys)), 0.01)
     return (
         _Axis(low, high, _LEFT, _WIDTH - _RIGHT, is_log),
@@ -178,7 +180,7 @@ def _axes(points: Sequence[tuple[float, float]]) -> tuple[_Axis, _Axis]:
     )
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
+def _grid(x_axis: _Axis, y_axis: _Axis, cost: str) -> list[str]:
     left, right, top, bottom = x_axis.start, x_axis.end, _TOP, y_axis.start
     parts = []
     step = _step((y_axis.high - y_axis.low) / _NUM_TICKS)
@@ -199,7 +201,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
         )
     parts.append(
         f'<text x="{(left + right) / 2:.0f}" y="{_HEIGHT - 12:.0f}" '
-        'text-anchor="middle">accounted parameters per task</text>'
+        f'text-anchor="middle">{cost}</text>'
     )
     return parts
 
@@ -289,12 +291,10 @@ def _label(number: int, x: float, y: float) -> str:
     return f'<text class="number" x="{x:.1f}" y="{y + 5:.1f}">{number}</text>'
 
 
-def _told(one: Series) -> str:
+def _told(one: Series, cost: str) -> str:
     x, y = one.center
-    return (
-        f"test accuracy {formats.fraction(y)}, {formats.count(x)} accounted "
-        "parameters per task"
-    )
+    shown = formats.count(x) if x >= 100 else f"{x:.3g}"
+    return f"test accuracy {formats.fraction(y)}, {shown} {cost}"
 
 
 def _step(rough: float) -> float:

@@ -31,6 +31,7 @@ class TaskResult:
         likewise, or if `metrics.jsonl` does not tell of all of it.
       train_secs: wall time of the generations, seconds; None if
         `metrics.jsonl` does not tell of all of them.
+      cpu_secs: CPU time of all their threads, seconds; None likewise.
     """
 
     task: str
@@ -42,6 +43,7 @@ class TaskResult:
     image_multiply_adds: int | None
     train_multiply_adds: int | None
     train_secs: float | None
+    cpu_secs: float | None
 
 
 @dataclasses.dataclass(frozen=True)

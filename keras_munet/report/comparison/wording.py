@@ -18,7 +18,7 @@ SIGNIFICANT_P = 0.05
 COLUMNS = (
     *("method", "runs", "test accuracy", "sd", "min", "max", "validation"),
     *("accounted parameters", "multiply-adds per image"),
-    *("multiply-adds of training", "time"),
+    *("multiply-adds of training", "time", "CPU time"),
 )
 VERSUS_COLUMNS = (
     *("against", "mean difference", "95% interval"),
@@ -105,7 +105,6 @@ def cells(summary: MethodSummary) -> list[str]:
     runs = f"{summary.num_runs} of {summary.num_asked}"
     if test is None:
         return [runs, MISSING, *[formats.NONE] * (len(COLUMNS) - 3)]
-    secs = means["train_secs"]
     return [
         runs,
         formats.fraction(test.mean),
@@ -116,7 +115,8 @@ def cells(summary: MethodSummary) -> list[str]:
         formats.count(means["accounted_params"]),
         large(means["image_multiply_adds"]),
         large(means["train_multiply_adds"]),
-        formats.NONE if secs is None else formats.secs(secs),
+        _secs(means["train_secs"]),
+        _secs(means["cpu_secs"]),
     ]
 
 
@@ -247,7 +247,7 @@ def _summary(comparison: records.Comparison, method: str) -> MethodSummary:
     runs = comparison.runs_of(method)
     keys = (
         *("validation", "accounted_params", "image_multiply_adds"),
-        *("train_multiply_adds", "train_secs"),
+        *("train_multiply_adds", "train_secs", "cpu_secs"),
     )
     return MethodSummary(
         method=method,
@@ -301,6 +301,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
     if not known or len(known) < len(values):
         return None
     return sum(known) / len(known)
+
+
+def _secs(value: float | None) -> str:
+    return formats.NONE if value is None else formats.secs(value)
 
 
 def _p(value: float) -> str:
