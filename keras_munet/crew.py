@@ -236,6 +236,11 @@ class Crew:
                 self._heads[path.id] = head
         return [self._heads[path.id] for path in paths]
 
+    def forget(self, task: str) -> None:
+        """Frees the data of `task` and what was solved on them."""
+        self.trainer.forget(task)
+        self._heads_task, self._heads = "", {}
+
     def _frozen(self, path: specs.PathRecord) -> frozen_features.FrozenPath:
         return frozen_features.FrozenPath(
             tuple(map(self._shared, path.components)),
@@ -314,7 +319,7 @@ class Crew:
                     raise workers_lib.failure(order["problem"])
                 return
             if order["task"] != task:
-                self.trainer.forget(task)
+                self.forget(task)
                 task = order["task"]
             if order["do"] == _TRAIN:
                 self._train(order, data_of(task))

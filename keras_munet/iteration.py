@@ -235,13 +235,14 @@ def _rank(
     started = time.perf_counter()
     heads = crew.heads(paths, data)
     secs = time.perf_counter() - started
-    search.rank({p.id: h.accuracy for p, h in zip(paths, heads, strict=True)})
+    accuracies = {
+        path.id: head.accuracy for path, head in zip(paths, heads, strict=True)
+    }
+    search.rank(accuracies)
     ranking = [
-        {"path_id": path.id, "task": path.task, "accuracy": head.accuracy}
-        for path, head in sorted(
-            zip(paths, heads, strict=True),
-            key=lambda pair: (-pair[1].accuracy, pair[0].id),
-        )
+        {"path_id": p.id, "task": p.task, "accuracy": accuracies[p.id]}
+        for p in search.seeds
+        if p.id in accuracies
     ]
     shown = ", ".join(
         f"{'root' if e['task'] == specs.NOT_TRAINABLE else e['task']} "

@@ -236,7 +236,7 @@ class System(opened.OpenedSystem):
             progress,
             newest,
         )
-        crew.trainer.forget(name)
+        crew.forget(name)
         retired = dict(before.retired) if before else {}
         if state is not None:
             num_before = state.num_iterations_before
@@ -322,7 +322,7 @@ class System(opened.OpenedSystem):
                             crew,
                         )
                     )
-                    crew.trainer.forget(name)
+                    crew.forget(name)
         return crew.trainer.workers.share(measured)
 
     def model(

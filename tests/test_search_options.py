@@ -254,6 +254,19 @@ def test_the_first_child_of_a_task_starts_from_the_path_that_ranks_first(seed):
     assert plan.children[0].parent.task == "t1"
 
 
+def test_of_paths_that_suit_equally_the_root_comes_first():
+    ranking = {"t0": 0.2, "t1": 0.9, "t2": 0.9, "NOT_TRAINABLE": 0.9}
+    for seed in range(5):
+        search, _ = _first_plan(
+            samples.neighbours(3),
+            {"rank_parents": "probe"},
+            ranking=ranking,
+            seed=seed,
+        )
+        assert search.seeds[0].is_root
+        assert search.seeds[-1].task == "t0"
+
+
 def test_a_ranking_is_saved_and_outlives_what_others_publish():
     ranking = {"t0": 0.2, "t1": 0.9, "NOT_TRAINABLE": 0.5}
     search, plan = _first_plan(

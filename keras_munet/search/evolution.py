@@ -363,7 +363,10 @@ class TaskIteration:
         seeds = [seeds[i] for i in order]
         if self._ranking is not None:
             ranking = self._ranking
-            seeds.sort(key=lambda path: -ranking.get(path.id, -1.0))
+            # Of equals the root, whose components most tasks can share.
+            seeds.sort(
+                key=lambda path: (-ranking.get(path.id, -1.0), not path.is_root)
+            )
         return seeds
 
     def _sample_data_hparams(self) -> list[dict[str, Any]]:
