@@ -252,6 +252,7 @@ def _rank(
     progress.line(
         f"{search.task}: a linear head on the frozen features of {shown} "
         f"(validation accuracy, {secs:.1f} s)"
+        f"{'; every component is trained' if search.finetunes_all else ''}"
     )
     progress.event(
         "ranked",

@@ -52,19 +52,62 @@ def test_data_may_have_a_mutation_probability_of_their_own():
         assert all(plan[k] == v for k, v in own.items() if k in plan)
 
 
+_PLACES = ["cls", "encoderblock_0", "encoderblock_1", "encoder_norm", "head"]
+
+
 @pytest.mark.parametrize(
-    ("patterns", "forced", "free"),
+    ("patterns", "forced"),
     [
-        (["*"], ["cls", "head", "encoderblock_11"], []),
-        (["encoder_norm"], ["encoder_norm"], ["encoder_norm2", "cls"]),
-        (["encoderblock_[01]", "cls"], ["encoderblock_1", "cls"], ["head"]),
-        ([], [], ["encoder_norm"]),
+        (["*"], _PLACES),
+        (["encoder_norm"], ["encoder_norm"]),
+        (["encoder"], []),
+        (["encoderblock_[02]", "cls"], ["cls", "encoderblock_0"]),
+        (["upper_half"], ["encoder_norm", "head"]),
+        (["upper_half", "cls"], ["cls", "encoder_norm", "head"]),
+        ([], []),
     ],
 )
-def test_places_are_forced_by_patterns_of_their_names(patterns, forced, free):
+def test_places_are_forced_by_patterns_of_their_names(patterns, forced):
     search = settings_lib.SearchSettings(force_finetune_components=patterns)
-    assert all(search.forces(place) for place in forced)
-    assert not any(search.forces(place) for place in free)
+    assert [p for p in _PLACES if search.forces(p, _PLACES)] == forced
+
+
+@pytest.mark.parametrize(("limit", "trains_all"), [(0.6, True), (0.5, False)])
+def test_every_component_is_trained_where_no_path_suits_the_task(
+    limit, trains_all
+):
+    search = {
+        "rank_parents": "probe",
+        "finetune_all_below": limit,
+        "force_finetune_components": ["upper_half"],
+        "mutation_prob": 0.0,
+    }
+    iteration, plan = _first_plan(
+        samples.population(),
+        search,
+        ranking={"NOT_TRAINABLE": 0.5},
+        hparams={"mu": 0.0},
+        ranges={"mu": [0.0]},
+    )
+    assert iteration.finetunes_all == trains_all
+    for child in plan.children:
+        shared = [part for part in child.components if not part.trainable]
+        assert bool(shared) != trains_all
+    # A resumed iteration knows.
+    _told(iteration, plan, None)
+    again = samples.iteration(
+        samples.population(), experiment=samples.settings(search=search)
+    )
+    again.restore(iteration.to_json())
+    assert again.finetunes_all == trains_all
+
+
+def test_the_root_alone_is_ranked_where_something_follows_from_it():
+    of_root = {"rank_parents": "probe", "finetune_all_below": 0.5}
+    search, _ = _first_plan(samples.population(), of_root)
+    assert [path.task for path in search.unranked] == ["NOT_TRAINABLE"]
+    with pytest.raises(errors.UsageError, match="rank_parents"):
+        samples.settings(search={"finetune_all_below": 0.5})
 
 
 @pytest.mark.parametrize("pattern", ["(", "a" * 300])

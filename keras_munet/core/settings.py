@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
@@ -51,6 +52,7 @@ LATER_KEYS: dict[str, Any] = {
         "stop_when_solved": False,
         "probe_child": False,
         "rank_parents": "sampled",
+        "finetune_all_below": 0.0,
     },
 }
 # Policies with a number behind a colon, e.g. `adapters:16`.
@@ -114,6 +116,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "search.mutation_prob": (0.0, 1.0),
     "search.data_mu": (0.0, 1.0),
     "search.stop_patience": (0, 1_000_000),
+    "search.finetune_all_below": (0.0, 1.0),
     "search.score_base": (0.0, 1.0),
     "search.score_num_params": (0, 10**12),
     "root.num_layers": (-1, 1_000),
@@ -129,8 +132,9 @@ FIRST_DATA = ("mutated", "config")
 DATA_DRAWS = ("generation", "half")
 RANK_PARENTS = ("sampled", "probe")
 _NUM_PATTERN_CHARS_MAX = 200
-# Of `force_finetune_components`.
+# Of `force_finetune_components`: all, and the second half of a path's places.
 ALL_PLACES = "*"
+UPPER_HALF = "upper_half"
 SCHEDULES = ("constant", "cosine", "restarts")
 # The value of `root.num_layers` that keeps every block.
 ALL_LAYERS = -1
@@ -156,7 +160,8 @@ class SearchSettings:
       mutate_adapters: whether adapters may be inserted.
       remove_adapters: whether they may be removed again.
       force_finetune_components: places that are always cloned, by regular
-        expressions of their whole names; `*` stands for all.
+        expressions of their whole names; `*` stands for all and `upper_half`
+        for the second half of a path's components, the head last.
       score_base: score = quality * score_base ** relative size, in (0, 1].
       score_num_params: parameters that make a relative size of 1; 0 for the
         root's own.
@@ -182,6 +187,9 @@ class SearchSettings:
       rank_parents: how paths of other tasks become parents: `sampled` in an
         order by chance, as published, or ranked by a closed-form `probe` on
         the task's own images.
+      finetune_all_below: where no ranked path reaches so high a validation
+        accuracy below a solved head, every component of a child is trained;
+        0.0 for never. It needs `rank_parents` = `probe`.
     """
 
     version: str = "mu2net"
@@ -205,6 +213,7 @@ class SearchSettings:
     stop_when_solved: bool = False
     probe_child: bool = False
     rank_parents: str = "sampled"
+    finetune_all_below: float = 0.0
 
     def __post_init__(self):
         plain.normalize(self, "search.")
@@ -212,10 +221,18 @@ class SearchSettings:
         for pattern in self.force_finetune_components:
             _check_pattern(pattern)
 
-    def forces(self, place: str) -> bool:
-        """Whether the component at a place is always cloned."""
+    def forces(self, place: str, places: Sequence[str]) -> bool:
+        """Whether the component at a place is always cloned.
+
+        Args:
+          place: its name.
+          places: the names of all components of the path, input first.
+        """
+        upper_half = places[-(-len(places) // 2) :]
         return any(
-            pattern == ALL_PLACES or re.fullmatch(pattern, place)
+            pattern == ALL_PLACES
+            or (pattern == UPPER_HALF and place in upper_half)
+            or re.fullmatch(pattern, place)
             for pattern in self.force_finetune_components
         )
 
@@ -500,6 +517,12 @@ def _check(settings: Settings) -> None:
 
 def _check_ranking(search: SearchSettings) -> None:
     if search.rank_parents == "sampled":
+        if search.finetune_all_below:
+            raise errors.UsageError(
+                "config key search.finetune_all_below is "
+                f"{search.finetune_all_below}, which compares ranked paths, "
+                "and search.rank_parents is 'sampled'; set it to 'probe'"
+            )
         return
     if search.version == "munet":
         raise errors.UsageError(
@@ -526,7 +549,7 @@ def _check_pattern(pattern: str) -> None:
         raise errors.UsageError(
             f"config key search.force_finetune_components has {pattern!r}, "
             f"which is no regular expression ({error}); name places such as "
-            f"encoder_norm, or {ALL_PLACES!r} for all"
+            f"encoder_norm, {UPPER_HALF!r}, or {ALL_PLACES!r} for all"
         ) from error
 
 

@@ -111,6 +111,7 @@ class Breeder:
         population: population_lib.Population,
         *,
         mutates: bool,
+        trains_all: bool = False,
     ) -> plan_lib.ChildPlan:
         """Returns one child.
 
@@ -120,12 +121,13 @@ class Breeder:
           data_hparams: those of its generation.
           population: who lives and relies on what.
           mutates: False for an unmutated clone (v1's first ones).
+          trains_all: whether no component is shared.
         """
         parent = lineage[0]
         if self._baseline is not None and self._baseline.is_solved:
             return self.solved_child(index, parent, data_hparams, population)
         change = self._mutated if self._baseline is None else self._fixed
-        proposal = change(index, parent, mutates)
+        proposal = change(index, parent, mutates, trains_all)
         hparams = {**proposal.hparams, **data_hparams}
         if self._baseline is not None and index:
             hparams = self._tuned(index, hparams)
@@ -224,6 +226,7 @@ class Breeder:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
+        trains_all: bool,
     ) -> extensions.Proposal:
         """Returns what the search makes of `parent`."""
         search = self._settings.search
@@ -245,11 +248,15 @@ class Breeder:
             insert=search.mutate_adapters,
             remove=search.remove_adapters,
         )
+        layout = self._family.layout(hparams, self._num_classes, adapters)
+        places = [spec.name for spec in layout]
         proposal = extensions.Proposal(
             hparams,
             adapters,
             lambda place: (
-                draws.uniform(f"clone {place}") < prob or search.forces(place)
+                trains_all
+                or draws.uniform(f"clone {place}") < prob
+                or search.forces(place, places)
             ),
         )
         return extensions.mutate(
@@ -261,9 +268,10 @@ class Breeder:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
+        trains_all: bool,
     ) -> extensions.Proposal:
         """Returns what a baseline makes of the root, before it is tuned."""
-        del index, mutates
+        del index, mutates, trains_all
         assert self._baseline is not None
         hparams = dict(parent.hparams)
         adapters: frozenset[int] = frozenset()

@@ -146,11 +146,17 @@ class TaskIteration:
         return tuple(sampling.rank(self._active))
 
     @property
+    def finetunes_all(self) -> bool:
+        """Whether no ranked path suits the task well enough to be shared."""
+        limit = self._settings.search.finetune_all_below
+        return self._ranking is not None and limit > max(self._ranking.values())
+
+    @property
     def unranked(self) -> tuple[specs.PathRecord, ...]:
         """The paths that `rank` is to be told of before the first `ask`.
 
-        None where the search samples them, or where there is no choice. Of
-        many paths some by chance, and the root.
+        None where the search samples them, or where nothing follows from a
+        single one. Of many paths some by chance, and the root.
         """
         if (
             self._settings.search.rank_parents == "sampled"
@@ -160,7 +166,8 @@ class TaskIteration:
             return ()
         root = self._population.root
         others = [path for path in self._seeds if path.id != root.id]
-        return (root, *others[:NUM_RANKED_MAX]) if others else ()
+        matters = others or self._settings.search.finetune_all_below
+        return (root, *others[:NUM_RANKED_MAX]) if matters else ()
 
     def rank(self, accuracies: Mapping[str, float]) -> None:
         """Orders the seed paths from best to worst; others come last.
@@ -215,6 +222,7 @@ class TaskIteration:
                     drawn[(index - first) * len(drawn) // (last - first)],
                     self._population,
                     mutates=mutates,
+                    trains_all=self.finetunes_all,
                 )
             )
         if self._settings.search.probe_child and self.generation == 0:
