@@ -106,8 +106,16 @@ def test_the_root_alone_is_ranked_where_something_follows_from_it():
     of_root = {"rank_parents": "probe", "finetune_all_below": 0.5}
     search, _ = _first_plan(samples.population(), of_root)
     assert [path.task for path in search.unranked] == ["NOT_TRAINABLE"]
-    with pytest.raises(errors.UsageError, match="rank_parents"):
-        samples.settings(search={"finetune_all_below": 0.5})
+    sampled = {"finetune_all_below": 0.5}
+    search, plan = _first_plan(
+        samples.neighbours(2), sampled, ranking={"NOT_TRAINABLE": 0.4}
+    )
+    assert search.finetunes_all
+    # Parents are those of a search that ranks nothing.
+    _, without = _first_plan(samples.neighbours(2), {})
+    assert [child.parent.id for child in plan.children] == [
+        child.parent.id for child in without.children
+    ]
 
 
 @pytest.mark.parametrize("pattern", ["(", "a" * 300])

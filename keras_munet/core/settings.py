@@ -187,9 +187,9 @@ class SearchSettings:
       rank_parents: how paths of other tasks become parents: `sampled` in an
         order by chance, as published, or ranked by a closed-form `probe` on
         the task's own images.
-      finetune_all_below: where no ranked path reaches so high a validation
-        accuracy below a solved head, every component of a child is trained;
-        0.0 for never. It needs `rank_parents` = `probe`.
+      finetune_all_below: where no path that was ranked (with `sampled`, the
+        root) reaches so high a validation accuracy below a solved head, every
+        component of a child is trained; 0.0 for never.
     """
 
     version: str = "mu2net"
@@ -517,12 +517,6 @@ def _check(settings: Settings) -> None:
 
 def _check_ranking(search: SearchSettings) -> None:
     if search.rank_parents == "sampled":
-        if search.finetune_all_below:
-            raise errors.UsageError(
-                "config key search.finetune_all_below is "
-                f"{search.finetune_all_below}, which compares ranked paths, "
-                "and search.rank_parents is 'sampled'; set it to 'probe'"
-            )
         return
     if search.version == "munet":
         raise errors.UsageError(

@@ -158,16 +158,16 @@ class TaskIteration:
         None where the search samples them, or where nothing follows from a
         single one. Of many paths some by chance, and the root.
         """
-        if (
-            self._settings.search.rank_parents == "sampled"
-            or self.generation
-            or self._ranking is not None
-        ):
+        search = self._settings.search
+        if self.generation or self._ranking is not None:
             return ()
         root = self._population.root
         others = [path for path in self._seeds if path.id != root.id]
-        matters = others or self._settings.search.finetune_all_below
-        return (root, *others[:NUM_RANKED_MAX]) if matters else ()
+        if search.rank_parents == "sampled":
+            others = []
+        if others or search.finetune_all_below:
+            return (root, *others[:NUM_RANKED_MAX])
+        return ()
 
     def rank(self, accuracies: Mapping[str, float]) -> None:
         """Orders the seed paths from best to worst; others come last.
@@ -211,7 +211,7 @@ class TaskIteration:
                     totals,
                     rng,
                     walk_seeds=not self._is_v1,
-                    is_ranked=self._ranking is not None,
+                    is_ranked=self._orders_by_rank,
                 )
             counts[parent.id] += 1
             totals[parent.id] += 1
@@ -231,7 +231,7 @@ class TaskIteration:
                 self._breeder.solved_child(
                     self._settings.num_samples_per_task,
                     self._population.root
-                    if self._ranking is None
+                    if not self._orders_by_rank
                     else self._ordered[0],
                     drawn[0],
                     self._population,
@@ -363,14 +363,19 @@ class TaskIteration:
             self._settings.seed, *event, self.task, self.iteration
         )
 
+    @property
+    def _orders_by_rank(self) -> bool:
+        is_sampled = self._settings.search.rank_parents == "sampled"
+        return self._ranking is not None and not is_sampled
+
     def _ordered_seeds(self) -> list[specs.PathRecord]:
         seeds = self._population.seeds(self.task)
         if self._is_v1:
             return sorted(seeds, key=lambda p: p.born, reverse=True)
         order = self._rng("seeds").permutation(len(seeds))
         seeds = [seeds[i] for i in order]
-        if self._ranking is not None:
-            ranking = self._ranking
+        if self._orders_by_rank:
+            ranking = self._ranking or {}
             # Of equals the root, whose components most tasks can share.
             seeds.sort(
                 key=lambda path: (-ranking.get(path.id, -1.0), not path.is_root)
