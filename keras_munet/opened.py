@@ -24,6 +24,7 @@ from keras_munet.core import devices as devices_lib
 from keras_munet.core import family as family_lib
 from keras_munet.core import keras_backend
 from keras_munet.core import names
+from keras_munet.core import presets
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import records
@@ -113,6 +114,7 @@ class OpenedSystem:
         keras_backend.require_tensorflow()
         loader = task_data_lib.TaskDataLoader(settings)
         loader.check(settings.task_names)
+        settings = presets.resolved(settings, loader.sizes(settings.task_names))
         root = root or roots_build.build(
             settings.root,
             num_layers_max=settings.num_layers_max,
@@ -174,6 +176,7 @@ class OpenedSystem:
                     raise
                 time.sleep(0.1)
         directory = system_dir.SystemDir.open(workdir)
+        settings = presets.recorded(settings, directory.experiment)
         asked = settings.to_json()
         directory.compare_experiment(
             asked,

@@ -7,6 +7,7 @@ known at its start leaves no file behind.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from keras_munet import errors
@@ -14,6 +15,7 @@ from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import commands
 from keras_munet.core import family as family_lib
 from keras_munet.core import names
+from keras_munet.core import presets
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import input_share
@@ -70,6 +72,55 @@ def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
             family.layout(changed, num_classes=2, adapters=adapters)
 
 
+def budget_notice(
+    settings: settings_lib.Settings,
+    sizes: Mapping[str, presets.DataSize],
+    family: family_lib.Family,
+    root: specs.PathRecord,
+) -> str | None:
+    """Returns a line that says how long the rounds of a preset may take.
+
+    Args:
+      settings: the experiment, filled.
+      sizes: of the tasks that are left, by name.
+      family: what paths look like.
+      root: the root path.
+
+    Returns:
+      None without a preset. What components of a family other than `vit` cost
+      is unknown, and no time is named.
+    """
+    if not settings.preset:
+        return None
+    children = settings.num_samples_per_task
+    text = (
+        f"preset {settings.preset}: {children} trained "
+        f"{'child' if children == 1 else 'children'} a task of "
+        f"{settings.num_validations_per_path_training} cycles of up to "
+        f"{settings.num_train_examples_between_validations_max:,} images"
+    )
+    if isinstance(family, vit_family.VitFamily):
+        secs = presets.START_SECS + sum(
+            presets.expected_secs(
+                settings, size, _multiply_adds(settings, family, root)
+            )
+            for size in sizes.values()
+        )
+        text += f", about {secs / 60:.1f} CPU minutes a round"
+    others = [p for p in settings_lib.PRESETS[2:] if p != settings.preset]
+    return f"{text}; also: --config.preset={' or '.join(others)}"
+
+
+def _multiply_adds(
+    settings: settings_lib.Settings,
+    family: family_lib.Family,
+    root: specs.PathRecord,
+) -> int:
+    """Returns those of an image through the root, forward."""
+    hparams = {**settings.hparams, **settings.data.hparams, **root.hparams}
+    return sum(multiply_adds.forward(family.layout(hparams, 2)).values())
+
+
 def input_notice(
     data: records.TaskData,
     settings: settings_lib.Settings,
@@ -84,12 +135,11 @@ def input_notice(
     if not isinstance(family, vit_family.VitFamily):
         return None
     hparams = {**settings.hparams, **settings.data.hparams, **root.hparams}
-    layout = family.layout(hparams, data.num_classes)
     generation = input_share.Generation(
         image_size=int(hparams["ds_image_size"]),
         batch_size=settings.batch_size,
         num_children=settings.children_per_generation,
-        multiply_adds=sum(multiply_adds.forward(layout).values()),
+        multiply_adds=_multiply_adds(settings, family, root),
         hparams=hparams,
     )
     stored = data.train.images.shape[1:]

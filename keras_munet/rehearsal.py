@@ -16,6 +16,7 @@ from keras_munet import errors
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import family as family_lib
 from keras_munet.core import names
+from keras_munet.core import presets
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import catalogue
@@ -88,7 +89,7 @@ def steps_of(
     Raises:
       UsageError: the batch does not divide over replicas and parts.
     """
-    settings = baselines.budgeted(settings)
+    settings = baselines.budgeted(presets.resolved(settings, {}))
     chosen = tuple(children_of(settings) if children is None else children)
     batch_size = batch_size or settings.batch_size
     num_replicas = strategy.num_replicas_in_sync
@@ -158,6 +159,8 @@ def children_of(
         raise errors.UsageError(
             "config key task_names is empty; name the tasks to evolve"
         )
+    # Without data, `auto` is the preset of the fewest.
+    settings = presets.resolved(settings, {})
     task, _ = names.split_private(settings.task_names[0])
     published = catalogue.find(task)
     if num_classes is None:

@@ -92,6 +92,14 @@ class System(opened.OpenedSystem):
         # A missing file is found now and not after hours.
         self._loader.check(self.settings.task_names, lambda: self.tasks)
         progress.plan(len(todo) * self.settings.num_generations, len(todo))
+        notice = preflight.budget_notice(
+            self.settings,
+            self._loader.sizes({name for _, name in todo}),
+            self.family,
+            self._dir.root,
+        )
+        if notice is not None:
+            progress.line(notice)
         pause_secs = 0.0
         while todo:
             if self._run_one(todo, strategy, progress):

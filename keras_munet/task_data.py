@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from keras_munet import preflight
 from keras_munet.core import fingerprint
 from keras_munet.core import names
+from keras_munet.core import presets
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import fingerprints as fingerprints_lib
 from keras_munet.data import own_store
@@ -82,6 +83,22 @@ class TaskDataLoader:
             if name not in self.fingerprints:
                 self.load(name)
             self.refuse_other_data(name, states().get(name))
+
+    def sizes(self, task_names: Iterable[str]) -> dict[str, presets.DataSize]:
+        """Returns how many images and classes tasks have that were loaded.
+
+        Args:
+          task_names: with or without `private:`.
+        """
+        bare = [names.split_private(name)[0] for name in task_names]
+        return {
+            name: presets.DataSize(
+                self.fingerprints[name].splits["train"].num_examples,
+                self.fingerprints[name].splits["validation"].num_examples,
+                len(self._class_names[name]),
+            )
+            for name in bare
+        }
 
     def refuse_other_data(
         self, name: str, state: task_state.TaskState | None

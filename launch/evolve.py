@@ -44,7 +44,9 @@ def main() -> None:
     def configure() -> None:
         from keras_munet.train import threads
 
-        threads.share_cores(devices.strategy, settings.children_per_generation)
+        # A preset that is chosen by the data is `small` as a rule.
+        num_children = settings.children_per_generation or 1
+        threads.share_cores(devices.strategy, num_children)
 
     launching.quiet_tensorflow(configure)
     from keras_munet import system

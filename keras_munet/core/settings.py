@@ -33,6 +33,7 @@ LATER_KEYS: dict[str, Any] = {
     "compute_dtype": "float32",
     "factorized": [],
     "factor_depth": 1,
+    "preset": "",
     "hparams": {
         "opt_name": "sgd",
         "opt_weight_decay": 0.0,
@@ -106,11 +107,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (-(2**63), 2**63 - 1),
     # A job lists the task iterations that are left.
     "num_task_iters": (1, 100_000),
-    "num_samples_per_task": (1, 1_000_000),
-    "children_per_generation": (1, 10_000),
-    "num_validations_per_path_training": (1, 100_000),
+    "num_samples_per_task": (0, 1_000_000),
+    "children_per_generation": (0, 10_000),
+    "num_validations_per_path_training": (0, 100_000),
     "batch_size": (1, 65_536),
-    "num_train_examples_between_validations_max": (1, 10**12),
+    "num_train_examples_between_validations_max": (0, 10**12),
     "num_validation_examples_max": (1, 10**12),
     "factor_depth": (1, 16),
     "search.mutation_prob": (0.0, 1.0),
@@ -128,6 +129,15 @@ BOUNDS: dict[str, tuple[float, float]] = {
 # Every path shape that a range reaches is laid out before a job begins.
 NUM_STEPS_MAX = 1_000
 OPTIMIZERS = ("sgd", "adamw")
+AUTO_PRESET = "auto"
+PRESETS = ("", AUTO_PRESET, "small", "medium", "large")
+# The numbers that a preset fills where they are 0; see `core.presets`.
+PRESET_KEYS = (
+    "num_samples_per_task",
+    "children_per_generation",
+    "num_validations_per_path_training",
+    "num_train_examples_between_validations_max",
+)
 FIRST_DATA = ("mutated", "config")
 DATA_DRAWS = ("generation", "half")
 RANK_PARENTS = ("sampled", "probe")
@@ -349,6 +359,10 @@ class Settings:
         published as ordinary ones, `adapter`, `head` or both; see
         docs/overparam.md.
       factor_depth: how many square factors such a product has.
+      preset: `small`, `medium` or `large` fills those of the numbers of
+        samples, of children a generation, of validations and of examples
+        between them that are 0; `auto` chooses by the tasks' data when the
+        system is created. Empty where none is 0.
       search: how children are made and judged.
       root: where the first components come from.
       data: where data lie on this machine.
@@ -368,6 +382,7 @@ class Settings:
     compute_dtype: str = "auto"
     factorized: tuple[str, ...] = ()
     factor_depth: int = 1
+    preset: str = ""
     search: SearchSettings = dataclasses.field(default_factory=SearchSettings)
     root: RootSettings = dataclasses.field(default_factory=RootSettings)
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
@@ -490,6 +505,13 @@ def _check_numbers(group: Any, prefix: str) -> None:
 
 def _check(settings: Settings) -> None:
     _check_numbers(settings, "")
+    _one_of("preset", settings.preset, PRESETS)
+    for key in PRESET_KEYS:
+        if not settings.preset and not getattr(settings, key):
+            raise errors.UsageError(
+                f"config key {key} is 0, which a preset fills; set it to at "
+                f"least 1, or preset to one of {', '.join(PRESETS[1:])}"
+            )
     bare = [names.split_private(t)[0] for t in settings.task_names]
     folded = [b.lower() for b in bare]
     for name in bare:
