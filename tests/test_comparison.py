@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -214,6 +215,16 @@ def test_a_version_evolves_and_a_baseline_keeps_the_rest():
     assert evolved.search.version == "munet"
     assert evolved.search.policy == "evolve"
     assert evolved.search.score_base == 0.9
+    ranked = dataclasses.replace(
+        base,
+        search=dataclasses.replace(
+            base.search, rank_parents="probe", probe_child=True
+        ),
+    )
+    for name, rank_parents in (("munet", "sampled"), ("mu2net", "probe")):
+        search = methods_lib.Method.parse(name).settings(ranked, 7).search
+        assert search.rank_parents == rank_parents
+        assert search.probe_child == (name == "mu2net")
     baseline = methods_lib.Method.parse("linear_probe").settings(base, 7)
     assert baseline.search.policy == "linear_probe"
     assert baseline.search.version == base.search.version

@@ -35,7 +35,11 @@ class Method:
           UsageError: there is none of that name.
         """
         if text in settings_lib.VERSIONS:
-            return cls(text, {"version": text, "policy": "evolve"})
+            overrides: dict[str, Any] = {"version": text, "policy": "evolve"}
+            if text == "munet":
+                # It clones every path in turn, and was published without.
+                overrides |= {"probe_child": False, "rank_parents": "sampled"}
+            return cls(text, overrides)
         search = settings_lib.SearchSettings(policy=text)
         if not _is_baseline(search):
             raise errors.UsageError(
