@@ -29,10 +29,10 @@ def test_the_example_runs():
     ("num_train", "num_classes", "chosen"),
     [
         (100, 2, "small"),
-        (5_000, 100, "small"),
-        (5_001, 2, "medium"),
+        (60_000, 100, "small"),
+        (60_001, 2, "medium"),
         (2_000, 101, "medium"),
-        (50_001, 10, "large"),
+        (500_001, 10, "large"),
         (50_000, 1_001, "large"),
     ],
 )
@@ -84,7 +84,7 @@ def test_no_number_is_open_without_a_preset(key):
 
 def test_a_system_keeps_what_its_preset_filled():
     settings = settings_lib.Settings(preset="auto", **_OPEN)
-    experiment = presets.resolved(settings, _sizes(20_000)).to_json()
+    experiment = presets.resolved(settings, _sizes(90_000)).to_json()
     again = presets.recorded(settings, experiment)
     assert again.to_json() == experiment
     # Another preset is another experiment, of which the difference is told.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from keras_munet.core import settings as settings_lib
 
 # Training images and classes up to which `auto` takes a preset; `large` beyond.
-_LIMITS = {"small": (5_000, 100), "medium": (50_000, 1_000)}
+_LIMITS = {"small": (60_000, 100), "medium": (500_000, 1_000)}
 # CPU seconds of a job's start and of an image, measured on 2 cores on
 # 2026-11-30 with the packaged root: docs/own_data.md has the table.
 START_SECS = 5.0
