@@ -26,6 +26,7 @@ has. Then means over tasks and seeds, their standard error over seeds, and of
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -201,13 +202,22 @@ def _measured(
     }
     command = [str(_HERE / "quality_peer.py")]
     if method == "fine_tune":
-        chosen, _ = _timed([*command, json.dumps({**question, "tune": 1})])
-        question["learning_rate"] = json.loads(chosen)["learning_rate"]
+        question["learning_rate"] = _tuned_rate(
+            json.dumps({**question, "seed": 0})
+        )
     out, secs = _timed([*command, json.dumps(question)])
     answer = json.loads(out)
     return Row(
         task, method, seed, answer["accuracy"], secs, answer["num_params"]
     )
+
+
+@functools.lru_cache
+def _tuned_rate(question: str) -> float:
+    """Returns the learning rate that validation data choose, by one seed."""
+    tune = json.dumps({**json.loads(question), "tune": 1})
+    chosen, _ = _timed([str(_HERE / "quality_peer.py"), tune])
+    return json.loads(chosen)["learning_rate"]
 
 
 def _timed(command: list[str]) -> tuple[str, float]:
