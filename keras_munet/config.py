@@ -53,10 +53,11 @@ def small_tasks() -> ml_collections.ConfigDict:
     config.search.force_finetune_components = (settings.UPPER_HALF,)
     config.search.finetune_all_below = 0.85
     config.search.stop_when_solved = True
-    # A first child is that of the config, but for a draw in ten.
     config.search.first_data = "config"
+    config.search.first_child = "config"
+    # One bad draw would spoil all children of a generation.
     config.search.data_mu = 0.1
-    config.hparams.mu = 0.1
+    config.hparams.mu = 0.2
     config.hparams.opt_name = "adamw"
     config.hparams.opt_lr = 0.003
     config.hparams.opt_weight_decay = 0.0001

@@ -376,3 +376,26 @@ def test_a_baseline_has_neither_option():
     )
     budgeted = baselines.budgeted(settings).search
     assert (budgeted.probe_child, budgeted.rank_parents) == (False, "sampled")
+
+
+def test_the_first_child_of_a_task_may_be_an_unmutated_clone():
+    population = samples.population(origin=samples.root(mu=1.0))
+    changes = {"hparams": {"mu": 1.0}, "ranges": {"mu": [1.0]}}
+    search = {"first_child": "config", "force_finetune_components": ["head"]}
+    of, plan = _first_plan(population, search, **changes)
+    first, second = plan.children[:2]
+    own = population.root.hparams
+    assert all(first.hparams[k] == own[k] for k in own if k[:3] != "ds_")
+    assert any(second.hparams[k] != own[k] for k in own if k[:3] != "ds_")
+    assert [p.spec.name for p in first.components if p.trainable] == ["head"]
+    _told(of, plan)
+    assert any(
+        child.hparams[k] != child.parent.hparams[k]
+        for child in of.ask().children[:1]
+        for k in own
+        if k[:3] != "ds_"
+    )
+    # Another round continues from the task's own path, mutated.
+    _, plan = _first_plan(population, search, number=1, **changes)
+    child = plan.children[0]
+    assert any(child.hparams[k] != own[k] for k in own if k[:3] != "ds_")

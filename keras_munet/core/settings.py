@@ -47,6 +47,7 @@ LATER_KEYS: dict[str, Any] = {
         "scorer": SCORER,
         "adapter": ADAPTER,
         "first_data": "mutated",
+        "first_child": "mutated",
         "data_mu": None,
         "data_draws": "generation",
         "stop_patience": 0,
@@ -138,7 +139,7 @@ PRESET_KEYS = (
     "num_validations_per_path_training",
     "num_train_examples_between_validations_max",
 )
-FIRST_DATA = ("mutated", "config")
+FIRSTS = ("mutated", "config")
 DATA_DRAWS = ("generation", "half")
 RANK_PARENTS = ("sampled", "probe")
 _NUM_PATTERN_CHARS_MAX = 200
@@ -182,6 +183,9 @@ class SearchSettings:
       adapter: the layer in front of a block: `residual` or a plug-in.
       first_data: the data hyperparameters of a task's first generation:
         `mutated` ones, as published, or those of the `config`.
+      first_child: a task's first child: `mutated`, as published, or an
+        unmutated clone with the hyperparameters of the `config`, or of the
+        path of another task that it starts from.
       data_mu: the mutation probability of data hyperparameters; None for
         `hparams.mu` of `mu2net` and `mutation_prob` of `munet`.
       data_draws: which children share drawn data hyperparameters: those of a
@@ -217,6 +221,7 @@ class SearchSettings:
     scorer: str = SCORER
     adapter: str = ADAPTER
     first_data: str = "mutated"
+    first_child: str = "mutated"
     data_mu: float | None = None
     data_draws: str = "generation"
     stop_patience: int = 0
@@ -525,7 +530,8 @@ def _check(settings: Settings) -> None:
     _one_of("search.version", search.version, VERSIONS)
     _one_of("search.auto_tune", search.auto_tune, AUTO_TUNES)
     _one_of("search.draws", search.draws, DRAWS)
-    _one_of("search.first_data", search.first_data, FIRST_DATA)
+    _one_of("search.first_data", search.first_data, FIRSTS)
+    _one_of("search.first_child", search.first_child, FIRSTS)
     _one_of("search.data_draws", search.data_draws, DATA_DRAWS)
     _one_of("search.rank_parents", search.rank_parents, RANK_PARENTS)
     _check_ranking(search)

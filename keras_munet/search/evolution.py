@@ -184,6 +184,7 @@ class TaskIteration:
 
         Asking twice without telling gives the same children.
         """
+        search = self._settings.search
         drawn = self._sample_data_hparams()
         first = self.generation * self._settings.children_per_generation
         last = min(
@@ -197,8 +198,10 @@ class TaskIteration:
         children = []
         for index in range(first, last):
             rng = self._rng("child", self.generation, index)
-            mutates = not untried
-            if self._settings.search.policy != "evolve":
+            mutates = not untried and not (
+                search.first_child == "config" and self.iteration == index == 0
+            )
+            if search.policy != "evolve":
                 parent = self._population.root
             elif untried:
                 parent = self._population.living[untried.pop(0)]
@@ -225,7 +228,7 @@ class TaskIteration:
                     trains_all=self.finetunes_all,
                 )
             )
-        if self._settings.search.probe_child and self.generation == 0:
+        if search.probe_child and self.generation == 0:
             # One more, beside those that a search without it has.
             children.append(
                 self._breeder.solved_child(
