@@ -24,7 +24,7 @@ import ml_collections
 
 from keras_munet import config as config_lib
 from keras_munet import errors
-from keras_munet.data import catalogue
+from keras_munet.data.tfds import catalogue
 
 
 def get_config(options: str = "vit") -> ml_collections.ConfigDict:

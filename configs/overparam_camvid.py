@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import ml_collections
 
-from keras_munet.overparam import experiment_settings
+from keras_munet.overparam.experiments import settings
 
 
 def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
-        experiment_settings.Settings(
+        settings.Settings(
             data="camvid",
             image_height=96,
             image_width=128,

@@ -39,10 +39,12 @@ import types
 from typing import TYPE_CHECKING
 from typing import Any
 
-from keras_munet import registration
+from keras_munet import _deprecated_paths
+from keras_munet import _keras_registration
 from keras_munet.version import __version__
 
 if TYPE_CHECKING:
+    from keras_munet.callbacks.progress import Progress
     from keras_munet.core.settings import Settings
     from keras_munet.errors import CheckpointError
     from keras_munet.errors import ChildError
@@ -50,20 +52,19 @@ if TYPE_CHECKING:
     from keras_munet.errors import MunetError
     from keras_munet.errors import StoreError
     from keras_munet.errors import UsageError
-    from keras_munet.inference import Prediction
-    from keras_munet.progress import Progress
-    from keras_munet.system import System
+    from keras_munet.system.inference import Prediction
+    from keras_munet.system.system import System
 
 _HOMES = {
     "CheckpointError": "errors",
     "ChildError": "errors",
     "DataError": "errors",
     "MunetError": "errors",
-    "Prediction": "inference",
-    "Progress": "progress",
+    "Prediction": "system.inference",
+    "Progress": "callbacks.progress",
     "Settings": "core.settings",
     "StoreError": "errors",
-    "System": "system",
+    "System": "system.system",
     "UsageError": "errors",
 }
 
@@ -81,7 +82,8 @@ __all__ = [
     "__version__",
 ]
 
-registration.register()
+_deprecated_paths.install()
+_keras_registration.register()
 
 
 def _module(package: str, name: str) -> types.ModuleType:
@@ -94,7 +96,9 @@ def _module(package: str, name: str) -> types.ModuleType:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     module = importlib.import_module(full)
     if hasattr(module, "__path__") and "__getattr__" not in vars(module):
-        vars(module)["__getattr__"] = functools.partial(_module, full)
+        vars(module)["__getattr__"] = functools.partial(
+            _module, module.__name__
+        )
     return module
 
 

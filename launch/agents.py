@@ -20,8 +20,8 @@ from collections.abc import Sequence
 import launching
 from absl import flags
 
-from keras_munet import agents
-from keras_munet import restarts
+from keras_munet.jobs import agents
+from keras_munet.jobs import supervisor
 
 _NUM_AGENTS = flags.DEFINE_integer("num_agents", 4, "How many agents.")
 _HOSTS = flags.DEFINE_list(
@@ -54,7 +54,7 @@ def main(evolve: Sequence[str]) -> int:
         num_threads=_NUM_THREADS.value,
         ssh=shlex.split(_SSH.value),
     )
-    running = restarts.Restarts(
+    running = supervisor.Restarts(
         made.jobs(), launching.print_line, on_line=made.on_line
     )
     # Ctrl-C and SIGTERM alike: all agents stop at their next boundary.

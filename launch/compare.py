@@ -18,10 +18,10 @@ import launching
 from absl import flags
 from ml_collections import config_flags
 
+from keras_munet import compare as report
 from keras_munet import errors
-from keras_munet.comparison import methods as methods_lib
-from keras_munet.comparison import runs
-from keras_munet.report import comparison as report
+from keras_munet.compare import methods as methods_lib
+from keras_munet.compare import runs
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/quickstart.py."
@@ -57,7 +57,7 @@ def main() -> None:
     seeds = [_seed(text) for text in _SEEDS.value]
     methods = methods_lib.parse(_METHODS.value)
     launching.quiet_tensorflow()
-    from keras_munet.train import strategy
+    from keras_munet.train.devices import strategy
 
     # Before anything is written: a wrong strategy leaves nothing behind.
     strategy.make(devices)

@@ -33,9 +33,9 @@ def main() -> None:
     """Prints or writes the measurements."""
     devices = _DEVICES()
     launching.quiet_tensorflow()
-    from keras_munet import system
-    from keras_munet.train import strategy
-    from keras_munet.train import workers
+    from keras_munet.system import system
+    from keras_munet.train.devices import strategy
+    from keras_munet.train.devices import workers
 
     job = workers.of(strategy.make(devices))
 

@@ -42,26 +42,26 @@ def main() -> None:
     settings = launching.settings_from(_CONFIG)
 
     def configure() -> None:
-        from keras_munet.train import threads
+        from keras_munet.train.devices import cpu_threads
 
         # A preset that is chosen by the data is `small` as a rule.
         num_children = settings.children_per_generation or 1
-        threads.share_cores(devices.strategy, num_children)
+        cpu_threads.share_cores(devices.strategy, num_children)
 
     launching.quiet_tensorflow(configure)
-    from keras_munet import system
-    from keras_munet import tensorboard
-    from keras_munet import terminal
-    from keras_munet.train import strategy
-    from keras_munet.train import workers
+    from keras_munet.callbacks import progress_bar
+    from keras_munet.callbacks import tensorboard_callback
+    from keras_munet.system import system
+    from keras_munet.train.devices import strategy
+    from keras_munet.train.devices import workers
 
     # Before anything is written: a wrong strategy leaves nothing behind.
     job = workers.of(strategy.make(devices))
-    folder = tensorboard.folder_of(
+    folder = tensorboard_callback.folder_of(
         _WORKDIR.value, _TENSORBOARD_DIR.value, _TENSORBOARD.value
     )
     if folder:
-        tensorboard.require()
+        tensorboard_callback.require()
     evolved = job.first(
         lambda: system.System.create_or_open(_WORKDIR.value, settings),
         lambda: system.System.open(_WORKDIR.value, settings.data),
@@ -69,11 +69,11 @@ def main() -> None:
     listeners = []
     if folder and job.is_chief:
         listeners.append(
-            tensorboard.TensorBoard(
+            tensorboard_callback.TensorBoard(
                 folder, evolved.settings.num_generations, evolved.data
             )
         )
-    reporter = terminal.reporter(
+    reporter = progress_bar.reporter(
         _WORKDIR.value,
         launching.terminal(),
         quiet=_QUIET.value,
@@ -83,7 +83,7 @@ def main() -> None:
         listeners=listeners,
     )
     if folder and listeners:
-        reporter.line(f"to look at: {tensorboard.command(folder)}")
+        reporter.line(f"to look at: {tensorboard_callback.command(folder)}")
     # What is there by now stays; walking through it again with every
     # collection would cost a tenth of all tracing.
     gc.freeze()

@@ -59,8 +59,8 @@ def main() -> None:
             "no --workdir is given; give the system's directory, or --verify"
         )
     launching.quiet_tensorflow()
-    from keras_munet import system
     from keras_munet.core import settings
+    from keras_munet.system import system
 
     opened = system.System.open(
         workdir, settings.DataSettings(data_dir=_DATA_DIR.value)
@@ -80,13 +80,13 @@ def main() -> None:
 
 
 def _verify(out: pathlib.Path) -> None:
-    from keras_munet.export import canary
-    from keras_munet.export import folders
+    from keras_munet.export import golden_outputs
+    from keras_munet.export import output_dir
 
-    recorded = folders.versions(out) or [out]
+    recorded = output_dir.versions(out) or [out]
     newest = recorded[-1]
     for folder in reversed(recorded):
-        found = canary.replay(newest, folder)
+        found = golden_outputs.replay(newest, folder)
         line = f"{newest}: {found.num_outputs} outputs equal to {folder}"
         if found.num_skipped:
             line += f", {found.num_skipped} of other paths or weights"

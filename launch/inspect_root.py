@@ -41,7 +41,7 @@ def main() -> None:
     launching.quiet_tensorflow()
     from keras_munet.roots import build
     from keras_munet.roots import inspection
-    from keras_munet.roots import strict
+    from keras_munet.roots import vit_loader
 
     source, _, path = _ROOT.value.partition(":")
     asked = settings.RootSettings(
@@ -58,7 +58,7 @@ def main() -> None:
     )
     try:
         root = build.build(asked)
-    except strict.MismatchError as error:
+    except vit_loader.MismatchError as error:
         for difference in error.differences:
             print(difference)
         raise

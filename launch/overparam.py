@@ -17,7 +17,7 @@ import launching
 from absl import flags
 from ml_collections import config_flags
 
-from keras_munet.overparam import experiment_settings
+from keras_munet.overparam.experiments import settings as settings_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment, e.g. configs/overparam_rooms.py."
@@ -42,7 +42,7 @@ flags.mark_flag_as_required("config")
 
 def main() -> None:
     """Runs the experiment and prints what it found."""
-    settings = experiment_settings.Settings.from_dict(_CONFIG.value.to_dict())
+    settings = settings_lib.Settings.from_dict(_CONFIG.value.to_dict())
     if _METHOD.value is not None:
         settings = dataclasses.replace(settings, method=_METHOD.value)
     if _TASKS.value is not None:
@@ -50,11 +50,11 @@ def main() -> None:
     if _SEED.value is not None:
         settings = dataclasses.replace(settings, seed=_SEED.value)
     launching.quiet_tensorflow()
-    from keras_munet.overparam import experiments
-    from keras_munet.train import strategy
+    from keras_munet.overparam.experiments import run
+    from keras_munet.train.devices import strategy
 
     say = (lambda line: None) if _QUIET.value else print
-    found = experiments.run(
+    found = run.run(
         settings, _OUTPUT_DIR.value, strategy.make(_STRATEGY.value), say=say
     )
     for task, values in sorted(found["metrics"].items()):

@@ -20,7 +20,7 @@ from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.data import plugin_tasks
 from keras_munet.roots import build
-from keras_munet.search import extensions
+from keras_munet.search import plugins as search_plugins
 
 _LOAD = flags.DEFINE_bool("load", False, "Import every plug-in as well.")
 
@@ -30,7 +30,7 @@ def main() -> None:
     if _LOAD.value:
         launching.quiet_tensorflow()
         # Its layers are built in only once they are there.
-        from keras_munet.graph import nodes  # noqa: F401
+        from keras_munet.models import layer_factory  # noqa: F401
     problems = []
     for known in _registries():
         for plugin in plugins.installed(known.group):
@@ -55,9 +55,9 @@ def main() -> None:
 
 def _registries() -> list[registry.Registry]:
     return [
-        extensions.MUTATIONS,
-        extensions.PARENT_POLICIES,
-        extensions.SCORERS,
+        search_plugins.MUTATIONS,
+        search_plugins.PARENT_POLICIES,
+        search_plugins.SCORERS,
         build.PLUGINS,
         plugin_tasks.loaders(),
         adapters.ADAPTERS,

@@ -23,10 +23,10 @@ import launching
 from absl import flags
 
 from keras_munet import errors
-from keras_munet import restarts
-from keras_munet.pods import commands
-from keras_munet.pods import control
-from keras_munet.pods import gcloud
+from keras_munet.jobs import supervisor
+from keras_munet.jobs.tpu_pod import commands
+from keras_munet.jobs.tpu_pod import control
+from keras_munet.jobs.tpu_pod import gcloud
 
 _COMMANDS = ("create", "setup", "run", "status", "logs", "delete")
 _NAME = flags.DEFINE_string("name", "munet", "The TPU's name.")
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         made.logs(_NUM_LINES.value, _FOLLOW.value)
     else:
         made.delete()
-    return restarts.DONE_CODE
+    return supervisor.DONE_CODE
 
 
 def _pair(text: str) -> tuple[str, str]:

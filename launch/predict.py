@@ -26,7 +26,7 @@ from keras_munet import errors
 from keras_munet.core import printable
 
 if TYPE_CHECKING:
-    from keras_munet import inference
+    from keras_munet.system import inference
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The system's directory.")
 _MODEL = flags.DEFINE_string(
@@ -82,13 +82,13 @@ def _predictions(images: Sequence[str]) -> list[inference.Prediction]:
     workdir, model = _WORKDIR.value, _MODEL.value
     if workdir is not None and model is None:
         launching.quiet_tensorflow()
-        from keras_munet import system
+        from keras_munet.system import system
 
         opened = system.System.open(workdir)
         return opened.predict(_TASK.value, images, _BATCH_SIZE.value)
     if model is not None and workdir is None:
         launching.quiet_tensorflow()
-        from keras_munet import inference
+        from keras_munet.system import inference
 
         classifier = inference.exported_classifier(model, _TASK.value)
         return inference.predict(classifier, images, _BATCH_SIZE.value)

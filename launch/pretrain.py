@@ -34,10 +34,10 @@ def main() -> None:
     """Trains, probes, and writes the root with its record."""
     launching.quiet_tensorflow()
     from keras_munet.data import tasks
-    from keras_munet.pretraining import probe
-    from keras_munet.pretraining import training
     from keras_munet.roots import hub
     from keras_munet.roots import root as root_lib
+    from keras_munet.roots.pretraining import probe
+    from keras_munet.roots.pretraining import training
 
     settings = training.PretrainSettings.from_dict(_CONFIG.value.to_dict())
     folder = _OUT.value

@@ -73,8 +73,8 @@ def _predict(out: str) -> None:
     if not _PREDICTIONS.value:
         return
     launching.quiet_tensorflow()
-    from keras_munet import predictions
-    from keras_munet import system
+    from keras_munet.report import measure_predictions
+    from keras_munet.system import system
 
     opened = system.System.open(
         _WORKDIR.value,
@@ -87,7 +87,7 @@ def _predict(out: str) -> None:
     found = {n: p for n, p in known.items() if published.get(n) == p.path_id}
     for name in published:
         if name not in found:
-            found[name] = predictions.measure(opened, name)
+            found[name] = measure_predictions.measure(opened, name)
             predictions_lib.write(out, found)
 
 

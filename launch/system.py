@@ -21,10 +21,10 @@ from absl import flags
 
 from keras_munet import errors
 from keras_munet.store import archives
-from keras_munet.store import checking
+from keras_munet.store import check
 from keras_munet.store import files as files_lib
-from keras_munet.store import merging
-from keras_munet.store import repairing
+from keras_munet.store import merge
+from keras_munet.store import repair
 from keras_munet.store import system_dir
 
 _WORKDIR = flags.DEFINE_string(
@@ -62,12 +62,12 @@ def _check() -> None:
         copy = None
         if _SOURCE.value is not None:
             copy = system_dir.SystemDir.open(_SOURCE.value).files
-        for done in repairing.repair(files, copy):
+        for done in repair.repair(files, copy):
             print(done)
     elif not system_dir.SystemDir.is_system(files):
         system_dir.SystemDir.open(files)
     num_problems = 0
-    for problem in checking.problems(files):
+    for problem in check.problems(files):
         num_problems += 1
         print(problem)
     if num_problems:
@@ -107,7 +107,7 @@ def _collect() -> None:
 
 
 def _remove() -> None:
-    from keras_munet import system
+    from keras_munet.system import system
 
     task = _needed(_TASK, "remove")
     opened = system.System.open(_WORKDIR.value)
@@ -118,7 +118,7 @@ def _remove() -> None:
 def _merge() -> None:
     source = system_dir.SystemDir.open(_needed(_SOURCE, "merge"))
     target = system_dir.SystemDir.open(_WORKDIR.value)
-    done = merging.merge(target, source, _TASK.value)
+    done = merge.merge(target, source, _TASK.value)
     print(
         f"brought in {', '.join(done.tasks) or 'nothing'}: {done.num_objects} "
         f"new components, {done.num_shared} that were there"

@@ -28,18 +28,18 @@ from absl import flags
 
 from keras_munet import errors
 from keras_munet.core import printable
-from keras_munet.data import catalogue
-from keras_munet.data import catalogue_sources as sources
+from keras_munet.data import folders
+from keras_munet.data import image_storage
 from keras_munet.data import input_share
-from keras_munet.data import own_sources
-from keras_munet.data import own_store
-from keras_munet.data import places
 from keras_munet.data import plugin_tasks
-from keras_munet.data import storage
 from keras_munet.data import tasks
-from keras_munet.vit import family as vit_family
-from keras_munet.vit import multiply_adds
-from keras_munet.vit import variants
+from keras_munet.data.own import sources as own_sources
+from keras_munet.data.own import store as own_store
+from keras_munet.data.tfds import catalogue
+from keras_munet.data.tfds import catalogue_sources as sources
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.models.vit import flops
+from keras_munet.models.vit import variants
 
 _COMMANDS = ("list", "show", "prepare")
 
@@ -57,10 +57,10 @@ _DOWNLOAD = flags.DEFINE_bool(
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
-    storage.IMAGE_SIZE,
+    image_storage.IMAGE_SIZE,
     "The largest ds_image_size of the experiment, pixels.",
     lower_bound=1,
-    upper_bound=storage.SIDE_MAX,
+    upper_bound=image_storage.SIDE_MAX,
 )
 _NAME = flags.DEFINE_string(
     "name", "", "Name of own images, e.g. own/cats; default from the path."
@@ -101,7 +101,7 @@ def main(command: str, names: Sequence[str]) -> None:
 
 def _list() -> None:
     lines = [(n, "embedded", "comes with the install") for n in embedded()]
-    for place in places.folders(_DATA_DIR.value):
+    for place in folders.folders(_DATA_DIR.value):
         lines += [(n, "own", f"in {place}") for n in own_store.listed(place)]
     for task in catalogue.tasks().values():
         source = sources.SOURCES[task.source]
@@ -187,7 +187,7 @@ def _show_loaded(data: tasks.TaskData) -> None:
 def _show_input(stored: Sequence[int]) -> None:
     """Prints what input costs beside children of the smallest model."""
     variant = variants.variant("mu")
-    family = vit_family.VitFamily.of(variant, variant.num_layers)
+    family = vit_architecture.VitFamily.of(variant, variant.num_layers)
     size = max(
         _IMAGE_SIZE.value // variant.patch_size * variant.patch_size,
         variant.patch_size,
@@ -197,9 +197,7 @@ def _show_input(stored: Sequence[int]) -> None:
         image_size=size,
         batch_size=32,
         num_children=2,
-        multiply_adds=sum(
-            multiply_adds.forward(family.layout(hparams, 2)).values()
-        ),
+        multiply_adds=sum(flops.forward(family.layout(hparams, 2)).values()),
     )
     told = input_share.text(stored, generation)
     print(f"input:      {told}, 2 children of {variant.name}")
@@ -271,16 +269,16 @@ def _prepare_named(name: str) -> None:
 def _prepare_own(source: str) -> None:
     import tqdm
 
-    from keras_munet.data import own_preparing
-    from keras_munet.data import own_tasks
+    from keras_munet.data.own import prepare
+    from keras_munet.data.own import tasks as own_tasks
 
     launching.quiet_tensorflow()
-    folder = places.folders(_DATA_DIR.value)[0]
+    folder = folders.folders(_DATA_DIR.value)[0]
     name = _NAME.value or own_tasks.name_of(source)
     if own_store.exists(name, folder) and not _REPLACE.value:
         _compare(name, folder, source)
         return
-    data, skipped = own_preparing.prepare(
+    data, skipped = prepare.prepare(
         source,
         folder,
         name=name,
@@ -312,7 +310,7 @@ def _compare_size(name: str) -> None:
     """
     if not flags.FLAGS["image_size"].present:
         return
-    prepared = own_store.image_size(name, places.folders(_DATA_DIR.value))
+    prepared = own_store.image_size(name, folders.folders(_DATA_DIR.value))
     if prepared not in (None, _IMAGE_SIZE.value):
         raise errors.DataError(
             f"{name} is prepared for --image_size={prepared}, "

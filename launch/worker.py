@@ -20,7 +20,7 @@ import threading
 import launching
 from absl import flags
 
-from keras_munet import restarts
+from keras_munet.jobs import supervisor
 
 _WORKERS = flags.DEFINE_string(
     "workers", None, "HOST:PORT of all workers, commas between.", required=True
@@ -42,12 +42,12 @@ def main() -> None:
     if _SERVE.value:
         _serve()
         return
-    job = restarts.Job(
+    job = supervisor.Job(
         f"worker {_INDEX.value}",
         (sys.executable, *sys.argv, "--serve"),
         stop=lambda process: process.kill(),
     )
-    watched = restarts.Restarts(
+    watched = supervisor.Restarts(
         [job],
         launching.print_line,
         silent_secs=_SILENT_SECS.value,
@@ -62,7 +62,7 @@ def _serve() -> None:
     ended = threading.Event()
     threading.Thread(target=_say_alive, args=(ended,), daemon=True).start()
     launching.quiet_tensorflow()
-    from keras_munet.train import cluster
+    from keras_munet.train.devices import cluster
 
     workers = cluster.workers_of(_WORKERS.value)
     try:

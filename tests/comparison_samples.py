@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from keras_munet.report.comparison import records
+from keras_munet.report import comparison_records
 
 # Method -> accuracy of its tasks under its first seed; each further seed adds
 # 0.02 to every task.
@@ -21,7 +21,7 @@ STEP = 0.02
 
 def run(
     method: str, seed: int, tests: Sequence[float], num_params: int, **changes
-) -> records.Run:
+) -> comparison_records.Run:
     """A finished run; `changes` are parts of every task's result."""
     values = {
         "num_params": 2_000,
@@ -33,11 +33,11 @@ def run(
         "cpu_secs": 20.5,
         **changes,
     }
-    return records.Run(
+    return comparison_records.Run(
         method,
         seed,
         tuple(
-            records.TaskResult(
+            comparison_records.TaskResult(
                 task=task, test=test, validation=test + 0.01, **values
             )
             for task, test in zip(TASKS, tests, strict=False)
@@ -50,11 +50,11 @@ def comparison(
     num_seeds: int = 2,
     missing: Mapping[tuple[str, int], str] | None = None,
     params: Mapping[str, int] | None = None,
-) -> records.Comparison:
+) -> comparison_records.Comparison:
     """Every method under seeds 0, 1, ... except for what is missing."""
     missing, params = missing or {}, params or PARAMS
     num_tasks = max(map(len, methods.values()))
-    return records.Comparison(
+    return comparison_records.Comparison(
         name="sample",
         methods=tuple(methods),
         seeds=tuple(range(num_seeds)),

@@ -12,7 +12,7 @@ import sys
 import system_samples as samples
 
 import keras_munet
-from keras_munet import progress
+from keras_munet.callbacks import progress
 from keras_munet.core import devices
 
 

@@ -18,7 +18,7 @@ import fuzz_mutations
 import store_jobs
 import store_samples
 
-from keras_munet.core import canonical
+from keras_munet.core import canonical_json
 from keras_munet.core import settings as settings_lib
 from keras_munet.store import archive_format
 from keras_munet.store import archives
@@ -230,7 +230,7 @@ def _sealed(body) -> bytes:
     """Returns a seal around anything."""
     text = json.dumps(body, sort_keys=False, separators=(",", ":"))
     with contextlib.suppress(TypeError, ValueError, RecursionError):
-        text = canonical.dumps(body)
+        text = canonical_json.dumps(body)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f'{{"body":{text},"sha256":"{digest}"}}\n'.encode()
 
@@ -242,7 +242,7 @@ def _mend(body) -> None:
             path = body[key]
             made = [path[k] for k in ("task", "parent", "born", "hparams")]
             made.append([ref[1] for ref in path["components"]])
-            path["id"] = canonical.digest(made, 24)
+            path["id"] = canonical_json.digest(made, 24)
         except (TypeError, KeyError, IndexError, ValueError, RecursionError):
             continue
 

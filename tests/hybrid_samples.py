@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_munet.roots import augreg
+from keras_munet.models.vit import hybrid
+from keras_munet.roots import augreg_names
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import hybrid
 
 IMAGE_SIZE = 32
 NUM_CLASSES = 5
@@ -50,7 +50,9 @@ def root(seed: int = 0, noise: float = 0.2, **changes) -> root_lib.Root:
 def arrays(made: root_lib.Root) -> dict[str, np.ndarray]:
     """The weights under the names of a published file."""
     layout = tuple(component.spec for component in made.components)
-    names = augreg.file_names(layout, {"/MultiHeadDotProductAttention_0/"})
+    names = augreg_names.file_names(
+        layout, {"/MultiHeadDotProductAttention_0/"}
+    )
     return {
         names[component.spec.name, weight]: value
         for component in made.components

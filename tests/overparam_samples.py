@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_munet.overparam import rewriting
+from keras_munet.overparam import model_transform
 from keras_munet.overparam import training
-from keras_munet.train import strategy as strategy_lib
+from keras_munet.train.devices import strategy as strategy_lib
 
 TASKS = {"depth": 1, "normals": 3, "segmentation": 4}
 SIDE = 4
@@ -31,7 +31,7 @@ def network() -> keras.Model:
 
 def factorized() -> keras.Model:
     """Returns the same, overparameterised."""
-    return rewriting.overparameterize(network())
+    return model_transform.overparameterize(network())
 
 
 def network_without_norm() -> keras.Model:
@@ -48,7 +48,7 @@ def network_without_norm() -> keras.Model:
 
 def without_norm() -> keras.Model:
     """Returns the same, overparameterised."""
-    return rewriting.overparameterize(network_without_norm())
+    return model_transform.overparameterize(network_without_norm())
 
 
 def squared_error(labels, outputs):

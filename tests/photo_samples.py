@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_munet
 from keras_munet.core import settings as settings_lib
-from keras_munet.data import own_preparing
+from keras_munet.data.own import prepare
 
 TASK = "own/photos"
 NUM_PER_CLASS = 66
@@ -66,9 +66,7 @@ def build(base: pathlib.Path) -> None:
             content = file(_picture(rng, label), kind, 1 + i % 8)
             path = base / "PHOTOS" / label / f"{i}.{kind.lower()}"
             path.write_bytes(content)
-    own_preparing.prepare(
-        f"folder:{base}/PHOTOS", str(base / "data"), name=TASK
-    )
+    prepare.prepare(f"folder:{base}/PHOTOS", str(base / "data"), name=TASK)
     settings = settings_lib.Settings.from_dict(
         {
             "task_names": [TASK],

@@ -35,10 +35,10 @@ def main(workdir: str, num_devices: str, strategy: str, placement: str):
         parts = [tf.config.LogicalDeviceConfiguration()] * int(num_devices)
         tf.config.set_logical_device_configuration(cpu, parts)
     import keras_munet
-    from keras_munet import system
     from keras_munet.core import devices
-    from keras_munet.train import strategy as strategy_lib
-    from keras_munet.train import workers
+    from keras_munet.system import system
+    from keras_munet.train.devices import strategy as strategy_lib
+    from keras_munet.train.devices import workers
 
     asked = devices.Devices(strategy, placement)
     job = workers.of(strategy_lib.make(asked))

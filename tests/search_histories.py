@@ -14,7 +14,6 @@ import numpy as np
 import search_samples as samples
 
 from keras_munet import errors
-from keras_munet import living
 from keras_munet.core import names
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
@@ -26,6 +25,7 @@ from keras_munet.search import plan as plan_lib
 from keras_munet.store import memory_files
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
+from keras_munet.system import population_view
 
 _SHARE_OF_FAILURES = 0.2
 _NUM_QUALITIES = 5
@@ -102,7 +102,7 @@ class History:
 
     def population(self):
         """Returns the living paths."""
-        return living.read(self.directory)
+        return population_view.read(self.directory)
 
     def content(self) -> dict[str, bytes]:
         """Returns every file of the system."""

@@ -6,10 +6,10 @@ import numpy as np
 
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.search import draws as draws_lib
 from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
+from keras_munet.search import random_draws
 
 NUM_DRAWS = 4096
 NUM_CLASSES = 4
@@ -164,7 +164,7 @@ def finished(search, quality):
 def many_draws(seed, kind="independent", num_draws=NUM_DRAWS):
     """Yields the numbers of as many children as are counted."""
     for position in range(num_draws):
-        yield draws_lib.Draws(kind, seed, ("child", "a"), position)
+        yield random_draws.Draws(kind, seed, ("child", "a"), position)
 
 
 def check_share(count, expected, num_draws=NUM_DRAWS, sigmas=5):

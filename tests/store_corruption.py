@@ -21,7 +21,7 @@ import store_samples
 
 from keras_munet import errors
 from keras_munet.store import archives
-from keras_munet.store import checking
+from keras_munet.store import check
 from keras_munet.store import layout
 from keras_munet.store import leases
 from keras_munet.store import memory_files
@@ -98,7 +98,7 @@ def corrupt_files(stride: int) -> dict[str, int]:
             if changed == data:
                 continue
             files.write_atomic(name, changed)
-            problem = next(checking.problems(files), None)
+            problem = next(check.problems(files), None)
             assert problem is not None, (kind, changed)
             assert problem.isprintable(), problem
             counted[kind] += 1

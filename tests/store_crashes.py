@@ -16,7 +16,7 @@ import sys
 import store_samples
 
 from keras_munet.store import archives
-from keras_munet.store import merging
+from keras_munet.store import merge
 from keras_munet.store import system_dir
 
 CALLS = ("open", "write", "fsync", "replace", "mkdir", "unlink", "ftruncate")
@@ -248,7 +248,7 @@ def kill_merge_now_and_then(work: pathlib.Path) -> int:
         store_samples.create(folder)
 
         def change(folder=folder):
-            merging.merge(
+            merge.merge(
                 system_dir.SystemDir.open(folder),
                 system_dir.SystemDir.open(work / "source"),
             )

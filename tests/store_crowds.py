@@ -21,8 +21,8 @@ import time
 
 import store_jobs
 
-from keras_munet.store import interface
 from keras_munet.store import objects
+from keras_munet.store import storage
 from keras_munet.store import system_dir
 
 _NUM_JOBS = 8
@@ -130,7 +130,7 @@ def read_again_and_again(folder: pathlib.Path, result: pathlib.Path) -> None:
                 try:
                     for ref in state.published.components:
                         directory.objects.get(ref)
-                except interface.MissingFileError:
+                except storage.MissingFileError:
                     # Only if a successor has been published meanwhile.
                     again = directory.task(name)
                     assert again.published.id != state.published.id, name

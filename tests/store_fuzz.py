@@ -27,18 +27,18 @@ import store_jobs
 
 from keras_munet import errors
 from keras_munet import report
-from keras_munet import system as system_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.report import log
 from keras_munet.store import archives
-from keras_munet.store import checking
+from keras_munet.store import check as check_lib
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import files as files_lib
 from keras_munet.store import layout
-from keras_munet.store import merging
-from keras_munet.store import repairing
-from keras_munet.store import sealed
+from keras_munet.store import merge as merge_lib
+from keras_munet.store import repair as repair_lib
 from keras_munet.store import system_dir
+from keras_munet.system import system as system_lib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "launch"))
 
@@ -141,18 +141,20 @@ class Reader:
             )
 
         def check():
-            for problem in checking.problems(files_lib.at(folder)):
+            for problem in check_lib.problems(files_lib.at(folder)):
                 assert problem.isprintable(), problem
 
         def load():
             system = opened()
             records = {**system.tasks(), **system.removed()}
             if case.odd == layout.SYSTEM_FILE:
-                again = sealed.seal(system._record.to_json(), case.odd)
+                again = checksummed_json.seal(
+                    system._record.to_json(), case.odd
+                )
                 assert again == case.files[case.odd]
             for record in records.values():
                 name = layout.task_file(record.task)
-                again = sealed.seal(record.to_json(), name)
+                again = checksummed_json.seal(record.to_json(), name)
                 assert again == case.files[name], name
             for state in system.tasks().values():
                 system.load_progress(state.task)
@@ -187,8 +189,8 @@ class Reader:
         def merge():
             target = files_lib.LocalFiles(work / "target", durable=False)
             shutil.copytree(self._good, work / "target")
-            merging.merge(system_dir.SystemDir.open(target), opened())
-            found = list(checking.problems(target))
+            merge_lib.merge(system_dir.SystemDir.open(target), opened())
+            found = list(check_lib.problems(target))
             assert not found, found
 
         def collect():
@@ -196,7 +198,7 @@ class Reader:
 
         def repair():
             files = files_lib.LocalFiles(folder, durable=False)
-            list(repairing.repair(files, files_lib.at(self._good)))
+            list(repair_lib.repair(files, files_lib.at(self._good)))
             collect()
 
         steps = (check, load, search, show, lease, export, merge, collect)

@@ -20,22 +20,22 @@ import traceback
 import numpy as np
 import system_samples
 
-from keras_munet import crew
 from keras_munet import errors
-from keras_munet import system as system_lib
-from keras_munet import task_data
 from keras_munet.core import devices
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import fingerprints
-from keras_munet.data import records
+from keras_munet.data import types
 from keras_munet.roots import root as root_lib
 from keras_munet.store import leases
 from keras_munet.store import system_dir
-from keras_munet.train import clock as clock_lib
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import workers as workers_lib
+from keras_munet.system import executor
+from keras_munet.system import system as system_lib
+from keras_munet.system import task_data
+from keras_munet.train import child_job
+from keras_munet.train import timing
+from keras_munet.train.devices import workers as workers_lib
 
 _NUM_CLASSES = 3
 _CLASS_NAMES = ("a", "b", "c")
@@ -78,7 +78,7 @@ class Stand:
     workers = workers_lib.ALONE
 
     def __init__(self):
-        self.clock = clock_lib.Clock()
+        self.clock = timing.Clock()
 
     def stop_when(self, stop):
         """Never stops in the middle: it has no cycles."""
@@ -104,7 +104,7 @@ class Stand:
                 if part.shared_id is None
             }
             found.append(
-                jobs_lib.TrainedChild(
+                child_job.TrainedChild(
                     child.index,
                     (quality,),
                     (1.0,),
@@ -174,13 +174,11 @@ def run(
         _logged(directory, log)
     if lease_secs is not None:
         directory._job = leases.Job(directory.files, lease_secs)
-    split = records.Split(
-        np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32)
-    )
+    split = types.Split(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32))
     settings = settings_lib.Settings.from_dict(directory.experiment)
     loader = task_data.TaskDataLoader(settings)
     for name in settings.task_names:
-        data = records.TaskData(
+        data = types.TaskData(
             name, _NUM_CLASSES, _CLASS_NAMES, split, split, split
         )
         loader._loaded[name] = data
@@ -193,7 +191,7 @@ def run(
 
 def train_by(system: system_lib.System, trainer) -> None:
     """Has a system train by `trainer` instead of a real one."""
-    system._crews[devices.Devices.of("auto")] = crew.Crew(
+    system._crews[devices.Devices.of("auto")] = executor.Crew(
         trainer, system._dir, system.family, system.settings
     )
 
@@ -286,9 +284,9 @@ def finished(folder: pathlib.Path) -> dict[str, str]:
 
 def import_once() -> None:
     """Imports what a run needs, so that a forked job has it at once."""
-    from keras_munet import iteration
+    from keras_munet.system import task_iteration
 
-    del iteration
+    del task_iteration
 
 
 def copied(start: pathlib.Path, to: pathlib.Path) -> pathlib.Path:

@@ -9,7 +9,7 @@ from keras_munet.aot import bounds
 from keras_munet.aot import chips
 from keras_munet.aot import compiler
 from keras_munet.aot import proposals
-from keras_munet.train import topology
+from keras_munet.train.devices import topology
 
 _GIB = 2**30
 

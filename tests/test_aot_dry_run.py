@@ -180,8 +180,8 @@ def test_a_step_with_python_in_it_is_refused_by_name(tmp_path):
 import tensorflow as tf
 from keras_munet.aot import lowering
 from keras_munet.aot import programs
-from keras_munet.train import synthetic
-strategy = synthetic.tpu_strategy("v3-8")
+from keras_munet.train.devices import fake_tpu
+strategy = fake_tpu.tpu_strategy("v3-8")
 @tf.function
 def step(x):
     return strategy.run(

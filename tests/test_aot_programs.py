@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet import rehearsal
 from keras_munet.aot import programs
+from keras_munet.aot import tracing
 from keras_munet.core import settings as settings_lib
-from keras_munet.train import generation
-from keras_munet.train import slots
-from keras_munet.train import structures
-from keras_munet.train import synthetic
+from keras_munet.train import generation_structure
+from keras_munet.train import layer_pool
+from keras_munet.train.devices import fake_tpu
+from keras_munet.train.graph import generation
 
 
 def _settings() -> settings_lib.Settings:
@@ -54,21 +54,21 @@ def _first_uses(graph: tf.Graph) -> list[tf.Tensor]:
 @pytest.mark.parametrize("num_parts", [1, 2])
 def test_a_core_computes_what_one_device_does(num_parts):
     settings = _settings()
-    children = rehearsal.children_of(settings)
+    children = tracing.children_of(settings)
     alone = tf.distribute.OneDeviceStrategy("/cpu:0")
     image_size = settings.root.image_size
     real = generation.GenerationGraph(
-        structures.structure_of(children, image_size),
-        slots.SlotPool(alone),
+        generation_structure.structure_of(children, image_size),
+        layer_pool.SlotPool(alone),
         alone,
         num_parts=num_parts,
     )
     rng = np.random.default_rng(1)
     for slot in (slot for chain in real.slots for slot in chain):
         slot.variable.assign(rng.normal(0.0, 0.1, slot.variable.shape))
-    steps = rehearsal.steps_of(
+    steps = tracing.steps_of(
         settings,
-        synthetic.tpu_strategy("v3-8", 1),
+        fake_tpu.tpu_strategy("v3-8", 1),
         children=children,
         num_parts=num_parts,
     )
@@ -114,8 +114,8 @@ def test_a_core_computes_what_one_device_does(num_parts):
 
 
 def test_sums_over_cores_and_work_of_the_host_are_counted():
-    steps = rehearsal.steps_of(
-        _settings(), synthetic.tpu_strategy("v3-8"), batch_size=8
+    steps = tracing.steps_of(
+        _settings(), fake_tpu.tpu_strategy("v3-8"), batch_size=8
     )
     traced = steps.train.get_concrete_function(*steps.train_inputs)
     (program,) = programs.programs(traced)
@@ -132,7 +132,7 @@ def test_sums_over_cores_and_work_of_the_host_are_counted():
 
 
 def _step_on_tpu(compute) -> tf.types.experimental.ConcreteFunction:
-    strategy = synthetic.tpu_strategy("v3-8", 1)
+    strategy = fake_tpu.tpu_strategy("v3-8", 1)
     with strategy.scope():
         variable = tf.Variable(2.0)
 

@@ -8,9 +8,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from keras_munet.models.vit import flops
 from keras_munet.roots import root as root_lib
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.vit import multiply_adds
+from keras_munet.train import child_job
 
 _FOLDER = pathlib.Path(__file__).resolve().parent / "benchmarks"
 
@@ -29,7 +29,7 @@ def root():
 def _child(root, trained, own=()):
     """A child that trains some places and has frozen copies of others."""
     parts = tuple(
-        jobs_lib.JobComponent(
+        child_job.JobComponent(
             c.spec,
             lambda: None,
             None if c.spec.name in (*trained, *own) else c.spec.name,
@@ -37,7 +37,7 @@ def _child(root, trained, own=()):
         )
         for c in root.components
     )
-    return jobs_lib.ChildJob(0, parts, {})
+    return child_job.ChildJob(0, parts, {})
 
 
 def test_a_path_counts_in_full_what_multiply_adds_counts(operations):
@@ -46,7 +46,7 @@ def test_a_path_counts_in_full_what_multiply_adds_counts(operations):
     layout = list(family.layout(hparams, 7, frozenset([1])))
     found = operations.of_path(layout, class_token_only=False)
     assert [cost.forward for cost in found] == list(
-        multiply_adds.forward(layout).values()
+        flops.forward(layout).values()
     )
 
 

@@ -11,10 +11,10 @@ import system_samples
 
 import keras_munet
 from keras_munet import errors
-from keras_munet import preflight
-from keras_munet.comparison import methods as methods_lib
-from keras_munet.comparison import runs
-from keras_munet.vit import multiply_adds
+from keras_munet.compare import methods as methods_lib
+from keras_munet.compare import runs
+from keras_munet.models.vit import flops
+from keras_munet.system import validation
 
 _METHODS = ("mu2net", "linear_probe")
 _SEEDS = (3, 4)
@@ -122,7 +122,7 @@ def test_training_is_counted_in_multiply_adds_of_all_examples(jobs):
     system = keras_munet.System.open(workdir / "linear_probe" / "seed_3")
     state = system.tasks["digits"]
     layout = system.family.layout(state.published.hparams, state.num_classes)
-    costs = multiply_adds.forward(layout)
+    costs = flops.forward(layout)
     per_image = sum(costs.values())
     (task,) = next(
         run["tasks"]
@@ -142,7 +142,7 @@ def test_a_finished_comparison_needs_no_data(jobs, monkeypatch):
     def refuse(*args):
         raise errors.DataError("no data today")
 
-    monkeypatch.setattr(preflight, "load_tasks", refuse)
+    monkeypatch.setattr(validation, "load_tasks", refuse)
     _comparison(workdir).run(quiet=True)
     assert _json(workdir) == before
 

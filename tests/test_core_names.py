@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from keras_munet import errors
 from keras_munet.core import names
-from keras_munet.data import catalogue
+from keras_munet.data.tfds import catalogue
 from keras_munet.store import layout
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from keras_munet import progress
+from keras_munet.callbacks import progress
 from keras_munet.core import printable
 
 _LAUNCH = pathlib.Path(__file__).resolve().parents[1] / "launch"

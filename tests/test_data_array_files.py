@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import array_files
+from keras_munet.data.tfds import array_files
 
 SHAPE = (11, 4, 3, 1)
 ROWS = np.arange(11 * 12, dtype=np.uint8).reshape(SHAPE)
@@ -93,7 +93,7 @@ def test_what_a_crash_leaves_is_never_believed(left, tmp_path):
 _KILLED = """
 import pathlib, sys
 import numpy as np
-from keras_munet.data import array_files
+from keras_munet.data.tfds import array_files
 
 folder = pathlib.Path(sys.argv[1])
 with array_files.locked(folder.parent):

@@ -8,8 +8,8 @@ import pytest
 
 from keras_munet import errors
 from keras_munet.core import names
-from keras_munet.data import catalogue
-from keras_munet.data import catalogue_sources as sources
+from keras_munet.data.tfds import catalogue
+from keras_munet.data.tfds import catalogue_sources as sources
 
 
 @pytest.mark.parametrize(

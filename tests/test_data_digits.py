@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import digits
-from keras_munet.data import records
+from keras_munet.data import types
+from keras_munet.data.builtin import digits
 
 
 def test_splits_are_disjoint_stratified_and_complete():
-    data = records.checked(digits.load())
+    data = types.checked(digits.load())
     splits = [data.train, data.validation, data.test]
     assert [len(s.labels) for s in splits] == [1259, 179, 359]
     for split in splits:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from keras_munet.core import fingerprint
-from keras_munet.data import array_files
 from keras_munet.data import fingerprints
-from keras_munet.data import own_store
-from keras_munet.data import own_tasks
 from keras_munet.data import tasks
+from keras_munet.data.own import store as own_store
+from keras_munet.data.own import tasks as own_tasks
+from keras_munet.data.tfds import array_files
 
 
 def _data(seed=0):

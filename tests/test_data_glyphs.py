@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import glyphs
-from keras_munet.data import records
+from keras_munet.data import types
+from keras_munet.data.builtin import glyphs
 
 NUM_CLASSES = {
     "glyphs/cyrillic": 33,
@@ -23,7 +23,7 @@ NUM_CLASSES = {
 @pytest.fixture(scope="module", params=sorted(NUM_CLASSES))
 def task(request):
     started = time.perf_counter()
-    data = records.checked(glyphs.load(request.param))
+    data = types.checked(glyphs.load(request.param))
     # Bounded loosely: other programs may use the machine.
     assert time.perf_counter() - started < 60.0
     return data

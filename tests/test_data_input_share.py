@@ -9,9 +9,9 @@ import report_samples
 import system_samples
 
 import keras_munet
-from keras_munet import preflight
 from keras_munet.data import input_share
 from keras_munet.data import tasks as tasks_lib
+from keras_munet.system import validation
 
 SMALL = input_share.Generation(32, 32, 2, 2_572_928)
 
@@ -101,5 +101,6 @@ def test_nothing_is_estimated_of_models_of_unknown_cost(tmp_path):
     data = tasks_lib.load("digits")
     settings = system_samples.settings()
     assert (
-        preflight.input_notice(data, settings, object(), directory.root) is None
+        validation.input_notice(data, settings, object(), directory.root)
+        is None
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_munet.data import catalogue
 from keras_munet.data import labels
+from keras_munet.data.tfds import catalogue
 
 
 def _clevr(shapes=(0, 1, 2), depths=(9.0, 9.0, 9.0)):

@@ -10,7 +10,7 @@ import photo_samples
 import pytest
 from PIL import Image
 
-from keras_munet.data import own_images
+from keras_munet.data.own import images as own_images
 
 # Left half dark, right half bright; wider than high.
 PIXELS = np.zeros((4, 6), np.uint8)

@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 
 from keras_munet import errors
-from keras_munet.data import own_layout
+from keras_munet.data.own import layout as own_layout
 
 
 def _read(root, *files):
@@ -216,7 +216,7 @@ def test_names_and_their_order_do_not_depend_on_the_locale(locale, tmp_path):
     (tmp_path / "t.csv").write_bytes("path,label\n日本/ä.png,é\n".encode())
     code = (
         "import sys\n"
-        "from keras_munet.data import own_sources\n"
+        "from keras_munet.data.own import sources as own_sources\n"
         "for source in ('folder:', 'table:'):\n"
         "    path = sys.argv[1] + ('/t.csv' if source == 'table:' else '')\n"
         "    for e in own_sources.listing(source + path).examples:\n"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_munet.data import own_examining
-from keras_munet.data import own_notices
-from keras_munet.data import own_preparing
-from keras_munet.data import own_tasks
 from keras_munet.data import tasks
+from keras_munet.data.own import notices as own_notices
+from keras_munet.data.own import prepare
+from keras_munet.data.own import scan
+from keras_munet.data.own import tasks as own_tasks
 
 
 def _write(root, files):
@@ -150,12 +150,12 @@ def test_names_that_nearly_agree_are_told():
     ],
 )
 def test_labels_that_are_numbers_are_in_the_order_of_numbers(given, expected):
-    assert own_examining._class_order(set(given)) == expected
+    assert scan._class_order(set(given)) == expected
 
 
 def test_notices_are_kept_with_the_task(tmp_path):
     source = _write(tmp_path / "p", _plain() | {"rare/1.png": 77})
-    built = own_preparing.prepare(source, str(tmp_path), name="own/p")
+    built = prepare.prepare(source, str(tmp_path), name="own/p")
     read = tasks.load("own/p", data_dir=str(tmp_path))
     assert len(read.notices) == 3
     assert read.notices == built.data.notices

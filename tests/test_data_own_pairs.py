@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import own_pairs
-from keras_munet.data import own_tasks
+from keras_munet.data.own import pairs as own_pairs
+from keras_munet.data.own import tasks as own_tasks
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3), np.uint8)
 LABELS = np.arange(30) % 3

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from keras_munet import errors
-from keras_munet.data import array_files
-from keras_munet.data import own_preparing
-from keras_munet.data import own_store
-from keras_munet.data import own_tasks
-from keras_munet.data import storage
+from keras_munet.data import image_storage
 from keras_munet.data import tasks
+from keras_munet.data.own import prepare
+from keras_munet.data.own import store as own_store
+from keras_munet.data.own import tasks as own_tasks
+from keras_munet.data.tfds import array_files
 
 SIDE = 24
 
@@ -39,8 +39,10 @@ def source(tmp_path):
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 30 * SIDE * SIDE * 3 - 1)
-    monkeypatch.setattr(own_preparing, "_NUM_BLOCK_BYTES", 4 * SIDE * SIDE * 3)
+    monkeypatch.setattr(
+        image_storage, "NUM_BYTES_MAX", 30 * SIDE * SIDE * 3 - 1
+    )
+    monkeypatch.setattr(prepare, "_NUM_BLOCK_BYTES", 4 * SIDE * SIDE * 3)
 
 
 def _splits(data):
@@ -51,7 +53,7 @@ def test_files_hold_what_memory_would_hold(
     source, tmp_path, little_memory, monkeypatch
 ):
     data_dir = str(tmp_path / "data")
-    kept = own_preparing.prepare(source, data_dir, side=SIDE)
+    kept = prepare.prepare(source, data_dir, side=SIDE)
     read = tasks.load("own/pets", data_dir=data_dir)
     monkeypatch.undo()
     held = own_tasks.build(source, side=SIDE)
@@ -69,11 +71,11 @@ def test_files_hold_what_memory_would_hold(
     assert own_store.listed(data_dir) == ["own/pets"]
     own_store.verify("own/pets", data_dir)
     with pytest.raises(errors.DataError, match=r"--side=9 .* is kept in"):
-        own_preparing.prepare(source, data_dir, side=9)
+        prepare.prepare(source, data_dir, side=9)
 
 
 def test_what_memory_may_hold_is_kept_as_before(source, tmp_path):
-    kept = own_preparing.prepare(source, str(tmp_path), side=SIDE)
+    kept = prepare.prepare(source, str(tmp_path), side=SIDE)
     assert kept.data.train.resident
     assert (tmp_path / "own" / "pets" / "train_images.npy").is_file()
     own_store.verify("own/pets", str(tmp_path))
@@ -92,9 +94,7 @@ def test_an_image_that_changes_meanwhile_stops_it_and_leaves_nothing(
 
     data_dir = tmp_path / "data"
     with pytest.raises(errors.DataError) as caught:
-        own_preparing.prepare(
-            source, str(data_dir), side=SIDE, progress=progress
-        )
+        prepare.prepare(source, str(data_dir), side=SIDE, progress=progress)
     assert "dog/07.png was changed meanwhile: empty" in str(caught.value)
     assert not list((data_dir / "own").iterdir())
 
@@ -102,7 +102,7 @@ def test_an_image_that_changes_meanwhile_stops_it_and_leaves_nothing(
 def test_a_changed_byte_is_found_when_it_is_prepared_again(
     source, tmp_path, little_memory
 ):
-    own_preparing.prepare(source, str(tmp_path), side=SIDE)
+    prepare.prepare(source, str(tmp_path), side=SIDE)
     file = tmp_path / "own" / "pets" / "test_images" / "array.npy"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -115,8 +115,8 @@ def test_no_space_and_no_disk_are_told_before_a_byte_is_written(
     source, tmp_path, little_memory, monkeypatch
 ):
     with pytest.raises(errors.DataError, match="name a local folder"):
-        own_preparing.prepare(source, "gs://bucket/data", side=SIDE)
+        prepare.prepare(source, "gs://bucket/data", side=SIDE)
     monkeypatch.setattr(array_files, "_SPARE_BYTES", 2**60)
     with pytest.raises(errors.DataError, match="GiB free; name another"):
-        own_preparing.prepare(source, str(tmp_path / "data"), side=SIDE)
+        prepare.prepare(source, str(tmp_path / "data"), side=SIDE)
     assert not (tmp_path / "data").exists()

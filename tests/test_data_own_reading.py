@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import array_files
-from keras_munet.data import own_reading
-from keras_munet.data import own_store
-from keras_munet.data import own_tasks
 from keras_munet.data import regular_files
 from keras_munet.data import tasks
+from keras_munet.data.own import reading as own_reading
+from keras_munet.data.own import store as own_store
+from keras_munet.data.own import tasks as own_tasks
+from keras_munet.data.tfds import array_files
 
 NAME = "own/pets"
 

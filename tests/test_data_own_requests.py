@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from keras_munet import errors
-from keras_munet.data import own_preparing
-from keras_munet.data import own_store
-from keras_munet.data import places
+from keras_munet.data import folders
 from keras_munet.data import tasks
+from keras_munet.data.own import prepare
+from keras_munet.data.own import store as own_store
 
 
 def _image(path, seed):
@@ -32,7 +32,7 @@ def source(tmp_path):
 
 
 def _prepare(source, tmp_path, **options):
-    return own_preparing.prepare(
+    return prepare.prepare(
         source, str(tmp_path / "data"), name="own/p", **options
     )
 
@@ -126,13 +126,13 @@ def test_unchanged_files_are_not_read_again(source, tmp_path, monkeypatch):
     _prepare(source, tmp_path)
     _change(tmp_path / "pets")
     read = []
-    original = own_preparing.own_sources.Example.read
+    original = prepare.own_sources.Example.read
 
     def spied(example):
         read.append(example.where)
         return original(example)
 
-    monkeypatch.setattr(own_preparing.own_sources.Example, "read", spied)
+    monkeypatch.setattr(prepare.own_sources.Example, "read", spied)
     assert "1 file changed" in _difference(source, tmp_path)
     assert read == ["dog/1.png"]
 
@@ -163,12 +163,12 @@ def test_a_replacement_that_fails_leaves_the_earlier_task(source, tmp_path):
 @pytest.mark.parametrize("has_exchange", [True, False])
 def test_folders_change_places(has_exchange, tmp_path, monkeypatch):
     if not has_exchange:
-        monkeypatch.setattr(places.ctypes, "CDLL", lambda _: object())
+        monkeypatch.setattr(folders.ctypes, "CDLL", lambda _: object())
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    root = places.epath.Path(tmp_path)
-    places.exchange(root / "a", root / "b")
+    root = folders.epath.Path(tmp_path)
+    folders.exchange(root / "a", root / "b")
     assert os.listdir(tmp_path / "a") == ["b"]
     assert os.listdir(tmp_path / "b") == ["a"]
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import own_sources
+from keras_munet.data.own import sources as own_sources
 
 
 def _folder(root, files):

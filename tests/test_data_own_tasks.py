@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from keras_munet import errors
-from keras_munet.data import own_store
-from keras_munet.data import own_tasks
+from keras_munet.data import image_storage
 from keras_munet.data import splitting
-from keras_munet.data import storage
 from keras_munet.data import tasks
+from keras_munet.data.own import store as own_store
+from keras_munet.data.own import tasks as own_tasks
 
 
 def _image(size=(8, 8), color=(200, 30, 40), form="PNG"):
@@ -110,7 +110,7 @@ def test_a_side_that_memory_cannot_hold_is_no_task_in_memory(
     tmp_path, monkeypatch
 ):
     source = _folder(tmp_path / "a")
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 20 * 16 * 16 * 3 - 1)
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 20 * 16 * 16 * 3 - 1)
     with pytest.raises(errors.UsageError, match="keeps them in files"):
         own_tasks.build(source, side=16)
     pairs = [(np.zeros((8, 8, 3), np.uint8), i % 2) for i in range(20)]

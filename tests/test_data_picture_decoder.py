@@ -12,8 +12,8 @@ import picture_samples
 import pytest
 import tensorflow as tf
 
-from keras_munet.data import own_images
 from keras_munet.data import picture_decoder
+from keras_munet.data.own import images as own_images
 
 _SAMPLES = picture_samples.samples()
 _DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"

@@ -8,24 +8,24 @@ import sys
 
 from etils import epath
 
-from keras_munet.data import places
+from keras_munet.data import folders
 
 
 def test_folders_are_named_with_commas_and_have_a_default(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert places.folders("gs://bucket/a, ~/b,") == [
+    assert folders.folders("gs://bucket/a, ~/b,") == [
         "gs://bucket/a",
         "/home/me/b",
     ]
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    assert places.folders("") == ["/home/me/tensorflow_datasets"]
+    assert folders.folders("") == ["/home/me/tensorflow_datasets"]
     monkeypatch.setenv("TFDS_DATA_DIR", "/data")
-    assert places.folders(" ") == ["/data"]
+    assert folders.folders(" ") == ["/data"]
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     folder = epath.Path(tmp_path)
-    mine = places.unfinished(folder)
+    mine = folders.unfinished(folder)
     mine.mkdir()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -37,7 +37,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     other_host = folder / f".preparing_elsewhere_{dead.pid}_x"
     other_host.mkdir()
     (folder / "mnist").mkdir()
-    assert places.unfinished(folder) != mine
+    assert folders.unfinished(folder) != mine
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         [mine.name, young.name, other_host.name, "mnist"]
     )

@@ -17,15 +17,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 
-from keras_munet.data import catalogue
-from keras_munet.data import catalogue_sources as sources
+from keras_munet.data import image_storage
 from keras_munet.data import labels
-from keras_munet.data import records
-from keras_munet.data import storage
-from keras_munet.data import tfds_builders
-from keras_munet.data import tfds_offline
-from keras_munet.data import tfds_reading
-from keras_munet.data import tfds_tasks
+from keras_munet.data import types
+from keras_munet.data.tfds import builders as tfds_builders
+from keras_munet.data.tfds import catalogue
+from keras_munet.data.tfds import catalogue_sources as sources
+from keras_munet.data.tfds import offline as tfds_offline
+from keras_munet.data.tfds import reading as tfds_reading
+from keras_munet.data.tfds import tasks as tfds_tasks
 
 TASKS = list(catalogue.tasks().values())
 # In files whatever is asked for: 1.3 million images.
@@ -146,12 +146,12 @@ def test_a_published_task_is_read_from_records_of_its_features(task, index_dir):
         )
         split = tfds_reading.read(builder, task.plan.train, form, NUM_MOCKED)
     height, width, _ = source.shape
-    side = min(source.side_max, storage.SIDES[0])
+    side = min(source.side_max, image_storage.SIDES[0])
     assert split.images.shape[:3] == (NUM_MOCKED, height or side, width or side)
-    data = records.TaskData(
+    data = types.TaskData(
         task.name, task.num_classes, form.class_names, split, split, split
     )
-    assert records.checked(data) is data
+    assert types.checked(data) is data
     if source.pixel_max == 1:
         assert set(np.unique(split.images)) <= {0, 255}
 
@@ -218,7 +218,7 @@ def _documented(task, index_dir):
         task.benchmark,
         f"`{task.source}:{source.version}`",
         " ".join(f"`{instruction}`" for instruction in task.plan[:3]),
-        " / ".join(f"{small.num_examples[s]:,}" for s in records.SPLIT_NAMES),
+        " / ".join(f"{small.num_examples[s]:,}" for s in types.SPLIT_NAMES),
         f"{task.num_classes:,}",
         _stored(small),
         "the same" if small.form == large.form else _stored(large),

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_munet.data import catalogue
-from keras_munet.data import catalogue_sources as sources
 from keras_munet.data import preprocessing
 from keras_munet.data import tasks
-from keras_munet.data import tfds_builders
+from keras_munet.data.tfds import builders as tfds_builders
+from keras_munet.data.tfds import catalogue
+from keras_munet.data.tfds import catalogue_sources as sources
 
 # Source files of its publisher; omniglot is prepared already.
 MANUAL = ("mnist", "kmnist", "cmaterdb/devanagari", "emnist/digits")

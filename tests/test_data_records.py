@@ -11,24 +11,22 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.data import records
+from keras_munet.data import types
 
 
 def _split(num=4, shape=(5, 6, 1), high=3):
     images = np.zeros((num, *shape), np.uint8)
-    return records.Split(images, np.arange(num, dtype=np.int32) % high)
+    return types.Split(images, np.arange(num, dtype=np.int32) % high)
 
 
 def _task(**changes):
-    task = records.TaskData(
-        "t", 3, ("a", "b", "c"), _split(), _split(), _split()
-    )
+    task = types.TaskData("t", 3, ("a", "b", "c"), _split(), _split(), _split())
     return dataclasses.replace(task, **changes)
 
 
 def test_a_sound_task_is_returned_as_it_is():
     task = _task()
-    assert records.checked(task) is task
+    assert types.checked(task) is task
 
 
 @pytest.mark.parametrize(
@@ -40,12 +38,12 @@ def test_a_sound_task_is_returned_as_it_is():
         ({"validation": _split(shape=(5, 5, 1))}, "one shape"),
         ({"validation": _split(num=5, high=5)}, r"\[0, 4\].* in \[0, 2\]"),
         (
-            {"train": records.Split(np.zeros((1, 2, 2, 1)), np.zeros(1))},
+            {"train": types.Split(np.zeros((1, 2, 2, 1)), np.zeros(1))},
             "uint8 and int32",
         ),
         (
             {
-                "train": records.Split(
+                "train": types.Split(
                     np.zeros((2, 2, 2, 1), np.uint8), np.zeros(1, np.int32)
                 )
             },
@@ -55,21 +53,21 @@ def test_a_sound_task_is_returned_as_it_is():
 )
 def test_an_unsound_task_is_refused_in_one_line(changes, words):
     with pytest.raises(errors.DataError, match=words) as caught:
-        records.checked(_task(**changes))
+        types.checked(_task(**changes))
     assert "\n" not in str(caught.value)
 
 
 def test_a_negative_label_is_refused():
-    bad = records.Split(
+    bad = types.Split(
         np.zeros((2, 5, 6, 1), np.uint8), np.array([-1, 0], np.int32)
     )
     with pytest.raises(errors.DataError, match=r"\[-1, 0\]"):
-        records.checked(_task(test=bad))
+        types.checked(_task(test=bad))
 
 
 def test_a_batch_holds_the_asked_examples_in_their_order():
     images = np.arange(5 * 6, dtype=np.uint8).reshape(5, 2, 3, 1)
-    split = records.Split(images, np.arange(5, dtype=np.int32))
+    split = types.Split(images, np.arange(5, dtype=np.int32))
     assert split.resident
     assert len(split) == 5
     assert split.num_bytes == 30
@@ -87,15 +85,15 @@ def test_a_batch_holds_the_asked_examples_in_their_order():
 _LARGE = """
 import resource, sys
 import numpy as np
-from keras_munet.data import records
+from keras_munet.data import types
 
 resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29))
 images = np.load(sys.argv[1], mmap_mode="r")
 labels = np.zeros(len(images), np.int32)
-whole = records.Split(images, labels, resident=False)
-part = records.Split(images[8:], labels[8:], resident=False)
-task = records.TaskData("t", 1, ("a",), part, part, part)
-assert records.checked(task) is task
+whole = types.Split(images, labels, resident=False)
+part = types.Split(images[8:], labels[8:], resident=False)
+task = types.TaskData("t", 1, ("a",), part, part, part)
+assert types.checked(task) is task
 assert whole.num_bytes == 2**32, whole.num_bytes
 for start in range(0, len(images), 1024):
     pixels, _ = whole.batch(np.arange(start, start + 128))

@@ -14,11 +14,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_munet import errors
-from keras_munet.data import own_store
-from keras_munet.data import own_tasks
-from keras_munet.data import places
-from keras_munet.data import storage
+from keras_munet.data import folders
+from keras_munet.data import image_storage
 from keras_munet.data import tasks
+from keras_munet.data.own import store as own_store
+from keras_munet.data.own import tasks as own_tasks
 
 BUCKET = "gs://bucket/data"
 
@@ -89,7 +89,7 @@ def test_data_of_tfds_are_read_from_a_bucket(filled_bucket):
 def test_array_files_are_made_on_a_disk_from_a_bucket(
     filled_bucket, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 40 * 32 * 32 - 1)
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 40 * 32 * 32 - 1)
     data_dir = f"{tmp_path},{BUCKET}"
     with pytest.raises(errors.DataError, match="name a local folder first"):
         tasks.prepare("remote_task", data_dir=BUCKET)
@@ -121,5 +121,5 @@ def test_own_images_are_kept_in_a_bucket(bucket):
 
 
 def test_a_bucket_is_no_disk():
-    assert places.is_remote(BUCKET)
-    assert not places.is_remote("/data")
+    assert folders.is_remote(BUCKET)
+    assert not folders.is_remote("/data")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from keras_munet.data import storage
+from keras_munet.data import image_storage
 
 GIB = 2**30
 
 
-def _stored(num, shape, image_size, side_max=storage.SIDE_MAX):
-    return storage.stored(num, shape, side_max=side_max, image_size=image_size)
+def _stored(num, shape, image_size, side_max=image_storage.SIDE_MAX):
+    return image_storage.stored(
+        num, shape, side_max=side_max, image_size=image_size
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_munet import errors
-from keras_munet.data import array_files
-from keras_munet.data import storage
+from keras_munet.data import image_storage
 from keras_munet.data import tasks
-from keras_munet.data import tfds_arrays
-from keras_munet.data import tfds_builders
-from keras_munet.data import tfds_reading
+from keras_munet.data.tfds import array_files
+from keras_munet.data.tfds import arrays as tfds_arrays
+from keras_munet.data.tfds import builders as tfds_builders
+from keras_munet.data.tfds import reading as tfds_reading
 
 NUM_EXAMPLES = 200
 
@@ -59,7 +59,7 @@ def sharded_dir(tmp_path_factory):
 @pytest.fixture
 def little_memory(monkeypatch):
     """What may be in memory is less than the data set at any side."""
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 50_000)
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 50_000)
     # Several chunks a split, and several batches a chunk.
     monkeypatch.setattr(array_files, "_CHUNK_BYTES", 16 * 32 * 32 * 3)
     monkeypatch.setattr(tfds_reading, "_READ_BATCH", 6)
@@ -87,7 +87,7 @@ def test_array_files_hold_what_memory_would_hold(
     assert len(_prepare(data_dir)) == 3
     mapped = tasks.load("sharded_task", data_dir=data_dir)
     monkeypatch.undo()
-    monkeypatch.setattr(storage, "SIDES", (32,))
+    monkeypatch.setattr(image_storage, "SIDES", (32,))
     held = tasks.load("sharded_task", data_dir=data_dir)
     assert [len(s) for s in _splits(mapped)] == [180, 10, 10]
     for split, expected in zip(_splits(mapped), _splits(held), strict=True):
@@ -225,7 +225,7 @@ def _part(sharded_dir, label="label"):
         builder.info.features,
         NUM_EXAMPLES,
         label=label,
-        side_max=storage.SIDE_MAX,
+        side_max=image_storage.SIDE_MAX,
         pixel_max=255,
         image_size=32,
     )

@@ -13,9 +13,9 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 
-from keras_munet.data import catalogue_sources as sources
-from keras_munet.data import tfds_builders
-from keras_munet.data import tfds_offline
+from keras_munet.data.tfds import builders as tfds_builders
+from keras_munet.data.tfds import catalogue_sources as sources
+from keras_munet.data.tfds import offline as tfds_offline
 
 # How the description of a data set or of its config puts its counts.
 STATED = {

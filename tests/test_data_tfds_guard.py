@@ -12,8 +12,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_munet import errors
-from keras_munet.data import tfds_builders
-from keras_munet.data import tfds_guard
+from keras_munet.data.tfds import builders as tfds_builders
+from keras_munet.data.tfds import guard as tfds_guard
 
 _IMAGE = {
     "pythonClassName": "tensorflow_datasets.core.features.image_feature.Image",
@@ -43,7 +43,7 @@ def _prepared(folder, feature, **info):
 @pytest.fixture
 def payload(tmp_path, monkeypatch):
     text = "import pathlib; pathlib.Path(__file__).with_name('RAN').touch()"
-    (tmp_path / "payload.py").write_text(text)
+    (tmp_path / "page_data.py").write_text(text)
     # However it came to be looked into.
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path

@@ -11,9 +11,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from keras_munet import errors
-from keras_munet.data import storage
+from keras_munet.data import image_storage
 from keras_munet.data import tasks
-from keras_munet.data import tfds_builders
+from keras_munet.data.tfds import builders as tfds_builders
 
 CONFIGS = {"bangla": (4000, 1000, 1000), "telugu": (2000, 500, 500)}
 
@@ -259,16 +259,16 @@ def test_a_data_set_is_prepared_in_a_folder_with_brackets(tmp_path):
 def test_more_pixels_than_memory_may_hold_become_squares_or_files(
     one_split_dir, monkeypatch
 ):
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 4 * 5)
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 200 * 4 * 5)
     exact = tasks.load("one_split_task", data_dir=str(one_split_dir))
     assert exact.train.images.shape[1:] == (4, 5, 1)
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 4 * 5 - 1)
-    monkeypatch.setattr(storage, "SIDES", (4, 3))
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 200 * 4 * 5 - 1)
+    monkeypatch.setattr(image_storage, "SIDES", (4, 3))
     square = tasks.load("one_split_task", data_dir=str(one_split_dir))
     assert square.train.images.shape[1:] == (4, 4, 1)
     # Every image has one value, which no resize changes.
     assert (square.train.images[:, 0, 0] == exact.train.images[:, 0, 0]).all()
-    monkeypatch.setattr(storage, "NUM_BYTES_MAX", 200 * 3 * 3 - 1)
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 200 * 3 * 3 - 1)
     message = _refused("one_split_task", data_dir=str(one_split_dir))
     assert "array files are not prepared" in message
     assert "prepare one_split_task --image_size=32" in message
@@ -304,8 +304,13 @@ def test_images_of_many_sizes_become_squares_of_the_whole_image(tmp_path):
     ManySizesTask(data_dir=tmp_path).download_and_prepare()
     data = tasks.load("many_sizes_task", data_dir=str(tmp_path))
     images = data.train.images
-    assert images.shape == (36, storage.SIDES[0], storage.SIDES[0], 3)
-    half = storage.SIDES[0] // 2
+    assert images.shape == (
+        36,
+        image_storage.SIDES[0],
+        image_storage.SIDES[0],
+        3,
+    )
+    half = image_storage.SIDES[0] // 2
     assert (images[:, :, : half - 4] == 0).all()
     assert (images[:, :, half + 4 :, 0] == 200).all()
 

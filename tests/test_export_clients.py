@@ -19,8 +19,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_munet
 from keras_munet.data import preprocessing
-from keras_munet.export import folders
-from keras_munet.export import served as served_lib
+from keras_munet.export import output_dir
+from keras_munet.export import serving_functions
 
 _TESTS = pathlib.Path(__file__).resolve().parent
 _IMAGES = np.random.default_rng(0).integers(0, 256, (64, 20, 24, 3), np.uint8)
@@ -133,7 +133,7 @@ def test_a_classification_request_is_answered_with_labels(channel, scores):
     request.model_spec.name = "keras_munet"
     request.model_spec.signature_name = "classify_digits"
     for _ in range(2):
-        example = tf.train.Example.FromString(served_lib.example(_PNG))
+        example = tf.train.Example.FromString(serving_functions.example(_PNG))
         request.input.example_list.examples.append(example)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     first, second = stub.Classify(request, timeout=240).result.classifications
@@ -197,7 +197,7 @@ def test_a_damaged_file_is_refused_or_scored_and_never_more(loaded, data):
         b"",
         b"\x0a\x05no",
         tf.train.Example().SerializeToString(),
-        served_lib.example(_JPEG[:100]),
+        serving_functions.example(_JPEG[:100]),
     ],
 )
 def test_a_wrong_example_is_refused(loaded, example):
@@ -237,11 +237,11 @@ def test_many_large_images_take_the_memory_of_one(folder):
 def test_an_export_that_is_killed_leaves_no_version(workdir, system, tmp_path):
     code = (
         "import sys, keras_munet\n"
-        "from keras_munet.export import canary\n"
+        "from keras_munet.export import golden_outputs\n"
         "def stop(folder):\n"
         "    print('here', flush=True)\n"
         "    sys.stdin.read()\n"
-        "canary.record = stop\n"
+        "golden_outputs.record = stop\n"
         "system = keras_munet.System.open(sys.argv[1])\n"
         "system.export(sys.argv[2], versioned=True)\n"
     )
@@ -256,5 +256,5 @@ def test_an_export_that_is_killed_leaves_no_version(workdir, system, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait(30)
     assert list(tmp_path.iterdir())
-    assert not folders.versions(tmp_path)
+    assert not output_dir.versions(tmp_path)
     assert system.export(tmp_path, versioned=True) == str(tmp_path / "1")

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.export import canary
+from keras_munet.export import golden_outputs
 from keras_munet.export import graph_guard
 from keras_munet.export import saved_model_reader
 
@@ -136,7 +136,7 @@ def _saved(folder, body, place, *, at_load=False):
     )
     index = {**described, "outputs": [], "tasks": {"a": "x"}}
     np.savez_compressed(
-        folder / canary.FILE,
+        folder / golden_outputs.FILE,
         images=np.zeros((1, 4, 4, 3), np.uint8),
         png=np.frombuffer(b"x", np.uint8),
         jpeg=np.frombuffer(b"x", np.uint8),
@@ -157,7 +157,7 @@ def test_a_graph_that_reaches_out_is_not_run(tmp_path, body):
     place = tmp_path / "outside"
     folder = _saved(tmp_path / "sent", body, place)
     with pytest.raises(errors.StoreError, match="is not run") as refused:
-        canary.replay(folder, folder)
+        golden_outputs.replay(folder, folder)
     assert "\n" not in str(refused.value)
     assert not place.exists()
 
@@ -168,13 +168,13 @@ def test_a_graph_that_reaches_out_when_it_is_loaded_is_not_loaded(tmp_path):
     folder = _saved(tmp_path / "sent", _write, place, at_load=True)
     place.unlink(missing_ok=True)
     with pytest.raises(errors.StoreError, match="'WriteFile'"):
-        canary.replay(folder, folder)
+        golden_outputs.replay(folder, folder)
     assert not place.exists()
 
 
 def test_own_exports_only_compute(export):
     graph_guard.check(export)
-    assert canary.replay(export, export).num_outputs
+    assert golden_outputs.replay(export, export).num_outputs
 
 
 def test_a_model_of_common_keras_layers_only_computes(tmp_path):
@@ -205,7 +205,7 @@ def test_only_files_that_an_export_has_are_loaded(export, tmp_path, odd):
     else:
         (folder / f"saved_model.{odd}").touch()
     with pytest.raises(errors.StoreError, match="is not run"):
-        canary.replay(folder, export)
+        golden_outputs.replay(folder, export)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_odd_descriptions_are_refused_in_one_line(export, tmp_path, text):
     folder = pathlib.Path(shutil.copytree(export, tmp_path / "sent"))
     (folder / saved_model_reader.SIGNATURES_FILE).write_text(text)
     with pytest.raises(errors.StoreError) as refused:
-        canary.replay(folder, export)
+        golden_outputs.replay(folder, export)
     assert "\n" not in str(refused.value)
 
 
@@ -246,11 +246,11 @@ def test_odd_descriptions_are_refused_in_one_line(export, tmp_path, text):
 )
 def test_odd_recordings_are_refused_in_one_line(export, tmp_path, changes):
     folder = pathlib.Path(shutil.copytree(export, tmp_path / "sent"))
-    with np.load(folder / canary.FILE) as kept:
+    with np.load(folder / golden_outputs.FILE) as kept:
         arrays = {**dict(kept), **changes}
-    np.savez_compressed(folder / canary.FILE, **arrays)
+    np.savez_compressed(folder / golden_outputs.FILE, **arrays)
     with pytest.raises(errors.StoreError) as refused:
-        canary.replay(export, folder)
+        golden_outputs.replay(export, folder)
     assert "\n" not in str(refused.value)
 
 
@@ -258,7 +258,7 @@ def test_odd_recordings_are_refused_in_one_line(export, tmp_path, changes):
     ("name", "seeds"),
     [
         (saved_model_reader.SIGNATURES_FILE, range(4)),
-        (canary.FILE, range(40, 46)),
+        (golden_outputs.FILE, range(40, 46)),
         ("saved_model.pb", range(60, 66)),
     ],
 )
@@ -278,7 +278,7 @@ def test_an_export_with_changed_bytes_is_refused_or_answers(
             content = fuzz_mutations.bytes_like(whole, rng)
         (folder / name).write_bytes(content)
         try:
-            canary.replay(folder, folder)
+            golden_outputs.replay(folder, folder)
         except errors.MunetError as error:
             assert "\n" not in str(error), seed
             num_refused += 1

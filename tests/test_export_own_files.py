@@ -19,7 +19,7 @@ from PIL import Image
 import keras_munet
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-from keras_munet.export import canary
+from keras_munet.export import golden_outputs
 
 _TASK = photo_samples.TASK
 _NUM_PER_CLASS = photo_samples.NUM_PER_CLASS
@@ -99,12 +99,16 @@ def test_pictures_of_any_size_get_the_stored_size_first(folder, predict_bytes):
 def test_verify_replays_original_files(folder, system, tmp_path):
     out = tmp_path / "served"
     system.export(out)
-    with_files = canary.replay(out, out).num_outputs
-    without = canary.replay(folder / "served", folder / "served").num_outputs
+    with_files = golden_outputs.replay(out, out).num_outputs
+    without = golden_outputs.replay(
+        folder / "served", folder / "served"
+    ).num_outputs
     # Logits and scores of 4 files; the fixture's system knew no data.
     assert with_files == without + 8
     # Replayed by an export of the same path, too.
-    assert canary.replay(folder / "served", out).num_outputs == with_files
+    assert (
+        golden_outputs.replay(folder / "served", out).num_outputs == with_files
+    )
 
 
 def test_an_unknown_export_option_is_refused_with_the_nearest(system, tmp_path):

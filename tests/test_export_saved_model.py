@@ -13,10 +13,10 @@ import tensorflow as tf
 
 import keras_munet
 from keras_munet import errors
-from keras_munet.core import eight_bits
-from keras_munet.data import own_images
+from keras_munet.core import int8
 from keras_munet.data import preprocessing
-from keras_munet.export import canary
+from keras_munet.data.own import images as own_images
+from keras_munet.export import golden_outputs
 
 # Of three tasks, two share all but their heads.
 _CLASSES = {"digits": 10, "glyphs/greek": 5, "glyphs/latin": 7}
@@ -194,7 +194,7 @@ def test_smaller_weights_score_nearly_the_same(
 def test_quantised_kernels_are_within_half_a_step():
     kernel = np.random.default_rng(3).normal(size=(5, 2, 7)).astype("f4")
     kernel[..., 3] = 0
-    small, scale = eight_bits.quantized(kernel)
+    small, scale = int8.quantized(kernel)
     assert np.all(np.abs(small * scale - kernel) <= 0.5001 * scale)
     assert np.array_equal(small[..., 3], np.zeros((5, 2)))
 
@@ -260,7 +260,7 @@ def test_an_export_that_was_moved_to_such_a_folder_is_replayed(
 ):
     moved = tmp_path / "moved[1]"
     shutil.copytree(folder, moved)
-    assert canary.replay(moved, folder).num_outputs
+    assert golden_outputs.replay(moved, folder).num_outputs
 
 
 def test_a_used_folder_is_refused_and_kept(system, tmp_path):

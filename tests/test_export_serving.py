@@ -18,8 +18,8 @@ import keras_munet
 from keras_munet import errors
 from keras_munet.data import picture_decoder
 from keras_munet.data import preprocessing
-from keras_munet.export import canary
-from keras_munet.export import folders
+from keras_munet.export import golden_outputs
+from keras_munet.export import output_dir
 from keras_munet.export import serving
 from keras_munet.roots import root as root_lib
 
@@ -246,10 +246,10 @@ def test_a_smaller_lite_file_answers_nearly_the_same(
 
 def test_a_later_version_answers_every_bit_as_the_one_before(versions):
     newest, oldest = versions / "2", versions / "1"
-    assert canary.replay(newest, newest).num_skipped == 0
-    replayed = canary.replay(newest, oldest)
+    assert golden_outputs.replay(newest, newest).num_skipped == 0
+    replayed = golden_outputs.replay(newest, oldest)
     # predict and predict_bytes, all_tasks, features of both tasks.
-    assert replayed == canary.Replay(2 * (2 + 2 + 2 + 1), 0)
+    assert replayed == golden_outputs.Replay(2 * (2 + 2 + 2 + 1), 0)
 
 
 def test_a_version_with_one_other_bit_is_found(versions, tmp_path):
@@ -260,15 +260,15 @@ def test_a_version_with_one_other_bit_is_found(versions, tmp_path):
     file.write_bytes(values.tobytes())
     # TensorFlow's own checksum finds it before the canary does.
     with pytest.raises(errors.StoreError, match="cannot be loaded"):
-        canary.replay(copied, copied)
+        golden_outputs.replay(copied, copied)
     shutil.copytree(versions / "2", tmp_path / "2")
-    with np.load(versions / "2" / canary.FILE) as kept:
+    with np.load(versions / "2" / golden_outputs.FILE) as kept:
         arrays = dict(kept)
     arrays["values"] = arrays["values"].copy()
     arrays["values"][0] = np.nextafter(arrays["values"][0], np.float32(9))
-    np.savez(tmp_path / "2" / canary.FILE, **arrays)
+    np.savez(tmp_path / "2" / golden_outputs.FILE, **arrays)
     with pytest.raises(errors.StoreError, match="1 of 21 outputs"):
-        canary.replay(tmp_path / "2", tmp_path / "2")
+        golden_outputs.replay(tmp_path / "2", tmp_path / "2")
 
 
 def test_a_path_that_changed_is_not_compared(versions, tmp_path):
@@ -276,43 +276,45 @@ def test_a_path_that_changed_is_not_compared(versions, tmp_path):
     described = json.loads((copied / "signatures.json").read_text())
     described["tasks"]["c"]["path_id"] = "other"
     (copied / "signatures.json").write_text(json.dumps(described))
-    assert canary.replay(copied, versions / "2") == canary.Replay(14, 7)
+    assert golden_outputs.replay(
+        copied, versions / "2"
+    ) == golden_outputs.Replay(14, 7)
 
 
 def test_features_of_another_component_are_not_compared(versions, system):
     other = system.export(
         versions.parent / "blocks", feature_component="encoderblock_0"
     )
-    replayed = canary.replay(pathlib.Path(other), versions / "1")
-    assert replayed == canary.Replay(2 * (2 + 2 + 2), 2)
+    replayed = golden_outputs.replay(pathlib.Path(other), versions / "1")
+    assert replayed == golden_outputs.Replay(2 * (2 + 2 + 2), 2)
 
 
 def test_what_is_no_export_or_damaged_is_named(versions, tmp_path):
     with pytest.raises(errors.StoreError, match=r"signatures\.json"):
-        canary.record(tmp_path)
+        golden_outputs.record(tmp_path)
     with pytest.raises(errors.StoreError, match="is no export"):
-        canary.replay(versions / "1", tmp_path)
+        golden_outputs.replay(versions / "1", tmp_path)
     copied = pathlib.Path(shutil.copytree(versions / "1", tmp_path / "1"))
     (file,) = (copied / "variables").glob("*.data*")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(errors.StoreError, match="cannot be loaded"):
-        canary.replay(copied, copied)
+        golden_outputs.replay(copied, copied)
 
 
 def test_versions_are_numbered_after_the_last(versions, tmp_path):
-    assert [p.name for p in folders.versions(versions)] == ["1", "2"]
+    assert [p.name for p in output_dir.versions(versions)] == ["1", "2"]
     (tmp_path / "9").mkdir()
     (tmp_path / "10").mkdir()
     (tmp_path / "models.config").touch()
     # What a killed export leaves is no version and in nobody's way.
     (tmp_path / ".11.5.part").mkdir()
-    assert folders.next_version(tmp_path).name == "11"
+    assert output_dir.next_version(tmp_path).name == "11"
 
 
 def test_an_export_that_fails_leaves_no_version(tmp_path):
     with (
         pytest.raises(errors.StoreError, match="no space"),
-        folders.written_whole(tmp_path / "1") as part,
+        output_dir.written_whole(tmp_path / "1") as part,
     ):
         (part / "file").write_text("half")
         raise OSError(28, "no space")
@@ -322,10 +324,10 @@ def test_an_export_that_fails_leaves_no_version(tmp_path):
 def test_two_exports_of_one_version_do_not_mix(tmp_path):
     with (
         pytest.raises(errors.StoreError, match="another export wrote"),
-        folders.written_whole(tmp_path / "1") as part,
+        output_dir.written_whole(tmp_path / "1") as part,
     ):
         (part / "file").write_text("late")
-        with folders.written_whole(tmp_path / "early") as other:
+        with output_dir.written_whole(tmp_path / "early") as other:
             (other / "file").write_text("early")
         (tmp_path / "early").rename(tmp_path / "1")
     assert [p.name for p in tmp_path.iterdir()] == ["1"]

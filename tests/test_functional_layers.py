@@ -10,8 +10,8 @@ import pytest
 
 from keras_munet import errors
 from keras_munet.core import specs
-from keras_munet.functional import layers
-from keras_munet.graph import nodes
+from keras_munet.models import layer_factory
+from keras_munet.models.keras_blocks import layers
 
 
 def _block(layer: keras.layers.Layer) -> str:
@@ -50,5 +50,5 @@ def test_a_block_that_is_no_config_is_refused(text):
 def test_a_component_with_an_odd_config_is_refused(config):
     spec = specs.ComponentSpec("cls", "ClassToken", config, ())
     with pytest.raises(errors.StoreError, match=r"component 'cls'") as info:
-        nodes.make_layer(spec, "cls")
+        layer_factory.make_layer(spec, "cls")
     assert str(info.value).isprintable()

@@ -8,7 +8,7 @@ import pytest
 
 from keras_munet import errors
 from keras_munet.core import specs
-from keras_munet.graph import builder
+from keras_munet.models import path_model
 from keras_munet.roots import root as root_lib
 
 _IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3))
@@ -56,7 +56,7 @@ def objects():
 
 def test_a_shared_component_is_one_layer_however_many_paths_use_it(objects):
     paths, get = objects
-    model = builder.path_model(paths, get)
+    model = path_model.path_model(paths, get)
     unique = {c.id for p in paths.values() for c in p.components}
     assert len(model.layers) == len(unique) + 1
     assert model.count_params() == sum(
@@ -68,15 +68,15 @@ def test_a_shared_component_is_one_layer_however_many_paths_use_it(objects):
 def test_a_task_computes_the_same_bits_alone_and_beside_others(objects):
     paths, get = objects
     # Not predict(): it compiles the whole with XLA, which rounds otherwise.
-    both = builder.path_model(paths, get)(_IMAGES)
+    both = path_model.path_model(paths, get)(_IMAGES)
     for name, path in paths.items():
-        alone = builder.path_model({name: path}, get, single=True)
+        alone = path_model.path_model({name: path}, get, single=True)
         np.testing.assert_array_equal(alone(_IMAGES), both[name])
 
 
 def test_a_path_model_is_a_plain_keras_model_that_composes(objects):
     paths, get = objects
-    base = builder.path_model({"a": paths["a"]}, get, single=True)
+    base = path_model.path_model({"a": paths["a"]}, get, single=True)
     extended = keras.Model(base.input, keras.layers.Dense(2)(base.output))
     assert extended.predict(_IMAGES, verbose=0).shape == (3, 2)
 
@@ -84,7 +84,7 @@ def test_a_path_model_is_a_plain_keras_model_that_composes(objects):
 def test_the_class_token_shortcut_changes_nothing(objects):
     paths, get = objects
     path = paths["a"]
-    short = builder.path_model({"a": path}, get, single=True)
+    short = path_model.path_model({"a": path}, get, single=True)
     tensor = keras.ops.convert_to_tensor(_IMAGES)
     for ref in path.components:
         tensor = short.get_layer(f"{ref.name}_{ref.id[:8]}")(tensor)
@@ -99,4 +99,4 @@ def test_paths_of_different_image_sizes_are_refused(objects):
         "b", None, (0, 0, 0), {"ds_image_size": 64}, paths["b"].components
     )
     with pytest.raises(errors.UsageError, match="different image sizes"):
-        builder.path_model({"a": paths["a"], "b": other}, get)
+        path_model.path_model({"a": paths["a"], "b": other}, get)

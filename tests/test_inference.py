@@ -15,9 +15,9 @@ from PIL import Image
 
 import keras_munet
 from keras_munet import errors
-from keras_munet import inference
 from keras_munet.core import settings as settings_lib
-from keras_munet.data import own_images
+from keras_munet.data.own import images as own_images
+from keras_munet.system import inference
 
 _SAMPLES = picture_samples.samples()
 

@@ -14,7 +14,7 @@ import system_samples
 import keras_munet
 from keras_munet import errors
 from keras_munet.core import keras_backend
-from keras_munet.vit import keras_state
+from keras_munet.models.vit import keras_state
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 import export_samples
 import numpy as np
 
-from keras_munet.export import canary
+from keras_munet.export import golden_outputs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -34,10 +34,10 @@ def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
         f"{out}/2: 7 outputs equal to {out}/2",
         f"{out}/2: 7 outputs equal to {out}/1",
     ]
-    with np.load(out / "1" / canary.FILE) as kept:
+    with np.load(out / "1" / golden_outputs.FILE) as kept:
         arrays = dict(kept)
     arrays["values"] = np.nextafter(arrays["values"], np.float32(9))
-    np.savez(out / "1" / canary.FILE, **arrays)
+    np.savez(out / "1" / golden_outputs.FILE, **arrays)
     done = _launch("export", "--verify", f"--out={out}")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -18,11 +18,11 @@ import psutil
 import pytest
 
 from keras_munet import errors
-from keras_munet.pods import commands
-from keras_munet.pods import control
-from keras_munet.pods import gcloud as gcloud_lib
-from keras_munet.pods import parcel
-from keras_munet.pods import remote
+from keras_munet.jobs.tpu_pod import commands
+from keras_munet.jobs.tpu_pod import control
+from keras_munet.jobs.tpu_pod import gcloud as gcloud_lib
+from keras_munet.jobs.tpu_pod import remote
+from keras_munet.jobs.tpu_pod import source_archive
 
 _TESTS = pathlib.Path(__file__).resolve().parent
 _POD = _TESTS.parent / "launch" / "pod.py"
@@ -317,9 +317,9 @@ def test_setup_sends_the_project_without_plain_tensorflow(tmp_path):
             'Requires-Dist: google-cloud-storage>=3.0; extra == "gcs"\n'
             'Requires-Dist: tensorflow-hub>=0.16; extra == "hub"\n',
         )
-    files = parcel.make(_TESTS.parent, tmp_path, str(wheel))
+    files = source_archive.make(_TESTS.parent, tmp_path, str(wheel))
     assert [pathlib.Path(file).name for file in files] == [
-        *(wheel.name, parcel.SOURCES, parcel.REQUIREMENTS),
+        *(wheel.name, source_archive.SOURCES, source_archive.REQUIREMENTS),
     ]
     assert pathlib.Path(files[2]).read_text().splitlines() == [
         *("keras<4,>=3", "tensorflow-datasets<5"),

@@ -10,10 +10,10 @@ import sys
 import numpy as np
 import pytest
 
+from keras_munet.models.vit import flops
 from keras_munet.roots import hub
 from keras_munet.roots import inspection
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import multiply_adds
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _CONFIG = """
@@ -61,7 +61,7 @@ def test_costs_are_those_of_the_records():
     root = root_lib.random("Ti/16", num_layers=2, image_size=48)
     layout = [component.spec for component in root.components]
     seen = {row.name: row.multiply_adds for row in inspection.rows(root)}
-    assert seen == multiply_adds.forward(layout)
+    assert seen == flops.forward(layout)
 
 
 def test_a_file_that_does_not_fit_is_shown_with_every_difference(tmp_path):

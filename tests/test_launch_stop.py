@@ -10,7 +10,7 @@ import pytest
 import system_samples as samples
 
 from keras_munet import errors
-from keras_munet import system
+from keras_munet.system import system
 
 _TESTS = pathlib.Path(__file__).resolve().parent
 

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from keras_munet import errors
-from keras_munet.overparam import camvid
-from keras_munet.overparam import coco
-from keras_munet.overparam import dense_data
-from keras_munet.overparam import experiment_settings
-from keras_munet.overparam import nyuv2
-from keras_munet.overparam import sources
-from keras_munet.overparam import tasks
+from keras_munet.overparam.experiments import settings
+from keras_munet.overparam.experiments import tasks
+from keras_munet.overparam.experiments.datasets import camvid
+from keras_munet.overparam.experiments.datasets import coco
+from keras_munet.overparam.experiments.datasets import dense_data
+from keras_munet.overparam.experiments.datasets import nyuv2
+from keras_munet.overparam.experiments.datasets import sources
 
 _TASKS = (
     tasks.Task("normals", tasks.NORMALS, 3),
@@ -326,13 +326,9 @@ def test_coco_that_is_not_prepared_is_named(tmp_path):
 def test_data_in_files_need_a_folder_and_tasks_must_exist():
     for name in ("camvid", "nyuv2", "coco"):
         with pytest.raises(errors.UsageError, match="data_dir=FOLDER"):
-            sources.load(experiment_settings.Settings(data=name))
+            sources.load(settings.Settings(data=name))
     small = {"num_train": 1, "num_test": 1, "image_height": 8, "image_width": 8}
     with pytest.raises(errors.UsageError, match="'pose' is asked for"):
-        sources.load(
-            experiment_settings.Settings(task_names=("pose",), **small)
-        )
-    data = sources.load(
-        experiment_settings.Settings(task_names=("depth",), **small)
-    )
+        sources.load(settings.Settings(task_names=("pose",), **small))
+    data = sources.load(settings.Settings(task_names=("depth",), **small))
     assert [task.name for task in data.tasks] == ["depth"]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.overparam import detection
-from keras_munet.overparam import detection_metrics
-from keras_munet.overparam import rooms_data
-from keras_munet.overparam import tasks
+from keras_munet.overparam.experiments import detection
+from keras_munet.overparam.experiments import detection_metrics
+from keras_munet.overparam.experiments import tasks
+from keras_munet.overparam.experiments.datasets import rooms_data
 
 _TASK = tasks.Task("objects", tasks.DETECTION, 2 + 4, first_class=3)
 _SIZE = (16, 24)

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.overparam import experiment_settings
-from keras_munet.overparam import experiments
 from keras_munet.overparam import layers
-from keras_munet.overparam import sources
-from keras_munet.train import strategy
+from keras_munet.overparam.experiments import run as run_lib
+from keras_munet.overparam.experiments import settings as settings_lib
+from keras_munet.overparam.experiments.datasets import sources
+from keras_munet.train.devices import strategy
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_SETTINGS = experiment_settings.Settings(
+_SETTINGS = settings_lib.Settings(
     task_names=("depth", "segmentation"),
     image_height=8,
     image_width=8,
@@ -60,7 +60,7 @@ def ran(tmp_path_factory, data, one_device):
 
 
 def _run(folder, settings, data, one_device):
-    return experiments.run(
+    return run_lib.run(
         settings, str(folder), one_device, data=data, say=lambda line: None
     )
 
@@ -87,7 +87,7 @@ def test_a_method_trains_measures_and_deploys_ordinary_layers(
     folder, found = ran(method)
     assert set(found["metrics"]) == {"depth", "segmentation"}
     files = sorted(path.name for path in folder.glob("*.keras"))
-    if experiment_settings.METHODS[method].is_joint:
+    if settings_lib.METHODS[method].is_joint:
         assert files == ["all_tasks.keras"]
         tasks = {"all_tasks": data.tasks}
     else:
@@ -99,7 +99,7 @@ def test_a_method_trains_measures_and_deploys_ordinary_layers(
             isinstance(layer, layers.Factorized) for layer in model.layers
         )
         # What was measured is what lies in the file.
-        again = experiments.measure(model, own, data.test)
+        again = run_lib.measure(model, own, data.test)
         for task, values in again.items():
             assert values == pytest.approx(found["metrics"][task], rel=1e-4)
     assert json.loads((folder / "metrics.json").read_text()) == found
@@ -117,7 +117,7 @@ def test_products_deploy_what_the_plain_network_has(ran):
 def test_products_begin_as_the_plain_network_of_the_seed(data):
     images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3))
     plain, products = (
-        experiments.make_network(
+        run_lib.make_network(
             dataclasses.replace(_SETTINGS, method=method), data.tasks
         )(images)
         for method in ("hard_sharing", "overparam")
@@ -139,7 +139,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
     # The first line of progress comes with the last step.
     with pytest.raises(KeyboardInterrupt):
-        experiments.run(
+        run_lib.run(
             settings,
             str(tmp_path / "cut"),
             one_device,
@@ -167,11 +167,11 @@ def test_training_makes_every_task_better(tmp_path, data, one_device):
     settings = dataclasses.replace(
         _SETTINGS, method="hard_sharing", num_epochs=200, flip=False
     )
-    untrained = experiments.measure(
-        experiments.make_network(settings, data.tasks), data.tasks, data.train
+    untrained = run_lib.measure(
+        run_lib.make_network(settings, data.tasks), data.tasks, data.train
     )
     _run(tmp_path, settings, data, one_device)
-    trained = experiments.measure(
+    trained = run_lib.measure(
         keras.models.load_model(tmp_path / "all_tasks.keras"),
         data.tasks,
         data.train,
@@ -216,7 +216,7 @@ def test_sizes_that_do_not_divide_are_refused_before_training(
 )
 def test_settings_that_cannot_be_are_named(changes, word):
     with pytest.raises(errors.UsageError, match=word):
-        experiment_settings.Settings.from_dict(changes)
+        settings_lib.Settings.from_dict(changes)
 
 
 @pytest.mark.parametrize("name", ["rooms", "camvid", "nyuv2", "coco"])
@@ -228,15 +228,16 @@ def test_configs_are_settings(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config().to_dict()
-    settings = experiment_settings.Settings.from_dict(config)
+    settings = settings_lib.Settings.from_dict(config)
     assert settings.data == name
 
 
 def test_settings_rooms_and_metrics_need_no_tensorflow():
     code = (
         "import sys\n"
-        "from keras_munet.overparam import experiment_settings, metrics\n"
-        "from keras_munet.overparam import detection_metrics, rooms_data\n"
+        "from keras_munet.overparam.experiments import settings, metrics\n"
+        "from keras_munet.overparam.experiments import detection_metrics\n"
+        "from keras_munet.overparam.experiments.datasets import rooms_data\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.overparam import losses
-from keras_munet.overparam import tasks
+from keras_munet.overparam.experiments import tasks
 
 _GRID = (2, 3, 4)
 _TASKS = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.overparam import metrics
-from keras_munet.overparam import tasks
+from keras_munet.overparam.experiments import metrics
+from keras_munet.overparam.experiments import tasks
 
 _SEGMENTATION = tasks.Task("s", tasks.SEGMENTATION, 3)
 _DEPTH = tasks.Task("d", tasks.DEPTH, 1)

@@ -10,10 +10,10 @@ import pytest
 from keras_munet import errors
 from keras_munet.overparam import contraction
 from keras_munet.overparam import layers
-from keras_munet.overparam import resnet
-from keras_munet.overparam import rewriting
-from keras_munet.overparam import segnet
-from keras_munet.overparam import unpooling
+from keras_munet.overparam import model_transform
+from keras_munet.overparam.experiments import resnet
+from keras_munet.overparam.experiments import segnet
+from keras_munet.overparam.experiments import unpooling
 
 _TASKS = {"depth": 1, "normals": 3}
 _SIZE = (32, 64)
@@ -54,7 +54,7 @@ def _check_round_trip(plain, **options):
     """Checks the outputs of all three networks; returns the two others."""
     shape = (2, *plain.inputs[0].shape[1:])
     x = np.random.default_rng(1).standard_normal(shape, np.float32)
-    wide = rewriting.overparameterize(plain, **options)
+    wide = model_transform.overparameterize(plain, **options)
     expected, found = plain(x, training=False), wide(x, training=False)
     _check_close(found, expected)
     _moved(wide)
@@ -104,12 +104,12 @@ def test_every_way_to_factorise_gives_the_same_outputs(options):
 
 
 def test_a_layer_has_factors_of_the_tasks_that_it_serves():
-    wide = rewriting.overparameterize(samples.network())
+    wide = model_transform.overparameterize(samples.network())
     found = {layer.name: layer.tasks for layer in _factorized(wide)}
     assert set(found.pop("trunk0")) == set(samples.TASKS)
     assert set(found.pop("trunk1")) == set(samples.TASKS)
     assert found == {f"{task}_head": (task,) for task in samples.TASKS}
-    some = rewriting.overparameterize(samples.network(), ["depth"])
+    some = model_transform.overparameterize(samples.network(), ["depth"])
     assert some.get_layer("trunk0").tasks == ("depth",)
     assert some.get_layer("normals_head").tasks == ()
 
@@ -117,7 +117,7 @@ def test_a_layer_has_factors_of_the_tasks_that_it_serves():
 def test_the_first_network_is_not_changed():
     plain = samples.network()
     before = [v.numpy() for v in plain.weights]
-    _moved(rewriting.overparameterize(plain))
+    _moved(model_transform.overparameterize(plain))
     for old, new in zip(before, plain.weights, strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -141,7 +141,7 @@ def test_a_network_within_a_network_is_rewritten_too():
 
 def test_a_network_of_factors_comes_back_from_a_file(tmp_path):
     wide = _moved(
-        rewriting.overparameterize(
+        model_transform.overparameterize(
             segnet.segnet(_TASKS, (8, 8), width=2, num_stages=2)
         )
     )
@@ -177,9 +177,9 @@ def _with(layer):
 def test_a_kernel_that_cannot_be_factorised_is_named_or_kept(layer, told):
     model = _with(layer)
     with pytest.raises(errors.UsageError, match=rf"'odd'.*{told}") as info:
-        rewriting.overparameterize(model)
+        model_transform.overparameterize(model)
     assert str(info.value).isprintable()
-    kept = rewriting.overparameterize(model, keep="od")
+    kept = model_transform.overparameterize(model, keep="od")
     assert type(kept.get_layer("odd")) is type(layer)
 
 
@@ -187,7 +187,7 @@ def test_a_kernel_that_is_not_finite_is_named():
     model = _with(keras.layers.Dense(2, name="odd"))
     model.get_layer("odd").kernel.assign(np.full((4, 2), np.nan))
     with pytest.raises(errors.UsageError, match=r"'odd'.*not finite"):
-        rewriting.overparameterize(model)
+        model_transform.overparameterize(model)
 
 
 class _Subclassed(keras.Model):
@@ -213,7 +213,7 @@ class _Subclassed(keras.Model):
 )
 def test_what_cannot_be_rewritten_is_named(make, options, told):
     with pytest.raises(errors.UsageError, match=told):
-        rewriting.overparameterize(make(), **options)
+        model_transform.overparameterize(make(), **options)
 
 
 def _dense():

@@ -7,9 +7,11 @@ import pytest
 
 from keras_munet import errors
 from keras_munet.core import seeds
-from keras_munet.overparam import room_furniture as furniture
-from keras_munet.overparam import room_geometry as geometry
-from keras_munet.overparam import rooms
+from keras_munet.overparam.experiments.datasets import (
+    room_furniture as furniture,
+)
+from keras_munet.overparam.experiments.datasets import room_geometry as geometry
+from keras_munet.overparam.experiments.datasets import rooms
 
 _NUM = 12
 _SIZE = (48, 64)

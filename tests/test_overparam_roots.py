@@ -8,11 +8,11 @@ import pytest
 
 from keras_munet import errors
 from keras_munet import roots
-from keras_munet.graph import nodes
+from keras_munet.models import layer_factory
 from keras_munet.overparam import contraction
-from keras_munet.overparam import resnet
-from keras_munet.overparam import rewriting
-from keras_munet.overparam import segnet
+from keras_munet.overparam import model_transform
+from keras_munet.overparam.experiments import resnet
+from keras_munet.overparam.experiments import segnet
 
 _TASKS = {"depth": 1, "segmentation": 3}
 _SIZE = (16, 16)
@@ -39,16 +39,16 @@ _SIZE = (16, 16)
     ],
 )
 def test_a_deployed_network_is_a_root(make, features):
-    deployed = contraction.contract(rewriting.overparameterize(make()))
+    deployed = contraction.contract(model_transform.overparameterize(make()))
     root = roots.from_keras(
         deployed, features=features, image_size=16, num_classes=5
     )
     images = np.random.default_rng(0).random((2, *_SIZE, 3), np.float32)
     x = images
     for component in root.components[:-1]:
-        layer = nodes.make_layer(component.spec, component.spec.name)
+        layer = layer_factory.make_layer(component.spec, component.spec.name)
         layer.build(x.shape)
-        nodes.assign(layer, component.spec, component.weights)
+        layer_factory.assign(layer, component.spec, component.weights)
         x = layer(x)
     expected = keras.Model(
         deployed.inputs[0], deployed.get_layer(features).output

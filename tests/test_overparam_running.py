@@ -18,16 +18,16 @@ import pytest
 
 from keras_munet import errors
 from keras_munet.overparam import checkpoints
-from keras_munet.overparam import running
+from keras_munet.overparam import fit
 from keras_munet.store import tensors
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _RUN = (
     "import sys, keras\n"
     "import overparam_samples as samples\n"
-    "from keras_munet.overparam import running\n"
+    "from keras_munet.overparam import fit\n"
     "made = samples.trainer(shared_optimizer=keras.optimizers.Adam)\n"
-    "running.train(made, samples.batch, 60, place=sys.argv[1],\n"
+    "fit.train(made, samples.batch, 60, place=sys.argv[1],\n"
     "    save_every=1, settings={'a': 1},\n"
     "    on_step=lambda step, losses: print(step, flush=True))\n"
 )
@@ -68,7 +68,7 @@ def _train(place, num_steps, make_model=None, **options):
         make_model or samples.without_norm,
         shared_optimizer=lambda: keras.optimizers.Adam(0.01),
     )
-    running.train(made, samples.batch, num_steps, place=place, **options)
+    fit.train(made, samples.batch, num_steps, place=place, **options)
     return made
 
 
@@ -132,9 +132,9 @@ def test_training_stops_before_it_keeps_what_is_not_finite(
 
     made = samples.trainer()
     with pytest.raises(errors.DataError, match=told):
-        running.train(made, broken, 4, place=tmp_path, save_every=1)
+        fit.train(made, broken, 4, place=tmp_path, save_every=1)
     kept = samples.trainer()
-    running.train(kept, samples.batch, 2, place=tmp_path)
+    fit.train(kept, samples.batch, 2, place=tmp_path)
     assert kept.num_steps_done == 2
     assert all(
         np.isfinite(v).all()
@@ -147,11 +147,11 @@ _WORKER = (
     "import os, sys\n"
     "import overparam_samples as samples\n"
     "from keras_munet import errors\n"
-    "from keras_munet.overparam import running\n"
+    "from keras_munet.overparam import fit\n"
     "made = samples.trainer(samples.without_norm, sys.argv[1])\n"
     "steps = []\n"
     "try:\n"
-    "    running.train(made, samples.batch, int(sys.argv[3]),\n"
+    "    fit.train(made, samples.batch, int(sys.argv[3]),\n"
     "        place=sys.argv[2], save_every=1,\n"
     "        on_step=lambda step, _: steps.append(step))\n"
     "except errors.MunetError as error:\n"
@@ -239,7 +239,7 @@ def test_workers_in_a_place_that_is_taken_end_with_one_line_each(tmp_path):
 @pytest.mark.slow
 def test_workers_that_see_different_folders_are_told(tmp_path):
     made = samples.trainer(samples.without_norm)
-    running.train(made, samples.batch, 1, place=tmp_path / "one")
+    fit.train(made, samples.batch, 1, place=tmp_path / "one")
     ended = _two_workers(
         [_training(tmp_path / name, 2) for name in ("one", "other")]
     )

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras_munet import errors
 from keras_munet.overparam import combiners
 from keras_munet.overparam import layers
-from keras_munet.overparam import rewriting
+from keras_munet.overparam import model_transform
 from keras_munet.overparam import schedule as schedule_lib
 from keras_munet.overparam import training
 
@@ -139,7 +139,7 @@ def test_training_makes_every_loss_smaller():
 def test_a_network_without_factors_takes_shared_steps_alone():
     for make in (
         samples.network,
-        lambda: rewriting.overparameterize(samples.network(), ()),
+        lambda: model_transform.overparameterize(samples.network(), ()),
     ):
         made = samples.trainer(make)
         assert made.factored_tasks == ()
@@ -154,12 +154,12 @@ def test_a_network_without_factors_takes_shared_steps_alone():
 def test_one_task_alone_needs_no_name_for_its_output():
     def one():
         source = keras.Input((4,))
-        return rewriting.overparameterize(
+        return model_transform.overparameterize(
             keras.Model(source, keras.layers.Dense(2, name="out")(source)),
             ["only"],
         )
 
-    from keras_munet.train import strategy as strategy_lib
+    from keras_munet.train.devices import strategy as strategy_lib
 
     made = training.Trainer(
         strategy_lib.make("one_device"),
@@ -221,7 +221,7 @@ def test_penalties_of_layers_that_were_kept_are_trained_too(per_task):
         head = keras.layers.Dense(1, kernel_regularizer="l2", name="kept")
         outputs = dict(model(model.inputs[0]))
         outputs["depth"] = head(outputs["normals"])
-        return rewriting.overparameterize(
+        return model_transform.overparameterize(
             keras.Model(model.inputs, outputs), keep="kept"
         )
 

@@ -20,7 +20,7 @@ from keras_munet.core import settings as settings_lib
 from keras_munet.data import plugin_tasks
 from keras_munet.data import tasks
 from keras_munet.roots import build
-from keras_munet.search import extensions
+from keras_munet.search import plugins as search_plugins
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _EXAMPLE = _ROOT / "examples" / "plugin"
@@ -118,9 +118,9 @@ def example(installed, monkeypatch):
     """The example's plug-ins in this process, and fresh registries."""
     monkeypatch.syspath_prepend(str(installed))
     for known in (
-        extensions.MUTATIONS,
-        extensions.SCORERS,
-        extensions.PARENT_POLICIES,
+        search_plugins.MUTATIONS,
+        search_plugins.SCORERS,
+        search_plugins.PARENT_POLICIES,
         build.PLUGINS,
         registry.LAYERS,
         plugin_tasks.loaders(),
@@ -190,7 +190,7 @@ def test_a_plugins_task_is_loaded_and_checked(example):
 def test_an_unknown_name_is_refused_with_what_there_is(example):
     search = settings_lib.SearchSettings(scorer="rot_budget")
     with pytest.raises(errors.UsageError) as refused:
-        extensions.load(search)
+        search_plugins.load(search)
     assert str(refused.value) == (
         "config key search.scorer is 'rot_budget', which is no known scorer; "
         "there are: size_penalty, root_budget"
@@ -209,7 +209,7 @@ def test_a_plugin_that_does_not_load_is_named(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(errors.UsageError) as refused:
-        extensions.load(settings_lib.SearchSettings(scorer="broken"))
+        search_plugins.load(settings_lib.SearchSettings(scorer="broken"))
     said = str(refused.value)
     assert "scorer 'broken' of plug-in broken_munet 1.0" in said
     assert "No module named 'absent_module_of_munet'" in said
@@ -231,7 +231,7 @@ def test_a_name_is_not_given_twice(entry, said, example, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(errors.UsageError, match=said) as refused:
-        extensions.load(settings_lib.SearchSettings(scorer="root_budget"))
+        search_plugins.load(settings_lib.SearchSettings(scorer="root_budget"))
     assert "second_munet 1.0" in str(refused.value)
 
 
@@ -255,9 +255,9 @@ def test_what_breaks_its_contract_is_refused(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     for known in (
-        extensions.MUTATIONS,
-        extensions.SCORERS,
-        extensions.PARENT_POLICIES,
+        search_plugins.MUTATIONS,
+        search_plugins.SCORERS,
+        search_plugins.PARENT_POLICIES,
     ):
         monkeypatch.setattr(known, "_loaded", {})
     monkeypatch.delitem(sys.modules, "odd_munet", raising=False)
@@ -286,17 +286,17 @@ def _crash(*args, **kwargs):
     [
         (
             "mutation 'mine'",
-            lambda: extensions.mutate(["mine"], None, None, 0.0, None),
+            lambda: search_plugins.mutate(["mine"], None, None, 0.0, None),
         ),
         (
             "parent policy 'mine'",
-            lambda: extensions.parent_policy(
+            lambda: search_plugins.parent_policy(
                 settings_lib.SearchSettings(parent_policy="mine")
             )([], [], {}, None),
         ),
         (
             "scorer 'mine'",
-            lambda: extensions.size_factor(
+            lambda: search_plugins.size_factor(
                 settings_lib.SearchSettings(scorer="mine"), None
             ),
         ),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from keras_munet import errors
-from keras_munet import preflight
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import tasks
+from keras_munet.system import validation
 
 
 def _settings(**changes):
@@ -44,7 +44,7 @@ def test_data_are_stored_for_the_largest_input_that_can_be_reached(
         return load(name, **options)
 
     monkeypatch.setattr(tasks, "load", spied)
-    data = preflight.load_tasks(["private:digits"], _settings(**changes))
+    data = validation.load_tasks(["private:digits"], _settings(**changes))
     assert list(data) == ["digits"]
     assert asked == [expected]
 
@@ -54,5 +54,5 @@ def test_a_task_that_is_not_prepared_names_the_size_to_prepare_it_for(
 ):
     changes = {"data": {"data_dir": str(tmp_path)}}
     with pytest.raises(errors.DataError, match="is not prepared") as caught:
-        preflight.load_tasks(["dtd"], _settings(**changes))
+        validation.load_tasks(["dtd"], _settings(**changes))
     assert "prepare dtd --image_size=80 --data_dir=" in str(caught.value)

@@ -19,8 +19,8 @@ import pytest
 import system_samples as samples
 
 import keras_munet
-from keras_munet import progress
-from keras_munet import terminal
+from keras_munet.callbacks import progress
+from keras_munet.callbacks import progress_bar
 from keras_munet.report import events
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def _job(reporter, num_cycles=2):
 
 def test_a_file_gets_whole_lines_and_no_control_characters(tmp_path):
     stream = io.StringIO()
-    _job(terminal.reporter(tmp_path, stream))
+    _job(progress_bar.reporter(tmp_path, stream))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 6
     assert "digits generation 2/2: 0.500* 0.500 0.500" in lines[2]
@@ -79,7 +79,7 @@ def test_a_file_gets_whole_lines_and_no_control_characters(tmp_path):
 
 def test_a_terminal_gets_three_nested_bars_and_the_same_lines(tmp_path):
     stream = _Terminal()
-    _job(terminal.reporter(tmp_path, stream))
+    _job(progress_bar.reporter(tmp_path, stream))
     shown = stream.getvalue()
     for name in ("task iterations", "digits", "letters", "children"):
         assert name in shown
@@ -90,7 +90,7 @@ def test_a_terminal_gets_three_nested_bars_and_the_same_lines(tmp_path):
 
 
 def test_bars_count_what_was_done_before_the_job(tmp_path, monkeypatch):
-    bars = terminal.Bars(None, stream=_Terminal())
+    bars = progress_bar.Bars(None, stream=_Terminal())
     bars.plan(4, 2)
     bars.begin(task="digits", num_done=1, num_generations=2, num_children=5)
     assert bars._generations.n == 1
@@ -104,12 +104,12 @@ def test_bars_count_what_was_done_before_the_job(tmp_path, monkeypatch):
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    assert type(terminal.reporter(None, _Terminal())) is progress.Progress
+    assert type(progress_bar.reporter(None, _Terminal())) is progress.Progress
 
 
 def test_json_is_one_object_a_line_and_holds_the_recorded_events(tmp_path):
     stream = _Terminal()
-    _job(terminal.reporter(tmp_path, stream, as_json=True))
+    _job(progress_bar.reporter(tmp_path, stream, as_json=True))
     shown = [json.loads(line) for line in stream.getvalue().splitlines()]
     recorded = [
         json.loads(line)
@@ -122,7 +122,7 @@ def test_json_is_one_object_a_line_and_holds_the_recorded_events(tmp_path):
 
 def test_quiet_shows_nothing_and_records_everything(tmp_path):
     stream = _Terminal()
-    _job(terminal.reporter(tmp_path, stream, quiet=True, as_json=True))
+    _job(progress_bar.reporter(tmp_path, stream, quiet=True, as_json=True))
     assert stream.getvalue() == ""
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 6
 
@@ -211,7 +211,7 @@ def test_events_that_cannot_be_written_cost_one_warning_and_come_later(
     tmp_path,
 ):
     folder = tmp_path / "absent"
-    job = terminal.reporter(folder, io.StringIO(), as_json=True)
+    job = progress_bar.reporter(folder, io.StringIO(), as_json=True)
     with pytest.warns(RuntimeWarning, match="the job goes on") as warned:
         job.event("published", task="digits")
         job.event("published", task="mnist")
@@ -236,7 +236,7 @@ def test_events_go_into_a_regular_file_of_the_system_alone(tmp_path, odd):
         place.symlink_to(outside)
     if odd == "link":
         outside.write_text("mine")
-    job = terminal.reporter(folder, io.StringIO(), as_json=True)
+    job = progress_bar.reporter(folder, io.StringIO(), as_json=True)
     with pytest.warns(RuntimeWarning, match="cannot be written"):
         job.event("published", task="digits")
         job.close()
@@ -250,6 +250,6 @@ def test_events_go_into_a_regular_file_of_the_system_alone(tmp_path, odd):
 def test_a_system_may_be_reached_by_a_link_of_its_user(tmp_path):
     (tmp_path / "system").mkdir()
     (tmp_path / "mine").symlink_to(tmp_path / "system")
-    job = terminal.reporter(tmp_path / "mine", io.StringIO(), as_json=True)
+    job = progress_bar.reporter(tmp_path / "mine", io.StringIO(), as_json=True)
     job.event("published", task="digits")
     assert (tmp_path / "system" / "metrics.jsonl").stat().st_size

@@ -7,20 +7,20 @@ import json
 import comparison_samples
 import pytest
 
+from keras_munet import compare
 from keras_munet import errors
-from keras_munet.report import baselines
-from keras_munet.report import comparison
+from keras_munet.report import comparison_points
 
 
 def _written(tmp_path):
     made = comparison_samples.comparison()
-    comparison.write(made, tmp_path)
+    compare.write(made, tmp_path)
     return made
 
 
 def test_every_run_is_read_as_it_was_written(tmp_path):
     made = _written(tmp_path)
-    found = baselines.read(tmp_path)
+    found = comparison_points.read(tmp_path)
     assert found["name"] == made.name
     assert found["tasks"] == list(made.task_names)
     assert [(r["method"], r["seed"]) for r in found["runs"]] == [
@@ -33,7 +33,7 @@ def test_every_run_is_read_as_it_was_written(tmp_path):
 
 def test_a_folder_without_a_comparison_is_a_usage_error(tmp_path):
     with pytest.raises(errors.UsageError, match=r"launch/compare\.py"):
-        baselines.read(tmp_path)
+        comparison_points.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_a_folder_without_a_comparison_is_a_usage_error(tmp_path):
 )
 def test_a_damaged_comparison_is_refused_whole(tmp_path, damage):
     _written(tmp_path)
-    file = tmp_path / baselines.FILE
+    file = tmp_path / comparison_points.FILE
     record = json.loads(file.read_text())
     damage(record)
     file.write_text(json.dumps(record))
     with pytest.raises(errors.StoreError, match="damaged or of another"):
-        baselines.read(tmp_path)
+        comparison_points.read(tmp_path)

@@ -11,11 +11,11 @@ import report_browser
 import report_large
 import report_samples
 
-from keras_munet import predictions as measuring
+from keras_munet import compare
 from keras_munet import report
 from keras_munet.core import child_record
 from keras_munet.core import specs
-from keras_munet.report import comparison
+from keras_munet.report import measure_predictions as measuring
 from keras_munet.report import predictions
 from keras_munet.report import summary as summary_lib
 from keras_munet.store import system_dir
@@ -140,7 +140,7 @@ def system(tmp_path_factory):
 def file(system, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     compared = tmp_path_factory.mktemp("compared")
-    comparison.write(comparison_samples.comparison(), compared)
+    compare.write(comparison_samples.comparison(), compared)
     _predict(system, out)
     report.write(system, out, comparison=compared)
     return out / "report.html"

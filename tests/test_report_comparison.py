@@ -12,24 +12,24 @@ import comparison_samples as samples
 import numpy as np
 import pytest
 
-from keras_munet.report import comparison as report
-from keras_munet.report.comparison import markdown
-from keras_munet.report.comparison import page
-from keras_munet.report.comparison import plot
-from keras_munet.report.comparison import statistics
-from keras_munet.report.comparison import wording
+from keras_munet import compare as report
+from keras_munet.compare import markdown
+from keras_munet.compare import page
+from keras_munet.compare import plot
+from keras_munet.compare import significance
+from keras_munet.compare import statements
 
 
 def test_a_spread_is_over_all_values_with_n_minus_1():
-    found = statistics.spread([0.5, 0.7, 0.9])
+    found = significance.spread([0.5, 0.7, 0.9])
     assert found.mean == pytest.approx(0.7)
     assert found.sd == pytest.approx(0.2)
     assert (found.low, found.high) == (0.5, 0.9)
 
 
 def test_one_value_has_no_standard_deviation_and_none_no_spread():
-    assert statistics.spread([0.5]).sd is None
-    assert statistics.spread([]) is None
+    assert significance.spread([0.5]).sd is None
+    assert significance.spread([]) is None
 
 
 def test_the_sign_flip_p_counts_every_pattern():
@@ -40,7 +40,7 @@ def test_the_sign_flip_p_counts_every_pattern():
         for signs in itertools.product((1, -1), repeat=5)
     ]
     wanted = sum(total >= seen - 1e-9 for total in sums) / 32
-    assert statistics.sign_flip_p(differences) == wanted
+    assert significance.sign_flip_p(differences) == wanted
 
 
 def test_the_sign_flip_p_is_that_of_scipy():
@@ -54,22 +54,22 @@ def test_the_sign_flip_p_is_that_of_scipy():
         n_resamples=np.inf,
         vectorized=False,
     ).pvalue
-    assert statistics.sign_flip_p(differences) == pytest.approx(wanted)
+    assert significance.sign_flip_p(differences) == pytest.approx(wanted)
 
 
 def test_many_pairs_are_drawn_and_agree_with_all_patterns():
     rng = np.random.default_rng(4)
     differences = rng.normal(0.25, 1.0, 20)
-    exact = statistics.sign_flip_p(differences)
+    exact = significance.sign_flip_p(differences)
     # A 21st pair that is equal changes no sum: only the method changes.
-    drawn = statistics.sign_flip_p(np.append(differences, 0.0))
+    drawn = significance.sign_flip_p(np.append(differences, 0.0))
     assert 0.05 < exact < 0.95
     assert drawn == pytest.approx(exact, abs=0.01)
-    assert drawn == statistics.sign_flip_p(np.append(differences, 0.0))
+    assert drawn == significance.sign_flip_p(np.append(differences, 0.0))
 
 
 def test_equal_methods_give_a_p_of_1():
-    found = statistics.paired([0.5, 0.6], [0.5, 0.6])
+    found = significance.paired([0.5, 0.6], [0.5, 0.6])
     assert (found.p, found.mean) == (1.0, 0.0)
     assert (found.num_better, found.num_worse) == (0, 0)
 
@@ -77,28 +77,30 @@ def test_equal_methods_give_a_p_of_1():
 def test_the_interval_holds_the_mean_and_needs_6_pairs():
     rng = np.random.default_rng(5)
     first, second = rng.normal([[0.6], [0.5]], 0.1, (2, 16))
-    found = statistics.paired(list(first), list(second))
+    found = significance.paired(list(first), list(second))
     assert found.low < found.mean < found.high
     # Of normal values, about the mean +- 1.96 standard errors.
     error = np.std(first - second) / 4
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
-    few = statistics.paired(list(first[:5]), list(second[:5]))
+    few = significance.paired(list(first[:5]), list(second[:5]))
     assert few.low is None and few.high is None
 
 
 def test_holm_multiplies_the_smallest_most_and_keeps_the_order():
-    assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx(
+    assert significance.holm([0.04, 0.01, 0.03]) == pytest.approx(
         [0.06, 0.03, 0.06]
     )
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert significance.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_a_method_is_summed_up_over_tasks_then_seeds():
-    ours, *_ = wording.summaries(samples.comparison())
+    ours, *_ = statements.summaries(samples.comparison())
     assert ours.test.mean == pytest.approx(0.8 + samples.STEP / 2)
     assert ours.test.low == pytest.approx(0.8)
     assert ours.test.sd == pytest.approx(samples.STEP / 2**0.5)
-    cells = dict(zip(wording.COLUMNS[1:], wording.cells(ours), strict=True))
+    cells = dict(
+        zip(statements.COLUMNS[1:], statements.cells(ours), strict=True)
+    )
     assert cells["runs"] == "2 of 2"
     assert cells["test accuracy"] == "0.8100"
     assert cells["validation"] == "0.8200"
@@ -109,7 +111,7 @@ def test_a_method_is_summed_up_over_tasks_then_seeds():
 
 
 def test_pairs_are_of_the_same_seed_and_task():
-    versus = {v.method: v for v in wording.versus(samples.comparison())}
+    versus = {v.method: v for v in statements.versus(samples.comparison())}
     against = versus["finetune_all"]
     assert against.paired.num_pairs == 6
     assert against.paired.num_better == 6
@@ -125,11 +127,11 @@ def test_a_run_that_is_missing_makes_no_pairs_and_no_number():
     key = "finetune_all", 1
     comparison = samples.comparison(missing={key: "not yet run"})
     (versus,) = [
-        v for v in wording.versus(comparison) if v.method == "finetune_all"
+        v for v in statements.versus(comparison) if v.method == "finetune_all"
     ]
     assert versus.paired.num_pairs == 3
-    assert wording.run_cell(comparison, *key) == "missing"
-    assert wording.missing_notes(comparison) == [
+    assert statements.run_cell(comparison, *key) == "missing"
+    assert statements.missing_notes(comparison) == [
         "1 run missing, not yet run: finetune_all seed 1"
     ]
 
@@ -137,9 +139,9 @@ def test_a_run_that_is_missing_makes_no_pairs_and_no_number():
 def test_a_method_without_runs_is_shown_as_missing():
     missing = {("munet", 0): "failed", ("munet", 1): "failed"}
     comparison = samples.comparison(missing=missing)
-    summary = wording.summaries(comparison)[1]
-    assert wording.cells(summary)[:2] == ["0 of 2", "missing"]
-    versus = wording.versus(comparison)
+    summary = statements.summaries(comparison)[1]
+    assert statements.cells(summary)[:2] == ["0 of 2", "missing"]
+    versus = statements.versus(comparison)
     assert versus[0].paired is None
     # The other comparison stands alone, so its p is not adjusted.
     assert versus[1].adjusted_p == versus[1].paired.p
@@ -160,8 +162,8 @@ def test_a_verdict_claims_no_more_than_its_pairs_show(second, num_seeds, said):
     comparison = samples.comparison(
         {"mu2net": (0.9, 0.8, 0.7), "munet": second}, num_seeds
     )
-    (versus,) = wording.versus(comparison)
-    assert wording.verdict(versus, 1) == said
+    (versus,) = statements.versus(comparison)
+    assert statements.verdict(versus, 1) == said
 
 
 def test_a_verdict_is_corrected_for_the_number_of_comparisons():
@@ -170,10 +172,10 @@ def test_a_verdict_is_corrected_for_the_number_of_comparisons():
         {"mu2net": (0.9, 0.8, 0.7), **methods},
         params=dict.fromkeys(["mu2net", *methods], 10),
     )
-    for versus in wording.versus(comparison):
+    for versus in statements.versus(comparison):
         assert versus.paired.p == 0.03125
         assert versus.adjusted_p == pytest.approx(3 * 0.03125)
-        assert wording.verdict(versus, 3).startswith(
+        assert statements.verdict(versus, 3).startswith(
             "higher, but not after correction for 3 comparisons"
         )
 
@@ -182,7 +184,7 @@ def test_without_mu2net_the_first_method_is_the_reference():
     comparison = samples.comparison(
         {"munet": (0.9, 0.8, 0.7), "finetune_all": (0.8, 0.8, 0.7)}
     )
-    assert wording.reference(comparison) == "munet"
+    assert statements.reference(comparison) == "munet"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_without_mu2net_the_first_method_is_the_reference():
     ],
 )
 def test_large_numbers_have_three_digits(value, shown):
-    assert wording.large(value) == shown
+    assert statements.large(value) == shown
 
 
 def test_the_markdown_tables_are_aligned_and_say_what_is_missing():

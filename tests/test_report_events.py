@@ -6,7 +6,7 @@ import json
 import pytest
 import report_samples
 
-from keras_munet import progress
+from keras_munet.callbacks import progress
 from keras_munet.report import events
 from keras_munet.report import summary as summary_lib
 

@@ -17,7 +17,7 @@ from keras_munet import report
 from keras_munet.core import fingerprint
 from keras_munet.report import events
 from keras_munet.report import page
-from keras_munet.report import payload
+from keras_munet.report import page_data
 from keras_munet.report import plotly_js
 from keras_munet.report import summary as summary_lib
 
@@ -211,11 +211,11 @@ def test_what_is_odd_about_data_is_shown_as_text(tmp_path):
 
 def test_json_in_a_page_is_the_value_without_markup():
     value = {"<a>&": ["</script>", "\u2028", 1.5, None, True]}
-    text = payload.to_script(value)
+    text = page_data.to_script(value)
     assert json.loads(text) == value
     assert not set("<>&") & set(text)
     with pytest.raises(ValueError):
-        payload.to_script({"a": float("nan")})
+        page_data.to_script({"a": float("nan")})
 
 
 def test_the_shared_and_own_parameters_of_a_task_are_told(system):

@@ -4,7 +4,7 @@ import pytest
 import report_samples
 
 from keras_munet import report
-from keras_munet.report import formats
+from keras_munet.report import formatting
 from keras_munet.report import plain_text
 
 
@@ -96,10 +96,10 @@ def test_a_table_without_rows_has_its_header():
     ],
 )
 def test_durations_read_well(value, shown):
-    assert formats.secs(value) == shown
+    assert formatting.secs(value) == shown
 
 
 def test_what_is_not_known_is_a_dash():
-    assert formats.fraction(None) == "-"
-    assert formats.count(None) == "-"
-    assert formats.percent(1, 0) == "-"
+    assert formatting.fraction(None) == "-"
+    assert formatting.count(None) == "-"
+    assert formatting.percent(1, 0) == "-"

@@ -7,7 +7,7 @@ import report_samples
 
 from keras_munet.core import specs
 from keras_munet.report import events
-from keras_munet.report import points
+from keras_munet.report import history_table
 
 ROOT = specs.PathRecord(
     specs.NOT_TRAINABLE,
@@ -32,7 +32,7 @@ def _child(index, parent, *, path_id=None, score=0.5, improved=True, **more):
 def _columns(tmp_path, *written, published=()):
     report_samples.write_events(tmp_path, *written)
     history = events.read(tmp_path)
-    return points.columns(history, ROOT, published, TASKS)
+    return history_table.columns(history, ROOT, published, TASKS)
 
 
 def _rows(columns, *names):
@@ -57,11 +57,11 @@ def test_every_child_is_a_row_below_its_parent(tmp_path):
         ),
     )
     assert _rows(found, "id", "parent", "task", "generation", "status") == [
-        (ROOT.id, -1, -1, -1, points.ROOT),
-        (first, 0, 0, 0, points.KEPT),
-        (None, 0, 0, 0, points.NOT_BETTER),
-        (None, 0, 0, 0, points.DIVERGED),
-        (second, 1, 0, 1, points.KEPT),
+        (ROOT.id, -1, -1, -1, history_table.ROOT),
+        (first, 0, 0, 0, history_table.KEPT),
+        (None, 0, 0, 0, history_table.NOT_BETTER),
+        (None, 0, 0, 0, history_table.DIVERGED),
+        (second, 1, 0, 1, history_table.KEPT),
     ]
     assert found["child"] == [-1, 0, 1, 2, 3]
 
@@ -98,8 +98,8 @@ def test_published_paths_are_told_from_those_that_were_replaced(tmp_path):
         published=[path],
     )
     assert _rows(found, "id", "status", "parent")[1:] == [
-        (old, points.REPLACED, 0),
-        (path.id, points.PUBLISHED, 1),
+        (old, history_table.REPLACED, 0),
+        (path.id, history_table.PUBLISHED, 1),
     ]
 
 
@@ -113,7 +113,9 @@ def test_an_event_without_ids_takes_them_from_its_publication(tmp_path):
         report_samples.generation("birds", 1, children=[child]),
         publication,
     )
-    assert _rows(found, "id", "status")[1:] == [("a" * 24, points.REPLACED)]
+    assert _rows(found, "id", "status")[1:] == [
+        ("a" * 24, history_table.REPLACED)
+    ]
 
 
 def test_a_published_path_without_events_is_a_row_all_the_same(tmp_path):
@@ -136,8 +138,8 @@ def test_a_parent_of_which_nothing_is_left_is_a_row_too(tmp_path):
         tmp_path, report_samples.generation("birds", 1, children=[child])
     )
     assert _rows(found, "id", "parent", "task", "status")[1:] == [
-        (None, 2, 0, points.KEPT),
-        (lost, -1, 1, points.UNKNOWN),
+        (None, 2, 0, history_table.KEPT),
+        (lost, -1, 1, history_table.UNKNOWN),
     ]
 
 
@@ -230,7 +232,7 @@ def test_numbers_of_any_kind_become_json(tmp_path):
             ),
         )
     )
-    found = points.columns(history, ROOT, (), TASKS)
+    found = history_table.columns(history, ROOT, (), TASKS)
     assert found["scores"][1] == [0.12346, None, None, None, None]
     assert found["losses"][1] == []
     assert {k: v[0] for k, v in found["hparams"].items()} == {

@@ -14,21 +14,21 @@ import system_samples
 from PIL import Image
 
 from keras_munet import errors
-from keras_munet import predictions
-from keras_munet import system as system_lib
 from keras_munet.data import tasks
 from keras_munet.report import events
-from keras_munet.report import payload
-from keras_munet.report import points
+from keras_munet.report import history_table
+from keras_munet.report import measure_predictions
+from keras_munet.report import page_data
 from keras_munet.report import predictions as predictions_lib
 from keras_munet.report import summary as summary_lib
+from keras_munet.system import system as system_lib
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    from keras_munet import progress
+    from keras_munet.callbacks import progress
 
     workdir = tmp_path_factory.mktemp("system") / "run"
     settings = system_samples.settings(
@@ -44,7 +44,7 @@ def system(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(system):
-    return predictions.measure(system[0], "digits")
+    return measure_predictions.measure(system[0], "digits")
 
 
 def _made(path_id="a" * 24, **changes):
@@ -84,8 +84,8 @@ def test_samples_are_test_images_half_of_them_wrong(measured):
     images = tasks.load("digits").test.images[..., 0]
     wrong = [s for s in measured.samples if s.label != s.predicted]
     num_wrong = measured.num_examples - measured.num_correct
-    assert len(measured.samples) == predictions.NUM_SAMPLES
-    assert len(wrong) == min(num_wrong, predictions.NUM_SAMPLES // 2)
+    assert len(measured.samples) == measure_predictions.NUM_SAMPLES
+    assert len(wrong) == min(num_wrong, measure_predictions.NUM_SAMPLES // 2)
     for sample in measured.samples:
         content = base64.b64decode(sample.address.partition(",")[2])
         pixels = np.asarray(Image.open(io.BytesIO(content)))
@@ -94,7 +94,7 @@ def test_samples_are_test_images_half_of_them_wrong(measured):
 
 
 def test_few_images_are_spread_over_the_split(system):
-    few = predictions.measure(
+    few = measure_predictions.measure(
         system[0], "digits", num_examples_max=20, num_samples=4
     )
     assert few.num_examples == 20
@@ -104,9 +104,9 @@ def test_few_images_are_spread_over_the_split(system):
 def test_every_parent_of_a_real_run_is_a_row_of_its_own(system):
     _, workdir = system
     summary = summary_lib.read(workdir)
-    found = payload.build(summary)["points"]
-    assert points.UNKNOWN not in found["status"]
-    assert found["status"].count(points.PUBLISHED) == 1
+    found = page_data.build(summary)["points"]
+    assert history_table.UNKNOWN not in found["status"]
+    assert found["status"].count(history_table.PUBLISHED) == 1
     assert all(parent >= 0 for parent in found["parent"][1:])
     improved = [
         child["path_id"] is not None
@@ -153,7 +153,7 @@ def test_a_page_shows_predictions_of_published_paths_alone(tmp_path):
     report_samples.build(tmp_path)
     summary = summary_lib.read(tmp_path)
     birds, cats, _ = summary.tasks
-    shown = payload.build(
+    shown = page_data.build(
         summary,
         predictions={
             birds.name: _made(birds.path_id),
@@ -166,7 +166,7 @@ def test_a_page_shows_predictions_of_published_paths_alone(tmp_path):
 
 
 def test_pictures_of_many_tasks_are_fewer_for_each(tmp_path, monkeypatch):
-    monkeypatch.setattr(payload, "_NUM_PICTURES_MAX", 4)
+    monkeypatch.setattr(page_data, "_NUM_PICTURES_MAX", 4)
     report_samples.build(tmp_path)
     summary = summary_lib.read(tmp_path)
     sample = predictions_lib.Sample(PNG, 1, 0, 0.75)
@@ -176,5 +176,5 @@ def test_pictures_of_many_tasks_are_fewer_for_each(tmp_path, monkeypatch):
         )
         for task in summary.tasks[:2]
     }
-    shown = payload.build(summary, predictions=made)["predictions"]
+    shown = page_data.build(summary, predictions=made)["predictions"]
     assert [len(value["samples"]) for value in shown.values()] == [2, 2]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_munet.data import tasks
 from keras_munet.report import page
-from keras_munet.report import payload
+from keras_munet.report import page_data
 from keras_munet.report import samples
 from keras_munet.report import summary as summary_lib
 
@@ -47,7 +47,7 @@ def _strips(tmp_path, *task_names, **options):
     head = directory.objects.put(report_samples.component("head", 3, 1))
     for name in task_names:
         report_samples.publish(directory, name, [head], directory.root)
-    return payload.build(summary_lib.read(tmp_path), **options)["strips"]
+    return page_data.build(summary_lib.read(tmp_path), **options)["strips"]
 
 
 def test_the_page_shows_the_classes_of_embedded_tasks(tmp_path):

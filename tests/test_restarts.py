@@ -12,22 +12,22 @@ import time
 import psutil
 import pytest
 
-from keras_munet import agents
 from keras_munet import errors
-from keras_munet import restarts
+from keras_munet.jobs import agents
+from keras_munet.jobs import supervisor
 
 _SECS_MAX = 240.0
 
 
-def _job(text: str, name: str = "one") -> restarts.Job:
-    return restarts.Job(name, ("bash", "-c", text))
+def _job(text: str, name: str = "one") -> supervisor.Job:
+    return supervisor.Job(name, ("bash", "-c", text))
 
 
-def _run(*jobs: restarts.Job, **options):
+def _run(*jobs: supervisor.Job, **options):
     """Returns the exit code and every line that was told."""
     lines: list[str] = []
     options.setdefault("first_pause_secs", 0.01)
-    running = restarts.Restarts(jobs, lines.append, **options)
+    running = supervisor.Restarts(jobs, lines.append, **options)
     return running.run(), lines
 
 
@@ -99,7 +99,7 @@ def test_stopping_reaches_every_job_and_waits_for_its_boundary(
         " while :; do sleep 0.05; done"
     )
     lines: list[str] = []
-    running = restarts.Restarts(
+    running = supervisor.Restarts(
         [_job(text.format(tmp_path, n), n) for n in ("a", "b")], lines.append
     )
     found: list[int] = []
@@ -116,7 +116,7 @@ def test_stopping_reaches_every_job_and_waits_for_its_boundary(
 def test_stopping_twice_kills():
     lines: list[str] = []
     text = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
-    running = restarts.Restarts([_job(text)], lines.append)
+    running = supervisor.Restarts([_job(text)], lines.append)
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(running.run()))
     thread.start()
@@ -131,7 +131,7 @@ def test_stopping_twice_kills():
 
 def test_a_program_that_is_not_there_is_named():
     with pytest.raises(errors.UsageError, match="/no/such"):
-        _run(restarts.Job("one", ("/no/such",)))
+        _run(supervisor.Job("one", ("/no/such",)))
 
 
 def _agents(folder: pathlib.Path, evolve: str) -> agents.Agents:
@@ -158,7 +158,9 @@ def _agents(folder: pathlib.Path, evolve: str) -> agents.Agents:
 def test_agents_are_dealt_over_hosts_with_their_flags_intact(tmp_path):
     made = _agents(tmp_path, f'pwd >> {tmp_path}/n; echo "$2" >> {tmp_path}/n')
     lines: list[str] = []
-    running = restarts.Restarts(made.jobs(), lines.append, on_line=made.on_line)
+    running = supervisor.Restarts(
+        made.jobs(), lines.append, on_line=made.on_line
+    )
     assert running.run() == 0
     asked = (tmp_path / "asked").read_text().splitlines()
     assert sorted(line.partition(":")[0] for line in asked) == [
@@ -174,7 +176,9 @@ def test_stopping_an_agent_on_a_host_signals_it_there(tmp_path):
         tmp_path, "trap 'exit 75' TERM; echo up; while :; do sleep 0.05; done"
     )
     lines: list[str] = []
-    running = restarts.Restarts(made.jobs(), lines.append, on_line=made.on_line)
+    running = supervisor.Restarts(
+        made.jobs(), lines.append, on_line=made.on_line
+    )
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(running.run()))
     thread.start()

@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-from keras_munet.roots import augreg
+from keras_munet.roots import augreg_names
 from keras_munet.roots import build
-from keras_munet.roots import checkpoint
 from keras_munet.roots import hub
 from keras_munet.roots import npz
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import saved_model_variables
 
 _REAL = "weights/Ti_16-augreg-in21k-ft-in1k-224.npz"
 _SUPPORTED = "sayakpaul/vit_"
@@ -64,7 +64,9 @@ def _tree(arrays):
 
 def _arrays(root: root_lib.Root) -> dict[str, np.ndarray]:
     layout = tuple(c.spec for c in root.components)
-    names = augreg.file_names(layout, {"/MultiHeadDotProductAttention_0/"})
+    names = augreg_names.file_names(
+        layout, {"/MultiHeadDotProductAttention_0/"}
+    )
     return {
         names[c.spec.name, weight]: value
         for c in root.components
@@ -104,7 +106,7 @@ def test_the_unnamed_order_puts_block_10_before_block_2(tmp_path):
     root = _root(11)
     path = _published(tmp_path / "vit", _arrays(root))
     _assert_same(hub.from_hub(path), root)
-    order = augreg.unnamed(11, has_head=True, has_pre_logits=False)
+    order = augreg_names.unnamed(11, has_head=True, has_pre_logits=False)
     names = [n for n in order if n.endswith("Dense_0/bias")]
     places = [n.split("_", 1)[1].split("/")[0] for n in names]
     assert places == ["0", "1", "10", *"23456789"]
@@ -169,7 +171,7 @@ def test_the_real_weights_load_to_equal_bits_from_every_source(
     folder = _published(tmp_path / "vit", _arrays(whole))
     _assert_same(hub.from_hub(folder, variant="Ti/16"), whole)
     arrays = _arrays(whole)
-    arrays["pos_embedding"] = arrays.pop(augreg.POSITIONS[0])
+    arrays["pos_embedding"] = arrays.pop(augreg_names.POSITIONS[0])
     np.savez(tmp_path / "big_vision.npz", **arrays)
     _assert_same(npz.from_npz(tmp_path / "big_vision.npz"), whole)
 
@@ -288,9 +290,9 @@ def test_an_index_that_promises_more_than_there_is_takes_no_memory(
     data = folder / "variables" / "variables.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     assert "its index tells of" in _refused(folder)
-    monkeypatch.setattr(checkpoint, "NUM_BYTES_MAX", 1000)
+    monkeypatch.setattr(saved_model_variables, "NUM_BYTES_MAX", 1000)
     assert "1000 are read at most" in _refused(saved)
-    monkeypatch.setattr(checkpoint, "NUM_INDEX_BYTES_MAX", 10)
+    monkeypatch.setattr(saved_model_variables, "NUM_INDEX_BYTES_MAX", 10)
     assert "index of more than 10" in _refused(saved)
 
 

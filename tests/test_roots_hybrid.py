@@ -9,19 +9,19 @@ import system_samples
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet import system as system_lib
 from keras_munet.core import settings as settings_lib
-from keras_munet.roots import augreg
+from keras_munet.models.vit import base
+from keras_munet.models.vit import hybrid
+from keras_munet.models.vit import layers as _layers  # noqa: F401  registers
+from keras_munet.models.vit import variants
+from keras_munet.roots import augreg_names
 from keras_munet.roots import build
-from keras_munet.roots import checkpoint
 from keras_munet.roots import hub
 from keras_munet.roots import npz
 from keras_munet.roots import root as root_lib
-from keras_munet.roots import strict
-from keras_munet.vit import base
-from keras_munet.vit import hybrid
-from keras_munet.vit import layers as _layers  # noqa: F401  registers
-from keras_munet.vit import variants
+from keras_munet.roots import saved_model_variables
+from keras_munet.roots import vit_loader
+from keras_munet.system import system as system_lib
 
 # Eleven units in one stage: as text, unit10 comes before unit2.
 _UNITS = (11, 1)
@@ -91,7 +91,7 @@ def test_a_feature_extractor_gets_a_head_of_zeros(tmp_path):
     assert not read.components[-1].weights["kernel"].any()
 
 
-class _Shapes(checkpoint.Checkpoint):
+class _Shapes(saved_model_variables.Checkpoint):
     """A checkpoint of given shapes and no values."""
 
     def __init__(self, shapes):
@@ -109,7 +109,9 @@ def test_the_16_published_hub_models_are_told_by_their_shapes(name, has_head):
     hparams = {"num_layers": variant.num_layers, "ds_image_size": 224}
     layout = family.layout(hparams, 1000)
     layout = layout if has_head else layout[:-1]
-    names = augreg.file_names(layout, {"/MultiHeadDotProductAttention_0/"})
+    names = augreg_names.file_names(
+        layout, {"/MultiHeadDotProductAttention_0/"}
+    )
     shapes = {
         names[spec.name, weight]: shape
         for spec in layout
@@ -155,7 +157,7 @@ def test_settings_name_a_hybrid(tmp_path):
     )
     said = _refused(npz.from_npz, path, variant="R26+S/32")
     assert "does not fit" in said
-    with pytest.raises(strict.MismatchError) as refused:
+    with pytest.raises(vit_loader.MismatchError) as refused:
         npz.from_npz(path, variant="mu")
     said = [str(difference) for difference in refused.value.differences]
     name = "block1/unit1/conv1/kernel"

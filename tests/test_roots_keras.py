@@ -13,17 +13,17 @@ import tensorflow as tf
 import training_samples
 
 from keras_munet import errors
-from keras_munet import system as system_lib
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
 from keras_munet.core import specs
-from keras_munet.graph import nodes
-from keras_munet.roots import archive
+from keras_munet.data import npz_reader
+from keras_munet.models import layer_factory
+from keras_munet.models.vit import functions
 from keras_munet.roots import inspection
 from keras_munet.roots import keras_file
 from keras_munet.roots import keras_source
 from keras_munet.roots import root as root_lib
-from keras_munet.train import jobs
-from keras_munet.vit import functions
+from keras_munet.system import system as system_lib
+from keras_munet.train import child_job
 
 _L = keras.layers
 _RULE = r"(expanded_conv(?:_\d+)?)_"
@@ -70,9 +70,11 @@ def _pixels(size: int, number: int = 2) -> np.ndarray:
 
 def _features(root: root_lib.Root, x, dtype=None):
     for component in root.components[:-1]:
-        layer = nodes.make_layer(component.spec, component.spec.name, dtype)
+        layer = layer_factory.make_layer(
+            component.spec, component.spec.name, dtype
+        )
         layer.build()
-        nodes.assign(layer, component.spec, component.weights)
+        layer_factory.assign(layer, component.spec, component.weights)
         x = layer(x)
     return np.asarray(x, np.float32)
 
@@ -344,10 +346,10 @@ def test_layers_that_were_frozen_can_be_trained_as_components():
     root = keras_source.from_keras(model, blocks=r"b\d")
     spec = root.components[1].spec
     # As training has it: all weights in one.
-    layer = nodes.make_layer(spec, "b0")
+    layer = layer_factory.make_layer(spec, "b0")
     layer.pack()
     layer.build()
-    nodes.assign(layer, spec, root.components[1].weights)
+    layer_factory.assign(layer, spec, root.components[1].weights)
     weights = layer.weight_values()
     with tf.GradientTape() as tape:
         tape.watch(weights)
@@ -363,10 +365,10 @@ def test_layers_that_were_frozen_can_be_trained_as_components():
 
 def test_training_leaves_batch_statistics_as_they_came():
     root = keras_source.from_keras(_cnn(1), blocks=r"b\d", num_classes=3)
-    child = jobs.ChildJob(
+    child = child_job.ChildJob(
         index=0,
         components=tuple(
-            jobs.JobComponent(c.spec, lambda c=c: c, None, True)
+            child_job.JobComponent(c.spec, lambda c=c: c, None, True)
             for c in root.components
         ),
         hparams=training_samples.HPARAMS,
@@ -399,13 +401,13 @@ def test_a_fresh_adapter_between_blocks_changes_nothing():
         *("stem", "b0", "residual_adapter_1", "b1", "b2", "head")
     ]
     adapter = root.family.initial(layout[2], np.random.default_rng(0))
-    layer = nodes.make_layer(adapter.spec, "adapter")
+    layer = layer_factory.make_layer(adapter.spec, "adapter")
     layer.build()
-    nodes.assign(layer, adapter.spec, adapter.weights)
+    layer_factory.assign(layer, adapter.spec, adapter.weights)
     x = tf.random.normal([2, 5, 4, 8])
     np.testing.assert_array_equal(layer(x), x)
     adapter.weights["dense_1_kernel"][...] = 1.0
-    nodes.assign(layer, adapter.spec, adapter.weights)
+    layer_factory.assign(layer, adapter.spec, adapter.weights)
     assert layer(x).shape == x.shape
     assert np.abs(np.asarray(layer(x) - x)).max() > 0.1
 
@@ -413,7 +415,7 @@ def test_a_fresh_adapter_between_blocks_changes_nothing():
 def test_families_and_records_survive_json():
     root = keras_source.from_keras(_cnn(), blocks=r"b\d")
     text = json.dumps(root.family.to_json())
-    assert family_lib.from_json(json.loads(text)) == root.family
+    assert architecture.from_json(json.loads(text)) == root.family
     for component in root.components:
         value = json.loads(json.dumps(component.spec.to_json()))
         assert specs.ComponentSpec.from_json(value) == component.spec
@@ -530,7 +532,7 @@ def test_a_file_of_absurd_shapes_is_refused_without_memory(
     # 96 billion values would take 386 GB.
     with pytest.raises(errors.CheckpointError, match="tells of 96500000000"):
         keras_file.from_file(tmp_path / "absurd.keras")
-    monkeypatch.setattr(archive, "NUM_BYTES_MAX", 1000)
+    monkeypatch.setattr(npz_reader, "NUM_BYTES_MAX", 1000)
     with pytest.raises(errors.CheckpointError, match="allowed are 1000"):
         keras_file.from_file(tmp_path / "small.keras")
 

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.graph import builder
-from keras_munet.graph import nodes
+from keras_munet.models import layer_factory
+from keras_munet.models import path_model
 from keras_munet.roots import keras_hub_source
 from keras_munet.roots import root as root_lib
 
@@ -41,9 +41,11 @@ def _layers(root: root_lib.Root, dtype=None):
     """All but the head, built and with their values."""
     made = []
     for component in root.components[:-1]:
-        layer = nodes.make_layer(component.spec, component.spec.name, dtype)
+        layer = layer_factory.make_layer(
+            component.spec, component.spec.name, dtype
+        )
         layer.build()
-        nodes.assign(layer, component.spec, component.weights)
+        layer_factory.assign(layer, component.spec, component.weights)
         made.append(layer)
     return made
 
@@ -131,10 +133,12 @@ def test_the_graph_of_a_generation_gives_the_backbone_s_class_token():
     root = keras_hub_source.from_keras_hub(backbone, num_classes=32)
     head = root.components[-1].weights
     head["kernel"][...] = np.eye(32)
-    layers = [nodes.make_layer(c.spec, c.spec.name) for c in root.components]
-    model = builder.build({"features": layers}, 32)
+    layers = [
+        layer_factory.make_layer(c.spec, c.spec.name) for c in root.components
+    ]
+    model = path_model.build({"features": layers}, 32)
     for layer, component in zip(layers, root.components, strict=True):
-        nodes.assign(layer, component.spec, component.weights)
+        layer_factory.assign(layer, component.spec, component.weights)
     x = np.random.default_rng(1).uniform(-1, 1, (4, 32, 32, 3))
     np.testing.assert_allclose(
         model(x)["features"], backbone(x)[:, 0], rtol=0, atol=1e-5

@@ -13,15 +13,15 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-from keras_munet.roots import archive
-from keras_munet.roots import augreg
+from keras_munet.data import npz_reader
+from keras_munet.models.vit import base
+from keras_munet.models.vit import layers as _layers  # noqa: F401  registers
 from keras_munet.roots import augreg_catalogue
+from keras_munet.roots import augreg_names
 from keras_munet.roots import build
 from keras_munet.roots import npz
 from keras_munet.roots import root as root_lib
-from keras_munet.roots import strict
-from keras_munet.vit import base
-from keras_munet.vit import layers as _layers  # noqa: F401  registers
+from keras_munet.roots import vit_loader
 
 _REAL = "weights/Ti_16-augreg-in21k-ft-in1k-224.npz"
 _ATTENTION = "MultiHeadDotProductAttention"
@@ -41,7 +41,7 @@ def _root() -> root_lib.Root:
 
 def _arrays() -> dict[str, np.ndarray]:
     root = _root()
-    names = augreg.file_names(tuple(c.spec for c in root.components), ())
+    names = augreg_names.file_names(tuple(c.spec for c in root.components), ())
     return {
         names[c.spec.name, weight]: value
         for c in root.components
@@ -169,7 +169,7 @@ def test_a_long_list_of_differences_ends_in_a_count(tmp_path):
     said = _refused(path, variant="mu")
     assert said.count("found nothing") == 6
     assert "and 10 more" in said
-    with pytest.raises(strict.MismatchError) as refused:
+    with pytest.raises(vit_loader.MismatchError) as refused:
         npz.from_npz(path, variant="mu")
     assert len(refused.value.differences) == 16
 
@@ -249,7 +249,7 @@ def test_a_representation_layer_is_kept_before_the_head(tmp_path):
 def _big_vision(arrays, place, prefix="", *, with_class=True):
     """The same weights as big_vision names them."""
     arrays = _newer(arrays)
-    positions = arrays.pop(augreg.POSITIONS[0])
+    positions = arrays.pop(augreg_names.POSITIONS[0])
     if not with_class:
         # It has no class token there: what is added to it is added before.
         arrays["cls"] = arrays["cls"] + positions[:, :1]
@@ -258,7 +258,7 @@ def _big_vision(arrays, place, prefix="", *, with_class=True):
     return {prefix + name: value for name, value in arrays.items()}
 
 
-@pytest.mark.parametrize("place", augreg.POSITIONS[1:])
+@pytest.mark.parametrize("place", augreg_names.POSITIONS[1:])
 @pytest.mark.parametrize("prefix", ["", "params/", "opt/target/"])
 def test_big_vision_names_load_to_equal_bits(tmp_path, place, prefix):
     arrays = _big_vision(_arrays(), place, prefix)
@@ -472,7 +472,7 @@ def test_a_header_that_lies_is_refused_without_memory(tmp_path, content):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "NUM_BYTES_MAX", 1000)
+    monkeypatch.setattr(npz_reader, "NUM_BYTES_MAX", 1000)
     assert "more than 1000" in _refused(_saved(tmp_path, _arrays()))
 
 

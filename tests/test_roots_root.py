@@ -11,13 +11,13 @@ import tensorflow as tf
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import tasks
-from keras_munet.pretraining import probe
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.models.vit import base
+from keras_munet.models.vit import variants
 from keras_munet.roots import build
 from keras_munet.roots import packaged
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import base
-from keras_munet.vit import family as vit_family
-from keras_munet.vit import variants
+from keras_munet.roots.pretraining import probe
 
 
 def _assert_same(one: root_lib.Root, two: root_lib.Root) -> None:
@@ -103,7 +103,7 @@ def test_layouts_have_the_published_numbers_of_parameters(
     variant, image_size, num_layers, num_params
 ):
     found = variants.variant(variant)
-    family = vit_family.VitFamily.of(found, num_layers)
+    family = vit_architecture.VitFamily.of(found, num_layers)
     hparams = {"num_layers": num_layers, "ds_image_size": image_size}
     layout = family.layout(hparams, 2)
     assert sum(spec.num_params for spec in layout) == num_params

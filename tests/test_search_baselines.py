@@ -7,9 +7,9 @@ import search_samples as samples
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-from keras_munet.search import autotune
 from keras_munet.search import baselines
 from keras_munet.search import cloning
+from keras_munet.search import hparam_ranges
 
 _NUM_LAYERS = 3
 _ALL = ["embedding", "posembed_input"]
@@ -111,7 +111,7 @@ def test_the_other_children_differ_in_learning_rate_and_data():
 def test_the_learning_rates_next_to_the_configs_come_first():
     steps = (1, 2, 3, 4, 5)
     for value, order in ((3, (3, 4, 2, 5, 1)), (5, (5, 4, 3, 2, 1))):
-        found = [autotune.nearby(value, steps, n) for n in range(6)]
+        found = [hparam_ranges.nearby(value, steps, n) for n in range(6)]
         assert tuple(found) == (*order, value)
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from keras_munet.core import settings as settings_lib
-from keras_munet.search import draws as draws_lib
+from keras_munet.search import random_draws
 
 _BLOCK = 64
 _NAMES = ("opt_lr", "clone embedding", "insert residual_adapter_0")
 
 
 def _draws(kind, seed, position, task="a"):
-    return draws_lib.Draws(kind, seed, ("child", task), position)
+    return random_draws.Draws(kind, seed, ("child", task), position)
 
 
 def _numbers(kind, seed, num_positions=_BLOCK, names=_NAMES, task="a"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import search_samples as samples
 
-from keras_munet.train import jobs
+from keras_munet.train import child_job
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from keras_munet.train import jobs
 def test_a_cycle_is_the_bounded_train_split_over_the_batch_size(
     num_train, num_steps
 ):
-    budget = jobs.Budget(
+    budget = child_job.Budget(
         num_cycles=5,
         batch_size=512,
         num_train_examples_max=51_200,
@@ -33,7 +33,7 @@ def test_a_cycle_is_the_bounded_train_split_over_the_batch_size(
 )
 def test_only_mu2net_keeps_the_momentum(version, keeps):
     # The one place of these files that needs what trains.
-    from keras_munet import iteration
+    from keras_munet.system import task_iteration
 
     family = samples.TinyFamily()
     spec = family.layout(samples.HPARAMS, samples.NUM_CLASSES)[0]
@@ -42,6 +42,6 @@ def test_only_mu2net_keeps_the_momentum(version, keeps):
         momentum={"w": np.full(spec.num_params, 7, np.uint16)},
     )
     settings = samples.settings(search={"version": version})
-    kept = iteration._kept(trained, settings)
+    kept = task_iteration._kept(trained, settings)
     assert (kept.momentum is not None) == keeps
     assert kept.weights is trained.weights

@@ -13,7 +13,7 @@ import search_samples as samples
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-from keras_munet.search import autotune
+from keras_munet.search import hparam_ranges
 from keras_munet.search import mutations
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
@@ -58,7 +58,7 @@ _KEYS = ("adapter_dim", "opt_lr", "opt_momentum")
 
 @pytest.mark.parametrize("table", ["v1", "v2"])
 def test_the_auto_tune_tables_are_the_published_ones(table):
-    found = {k: list(v) for k, v in autotune.TABLES[table].items()}
+    found = {k: list(v) for k, v in hparam_ranges.TABLES[table].items()}
     assert found == _PUBLISHED_RANGES[table]
 
 
@@ -93,7 +93,7 @@ def test_the_defaults_are_the_published_ones():
 @pytest.mark.parametrize("table", ["v1", "v2"])
 def test_munet_takes_one_layer_up_to_all_of_the_root(table):
     settings = samples.settings(search={"auto_tune": table}, ranges={})
-    found = autotune.ranges(settings, num_root_layers=3).get("num_layers")
+    found = hparam_ranges.ranges(settings, num_root_layers=3).get("num_layers")
     assert found == ((1, 2, 3) if table == "v1" else None)
 
 
@@ -214,7 +214,7 @@ def test_optimizer_layers_adapter_dim_and_mu_mutate_per_child(version, kind):
         samples.population(origin=root), experiment=settings
     ).ask()
     prob = {"munet": 0.1, "mu2net": 0.2}[version]
-    ranges = autotune.ranges(settings, root.hparams["num_layers"])
+    ranges = hparam_ranges.ranges(settings, root.hparams["num_layers"])
     own = {key for key in ranges if not key.startswith("ds_")}
     assert own >= {"num_layers", "adapter_dim", "opt_lr", "opt_momentum"}
     assert ("mu" in own) == (version == "mu2net")
@@ -278,7 +278,7 @@ def test_a_hyperparameter_without_a_range_never_mutates():
 def test_a_first_value_that_is_not_on_its_range_is_refused():
     settings = samples.settings(hparams={"opt_lr": 0.03})
     with pytest.raises(errors.UsageError, match=r"hparams\.opt_lr is 0\.03"):
-        autotune.ranges(settings, num_root_layers=1)
+        hparam_ranges.ranges(settings, num_root_layers=1)
 
 
 def test_data_hyperparameters_are_shared_by_a_generation():

@@ -8,12 +8,12 @@ import pytest
 import search_samples as samples
 
 from keras_munet import errors
-from keras_munet import twins
 from keras_munet.core import settings as settings_lib
 from keras_munet.search import baselines
 from keras_munet.search import cloning
 from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
+from keras_munet.system import duplicates
 
 
 def _first_data(**search):
@@ -215,7 +215,7 @@ def test_children_of_unlike_halves_are_no_duplicates():
         hparams={**child.hparams, "ds_crop": not child.hparams["ds_crop"]},
     )
     trio = dataclasses.replace(plan, children=(child, same, unlike))
-    assert twins.first_indices(trio) == {0: 0, 1: 0, 2: 2}
+    assert duplicates.first_indices(trio) == {0: 0, 1: 0, 2: 2}
 
 
 def _first_plan(population, search, number=0, ranking=None, **changes):

@@ -11,9 +11,9 @@ import store_samples
 from keras_munet import errors
 from keras_munet.store import archive_format
 from keras_munet.store import archives
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import memory_files
-from keras_munet.store import sealed
 from keras_munet.store import system_dir
 
 # The longest name that a task may have.
@@ -312,7 +312,7 @@ def test_a_size_is_bounded_before_it_is_believed(num_bytes, tmp_path):
 
 
 def test_a_record_may_not_be_as_large_as_the_archive(tmp_path):
-    num_bytes = sealed.NUM_BYTES_MAX + 1
+    num_bytes = checksummed_json.NUM_BYTES_MAX + 1
     path = tmp_path / "made.tar"
     with path.open("wb") as file:
         file.write(_claiming(num_bytes))
@@ -342,10 +342,14 @@ def test_a_file_that_comes_twice_or_out_of_order_is_refused(archive, tmp_path):
         lambda m: m.update({"tasks/mnist.json": m["tasks/gone.json"]}),
         lambda m: m.update({"tasks/MNIST.json": m["tasks/mnist.json"]}),
         lambda m: m.update(
-            {"archive.json": sealed.seal({"format_version": 2}, "x")}
+            {"archive.json": checksummed_json.seal({"format_version": 2}, "x")}
         ),
         lambda m: m.update(
-            {"archive.json": sealed.seal({"format_version": 1, "a": 1}, "x")}
+            {
+                "archive.json": checksummed_json.seal(
+                    {"format_version": 1, "a": 1}, "x"
+                )
+            }
         ),
     ],
     ids=range(8),
@@ -371,7 +375,7 @@ def test_tasks_that_differ_in_capitals_only_are_refused(tmp_path):
     system.publish(store_samples.state(system, task="a"))
     twin = store_samples.state(system, task="A")
     name = "tasks/A.json"
-    files.write_atomic(name, sealed.seal(twin.to_json(), name))
+    files.write_atomic(name, checksummed_json.seal(twin.to_json(), name))
     assert "capitals" in system.check()[0]
     archives.export_archive(system, tmp_path / "x.tar")
     _refuses(tmp_path / "x.tar", tmp_path, "capitals")

@@ -13,9 +13,9 @@ import store_samples
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.store import archives
+from keras_munet.store import checksummed_json
 from keras_munet.store import files as files_lib
-from keras_munet.store import repairing
-from keras_munet.store import sealed
+from keras_munet.store import repair
 from keras_munet.store import system_dir
 
 _FOLDERS = ("tasks", "progress", "previous", "objects", "jobs", "leases")
@@ -54,7 +54,7 @@ def _use(folder):
     system.collect()
     archives.export_archive(system, folder.with_suffix(".tar"))
     folder.with_suffix(".tar").unlink()
-    assert not list(repairing.repair(files_lib.at(folder)))
+    assert not list(repair.repair(files_lib.at(folder)))
     return system.check()
 
 
@@ -158,7 +158,9 @@ def test_class_counts_are_held_against_the_head(
     with pytest.raises(errors.StoreError, match="classes; its path's 'head'"):
         system.publish(wrong)
     record = tmp_path / "s" / "tasks" / "mnist.json"
-    record.write_bytes(sealed.seal(wrong.to_json(), "tasks/mnist.json"))
+    record.write_bytes(
+        checksummed_json.seal(wrong.to_json(), "tasks/mnist.json")
+    )
     system = system_dir.SystemDir.open(tmp_path / "s")
     (problem,) = system.check()
     assert f"has {num_classes} classes" in problem
@@ -175,6 +177,6 @@ def test_class_names_fit_their_number(tmp_path):
     body = json.loads(record.read_bytes())["body"]
     for names in (["a"], ["a", "b", "c"], [1, 2], "ab"):
         body["class_names"] = names
-        record.write_bytes(sealed.seal(body, "tasks/mnist.json"))
+        record.write_bytes(checksummed_json.seal(body, "tasks/mnist.json"))
         (problem,) = system_dir.SystemDir.open(tmp_path / "s").check()
         assert "class_names" in problem or "parts" in problem

@@ -8,9 +8,9 @@ import store_samples
 from hypothesis import strategies as st
 
 from keras_munet import errors
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import memory_files
-from keras_munet.store import sealed
 from keras_munet.store import system_dir
 
 
@@ -60,8 +60,8 @@ def test_every_single_byte_that_changes_is_found(system, files):
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_any_change_to_a_sealed_file_is_refused(data):
     body = {"format_version": 1, "a": [1, 2.5, None, "\u00e9", True], "b": {}}
-    whole = sealed.seal(body, "x.json")
-    assert sealed.unseal(whole, "x.json", version_max=1) == body
+    whole = checksummed_json.seal(body, "x.json")
+    assert checksummed_json.unseal(whole, "x.json", version_max=1) == body
     changed = bytearray(whole)
     at = data.draw(st.integers(0, len(changed)))
     changed[at : at + data.draw(st.integers(0, 5))] = data.draw(
@@ -69,7 +69,7 @@ def test_any_change_to_a_sealed_file_is_refused(data):
     )
     hypothesis.assume(bytes(changed) != whole)
     with pytest.raises(errors.StoreError, match=r"x\.json is damaged") as info:
-        sealed.unseal(bytes(changed), "x.json", version_max=1)
+        checksummed_json.unseal(bytes(changed), "x.json", version_max=1)
     assert str(info.value).isprintable()
 
 
@@ -90,7 +90,7 @@ def test_any_change_to_a_sealed_file_is_refused(data):
 )
 def test_text_that_was_never_sealed_is_refused(data):
     with pytest.raises(errors.StoreError, match="damaged"):
-        sealed.unseal(data, "x.json", version_max=1)
+        checksummed_json.unseal(data, "x.json", version_max=1)
 
 
 _JSON = st.recursive(
@@ -108,35 +108,35 @@ _JSON = st.recursive(
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_any_body_comes_back_from_its_seal(body):
     body = {**body, "format_version": 1}
-    data = sealed.seal(body, "x")
-    assert sealed.unseal(data, "x", version_max=1) == body
-    assert sealed.seal(body, "x") == data
+    data = checksummed_json.seal(body, "x")
+    assert checksummed_json.unseal(data, "x", version_max=1) == body
+    assert checksummed_json.seal(body, "x") == data
 
 
 @pytest.mark.parametrize("version", [2, 0, -1, "1", None, True, 1.0])
 def test_another_format_version_is_refused_with_both_versions(version):
-    data = sealed.seal({"format_version": version}, "x.json")
+    data = checksummed_json.seal({"format_version": version}, "x.json")
     with pytest.raises(errors.StoreError, match="reads 1 to 1"):
-        sealed.unseal(data, "x.json", version_max=1)
+        checksummed_json.unseal(data, "x.json", version_max=1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1}, b"x"])
 def test_what_json_cannot_hold_is_not_sealed(value):
     with pytest.raises(errors.StoreError, match="cannot be written"):
-        sealed.seal({"x": value}, "x.json")
+        checksummed_json.seal({"x": value}, "x.json")
 
 
 def _rewritten(files, name, **changes):
-    body = sealed.unseal(files.read(name, 10**6), name, version_max=9)
-    files.write_atomic(name, sealed.seal({**body, **changes}, name))
+    body = checksummed_json.unseal(files.read(name, 10**6), name, version_max=9)
+    files.write_atomic(name, checksummed_json.seal({**body, **changes}, name))
 
 
 def _replace_path(files, **changes):
     """Reseals the published path with other content under its old id."""
     name = "tasks/mnist.json"
-    body = sealed.unseal(files.read(name, 10**6), name, version_max=9)
+    body = checksummed_json.unseal(files.read(name, 10**6), name, version_max=9)
     body["published"] = {**body["published"], **changes}
-    files.write_atomic(name, sealed.seal(body, name))
+    files.write_atomic(name, checksummed_json.seal(body, name))
 
 
 @pytest.mark.parametrize(

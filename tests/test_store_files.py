@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from keras_munet import errors
 from keras_munet.store import files
-from keras_munet.store import interface
 from keras_munet.store import memory_files
+from keras_munet.store import storage
 
 REFUSED_NAMES = [
     "",
@@ -82,7 +82,7 @@ class TestEveryPlace:
             lambda: place.num_bytes("a/b"),
             lambda: place.sync("a/b"),
         ):
-            with pytest.raises(interface.MissingFileError, match="a/b") as info:
+            with pytest.raises(storage.MissingFileError, match="a/b") as info:
                 call()
             assert "\n" not in str(info.value)
 
@@ -228,7 +228,7 @@ class TestEveryPlace:
 
     def test_a_lock_has_one_holder_at_a_time(self, place):
         lock = place.lock("lock", "first")
-        with pytest.raises(interface.LockHeldError) as info:
+        with pytest.raises(storage.LockHeldError) as info:
             place.lock("lock", "second")
         assert info.value.holder == "first"
         lock.release()
@@ -250,7 +250,7 @@ class TestEveryPlace:
 @hypothesis.settings(deadline=None)
 def test_a_name_is_accepted_or_refused_without_a_crash(name):
     try:
-        interface.check_name(name)
+        storage.check_name(name)
     except errors.StoreError:
         return
     assert name.isascii() and ".." not in name.split("/")
@@ -510,7 +510,7 @@ class TestLocalFolder:
         )
         try:
             assert process.stdout.readline() == b"held\n"
-            with pytest.raises(interface.LockHeldError) as info:
+            with pytest.raises(storage.LockHeldError) as info:
                 local.lock("lock", "me")
             assert info.value.holder == "the other"
         finally:

@@ -13,16 +13,16 @@ import pytest
 import store_jobs
 import store_samples
 
-import keras_munet.vit.family  # noqa: F401
+import keras_munet.models.vit.architecture  # noqa: F401
 from keras_munet import errors
-from keras_munet.core import canonical
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
+from keras_munet.core import canonical_json
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.store import comparison
+from keras_munet.store import checksummed_json
 from keras_munet.store import memory_files
 from keras_munet.store import references
-from keras_munet.store import sealed
+from keras_munet.store import settings_diff
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -88,7 +88,7 @@ def _path(**changes):
     keys = ("task", "parent", "born", "hparams")
     ids = [ref[1] for ref in value["components"]]
     made = [*(value[key] for key in keys), ids]
-    return {**value, "id": canonical.digest(made, specs.PATH_ID_CHARS)}
+    return {**value, "id": canonical_json.digest(made, specs.PATH_ID_CHARS)}
 
 
 def test_a_path_whose_id_fits_is_read():
@@ -141,7 +141,7 @@ def test_settings_of_the_wrong_kind_are_refused_in_one_line(value):
 )
 def test_a_family_of_the_wrong_kind_is_refused(value):
     with pytest.raises(errors.MunetError, match=r"cannot be read|unknown"):
-        family_lib.from_json(value)
+        architecture.from_json(value)
 
 
 def test_a_removed_task_of_the_wrong_kind_is_refused():
@@ -163,16 +163,20 @@ def test_what_is_nearly_a_reference_is_none():
 def test_settings_nested_too_deeply_are_refused():
     files = memory_files.MemoryFiles()
     store_samples.create(files)
-    body = sealed.unseal(files.read("system.json", 9999), "x", version_max=1)
+    body = checksummed_json.unseal(
+        files.read("system.json", 9999), "x", version_max=1
+    )
     deep = []
     for _ in range(400):
         deep = [deep]
     body["experiment"] = {"seed": deep}
-    files.write_atomic("system.json", sealed.seal(body, "system.json"))
+    files.write_atomic(
+        "system.json", checksummed_json.seal(body, "system.json")
+    )
     with pytest.raises(errors.StoreError, match="more than 50 levels"):
         system_dir.SystemDir.open(files)
 
 
 def test_odd_keys_of_settings_stay_on_the_line():
-    for found in comparison.differences({"a\nb": 1}, {"c": {"\ud800": 2}}):
+    for found in settings_diff.differences({"a\nb": 1}, {"c": {"\ud800": 2}}):
         assert found.isprintable()

@@ -21,11 +21,11 @@ from keras_munet.report import events
 from keras_munet.store import archives
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
-from keras_munet.store import gcs_files
-from keras_munet.store import gcs_locks
-from keras_munet.store import interface
 from keras_munet.store import leases
+from keras_munet.store import storage
 from keras_munet.store import system_dir
+from keras_munet.store.gcs import files as gcs_files
+from keras_munet.store.gcs import locks as gcs_locks
 
 _PLACE = "gs://bucket/some/system"
 _TERM_SECS = 0.6
@@ -229,7 +229,7 @@ class TestLocks:
         first, second = _files(), _files(term_secs=_PATIENT_SECS)
         lock = first.lock("lock", "the first")
         for _ in range(3):
-            with pytest.raises(interface.LockHeldError) as info:
+            with pytest.raises(storage.LockHeldError) as info:
                 second.lock("lock", "me")
             assert info.value.holder == "the first"
             time.sleep(_TERM_SECS)
@@ -240,12 +240,12 @@ class TestLocks:
     def test_a_lock_is_shared_or_held_alone(self, bucket):
         first, second = _files(), _files(term_secs=_PATIENT_SECS)
         locks = [f.lock("locks/x", "me", shared=True) for f in (first, second)]
-        with pytest.raises(interface.LockHeldError):
+        with pytest.raises(storage.LockHeldError):
             _files(term_secs=_PATIENT_SECS).lock("locks/x", "alone")
         for lock in locks:
             lock.release()
         alone = first.lock("locks/x", "alone")
-        with pytest.raises(interface.LockHeldError):
+        with pytest.raises(storage.LockHeldError):
             second.lock("locks/x", "me", shared=True)
         alone.release()
         assert list(first.list()) == ["locks/x"]
@@ -276,7 +276,7 @@ class TestLocks:
                 call()
         lock.release()
         assert other.read("a", 9) == b"old"
-        with pytest.raises(interface.LockHeldError):
+        with pytest.raises(storage.LockHeldError):
             other.lock("lock", "a third")
         # Without the lock it is a writer like any other.
         stalled.write_atomic("b", b"")
@@ -331,7 +331,7 @@ class TestLocks:
         def work():
             own = _files(term_secs=_PATIENT_SECS)
             for _ in range(3):
-                lock = interface.wait_for(lambda: own.lock("lock", "me"), 60)
+                lock = storage.wait_for(lambda: own.lock("lock", "me"), 60)
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.01)

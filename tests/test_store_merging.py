@@ -11,7 +11,7 @@ from keras_munet.core import lineage
 from keras_munet.store import codec
 from keras_munet.store import leases
 from keras_munet.store import memory_files
-from keras_munet.store import merging
+from keras_munet.store import merge
 from keras_munet.store import system_dir
 
 
@@ -51,7 +51,7 @@ def source():
 
 def test_the_tasks_of_the_other_system_are_brought_in(target, source):
     before = target.tasks()["mnist"]
-    report = merging.merge(target, source)
+    report = merge.merge(target, source)
     assert report.tasks == ("kmnist", "omniglot")
     found = target.tasks()
     assert found["mnist"] == before
@@ -68,7 +68,7 @@ def test_the_tasks_of_the_other_system_are_brought_in(target, source):
 
 def test_a_component_that_both_have_is_stored_once(target, source):
     before = set(target.objects.ids())
-    report = merging.merge(target, source)
+    report = merge.merge(target, source)
     new = set(target.objects.ids()) - before
     # The root's two and the head that equals that of mnist were there.
     assert len(new) == report.num_objects == 1
@@ -83,23 +83,23 @@ def test_the_other_system_is_only_read(target, source):
         return {name: files.read(name, 10**6) for name in files.list()}
 
     before = content()
-    merging.merge(target, source)
+    merge.merge(target, source)
     assert content() == before
 
 
 def test_merging_again_changes_nothing(target, source):
-    merging.merge(target, source)
+    merge.merge(target, source)
     before = target.num_changes()
-    report = merging.merge(target, source)
+    report = merge.merge(target, source)
     assert (report.tasks, report.num_objects) == ((), 0)
     assert target.num_changes() == before
 
 
 def test_one_task_alone_can_be_brought_in(target, source):
-    assert merging.merge(target, source, "kmnist").tasks == ("kmnist",)
+    assert merge.merge(target, source, "kmnist").tasks == ("kmnist",)
     assert sorted(target.tasks()) == ["kmnist", "mnist"]
     with pytest.raises(errors.UsageError, match="no task 'other'"):
-        merging.merge(target, source, "other")
+        merge.merge(target, source, "other")
 
 
 def test_ancestors_that_stay_behind_are_remembered(target, source):
@@ -114,7 +114,7 @@ def test_ancestors_that_stay_behind_are_remembered(target, source):
         )
     )
     source.remove("kmnist")
-    merging.merge(target, source, "child")
+    merge.merge(target, source, "child")
     state = target.tasks()["child"]
     living = {target.root.id: target.root}
     walk = lineage.ancestors(state.published, living, state.retired)
@@ -130,7 +130,7 @@ def test_ancestors_that_stay_behind_are_remembered(target, source):
 def test_a_name_that_means_two_tasks_is_refused(target, source, name):
     source.publish(store_samples.state(source, task=name, value=50.0))
     with pytest.raises(errors.UsageError, match=f"{name}.*remove it"):
-        merging.merge(target, source)
+        merge.merge(target, source)
     assert list(target.tasks()) == ["mnist"]
 
 
@@ -138,7 +138,7 @@ def test_a_task_that_was_removed_does_not_come_back(target, source):
     target.publish(store_samples.state(target, task="kmnist", value=60.0))
     target.remove("kmnist")
     with pytest.raises(errors.UsageError, match="'kmnist'"):
-        merging.merge(target, source)
+        merge.merge(target, source)
     assert list(target.tasks()) == ["mnist"]
 
 
@@ -158,7 +158,7 @@ def test_a_system_of_another_root_is_refused(target, changes, words):
     other = _system(**changes)
     other.publish(store_samples.state(other, task="kmnist"))
     with pytest.raises(errors.UsageError, match=words):
-        merging.merge(target, other)
+        merge.merge(target, other)
     assert list(target.tasks()) == ["mnist"]
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_component_is_not_brought_in(target, source):
     source.files.write_atomic(name, data[:-1] + b"\1")
     fresh = system_dir.SystemDir.open(source.files)
     with pytest.raises(errors.StoreError, match=head.id):
-        merging.merge(target, fresh)
+        merge.merge(target, fresh)
     assert "omniglot" not in target.tasks()
     assert target.check() == []
 
@@ -180,7 +180,7 @@ def test_a_task_that_a_job_works_on_is_refused(target, source):
         other.lease("kmnist"),
         pytest.raises(leases.TaskHeldError, match="kmnist"),
     ):
-        merging.merge(target, source)
+        merge.merge(target, source)
 
 
 def test_a_merge_that_is_interrupted_goes_on(target, source, monkeypatch):
@@ -194,10 +194,10 @@ def test_a_merge_that_is_interrupted_goes_on(target, source, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(system_dir.SystemDir, "publish", publish)
         with pytest.raises(KeyboardInterrupt):
-            merging.merge(target, source)
+            merge.merge(target, source)
     assert sorted(target.tasks()) == ["kmnist", "mnist"]
     assert target.check() == []
-    assert merging.merge(target, source).tasks == ("omniglot",)
+    assert merge.merge(target, source).tasks == ("omniglot",)
     assert target.collect().num_objects == 0
 
 
@@ -206,7 +206,7 @@ def test_a_merge_survives_a_kill_at_any_system_call(tmp_path):
 
 
 def test_a_merged_path_seeds_the_next(target, source):
-    merging.merge(target, source)
+    merge.merge(target, source)
     parent = target.tasks()["kmnist"].published
     state = store_samples.state(target, task="new", value=70.0, parent=parent)
     target.publish(dataclasses.replace(state, retired={}))

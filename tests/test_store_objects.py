@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as st_numpy
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.store import codec
-from keras_munet.store import interface
 from keras_munet.store import memory_files
 from keras_munet.store import objects
+from keras_munet.store import storage
 from keras_munet.store import tensors
 
 # SHA-256 of an object as the first release wrote it.
@@ -385,7 +385,7 @@ def test_what_is_no_object_id_is_refused(store, object_id):
 def test_a_missing_object_is_named(store):
     assert not store.has("0" * 64)
     for call in (store.get, store.spec, store.num_bytes):
-        with pytest.raises(interface.MissingFileError, match="0" * 64):
+        with pytest.raises(storage.MissingFileError, match="0" * 64):
             call("0" * 64)
 
 
@@ -394,7 +394,7 @@ def test_a_deleted_object_is_gone_from_memory_too(store):
     store.get(ref)
     store.delete(ref.id)
     store.delete(ref.id)
-    with pytest.raises(interface.MissingFileError):
+    with pytest.raises(storage.MissingFileError):
         store.get(ref)
 
 

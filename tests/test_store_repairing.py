@@ -5,11 +5,11 @@ import store_samples
 
 from keras_munet import errors
 from keras_munet.store import archives
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import layout
 from keras_munet.store import memory_files
-from keras_munet.store import repairing
-from keras_munet.store import sealed
+from keras_munet.store import repair
 from keras_munet.store import system_dir
 
 
@@ -69,8 +69,8 @@ def _rubbish():
 
 def test_a_whole_system_is_left_alone(system, files, copy):
     before = _content(files)
-    assert list(repairing.repair(files)) == []
-    assert list(repairing.repair(files, copy)) == []
+    assert list(repair.repair(files)) == []
+    assert list(repair.repair(files, copy)) == []
     assert _content(files) == before
 
 
@@ -85,7 +85,7 @@ def test_every_damaged_or_lost_file_comes_back_from_a_copy(system, files, copy):
             harm(name)
             # Of a record that is gone as a whole, only the copy tells.
             assert system.check() or not files.exists(name), name
-            done = list(repairing.repair(files, copy))
+            done = list(repair.repair(files, copy))
             assert any(name in line for line in done), (name, done)
             assert _content(files) == whole, name
             num_repaired += 1
@@ -97,7 +97,7 @@ def test_damage_all_over_is_mended_in_one_go(system, files, copy):
     for name in (layout.SYSTEM_FILE, "tasks/mnist.json", _head(system)):
         _damage(files, name)
     files.delete("tasks/kmnist.json")
-    assert len(list(repairing.repair(files, copy))) == 4
+    assert len(list(repair.repair(files, copy))) == 4
     assert _content(files) == whole
 
 
@@ -105,7 +105,7 @@ def test_without_a_copy_what_is_published_stays_damaged(system, files):
     for name in ("tasks/mnist.json", _head(system, "kmnist")):
         _damage(files, name)
     before = _content(files)
-    assert list(repairing.repair(files)) == []
+    assert list(repair.repair(files)) == []
     assert _content(files) == before
     assert len(system.check()) == 2
 
@@ -114,7 +114,7 @@ def test_damaged_progress_goes_and_the_one_before_it_counts(system, files):
     before = system.load_progress("mnist")
     _damage(files, "progress/mnist.json")
     assert system.check()
-    (line,) = repairing.repair(files)
+    (line,) = repair.repair(files)
     assert "progress/mnist.json was damaged: removed" in line
     assert system.check() == []
     found = system.load_progress("mnist")
@@ -129,7 +129,7 @@ def test_progress_on_a_broken_object_goes_with_it(system, files, harm):
         _damage(files, name)
     else:
         files.delete(name)
-    done = list(repairing.repair(files))
+    done = list(repair.repair(files))
     assert "progress/mnist.json needs objects" in done[0]
     assert len(done) == (2 if harm == "damage" else 1)
     assert system_dir.SystemDir.open(files).check() == []
@@ -139,7 +139,7 @@ def test_progress_is_kept_if_a_copy_has_its_object(system, files, copy):
     whole = _content(files)
     (ref,) = system.load_progress("mnist")["refs"]
     _damage(files, codec.file_name(ref[1]))
-    assert len(list(repairing.repair(files, copy))) == 1
+    assert len(list(repair.repair(files, copy))) == 1
     assert _content(files) == whole
 
 
@@ -147,7 +147,7 @@ def test_damaged_rubbish_and_leases_go(system, files):
     _damage(files, _rubbish())
     files.write_atomic("leases/mnist.json", b"{}")
     assert len(system.check()) == 2
-    done = list(repairing.repair(files))
+    done = list(repair.repair(files))
     assert done == [
         "leases/mnist.json was damaged: removed",
         f"{_rubbish()} was damaged and in no path: removed",
@@ -159,16 +159,16 @@ def test_no_object_goes_while_a_record_cannot_be_read(system, files):
     _damage(files, _head(system))
     _damage(files, _rubbish())
     _damage(files, "tasks/mnist.json")
-    assert list(repairing.repair(files)) == []
+    assert list(repair.repair(files)) == []
     assert files.exists(_rubbish())
 
 
 def test_what_a_newer_program_wrote_is_left_alone(system, files, copy):
     name = "tasks/mnist.json"
-    body = sealed.unseal(files.read(name, 10**6), name, version_max=1)
-    newer = sealed.seal({**body, "format_version": 2}, name)
+    body = checksummed_json.unseal(files.read(name, 10**6), name, version_max=1)
+    newer = checksummed_json.seal({**body, "format_version": 2}, name)
     files.write_atomic(name, newer)
-    assert list(repairing.repair(files, copy)) == []
+    assert list(repair.repair(files, copy)) == []
     assert files.read(name, 10**6) == newer
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_copy_gives_nothing(system, files, copy):
     name = _head(system)
     _damage(files, name)
     _damage(copy, name)
-    assert list(repairing.repair(files, copy)) == []
+    assert list(repair.repair(files, copy)) == []
     assert name in system.check()[0]
 
 
@@ -185,7 +185,7 @@ def test_a_removed_task_does_not_come_back_from_an_older_copy(
 ):
     system.remove("kmnist")
     system.collect()
-    assert list(repairing.repair(files, copy)) == []
+    assert list(repair.repair(files, copy)) == []
     assert list(system.tasks()) == ["mnist"]
 
 
@@ -206,7 +206,7 @@ def test_another_system_is_no_copy(system, files, harm):
         files.delete(layout.SYSTEM_FILE)
     before = _content(files)
     with pytest.raises(errors.UsageError, match="is no copy"):
-        list(repairing.repair(files, other))
+        list(repair.repair(files, other))
     assert _content(files) == before
 
 
@@ -214,20 +214,20 @@ def test_a_folder_without_a_system_is_not_repaired(copy, tmp_path):
     empty = memory_files.MemoryFiles()
     for source in (None, copy):
         with pytest.raises(errors.UsageError, match=r"no system\.json"):
-            list(repairing.repair(empty, source))
+            list(repair.repair(empty, source))
     assert list(empty.list()) == []
 
 
 def test_a_repair_waits_for_no_job(system, files, monkeypatch):
-    monkeypatch.setattr(repairing, "_QUIET_SECS", 0.05)
+    monkeypatch.setattr(repair, "_QUIET_SECS", 0.05)
     other = system_dir.SystemDir.open(files)
     for block in (lambda: other.lease("new"), other.naming):
         with (
             block(),
             pytest.raises(errors.UsageError, match="a job is working"),
         ):
-            list(repairing.repair(files))
-    assert list(repairing.repair(files)) == []
+            list(repair.repair(files))
+    assert list(repair.repair(files)) == []
 
 
 def test_an_archive_serves_as_a_copy(system, files, tmp_path):
@@ -235,6 +235,6 @@ def test_an_archive_serves_as_a_copy(system, files, tmp_path):
     copy = archives.import_archive(tmp_path / "x.tar", tmp_path / "copy")
     name = _head(system)
     _damage(files, name)
-    (line,) = repairing.repair(files, copy.files)
+    (line,) = repair.repair(files, copy.files)
     assert name in line and "was taken from" in line
     assert system_dir.SystemDir.open(files).check() == []

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from keras_munet import errors
 from keras_munet.core import specs
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import files
 from keras_munet.store import memory_files
-from keras_munet.store import sealed
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -130,8 +130,10 @@ def test_a_damaged_system_record_is_told(system, place):
 
 
 def test_a_newer_system_is_refused_with_both_versions(system, place):
-    body = sealed.unseal(place.read("system.json", 9999), "x", version_max=1)
-    data = sealed.seal({**body, "format_version": 7}, "system.json")
+    body = checksummed_json.unseal(
+        place.read("system.json", 9999), "x", version_max=1
+    )
+    data = checksummed_json.seal({**body, "format_version": 7}, "system.json")
     place.write_atomic("system.json", data)
     with pytest.raises(errors.StoreError, match=r"format_version 7.* 1 to 1"):
         system_dir.SystemDir.open(place)

@@ -8,8 +8,8 @@ import pytest
 import system_samples
 
 from keras_munet import errors
-from keras_munet import system as system_lib
 from keras_munet.store import system_dir
+from keras_munet.system import system as system_lib
 
 _ONE_TASK = {"task_names": ["digits"], "num_task_iters": 1}
 

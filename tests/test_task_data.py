@@ -11,12 +11,12 @@ import pytest
 
 import keras_munet
 from keras_munet import errors
-from keras_munet import task_data
 from keras_munet.core import settings as settings_lib
-from keras_munet.data import own_store
-from keras_munet.data import own_tasks
 from keras_munet.data import tasks as tasks_lib
+from keras_munet.data.own import store as own_store
+from keras_munet.data.own import tasks as own_tasks
 from keras_munet.store import system_dir
+from keras_munet.system import task_data
 
 NAME = "own/levels"
 

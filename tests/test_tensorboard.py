@@ -13,7 +13,7 @@ import system_samples as samples
 
 import keras_munet
 from keras_munet import errors
-from keras_munet import tensorboard as board_lib
+from keras_munet.callbacks import tensorboard_callback as board_lib
 from keras_munet.core import child_record
 from keras_munet.store import system_dir
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import training_samples as samples
 
-from keras_munet.data import records
+from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
 
 
-def _on_disk(data: records.TaskData, folder) -> records.TaskData:
+def _on_disk(data: types.TaskData, folder) -> types.TaskData:
     splits = {}
     for name in ("train", "validation", "test"):
         split = getattr(data, name)
         np.save(folder / f"{name}.npy", split.images)
         images = np.load(folder / f"{name}.npy", mmap_mode="r")
-        splits[name] = records.Split(images, split.labels, resident=False)
+        splits[name] = types.Split(images, split.labels, resident=False)
     return dataclasses.replace(data, **splits)
 
 
@@ -81,7 +81,7 @@ def test_every_example_is_counted_once(num_examples):
     data = samples.data(num_validation=num_examples)
     constant = dataclasses.replace(
         data,
-        validation=records.Split(
+        validation=types.Split(
             data.validation.images, np.full(num_examples, 1, np.int32)
         ),
     )

@@ -13,9 +13,9 @@ import training_samples
 from hypothesis import strategies as st
 
 from keras_munet.train import batches
-from keras_munet.train import clock as clock_lib
-from keras_munet.train import halves
-from keras_munet.train import slices
+from keras_munet.train import timing
+from keras_munet.train.distributed import sliced_trainer
+from keras_munet.train.layerwise import layer_functions
 
 _KINDS = ("train", "validate", "input", "fill", "compile")
 
@@ -24,7 +24,7 @@ _KINDS = ("train", "validate", "input", "fill", "compile")
 def now(monkeypatch):
     """A clock that a test turns: `now[0]`, seconds."""
     secs = [100.0]
-    monkeypatch.setattr(clock_lib.time, "perf_counter", lambda: secs[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: secs[0])
     return secs
 
 
@@ -34,7 +34,7 @@ def _wait(now, secs):
 
 
 def test_seconds_within_others_are_counted_once(now):
-    clock = clock_lib.Clock()
+    clock = timing.Clock()
     with clock.spent("train"):
         _wait(now, 1.0)
         with clock.spent("input"):
@@ -44,7 +44,7 @@ def test_seconds_within_others_are_counted_once(now):
 
 
 def test_seconds_before_an_error_are_counted(now):
-    clock = clock_lib.Clock()
+    clock = timing.Clock()
     with pytest.raises(ValueError), clock.spent("train"):
         _wait(now, 3.0)
         raise ValueError
@@ -52,8 +52,8 @@ def test_seconds_before_an_error_are_counted(now):
 
 
 def test_what_a_first_call_takes_longer_is_compiling(now):
-    clock = clock_lib.Clock()
-    calls = clock_lib.Calls(clock, "train")
+    clock = timing.Clock()
+    calls = timing.Calls(clock, "train")
     with clock.spent("train"):
         for secs in (9.0, 2.0, 4.0):
             assert calls(_wait, now, secs) == secs
@@ -63,8 +63,8 @@ def test_what_a_first_call_takes_longer_is_compiling(now):
 
 @pytest.mark.parametrize("secs", [[1.0, 2.0], [5.0], []])
 def test_a_first_call_that_is_no_longer_or_alone_compiles_nothing(now, secs):
-    clock = clock_lib.Clock()
-    calls = clock_lib.Calls(clock, "validate")
+    clock = timing.Clock()
+    calls = timing.Calls(clock, "validate")
     for each in secs:
         calls(_wait, now, each)
     calls.end()
@@ -73,7 +73,7 @@ def test_a_first_call_that_is_no_longer_or_alone_compiles_nothing(now, secs):
 
 
 def test_a_wait_for_input_is_one_though_threads_compile(now):
-    clock, compiled = clock_lib.Clock(), [7.0]
+    clock, compiled = timing.Clock(), [7.0]
     with clock.spent("train"), clock.compiling(lambda: compiled[0]):
         with clock.spent("input"):
             _wait(now, 16.0)
@@ -105,9 +105,9 @@ _STEPS = st.lists(
 def test_no_entry_is_negative_and_all_are_the_time_within(steps):
     secs, compiled, within = [100.0], [0.0], 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock_lib.time, "perf_counter", lambda: secs[0])
-        clock = clock_lib.Clock()
-        calls = clock_lib.Calls(clock, "train")
+        patch.setattr(timing.time, "perf_counter", lambda: secs[0])
+        clock = timing.Clock()
+        calls = timing.Calls(clock, "train")
         blocks, threads = [], contextlib.ExitStack()
         for name, *args in steps:
             if name == "wait":
@@ -137,7 +137,7 @@ def test_no_entry_is_negative_and_all_are_the_time_within(steps):
 
 
 def test_threads_that_compile_at_one_time_count_once():
-    functions, clock = halves.LayerFunctions(), clock_lib.Clock()
+    functions, clock = layer_functions.LayerFunctions(), timing.Clock()
 
     def compile_for(secs):
         with functions._compiling():
@@ -184,7 +184,7 @@ def test_a_generation_that_waits_for_input_has_no_negative_entry(
 def test_slices_side_by_side_count_what_the_longest_did():
     class Slice:
         def __init__(self, **secs):
-            self.clock = clock_lib.Clock()
+            self.clock = timing.Clock()
             self.clock.update(secs)
 
         def train(self, children, *_, **__):
@@ -194,7 +194,7 @@ def test_slices_side_by_side_count_what_the_longest_did():
         Slice(train_secs=8.0, input_secs=4.0),
         Slice(train_secs=10.0, compile_secs=1.0),
     ]
-    trainer = slices.SlicedTrainer(parts, lambda: None)
+    trainer = sliced_trainer.SlicedTrainer(parts, lambda: None)
     trained = trainer.train([1, 2], None, {}, (), accept_ties=True)
     assert sorted(trained) == [1, 2]
     assert trainer.clock == {"train_secs": 8.0, "input_secs": 4.0}

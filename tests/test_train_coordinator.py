@@ -20,9 +20,9 @@ import training_samples as samples
 
 from keras_munet import errors
 from keras_munet.core import devices
-from keras_munet.train import cluster
-from keras_munet.train import coordinator
-from keras_munet.train import jobs
+from keras_munet.train import child_job
+from keras_munet.train.devices import cluster
+from keras_munet.train.distributed import coordinator
 
 _TESTS = pathlib.Path(__file__).resolve().parent
 _WORKER = _TESTS.parent / "launch" / "worker.py"
@@ -53,7 +53,7 @@ def here():
     """A trainer whose only worker is this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "connect", lambda workers: _Here())
-        budget = jobs.Budget(2, 16, 96, 50)
+        budget = child_job.Budget(2, 16, 96, 50)
         return coordinator.CoordinatorTrainer(["nowhere:1"], budget, 7)
 
 

@@ -15,13 +15,13 @@ import training_samples as samples
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.graph import builder
-from keras_munet.graph import nodes
-from keras_munet.train import factors
-from keras_munet.train import jobs
+from keras_munet.models import layer_factory
+from keras_munet.models import path_model
+from keras_munet.train import child_job
+from keras_munet.train import layer_pool
 from keras_munet.train import memory
-from keras_munet.train import slots
-from keras_munet.train import strategy as strategy_lib
+from keras_munet.train import weight_factors
+from keras_munet.train.devices import strategy as strategy_lib
 
 _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 _ADAPTED = {"adapters": (0,), "frozen": _TRUNK}
@@ -43,7 +43,7 @@ def _drawn(number: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(number, np.float32)
 
 
-def _generation(factor_depth: int = 1) -> list[jobs.ChildJob]:
+def _generation(factor_depth: int = 1) -> list[child_job.ChildJob]:
     """Children with factors and one without."""
     return [
         samples.job(0, 1, factor_depth=factor_depth, **_ADAPTED),
@@ -59,7 +59,7 @@ def fused():
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_the_first_product_is_the_kernel_itself(depth):
-    layout = factors.Layout(_SPEC, depth)
+    layout = weight_factors.Layout(_SPEC, depth)
     assert layout.num_values == _SPEC.num_params + (depth + 1) * (
         4 * 4 + 4 * 4 + 3 * 3
     )
@@ -70,7 +70,7 @@ def test_the_first_product_is_the_kernel_itself(depth):
 
 
 def test_the_first_step_of_a_zero_kernel_is_what_it_is_without_factors():
-    layout = factors.Layout(_SPEC, 2)
+    layout = weight_factors.Layout(_SPEC, 2)
     goes = tf.constant(_drawn(_SPEC.num_params))
     first = tf.constant(layout.first_values(np.zeros_like(goes)))
     with tf.GradientTape() as tape:
@@ -84,7 +84,7 @@ def test_the_first_step_of_a_zero_kernel_is_what_it_is_without_factors():
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_products_momentum_is_where_the_factors_go(depth):
-    layout = factors.Layout(_SPEC, depth)
+    layout = weight_factors.Layout(_SPEC, depth)
     values = _drawn(layout.num_values).astype(np.float64)
     momentum = _drawn(layout.num_values, 1)
     step = 1e-6
@@ -103,7 +103,7 @@ def test_a_products_momentum_is_where_the_factors_go(depth):
 
 
 def test_a_clone_goes_on_with_the_momentum_of_what_it_is_cloned_from():
-    layout = factors.Layout(_SPEC, 2)
+    layout = weight_factors.Layout(_SPEC, 2)
     values = layout.first_values(_drawn(_SPEC.num_params))
     bits = _drawn(_SPEC.num_params, 1).astype(tf.bfloat16.as_numpy_dtype)
     again = layout.momentum(tf.constant(values), layout.first_momentum(bits))
@@ -148,11 +148,13 @@ def test_what_is_published_are_ordinary_kernels_that_answer_as_the_child():
         assert {n: v.shape for n, v in component.weights.items()} == dict(
             slot.spec.weights
         )
-        layers.append(nodes.make_layer(slot.spec, f"own_{slot.spec.name}"))
-    model = builder.build({"own": layers}, 16)
+        layers.append(
+            layer_factory.make_layer(slot.spec, f"own_{slot.spec.name}")
+        )
+    model = path_model.build({"own": layers}, 16)
     for layer, slot in zip(layers, graph.slots[0], strict=True):
         published = child.components[slot.spec.name]
-        nodes.assign(layer, slot.spec, published.weights)
+        layer_factory.assign(layer, slot.spec, published.weights)
     np.testing.assert_allclose(model(images)["own"], trained, atol=1e-5)
     assert np.any(child.components["head"].momentum["kernel"])
 
@@ -254,12 +256,12 @@ def test_memory_counts_factors():
 
 def test_a_slot_holds_kernels_and_factors_apart():
     spec = samples.job(0, 1).components[-1].spec
-    pool = slots.SlotPool(strategy_lib.make("one_device"))
-    slot = pool.get(slots.trained_role(1), spec, 0)
+    pool = layer_pool.SlotPool(strategy_lib.make("one_device"))
+    slot = pool.get(layer_pool.trained_role(1), spec, 0)
     assert slot.weights.shape == (spec.num_params,)
     assert slot.trained.shape == slot.momentum.shape
     assert slot.trained.shape[0] > spec.num_params
-    assert pool.get(slots.TRAINED, spec, 0).factors is None
+    assert pool.get(layer_pool.TRAINED, spec, 0).factors is None
 
 
 def test_settings_say_which_components_have_factors():
@@ -269,11 +271,11 @@ def test_settings_say_which_components_have_factors():
         3,
         frozenset({0}),
     )
-    found = {s.name: jobs.factor_depth(settings, s) for s in layout}
+    found = {s.name: child_job.factor_depth(settings, s) for s in layout}
     assert {name for name, depth in found.items() if depth} == {"head"}
     assert found["head"] == 2
     both = dataclasses.replace(settings, factorized=("head", "adapter"))
-    assert jobs.factor_depth(both, layout[3]) == 2
+    assert child_job.factor_depth(both, layout[3]) == 2
     assert not settings_lib.Settings().factorized
 
 

@@ -16,12 +16,12 @@ import test_train_placement_runs as placement_runs
 import test_train_synthetic as synthetic_tests
 
 import keras_munet
-from keras_munet import rehearsal
+from keras_munet.aot import tracing
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.overparam import contraction
-from keras_munet.overparam import rewriting
-from keras_munet.overparam import segnet
+from keras_munet.overparam import model_transform
+from keras_munet.overparam.experiments import segnet
 from keras_munet.store import system_dir
 
 _TESTS = pathlib.Path(__file__).resolve().parent
@@ -32,7 +32,7 @@ _SECS_MAX = 300
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """One task, two generations, on the root that a network was made into."""
-    network = rewriting.overparameterize(
+    network = model_transform.overparameterize(
         segnet.segnet(
             {"depth": 1, "segmentation": 3}, (16, 16), width=4, num_stages=2
         )
@@ -130,7 +130,7 @@ def test_a_generation_with_factors_is_traced_for_a_tpu():
         synthetic_tests._settings("quickstart", ()),
         factorized=("adapter", "head"),
     )
-    children = rehearsal.children_of(settings)
+    children = tracing.children_of(settings)
     assert all(child.components[-1].factor_depth for child in children)
     synthetic_tests._check(settings, "v3-8")
 

@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 import training_samples as samples
 
-from keras_munet.data import records
-from keras_munet.train import features as features_lib
+from keras_munet.data import types
+from keras_munet.train.layerwise import feature_cache
 
 _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 _PREFIX = (16, (("a", False), ("b", True)))
 
 
 def test_features_are_found_by_all_that_they_follow_from():
-    kept = features_lib.Features()
+    kept = feature_cache.Features()
     kept.of("task", "validation", 0).put(_PREFIX, tf.ones([2]))
     assert kept.of("task", "validation", 0).get(_PREFIX) is not None
     others = [
@@ -33,7 +33,7 @@ def test_features_are_found_by_all_that_they_follow_from():
 
 
 def test_what_does_not_fit_is_not_kept_and_room_is_given_back():
-    kept = features_lib.Features(num_bytes_max=8)
+    kept = feature_cache.Features(num_bytes_max=8)
     first, second = (kept.of("task", "validation", n) for n in range(2))
     first.put(_PREFIX, tf.ones([2]))
     second.put(_PREFIX, tf.ones([1]))
@@ -105,7 +105,7 @@ def test_scores_are_the_same_without_features():
     children = [samples.job(i, 2, _TRUNK[: 2 + i]) for i in range(3)]
     results = samples.train(children)
     made = samples.trainer()
-    made._steps._features = features_lib.Features(num_bytes_max=0)
+    made._steps._features = feature_cache.Features(num_bytes_max=0)
     for with_features, without in zip(
         results, samples.train(children, made), strict=True
     ):
@@ -117,7 +117,7 @@ def test_other_values_and_other_data_have_other_features():
     reversed_data = dataclasses.replace(
         data,
         name="others",
-        validation=records.Split(
+        validation=types.Split(
             data.validation.images[::-1].copy(), data.validation.labels
         ),
     )

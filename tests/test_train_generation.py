@@ -14,12 +14,12 @@ import training_samples as samples
 
 from keras_munet import errors
 from keras_munet.data import preprocessing
-from keras_munet.graph import nodes
-from keras_munet.train import generation
+from keras_munet.models import layer_factory
+from keras_munet.train import generation_structure
+from keras_munet.train import layer_pool
 from keras_munet.train import schedules
-from keras_munet.train import slots
-from keras_munet.train import strategy as strategy_lib
-from keras_munet.train import structures
+from keras_munet.train.devices import strategy as strategy_lib
+from keras_munet.train.graph import generation
 
 # Logical devices can only be made before TensorFlow starts.
 _TWO_DEVICES = (
@@ -61,7 +61,7 @@ def test_a_fused_child_equals_a_plain_keras_training_loop():
     (trained,) = samples.train([child], made)
     data = samples.data()
     layers = [
-        nodes.make_layer(p.spec, f"plain_{p.spec.name}")
+        layer_factory.make_layer(p.spec, f"plain_{p.spec.name}")
         for p in child.components
     ]
     tensor = images = keras.Input((16, 16, 3))
@@ -69,7 +69,7 @@ def test_a_fused_child_equals_a_plain_keras_training_loop():
         tensor = layer(tensor)
     model = keras.Model(images, tensor)
     for layer, part in zip(layers, child.components, strict=True):
-        nodes.assign(layer, part.spec, part.load().weights)
+        layer_factory.assign(layer, part.spec, part.load().weights)
         layer.trainable = part.trainable
     num_steps = 96 // 16
     rates = schedules.learning_rates("cosine", 0.05, 0.1, 1, num_steps)
@@ -108,7 +108,7 @@ def test_a_fused_child_equals_a_plain_keras_training_loop():
         )
     for layer, part in zip(layers, child.components, strict=True):
         if part.trainable:
-            for name, value in nodes.values(layer, part.spec).items():
+            for name, value in layer_factory.values(layer, part.spec).items():
                 # The momentum is rounded to bfloat16 in ours.
                 np.testing.assert_allclose(
                     trained.components[part.spec.name].weights[name],
@@ -142,10 +142,10 @@ def test_children_learn_to_tell_the_quarters():
 
 def test_a_shared_frozen_component_is_one_layer_and_stays_as_it_was():
     strategy = strategy_lib.make("one_device")
-    pool = slots.SlotPool(strategy)
+    pool = layer_pool.SlotPool(strategy)
     children = [samples.job(i, 2, _TRUNK) for i in range(4)]
     graph = generation.GenerationGraph(
-        structures.structure_of(children, 16), pool, strategy
+        generation_structure.structure_of(children, 16), pool, strategy
     )
     trunk = {id(slot.layer) for chain in graph.slots for slot in chain[:4]}
     assert len(trunk) == 4
@@ -155,7 +155,9 @@ def test_a_shared_frozen_component_is_one_layer_and_stays_as_it_was():
         for slot, part in zip(
             chain[:4], children[0].components[:4], strict=True
         ):
-            for name, value in nodes.values(slot.layer, part.spec).items():
+            for name, value in layer_factory.values(
+                slot.layer, part.spec
+            ).items():
                 np.testing.assert_array_equal(value, part.load().weights[name])
 
 
@@ -221,7 +223,7 @@ def test_momentum_is_carried_over_from_a_component():
     head = first.components["head"]
     assert np.any(head.momentum["kernel"])
     strategy = strategy_lib.make("one_device")
-    slot = slots.SlotPool(strategy).get(slots.TRAINED, head.spec, 0)
+    slot = layer_pool.SlotPool(strategy).get(layer_pool.TRAINED, head.spec, 0)
     slot.fill(lambda: head, None)
     np.testing.assert_array_equal(
         slot.snapshot().momentum["kernel"], head.momentum["kernel"]

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 import training_samples as samples
 
-from keras_munet.train import layerwise
 from keras_munet.train import memory
-from keras_munet.train import threads
+from keras_munet.train.devices import cpu_threads
+from keras_munet.train.layerwise import generation
 
 _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 
@@ -48,7 +48,7 @@ def test_children_become_what_they_become_as_one_graph(num_parts):
         assert made.passes(_generation(), 16).num_parts == num_parts
         results[strategy] = samples.train(_generation(), made)
         kinds = {type(graph) for graph in made._graphs.values()}
-        assert (kinds == {layerwise.LayerwiseGeneration}) == (
+        assert (kinds == {generation.LayerwiseGeneration}) == (
             strategy == "one_device"
         )
     for layers, graph in zip(*results.values(), strict=True):
@@ -82,7 +82,7 @@ def test_a_child_has_the_same_bits_alone_as_among_others(layer_by_layer):
 def test_bits_do_not_depend_on_how_many_threads_work(
     layer_by_layer, num_threads, monkeypatch
 ):
-    monkeypatch.setattr(threads, "num_operations", lambda: num_threads)
+    monkeypatch.setattr(cpu_threads, "num_operations", lambda: num_threads)
     for one, other in zip(
         layer_by_layer, samples.train(_generation()), strict=True
     ):

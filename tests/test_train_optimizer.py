@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.train import jobs
+from keras_munet.train import child_job
 from keras_munet.train import optimizer
 from keras_munet.train import schedules
 
@@ -111,7 +111,7 @@ def test_adamw_steps_equal_keras_adamw():
 
 
 def _child(**hparams):
-    return jobs.ChildJob(
+    return child_job.ChildJob(
         0,
         (),
         {

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from keras_munet import errors
-from keras_munet.train import placement
-from keras_munet.train import topology
+from keras_munet.train.devices import placement
+from keras_munet.train.devices import topology
 
 _TYPES = ["v2-8", "v3-8", "v3-32", "v4-64", "v5e-8", "v5e-64", "v5p-128"]
 
@@ -127,7 +127,7 @@ def test_planning_needs_no_tensorflow():
     code = (
         "import sys\n"
         "from keras_munet.core import devices\n"
-        "from keras_munet.train import placement\n"
+        "from keras_munet.train.devices import placement\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_munet import system
+from keras_munet.system import system
 
 _TESTS = pathlib.Path(__file__).resolve().parent
 _SECS_MAX = 400

@@ -8,10 +8,10 @@ import tensorflow as tf
 import training_samples as samples
 
 from keras_munet.core import specs
-from keras_munet.train import jobs
-from keras_munet.train import precision
-from keras_munet.vit import compiled
-from keras_munet.vit import operations
+from keras_munet.models.vit import operations
+from keras_munet.models.vit import xla_ops
+from keras_munet.train import child_job
+from keras_munet.train import matmul_precision
 
 _FLAGS_FILE = "flags : fpu avx512f {} sse2\n"
 
@@ -31,15 +31,15 @@ def _spec(width: int) -> specs.ComponentSpec:
 
 @pytest.mark.parametrize("device", ["CPU", "GPU", "TPU"])
 def test_a_named_dtype_holds_everywhere(device):
-    rounded = precision.products("bfloat16", device)
+    rounded = matmul_precision.products("bfloat16", device)
     assert rounded.of(_spec(8)) == rounded.of(_spec(512)) == tf.bfloat16
-    exact = precision.products("float32", device)
+    exact = matmul_precision.products("float32", device)
     # None is float32 too, by the operations that are saved.
     assert exact.of(_spec(512)) == tf.float32 and exact.of(_spec(8)) is None
 
 
 def test_auto_is_bfloat16_on_a_tpu():
-    assert precision.products("auto", "TPU").of(_spec(8)) == tf.bfloat16
+    assert matmul_precision.products("auto", "TPU").of(_spec(8)) == tf.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_auto_on_a_cpu_follows_its_units_and_the_width(
 ):
     file = tmp_path / "cpuinfo"
     file.write_text(_FLAGS_FILE.format(flags))
-    monkeypatch.setattr(precision, "_CPU_INFO", file)
-    rule = precision.products("auto", "CPU")
+    monkeypatch.setattr(matmul_precision, "_CPU_INFO", file)
+    rule = matmul_precision.products("auto", "CPU")
     assert (rule.of(_spec(128)) == tf.bfloat16) == gains
     assert rule.of(_spec(64)) is None
 
@@ -60,8 +60,8 @@ def test_auto_on_a_cpu_follows_its_units_and_the_width(
 def test_a_cpu_of_which_nothing_is_known_computes_in_float32(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "none")
-    assert precision.products("auto", "CPU").of(_spec(512)) == tf.float32
+    monkeypatch.setattr(matmul_precision, "_CPU_INFO", tmp_path / "none")
+    assert matmul_precision.products("auto", "CPU").of(_spec(512)) == tf.float32
 
 
 def test_a_rounded_product_has_the_sums_and_gradients_of_rounded_factors():
@@ -102,7 +102,7 @@ def test_rounding_changes_training_a_little_and_the_score_not_at_all():
         assert child.losses != wide.losses
     # A published score is that of the float32 path.
     components = [
-        jobs.JobComponent(
+        child_job.JobComponent(
             part.spec,
             lambda part=part: found[0].components[part.spec.name],
             f"trained-{part.spec.name}",
@@ -120,14 +120,14 @@ def _mlp(x, weights, products):
     kernels, biases = weights[:2], weights[2:]
     if products is None:
         return operations.mlp(x, kernels, biases)
-    return compiled.mlp(x, kernels, biases, products)
+    return xla_ops.mlp(x, kernels, biases, products)
 
 
 def _attention(x, weights, products):
     """Of 4 examples with 3 tokens, 2 heads."""
     kernels, biases = weights[:4], weights[4:]
     if products is not None:
-        return compiled.attention(x, kernels, biases, 3, 2, products)
+        return xla_ops.attention(x, kernels, biases, 3, 2, products)
     parts = [
         tf.reshape(operations.dense(x, kernel, bias), [4, 3, 2, 4])
         for kernel, bias in zip(kernels[:3], biases[:3], strict=True)

@@ -14,7 +14,7 @@ import tensorflow as tf
 import training_samples as samples
 
 from keras_munet.data import preprocessing
-from keras_munet.train import shares as shares_lib
+from keras_munet.train.devices import replica_inputs
 
 _INDICES = np.random.default_rng(1).integers(0, 96, (3, 8)).astype(np.int32)
 _SEEDS = np.arange(6, dtype=np.int32).reshape(3, 2)
@@ -32,7 +32,7 @@ def _mapped(data):
 
 def assert_batches(strategy, data, sends):
     """Asserts that two passes of shares make the batches of one device."""
-    made = shares_lib.Shares(strategy)
+    made = replica_inputs.Shares(strategy)
     made._sends = sends
     given = made.training(data, _INDICES, _SEEDS, _RATES)
     for step, values in zip([0, 1, 2, 0, 1], given, strict=False):
@@ -95,7 +95,7 @@ def test_four_replicas_get_their_parts_of_it():
         "four = [tf.config.LogicalDeviceConfiguration()] * 4\n"
         "tf.config.set_logical_device_configuration(cpu, four)\n"
         "import test_train_shares as t, training_samples as samples\n"
-        "from keras_munet.train import strategy\n"
+        "from keras_munet.train.devices import strategy\n"
         "found = strategy.make('mirrored')\n"
         "assert found.num_replicas_in_sync == 4\n"
         "t.assert_batches(found, samples.data(), False)\n"

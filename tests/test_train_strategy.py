@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import devices
-from keras_munet.train import strategy
-from keras_munet.train import synthetic
-from keras_munet.train import topology
+from keras_munet.train.devices import fake_tpu as fake_tpu_lib
+from keras_munet.train.devices import strategy
+from keras_munet.train.devices import topology
 
 _HOSTS = ["127.0.0.1:1", "127.0.0.1:2"]
 
@@ -93,12 +93,12 @@ def fake_tpu(monkeypatch):
 
     def initialize(resolver):
         calls.append(resolver)
-        return synthetic.tpu_topology(whole)
+        return fake_tpu_lib.tpu_topology(whole)
 
     monkeypatch.setattr(
         tf.distribute.cluster_resolver,
         "TPUClusterResolver",
-        lambda tpu, zone, project: synthetic._Resolver(whole),
+        lambda tpu, zone, project: fake_tpu_lib._Resolver(whole),
     )
     monkeypatch.setattr(
         tf.tpu.experimental, "initialize_tpu_system", initialize

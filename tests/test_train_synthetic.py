@@ -11,16 +11,16 @@ import tensorflow as tf
 import training_samples as samples
 
 from keras_munet import errors
-from keras_munet import rehearsal
+from keras_munet.aot import tracing
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import preprocessing
-from keras_munet.train import generation
+from keras_munet.train import generation_structure
+from keras_munet.train import layer_pool
 from keras_munet.train import memory
-from keras_munet.train import placement
-from keras_munet.train import slots
-from keras_munet.train import structures
-from keras_munet.train import synthetic
-from keras_munet.train import topology
+from keras_munet.train.devices import fake_tpu
+from keras_munet.train.devices import placement
+from keras_munet.train.devices import topology
+from keras_munet.train.graph import generation
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 _EXPERIMENTS = [
@@ -63,8 +63,8 @@ def _trace(settings, name, children):
         for group in placement.assign(len(children), len(plan.slices))
         if group
     ]
-    strategy = synthetic.tpu_strategy(whole, len(plan.slices[0]))
-    steps = rehearsal.steps_of(
+    strategy = fake_tpu.tpu_strategy(whole, len(plan.slices[0]))
+    steps = tracing.steps_of(
         settings, strategy, children=[children[i] for i in group]
     )
     counts = []
@@ -72,7 +72,7 @@ def _trace(settings, name, children):
         (steps.train, steps.train_inputs),
         (steps.evaluate, steps.evaluate_inputs),
     ):
-        traced = synthetic.check_runnable(function, inputs)
+        traced = fake_tpu.check_runnable(function, inputs)
         counts.append(
             collections.Counter(op.type for op in traced.graph.get_operations())
         )
@@ -80,13 +80,13 @@ def _trace(settings, name, children):
 
 
 def _need(settings):
-    (fullest, *_) = rehearsal.children_of(settings, fullest=True)
+    (fullest, *_) = tracing.children_of(settings, fullest=True)
     size = int(fullest.hparams["ds_image_size"])
     return memory.need(fullest, size, "TPU")
 
 
 def _check(settings, name):
-    children = rehearsal.children_of(settings)
+    children = tracing.children_of(settings)
     num_replicas, (train, evaluate) = _trace(settings, name, children)
     assert train["TPUReplicateMetadata"] == 1
     assert evaluate["TPUReplicateMetadata"] == 1
@@ -103,7 +103,7 @@ def test_every_config_is_traced_by_these_tests():
 
 @pytest.mark.parametrize("name", ["v3-8", "v3-32", "v4-64"])
 def test_the_real_strategy_is_made_without_a_tpu(name):
-    strategy = synthetic.tpu_strategy(name)
+    strategy = fake_tpu.tpu_strategy(name)
     assert isinstance(strategy, tf.distribute.TPUStrategy)
     whole = topology.named(name)
     assert strategy.num_replicas_in_sync == len(whole.cores)
@@ -137,12 +137,12 @@ def test_a_step_that_calls_python_is_refused_by_name_before_it_runs():
             mask = tf.ensure_shape(mask, labels.shape)
             return super()._count(images, labels, mask)
 
-    strategy = synthetic.tpu_strategy("v3-8")
+    strategy = fake_tpu.tpu_strategy("v3-8")
     children = [samples.job(0, 1)]
-    with synthetic.without_values():
+    with fake_tpu.without_values():
         graph = _Calling(
-            structures.structure_of(children, 16),
-            slots.SlotPool(strategy),
+            generation_structure.structure_of(children, 16),
+            layer_pool.SlotPool(strategy),
             strategy,
         )
     inputs = (
@@ -151,13 +151,13 @@ def test_a_step_that_calls_python_is_refused_by_name_before_it_runs():
         tf.TensorSpec([2], tf.float32),
     )
     with pytest.raises(errors.UsageError, match=r"telling.* EagerPyFunc"):
-        synthetic.check_runnable(graph.count_shares, inputs)
+        fake_tpu.check_runnable(graph.count_shares, inputs)
     assert not calls
 
 
 def test_variables_of_a_rehearsal_hold_no_values():
-    strategy = synthetic.tpu_strategy("v3-8")
-    with synthetic.without_values(), strategy.scope():
+    strategy = fake_tpu.tpu_strategy("v3-8")
+    with fake_tpu.without_values(), strategy.scope():
         variable = tf.Variable(tf.zeros([7]), trainable=False)
     assert variable.shape == [7]
     assert len(variable.values) == 8
@@ -166,7 +166,7 @@ def test_variables_of_a_rehearsal_hold_no_values():
 
 def test_the_fullest_child_trains_all_that_the_search_can_give_it():
     settings = _settings("ti0_cmaterdb", ())
-    (child, *_) = rehearsal.children_of(settings, fullest=True)
+    (child, *_) = tracing.children_of(settings, fullest=True)
     places = [part.spec.name for part in child.components]
     assert "encoderblock_2" in places
     assert all(part.trainable for part in child.components)
@@ -174,9 +174,9 @@ def test_the_fullest_child_trains_all_that_the_search_can_give_it():
 
 def test_a_batch_that_does_not_divide_is_named():
     settings = _settings("ti0_cmaterdb", ())
-    strategy = synthetic.tpu_strategy("v3-8")
+    strategy = fake_tpu.tpu_strategy("v3-8")
     with pytest.raises(errors.UsageError, match="batch_size 12 does not"):
-        rehearsal.steps_of(settings, strategy, batch_size=12)
+        tracing.steps_of(settings, strategy, batch_size=12)
 
 
 def test_draws_made_before_give_the_images_of_a_whole_batch():

@@ -8,23 +8,23 @@ import sys
 
 import pytest
 
-from keras_munet.train import threads
+from keras_munet.train.devices import cpu_threads
 
 _PROGRAM = """
 import sys
 import tensorflow as tf
-from keras_munet.train import threads
+from keras_munet.train.devices import cpu_threads
 if "begun" in sys.argv:
     tf.constant(1)
-threads._num_cores = lambda: 8
-print(threads.share_cores(sys.argv[1], int(sys.argv[2])))
+cpu_threads._num_cores = lambda: 8
+print(cpu_threads.share_cores(sys.argv[1], int(sys.argv[2])))
 print(tf.config.threading.get_intra_op_parallelism_threads())
-print(threads.num_operations())
+print(cpu_threads.num_operations())
 """
 
 
 def _share(*args, **env):
-    plain = {k: v for k, v in os.environ.items() if k != threads.VARIABLE}
+    plain = {k: v for k, v in os.environ.items() if k != cpu_threads.VARIABLE}
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *args],
         env=plain | {"CUDA_VISIBLE_DEVICES": ""} | env,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_munet import errors
-from keras_munet.train import topology
+from keras_munet.train.devices import topology
 
 
 @pytest.mark.parametrize(

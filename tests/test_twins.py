@@ -6,8 +6,8 @@ import pytest
 import system_samples as samples
 
 import keras_munet
-from keras_munet import twins
 from keras_munet.report import events
+from keras_munet.system import duplicates
 from keras_munet.train import trainer as trainer_lib
 
 
@@ -34,8 +34,10 @@ def runs(tmp_path_factory):
 
             patch.setattr(trainer_lib.Trainer, "train", counted)
             if name == "each":
-                patch.setattr(twins, "distinct", lambda plan: plan)
-                patch.setattr(twins, "spread", lambda plan, trained: trained)
+                patch.setattr(duplicates, "distinct", lambda plan: plan)
+                patch.setattr(
+                    duplicates, "spread", lambda plan, trained: trained
+                )
             workdir = tmp_path_factory.mktemp(name)
             keras_munet.System.create(workdir, samples.settings(**changes)).run(
                 progress=keras_munet.Progress(workdir, quiet=True)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
 from keras_munet.core import specs
-from keras_munet.vit import family as vit_family
-from keras_munet.vit import variants
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.models.vit import variants
 
 
 def _family(name: str = "mu", num_layers_max: int = 12):
-    return vit_family.VitFamily.of(variants.variant(name), num_layers_max)
+    return vit_architecture.VitFamily.of(variants.variant(name), num_layers_max)
 
 
 def _hparams(num_layers: int = 2, image_size: int = 32, **extra):
@@ -91,7 +91,7 @@ def test_the_family_survives_json_by_its_registered_name():
     family = _family("B/32", 7)
     value = json.loads(json.dumps(family.to_json()))
     assert value["family"] == "vit"
-    assert family_lib.from_json(value) == family
+    assert architecture.from_json(value) == family
 
 
 @pytest.mark.parametrize("num_layers", [-1, 13, 1.0, True, "1"])
@@ -113,7 +113,7 @@ def test_a_head_without_classes_is_refused(num_classes):
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    family = vit_family.VitFamily(64, 3, 128, 8, 4)
+    family = vit_architecture.VitFamily(64, 3, 128, 8, 4)
     with pytest.raises(errors.UsageError, match="do not divide"):
         family.layout(_hparams(), num_classes=2)
 
@@ -131,7 +131,8 @@ def test_a_new_adapter_and_a_new_head_start_at_zero():
 
 def test_records_need_neither_tensorflow_nor_keras():
     code = (
-        "import sys, keras_munet.vit.family, keras_munet.roots.build; "
+        "import sys, keras_munet.models.vit.architecture; "
+        "import keras_munet.roots.build; "
         "print({'keras', 'tensorflow'} & set(sys.modules))"
     )
     seen = subprocess.run(

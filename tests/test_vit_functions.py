@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_munet.vit import functions
-from keras_munet.vit import initial
-from keras_munet.vit import operations
-from keras_munet.vit import shapes
+from keras_munet.models.vit import functions
+from keras_munet.models.vit import initializers
+from keras_munet.models.vit import operations
+from keras_munet.models.vit import shapes
 
 _BLOCK = {"width": 16, "num_heads": 2, "mlp_dim": 24}
 
@@ -183,6 +183,6 @@ def test_every_table_row_has_a_first_value():
     rng = np.random.default_rng(0)
     for name, shape in shapes.weights("EncoderBlock", _BLOCK):
         assert (
-            initial.initial_value("EncoderBlock", name, shape, rng).shape
+            initializers.initial_value("EncoderBlock", name, shape, rng).shape
             == shape
         )

@@ -10,16 +10,16 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.models.vit import base
+from keras_munet.models.vit import flops
+from keras_munet.models.vit import hybrid
+from keras_munet.models.vit import layers as _layers_lib  # noqa: F401  registers
+from keras_munet.models.vit import resnet_layers
+from keras_munet.models.vit import variants
 from keras_munet.roots import inspection
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import base
-from keras_munet.vit import family as vit_family
-from keras_munet.vit import hybrid
-from keras_munet.vit import layers as _layers_lib  # noqa: F401  registers
-from keras_munet.vit import multiply_adds
-from keras_munet.vit import resnet_layers
-from keras_munet.vit import variants
 
 _SHAPES = pytest.mark.parametrize(
     "changes",
@@ -69,7 +69,7 @@ def test_every_hybrid_has_its_count_here_and_plain_variants_stay_plain():
     assert len(variants.hybrid_names()) == 5
     assert variants.variant("B/16").units is None
     family = hybrid.family_of(variants.variant("B/16"), 2)
-    assert type(family) is vit_family.VitFamily
+    assert type(family) is vit_architecture.VitFamily
     with pytest.raises(errors.UsageError, match=r"R26\+S/32"):
         variants.variant("R26+S/16")
 
@@ -158,7 +158,7 @@ def test_costs_by_formula_equal_those_of_the_graph(changes):
     root = hybrid_samples.root(**changes)
     counted = {row.name: row.multiply_adds for row in inspection.rows(root)}
     layout = [component.spec for component in root.components]
-    assert multiply_adds.forward(layout) == counted
+    assert flops.forward(layout) == counted
     assert counted["resnet_root"] == 16 * 16 * 7 * 7 * 3 * 32
 
 
@@ -172,10 +172,10 @@ def test_a_training_step_keeps_four_of_each_convolution_s_outputs():
 
 def test_training_the_head_alone_costs_no_backward_pass_below():
     layout = [c.spec for c in hybrid_samples.root().components]
-    costs = multiply_adds.forward(layout)
+    costs = flops.forward(layout)
     total = sum(costs.values())
-    assert multiply_adds.training(layout, {"head"}) == total + 2 * costs["head"]
-    seen = multiply_adds.training(layout, {"block2_unit1"})
+    assert flops.training(layout, {"head"}) == total + 2 * costs["head"]
+    seen = flops.training(layout, {"block2_unit1"})
     below = [spec.name for spec in layout[:3]]
     above = sum(cost for name, cost in costs.items() if name not in below)
     assert seen == total + above + costs["block2_unit1"]
@@ -194,7 +194,7 @@ def test_the_family_survives_json_by_its_registered_name():
     family = hybrid_samples.family()
     value = json.loads(json.dumps(family.to_json()))
     assert value["family"] == "vit_hybrid"
-    assert family_lib.from_json(value) == family
+    assert architecture.from_json(value) == family
 
 
 @pytest.mark.parametrize("image_size", [0, 4, 30, 32.0])

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.vit import family as vit_family
-from keras_munet.vit import initial
-from keras_munet.vit import variants
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.models.vit import initializers
+from keras_munet.models.vit import variants
 
 
 def _made(seed: int = 0):
-    family = vit_family.VitFamily.of(variants.variant("Ti"), 1)
+    family = vit_architecture.VitFamily.of(variants.variant("Ti"), 1)
     hparams = {"num_layers": 1, "ds_image_size": 32, "adapter_dim": 16}
     layout = family.layout(hparams, 10, adapters={0})
     rng = np.random.default_rng(seed)
-    return [initial.initial_component(spec, rng) for spec in layout]
+    return [initializers.initial_component(spec, rng) for spec in layout]
 
 
 def test_every_weight_of_every_place_has_a_first_value_of_its_shape():
@@ -56,4 +56,6 @@ def test_values_depend_on_the_generator_alone():
 
 def test_an_unknown_weight_is_refused():
     with pytest.raises(errors.UsageError, match="no initial value"):
-        initial.initial_value("Head", "gain", (1,), np.random.default_rng(0))
+        initializers.initial_value(
+            "Head", "gain", (1,), np.random.default_rng(0)
+        )

@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import registry
+from keras_munet.models.vit import base
+from keras_munet.models.vit import layers
+from keras_munet.models.vit import resnet_layers
 from keras_munet.roots import npz
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import base
-from keras_munet.vit import layers
-from keras_munet.vit import resnet_layers
 
 _WEIGHTS = "weights/Ti_16-augreg-in21k-ft-in1k-224.npz"
 _PARITY_ATOL = 2e-5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_munet import errors
-from keras_munet.core import eight_bits
+from keras_munet.core import int8
 
 _IMAGES = np.random.default_rng(0).uniform(-1, 1, (6, 16, 16, 3)).astype("f4")
 
@@ -32,8 +32,8 @@ def test_a_quantised_model_computes_with_rounded_kernels(system, small):
     rounded = system.model("digits")
     for layer in rounded.layers:
         for variable in layer.weights:
-            if eight_bits.is_kernel(variable.name):
-                kernel, scale = eight_bits.quantized(variable.numpy())
+            if int8.is_kernel(variable.name):
+                kernel, scale = int8.quantized(variable.numpy())
                 variable.assign(kernel * scale)
     exact = np.array(system.model("digits")(_IMAGES))
     assert not np.array_equal(small(_IMAGES), exact)

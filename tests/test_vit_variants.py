@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keras_munet import errors
-from keras_munet.vit import variants
+from keras_munet.models.vit import variants
 
 
 @pytest.mark.parametrize(

@@ -11,84 +11,133 @@ import pytest
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_munet"
 _TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets"}
-# Each package may import those before it, and itself.
+# Each part may import those before it, and itself; the longest name that fits a
+# file is its part.
 _ALLOWED = {
     "errors": set(),
     "version": set(),
     "core": {"errors"},
     "config": {"core"},
-    "registration": set(),
-    "progress": {"errors", "core", "store"},
-    "terminal": {"progress"},
-    "tensorboard": {"errors", "core", "data", "search"},
+    "_deprecated_paths": set(),
+    "_keras_registration": set(),
     "__main__": {"version"},
     # Jobs as processes, here and elsewhere: nothing of what they compute.
-    "restarts": {"errors"},
-    "agents": {"errors", "restarts"},
-    "pods": {"errors", "restarts"},
+    "jobs": set(),
+    "jobs.supervisor": {"errors"},
+    "jobs.agents": {"errors", "jobs.supervisor"},
+    "jobs.tpu_pod": {"errors", "jobs.supervisor"},
     "search": {"errors", "core"},
     "store": {"errors", "core"},
-    "vit": {"errors", "core"},
-    "functional": {"errors", "core", "vit"},
-    "roots": {"errors", "core", "vit", "functional"},
-    "graph": {"errors", "core", "vit", "functional"},
+    "models.vit": {"errors", "core"},
+    "models.keras_blocks": {"errors", "core", "models.vit"},
+    "models": {"errors", "core", "models.vit", "models.keras_blocks"},
     "data": {"errors", "core"},
-    "train": {"errors", "core", "vit", "graph", "data"},
-    # Of roots, the reader of .npz files that come from anybody.
-    "export": {"errors", "version", "core", "vit", "graph", "data", "roots"},
-    "pretraining": {
-        *("errors", "core", "vit", "roots", "graph", "data", "train"),
+    "callbacks": set(),
+    "callbacks.progress": {"errors", "core", "store"},
+    "callbacks.progress_bar": {"callbacks.progress"},
+    "callbacks.tensorboard_callback": {"errors", "core", "data", "search"},
+    "roots": {
+        *("errors", "core", "models.vit", "models.keras_blocks", "data"),
     },
+    "roots.pretraining": {
+        *("errors", "core", "models.vit", "roots", "models", "data"),
+        "train",
+    },
+    "train": {"errors", "core", "models.vit", "models", "data"},
+    "export": {"errors", "version", "core", "models.vit", "models", "data"},
     # A system of its own: it trains networks, not paths, and keeps its state
     # with the store's files.
     "overparam": {"errors", "core", "store", "data", "train"},
     # A system as the search sees it: both need it, neither trains.
-    "living": {"search", "store"},
-    "report": {"errors", "core", "data", "living", "store", "search"},
+    "system.population_view": {"search", "store"},
     # What a path costs is the ViT's to say.
-    "preflight": {"errors", "core", "data", "roots", "search", "vit"},
-    "task_data": {"core", "data", "preflight", "store"},
-    # What a path or an export answers to a user's own pictures.
-    "inference": {"errors", "core", "data", "vit", "export", "preflight"},
-    "opened": {
-        *("errors", "core", "search", "store", "roots", "data", "train"),
-        *("crew", "living", "preflight", "task_data"),
+    "system.validation": {
+        *("errors", "core", "data", "roots", "search", "models.vit"),
     },
-    # What a TPU would be given, lowered and compiled.
-    "aot": {"errors", "core", "train", "rehearsal"},
-    # What searches and trains before there is a system.
-    "rehearsal": {
-        *("errors", "core", "vit", "data", "roots", "search", "train"),
+    "system.task_data": {"core", "data", "system.validation", "store"},
+    # What a path or an export answers to a user's own pictures.
+    "system.inference": {
+        *("errors", "core", "data", "models.vit", "export"),
+        "system.validation",
     },
     # These are the system: the only place that sees search and training.
-    "crew": {"errors", "core", "search", "store", "vit", "data", "train"},
-    "twins": {"search", "train"},
-    "iteration": {
-        *("errors", "core", "search", "store", "data", "train", "progress"),
-        *("crew", "twins"),
+    "system.executor": {
+        *("errors", "core", "search", "store", "models.vit", "data", "train"),
     },
-    "system": {
-        *("errors", "core", "search", "store", "roots", "graph", "data"),
-        *("train", "export", "progress", "iteration", "living", "preflight"),
-        *("opened", "task_data", "inference"),
+    "system.duplicates": {"search", "train"},
+    "system.task_iteration": {
+        *("errors", "core", "search", "store", "data", "train"),
+        *("callbacks.progress", "system.executor", "system.duplicates"),
+    },
+    "system.system": {
+        *("errors", "core", "search", "store", "roots", "models", "data"),
+        *("train", "export", "callbacks.progress", "system.executor"),
+        *("system.inference", "system.population_view"),
+        *("system.task_data", "system.task_iteration", "system.validation"),
+    },
+    "system": {"system.system"},
+    "report": {
+        *("errors", "core", "data", "system.population_view", "store"),
+        "search",
     },
     # What published paths answer, for a report.
-    "predictions": {"core", "vit", "data", "preflight", "report", "system"},
-    # Many systems side by side; what a path costs is the ViT's to say.
-    "comparison": {
-        *("errors", "core", "store", "train", "vit", "report"),
-        *("preflight", "progress", "system"),
+    "report.measure_predictions": {
+        *("core", "models.vit", "data", "system.validation", "report"),
+        "system.system",
+    },
+    # What a TPU would be given, lowered and compiled.
+    "aot": {"errors", "core", "train", "aot.tracing"},
+    # What searches and trains before there is a system.
+    "aot.tracing": {
+        *("errors", "core", "models.vit", "data", "roots", "search", "train"),
+    },
+    # Many systems side by side: the pages, which read what the runs wrote.
+    "compare": {"errors", "core", "store", "report"},
+    # What a path costs is the ViT's to say.
+    "compare.methods": {"errors", "core", "system.validation"},
+    "compare.results": {
+        *("errors", "core", "store", "train", "models.vit", "report"),
+        "system.system",
+    },
+    "compare.runs": {
+        *("errors", "core", "store", "report", "callbacks.progress"),
+        *("system.system", "system.validation"),
+        *("compare", "compare.methods", "compare.results"),
     },
     "__init__": {
-        *("core", "errors", "inference", "progress", "registration"),
-        *("system", "version"),
+        *("core", "errors", "system.inference", "callbacks.progress"),
+        *("_deprecated_paths", "_keras_registration"),
+        *("system.system", "version"),
     },
 }
+# Packages stand on floors; each imports lower floors alone.
+_FLOORS = (
+    {"errors", "version", "_deprecated_paths", "_keras_registration"},
+    {"core", "__main__"},
+    {"config", "search", "store", "data", "models", "jobs"},
+    {"train", "export", "callbacks"},
+    {"roots"},
+    {"system", "overparam"},
+    {"report", "aot", "__init__"},
+    {"compare"},
+)
+# Of packages that import none otherwise.
+_PARTS_WITH_TENSORFLOW = {"report.measure_predictions"}
 _FILES = sorted(_PACKAGE.rglob("*.py"))
 
 
+def _part(name: str) -> str:
+    """The part that a module, named below keras_munet, belongs to."""
+    words = name.split(".")
+    for num in range(len(words), 0, -1):
+        if ".".join(words[:num]) in _ALLOWED:
+            return ".".join(words[:num])
+    return words[0]
+
+
 def _home(path: pathlib.Path) -> str:
-    return path.relative_to(_PACKAGE).parts[0].removesuffix(".py")
+    name = ".".join(path.relative_to(_PACKAGE).with_suffix("").parts)
+    return _part(name.removesuffix(".__init__"))
 
 
 def _imports(path: pathlib.Path) -> set[str]:
@@ -103,7 +152,15 @@ def _imports(path: pathlib.Path) -> set[str]:
     return found
 
 
-def test_every_package_stands_in_the_table():
+def _imported_parts(path: pathlib.Path) -> set[str]:
+    return {
+        _part(name.removeprefix("keras_munet."))
+        for name in _imports(path)
+        if name.startswith("keras_munet.")
+    }
+
+
+def test_every_part_stands_in_the_table():
     assert {_home(path) for path in _FILES} == set(_ALLOWED)
 
 
@@ -112,17 +169,25 @@ def test_every_package_stands_in_the_table():
 )
 def test_a_file_imports_only_what_lies_before_it(path):
     home = _home(path)
-    seen = {
-        name.split(".")[1]
-        for name in _imports(path)
-        if name.startswith("keras_munet.")
-    }
-    assert seen - {home} <= _ALLOWED[home]
+    assert _imported_parts(path) - {home} <= _ALLOWED[home]
 
 
-@pytest.mark.parametrize("package", ["core", "search", "store", "report"])
-def test_records_search_store_and_report_import_no_tensorflow(package):
+def test_the_table_allows_imports_of_lower_floors_alone():
+    floors = {name: i for i, floor in enumerate(_FLOORS) for name in floor}
+    assert set(floors) == {part.partition(".")[0] for part in _ALLOWED}
+    for part, allowed in _ALLOWED.items():
+        package = part.partition(".")[0]
+        for other in {name.partition(".")[0] for name in allowed} - {package}:
+            assert floors[other] < floors[package], (part, other)
+
+
+@pytest.mark.parametrize(
+    "package", ["core", "search", "store", "jobs", "report", "compare"]
+)
+def test_what_needs_no_tensorflow_does_not_import_it(package):
     for path in (_PACKAGE / package).rglob("*.py"):
+        if _home(path) in _PARTS_WITH_TENSORFLOW:
+            continue
         tops = {name.split(".")[0] for name in _imports(path)}
         assert not tops & _TENSORFLOW, path
 
@@ -141,9 +206,9 @@ def test_only_training_touches_tf_distribute():
         "keras_munet.search.evolution",
         "keras_munet.store.system_dir",
         "keras_munet.report",
-        "keras_munet.report.comparison",
-        "keras_munet.vit.family",
-        "keras_munet.functional.family",
+        "keras_munet.compare",
+        "keras_munet.models.vit.architecture",
+        "keras_munet.models.keras_blocks.architecture",
         "keras_munet.roots.build",
         "keras_munet.overparam.schedule",
         "keras_munet.overparam.factorization",

@@ -6,14 +6,14 @@ import numpy as np
 
 from keras_munet.core import settings
 from keras_munet.core import specs
-from keras_munet.data import records
-from keras_munet.train import jobs
-from keras_munet.train import strategy as strategy_lib
+from keras_munet.data import types
+from keras_munet.models.vit import architecture
+from keras_munet.models.vit import variants
+from keras_munet.train import child_job
 from keras_munet.train import trainer as trainer_lib
-from keras_munet.vit import family as family_lib
-from keras_munet.vit import variants
+from keras_munet.train.devices import strategy as strategy_lib
 
-FAMILY = family_lib.VitFamily.of(variants.variant("mu"), 4)
+FAMILY = architecture.VitFamily.of(variants.variant("mu"), 4)
 HPARAMS = {**settings.DEFAULT_HPARAMS, "opt_lr": 0.05}
 DATA_HPARAMS = {
     **{k: v for k, v in HPARAMS.items() if k.startswith("ds_")},
@@ -22,19 +22,19 @@ DATA_HPARAMS = {
 NUM_CLASSES = 3
 
 
-def data(num_train: int = 96, num_validation: int = 50) -> records.TaskData:
+def data(num_train: int = 96, num_validation: int = 50) -> types.TaskData:
     """Images whose class is where their bright quarter lies."""
     rng = np.random.default_rng(0)
 
-    def split(number: int) -> records.Split:
+    def split(number: int) -> types.Split:
         labels = rng.integers(0, NUM_CLASSES, number).astype(np.int32)
         images = rng.integers(0, 120, (number, 16, 16, 3)).astype(np.uint8)
         for image, label in zip(images, labels, strict=True):
             row, column = divmod(int(label), 2)
             image[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] += 120
-        return records.Split(images, labels)
+        return types.Split(images, labels)
 
-    return records.TaskData(
+    return types.TaskData(
         name="quarters",
         num_classes=NUM_CLASSES,
         class_names=("a", "b", "c"),
@@ -53,7 +53,7 @@ def job(
     factor_depth: int = 0,
     image_size: int = 16,
     **changes,
-) -> jobs.ChildJob:
+) -> child_job.ChildJob:
     """A child that trains all but the components named in `frozen`.
 
     Frozen ones have equal ids and values in all children of one seed. With a
@@ -69,7 +69,7 @@ def job(
         frozenset(adapters),
     )
 
-    def part(spec: specs.ComponentSpec) -> jobs.JobComponent:
+    def part(spec: specs.ComponentSpec) -> child_job.JobComponent:
         shared = spec.name in frozen
         # A new component has values of its own, a shared one those of all.
         own = 0 if shared else index + 1
@@ -81,10 +81,10 @@ def job(
         shared_id = f"{spec.name}-{seed}" if shared else None
         in_factors = spec.name == "head" or "adapter" in spec.name
         depth = factor_depth if in_factors else 0
-        return jobs.JobComponent(spec, load, shared_id, not shared, depth)
+        return child_job.JobComponent(spec, load, shared_id, not shared, depth)
 
     hparams = {**HPARAMS, **changes.pop("hparams", {})}
-    return jobs.ChildJob(
+    return child_job.ChildJob(
         index=index,
         components=tuple(part(spec) for spec in layout),
         hparams=hparams,
@@ -100,7 +100,7 @@ def trainer(
     num_bytes_max: int | None = None,
 ) -> trainer_lib.Trainer:
     """A trainer of a few steps per child."""
-    budget = jobs.Budget(num_cycles, batch_size, 96, 50)
+    budget = child_job.Budget(num_cycles, batch_size, 96, 50)
     return trainer_lib.Trainer(
         strategy_lib.make(strategy), budget, 7, compute_dtype, num_bytes_max
     )

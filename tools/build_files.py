@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 _NAME = "keras_munet"
 _PACKAGE = ROOT / _NAME
 # What Python itself runs for every import of ours, before anything else.
-_BASE = ("__init__", "registration", "version")
+_BASE = ("__init__", "_deprecated_paths", "_keras_registration", "version")
 _LOAD = 'load("@rules_python//python:defs.bzl", {})\n'
 _HEAD = "# Written by tools/build_files.py; change that and not this.\n"
 # Quick ones of every package that have no TensorFlow, and one that has it.

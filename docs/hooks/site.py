@@ -27,9 +27,9 @@ _FIGURE = re.compile(r"^!\[.+\]\((?P<file>figures/\S+\.svg)\)$")
 _LINK = re.compile(r"\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 # The modules of the public names: a page of their own, before the others.
 _FRONT = (
-    "keras_munet.system",
+    "keras_munet.system.system",
     "keras_munet.core.settings",
-    "keras_munet.progress",
+    "keras_munet.callbacks.progress",
     "keras_munet.errors",
 )
 

@@ -14,18 +14,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
-from keras_munet import rehearsal
 from keras_munet.aot import bounds
 from keras_munet.aot import compiler
 from keras_munet.aot import lowering
 from keras_munet.aot import programs
 from keras_munet.aot import proposals
+from keras_munet.aot import tracing
 from keras_munet.core import settings as settings_lib
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import child_job
 from keras_munet.train import memory
-from keras_munet.train import placement
-from keras_munet.train import synthetic
-from keras_munet.train import topology as topology_lib
+from keras_munet.train.devices import fake_tpu
+from keras_munet.train.devices import placement
+from keras_munet.train.devices import topology as topology_lib
 
 TRAIN = "train"
 EVALUATE = "evaluate"
@@ -116,11 +116,11 @@ def run(
         can run, or the batch does not divide.
     """
     topology = topology_lib.named(topology_name)
-    worst = rehearsal.children_of(settings, fullest=True)
+    worst = tracing.children_of(settings, fullest=True)
     # As a job does, for the fullest children that there can be.
     plan = placement.plan(topology, _needs(worst), settings.batch_size, wanted)
     cores = plan.slices[0]
-    children = worst if fullest else rehearsal.children_of(settings)
+    children = worst if fullest else tracing.children_of(settings)
     groups = placement.assign(len(children), len(plan.slices))
     together, num_parts = max(
         (
@@ -136,9 +136,9 @@ def run(
         key=lambda found: sum(need.bytes_at(1) for need in _needs(found[0])),
     )
     num_parts = 1 if whole_batches else num_parts
-    steps = rehearsal.steps_of(
+    steps = tracing.steps_of(
         settings,
-        synthetic.tpu_strategy(topology, len(cores)),
+        fake_tpu.tpu_strategy(topology, len(cores)),
         children=together,
         num_parts=num_parts,
     )
@@ -230,7 +230,7 @@ def _slice(
     return compiler.Slice(topology.name, tuple(cores))
 
 
-def _needs(children: Sequence[jobs_lib.ChildJob]) -> list[memory.Need]:
+def _needs(children: Sequence[child_job.ChildJob]) -> list[memory.Need]:
     return [
         memory.need(child, int(child.hparams["ds_image_size"]), "TPU")
         for child in children
@@ -238,11 +238,11 @@ def _needs(children: Sequence[jobs_lib.ChildJob]) -> list[memory.Need]:
 
 
 def _largest_pass(
-    children: Sequence[jobs_lib.ChildJob],
+    children: Sequence[child_job.ChildJob],
     batch_size: int,
     topology: topology_lib.Topology,
     num_replicas: int,
-) -> tuple[list[jobs_lib.ChildJob], int]:
+) -> tuple[list[child_job.ChildJob], int]:
     """Returns the children that a trainer has most of at once, and the parts.
 
     As `Trainer.passes` divides them.

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
 from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
@@ -46,7 +46,7 @@ class Adapter(Protocol):
         ...
 
 
-def with_adapter(family: family_lib.Family, name: str) -> family_lib.Family:
+def with_adapter(family: architecture.Family, name: str) -> architecture.Family:
     """Returns `family` with the adapters that `search.adapter` names.
 
     Raises:
@@ -62,7 +62,7 @@ def with_adapter(family: family_lib.Family, name: str) -> family_lib.Family:
 class _Adapted:
     """A family whose adapters are another distribution's."""
 
-    family: family_lib.Family
+    family: architecture.Family
     adapter_name: str
     adapter: Adapter
 

@@ -10,7 +10,7 @@ import hashlib
 
 import numpy as np
 
-from keras_munet.core import canonical
+from keras_munet.core import canonical_json
 
 
 def generator(root_seed: int, *event: str | int) -> np.random.Generator:
@@ -24,5 +24,5 @@ def generator(root_seed: int, *event: str | int) -> np.random.Generator:
 
 
 def _entropy(root_seed: int, event: tuple[str | int, ...]) -> int:
-    text = canonical.dumps([int(root_seed), *event])
+    text = canonical_json.dumps([int(root_seed), *event])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")

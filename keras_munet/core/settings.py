@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import config_parsing
 from keras_munet.core import names
-from keras_munet.core import plain
 
 VERSIONS = ("munet", "mu2net")
 # `published` is the table of the version.
@@ -231,7 +231,7 @@ class SearchSettings:
     finetune_all_below: float = 0.0
 
     def __post_init__(self):
-        plain.normalize(self, "search.")
+        config_parsing.normalize(self, "search.")
         _check_numbers(self, "search.")
         for pattern in self.force_finetune_components:
             _check_pattern(pattern)
@@ -298,7 +298,7 @@ class RootSettings:
     pixel_max: float = 1.0
 
     def __post_init__(self):
-        plain.normalize(self, "root.")
+        config_parsing.normalize(self, "root.")
         _check_numbers(self, "root.")
 
 
@@ -321,7 +321,7 @@ class DataSettings:
     antialias: bool = True
 
     def __post_init__(self):
-        plain.normalize(self, "data.")
+        config_parsing.normalize(self, "data.")
 
     @property
     def hparams(self) -> dict[str, Any]:
@@ -427,7 +427,7 @@ class Settings:
           UsageError: a key is unknown, or a value of the wrong kind or
             outside what is allowed.
         """
-        return plain.record(cls, plain.mapping("", value), "")
+        return config_parsing.record(cls, config_parsing.mapping("", value), "")
 
 
 def _normalize(settings: Settings) -> None:
@@ -437,20 +437,24 @@ def _normalize(settings: Settings) -> None:
       UsageError: a key is unknown, or a value of the wrong kind or outside
         what is allowed.
     """
-    plain.normalize(settings, "")
+    config_parsing.normalize(settings, "")
     for key, group in _GROUPS.items():
         given = getattr(settings, key)
         if not isinstance(given, group):
-            made = plain.record(group, plain.mapping(key, given), f"{key}.")
+            made = config_parsing.record(
+                group, config_parsing.mapping(key, given), f"{key}."
+            )
             object.__setattr__(settings, key, made)
-    hparams = dict(plain.mapping("hparams", settings.hparams))
-    plain.refuse_unknown("hparams.", hparams, DEFAULT_HPARAMS)
+    hparams = dict(config_parsing.mapping("hparams", settings.hparams))
+    config_parsing.refuse_unknown("hparams.", hparams, DEFAULT_HPARAMS)
     hparams = {
         key: _hparam(key, hparams.get(key, default), f"hparams.{key}")
         for key, default in DEFAULT_HPARAMS.items()
     }
-    ranges = dict(plain.mapping("ranges", settings.ranges))
-    plain.refuse_unknown("ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS])
+    ranges = dict(config_parsing.mapping("ranges", settings.ranges))
+    config_parsing.refuse_unknown(
+        "ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS]
+    )
     ranges = {key: _steps(key, steps) for key, steps in ranges.items()}
     object.__setattr__(settings, "hparams", hparams)
     object.__setattr__(settings, "ranges", ranges)
@@ -459,7 +463,7 @@ def _normalize(settings: Settings) -> None:
 def _hparam(key: str, seen: Any, shown: str) -> Any:
     """Returns a hyperparameter's value if it is of its kind and bounds."""
     default = DEFAULT_HPARAMS.get(key, 0)
-    seen = plain.converted(type(default).__name__, seen, shown)
+    seen = config_parsing.converted(type(default).__name__, seen, shown)
     if key == "opt_lr_schedule":
         _one_of(shown, seen, SCHEDULES)
     if key == "opt_name":
@@ -494,7 +498,7 @@ def _check_numbers(group: Any, prefix: str) -> None:
         bounds = BOUNDS.get(prefix + field.name)
         if bounds is None:
             continue
-        seen = plain.converted(
+        seen = config_parsing.converted(
             str(field.type), getattr(group, field.name), prefix + field.name
         )
         if seen is None:

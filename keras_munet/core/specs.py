@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_munet.core import canonical
+from keras_munet.core import canonical_json
 
 # The task name that roots carry: nothing may train their components.
 NOT_TRAINABLE = "NOT_TRAINABLE"
@@ -53,7 +53,7 @@ class ComponentSpec:
     @property
     def spec_id(self) -> str:
         """A short digest; equal for specs that can exchange values."""
-        return canonical.digest(self.to_json(), SPEC_ID_CHARS)
+        return canonical_json.digest(self.to_json(), SPEC_ID_CHARS)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` is the inverse."""
@@ -156,7 +156,7 @@ class PathRecord:
     @functools.cached_property
     def id(self) -> str:
         """Digest of what made the path; its metrics are not part of it."""
-        return canonical.digest(
+        return canonical_json.digest(
             [
                 self.task,
                 self.parent,

@@ -12,13 +12,13 @@ import hashlib
 import numpy as np
 
 from keras_munet.core import fingerprint
-from keras_munet.data import array_files
-from keras_munet.data import records
+from keras_munet.data import types
+from keras_munet.data.tfds import array_files
 
 _NUM_BLOCK_BYTES = 64 * 2**20
 
 
-def of(data: records.TaskData) -> fingerprint.DataFingerprint:
+def of(data: types.TaskData) -> fingerprint.DataFingerprint:
     """Returns what identifies the data of a task.
 
     Example:

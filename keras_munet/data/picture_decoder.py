@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_munet.data import own_images
+from keras_munet.data.own import images as own_images
 
 NUM_PIXELS_MAX = own_images.NUM_PIXELS_MAX
 _ORIENTATION_TAG = 0x0112
@@ -300,8 +300,8 @@ def _png(data: tf.Tensor) -> tf.Tensor:
 def _narrowed(wide: tf.Tensor) -> tf.Tensor:
     """Returns `uint8` of `[height, width, channels] uint16` pixels.
 
-    The brightest colour tells which of `own_images.WIDE_WHITES` is white;
-    alpha has all 16 bits.
+    The brightest colour tells which of `own.images.WIDE_WHITES` is
+    white; alpha has all 16 bits.
     """
     values = tf.cast(wide, tf.int32)
     colors, alpha = values[..., :3], values[..., 3:]

@@ -11,11 +11,11 @@ import functools
 from keras_munet import errors
 from keras_munet.core import plugins
 from keras_munet.core import registry
-from keras_munet.data import catalogue
-from keras_munet.data import digits
-from keras_munet.data import glyphs
-from keras_munet.data import own_store
-from keras_munet.data import records
+from keras_munet.data import types
+from keras_munet.data.builtin import digits
+from keras_munet.data.builtin import glyphs
+from keras_munet.data.own import store as own_store
+from keras_munet.data.tfds import catalogue
 
 
 @functools.cache
@@ -52,7 +52,7 @@ def has(task_name: str) -> bool:
     return name not in known.names() and name in known.plugins()
 
 
-def load(task_name: str) -> records.TaskData:
+def load(task_name: str) -> types.TaskData:
     """Returns the data of a task that a plug-in `has`.
 
     Raises:
@@ -62,10 +62,10 @@ def load(task_name: str) -> records.TaskData:
     load_task = loaders().get(family(task_name))
     with plugins.naming("task family", family(task_name)):
         data = load_task(task_name)
-    if not isinstance(data, records.TaskData) or data.name != task_name:
+    if not isinstance(data, types.TaskData) or data.name != task_name:
         seen = getattr(data, "name", type(data).__name__)
         raise errors.DataError(
             f"the plug-in for task {task_name!r} returned {seen!a:.40}; it "
             "must return a TaskData of that name; mend the plug-in"
         )
-    return records.checked(data)
+    return types.checked(data)

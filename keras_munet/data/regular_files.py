@@ -16,7 +16,7 @@ from typing import Any
 from etils import epath
 
 from keras_munet.core import guarded_json
-from keras_munet.data import places
+from keras_munet.data import folders
 
 JSON_BYTES_MAX = 64 * 2**20
 
@@ -27,7 +27,7 @@ def open_regular(path: epath.Path | pathlib.Path) -> IO[bytes]:
     Raises:
       OSError: it is something else, or cannot be opened.
     """
-    if places.is_remote(os.fspath(path)):
+    if folders.is_remote(os.fspath(path)):
         return epath.Path(path).open("rb")
     # Not to wait for the other end of a pipe.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -63,5 +63,5 @@ def refuse_link(path: epath.Path | pathlib.Path) -> None:
     Raises:
       OSError: the path is one.
     """
-    if not places.is_remote(os.fspath(path)) and os.path.islink(path):
+    if not folders.is_remote(os.fspath(path)) and os.path.islink(path):
         raise OSError(errno.ELOOP, f"{path.name} is a link")

@@ -15,22 +15,22 @@ from keras_munet import errors
 from keras_munet.core import commands
 from keras_munet.core import fingerprint
 from keras_munet.core import names
-from keras_munet.data import catalogue
-from keras_munet.data import digits
-from keras_munet.data import glyphs
-from keras_munet.data import own_sources
-from keras_munet.data import own_store
-from keras_munet.data import places
+from keras_munet.data import folders
+from keras_munet.data import image_storage
 from keras_munet.data import plugin_tasks
-from keras_munet.data import records
-from keras_munet.data import storage
+from keras_munet.data import types
+from keras_munet.data.builtin import digits
+from keras_munet.data.builtin import glyphs
+from keras_munet.data.own import sources as own_sources
+from keras_munet.data.own import store as own_store
+from keras_munet.data.tfds import catalogue
 
 if TYPE_CHECKING:
-    from keras_munet.data import tfds_tasks
+    from keras_munet.data.tfds import tasks as tfds_tasks
 
 # The records under the name that the rest of the library knows.
-Split = records.Split
-TaskData = records.TaskData
+Split = types.Split
+TaskData = types.TaskData
 
 
 def embedded_names() -> list[str]:
@@ -44,7 +44,7 @@ def load(
     data_dir: str = "",
     manual_dir: str = "",
     download: bool = False,
-    image_size: int = storage.IMAGE_SIZE,
+    image_size: int = image_storage.IMAGE_SIZE,
 ) -> TaskData:
     """Returns the data of one task.
 
@@ -61,7 +61,7 @@ def load(
       download: whether TFDS may fetch what is in neither. Nothing is ever
         fetched without it.
       image_size: the largest side of a model's input, pixels. Images of many
-        sizes are stored large enough for it, see `storage.stored`.
+        sizes are stored large enough for it, see `image_storage.stored`.
 
     Returns:
       The data; splits that are not `resident` are views of files.
@@ -75,18 +75,18 @@ def load(
         return _built(task_name)
     name, _ = names.split_private(task_name)
     if name.partition("/")[0] == own_store.FAMILY:
-        return own_store.load(name, places.folders(data_dir))
+        return own_store.load(name, folders.folders(data_dir))
     if name == digits.TASK:
-        return records.checked(digits.load())
+        return types.checked(digits.load())
     if name in glyphs.ALPHABETS:
-        return records.checked(glyphs.load(name))
+        return types.checked(glyphs.load(name))
     if plugin_tasks.has(name):
         return plugin_tasks.load(name)
     known = _known(name, data_dir)
 
-    from keras_munet.data import tfds_tasks
+    from keras_munet.data.tfds import tasks as tfds_tasks
 
-    return records.checked(
+    return types.checked(
         tfds_tasks.load(
             known,
             data_dir=data_dir,
@@ -114,7 +114,7 @@ def prepared_fingerprint(
     name, _ = names.split_private(task_name)
     if name.partition("/")[0] != own_store.FAMILY:
         return None
-    return own_store.prepared_fingerprint(name, places.folders(data_dir))
+    return own_store.prepared_fingerprint(name, folders.folders(data_dir))
 
 
 def check_name(task_name: str, *, data_dir: str = "") -> None:
@@ -138,7 +138,7 @@ def describe(
     task_name: str,
     *,
     data_dir: str = "",
-    image_size: int = storage.IMAGE_SIZE,
+    image_size: int = image_storage.IMAGE_SIZE,
 ) -> tfds_tasks.Description:
     """Returns what is known of a task of TFDS without reading its data.
 
@@ -151,7 +151,7 @@ def describe(
       UsageError: there is no such task.
       DataError: its data set cannot be opened.
     """
-    from keras_munet.data import tfds_tasks
+    from keras_munet.data.tfds import tasks as tfds_tasks
 
     return tfds_tasks.describe(
         _known(task_name, data_dir), data_dir, image_size
@@ -165,7 +165,7 @@ def prepare(
     manual_dir: str = "",
     download: bool = False,
     progress: bool = False,
-    image_size: int = storage.IMAGE_SIZE,
+    image_size: int = image_storage.IMAGE_SIZE,
 ) -> list[str]:
     """Makes a task of TFDS ready to be read; what is ready stays as it is.
 
@@ -185,7 +185,7 @@ def prepare(
       UsageError: there is no such task.
       DataError: as of `load`.
     """
-    from keras_munet.data import tfds_tasks
+    from keras_munet.data.tfds import tasks as tfds_tasks
 
     return tfds_tasks.prepare(
         _known(task_name, data_dir),
@@ -211,7 +211,7 @@ def _known(task_name: str, data_dir: str) -> str:
         return name
 
     # TFDS takes a second to import; other tasks do not need it.
-    from keras_munet.data import tfds_builders
+    from keras_munet.data.tfds import builders as tfds_builders
 
     if not tfds_builders.exists(name, data_dir):
         others = [*catalogue.tasks(), *tfds_builders.data_set_names()]
@@ -222,7 +222,7 @@ def _known(task_name: str, data_dir: str) -> str:
 def _built(source: str) -> TaskData:
     """Reads a folder or table; what it skips is told as a warning."""
     # Needs Pillow, which nothing else does.
-    from keras_munet.data import own_tasks
+    from keras_munet.data.own import tasks as own_tasks
 
     data, skipped = own_tasks.build(source)
     if skipped:

@@ -29,16 +29,16 @@ from keras_munet.core import names
 from keras_munet.core import plain_paths
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
-from keras_munet.export import canary
-from keras_munet.export import card
-from keras_munet.export import folders
-from keras_munet.export import lite
+from keras_munet.export import golden_outputs
+from keras_munet.export import model_card
 from keras_munet.export import options as options_lib
+from keras_munet.export import output_dir
 from keras_munet.export import saved_model_reader
-from keras_munet.export import served as served_lib
+from keras_munet.export import serving_functions
+from keras_munet.export import tflite
 from keras_munet.export import warmup
-from keras_munet.graph import builder
-from keras_munet.vit import keras_state
+from keras_munet.models import path_model
+from keras_munet.models.vit import keras_state
 
 ALL_TASKS = "all_tasks"
 DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -118,19 +118,19 @@ def export(
     plain_paths.refuse_pattern(out, "the folder of an export")
     folder = pathlib.Path(out)
     if options.versioned:
-        folder = folders.next_version(folder)
+        folder = output_dir.next_version(folder)
     else:
-        folders.refuse_used(folder)
+        output_dir.refuse_used(folder)
     keys = _signature_keys(tasks, options)
     paths = {name: state.published for name, state in tasks.items()}
     if options.feature_component is not None:
         for path in paths.values():
-            builder.position(path, options.feature_component)
+            path_model.position(path, options.feature_component)
     inputs = {name: _input(state) for name, state in tasks.items()}
-    served = served_lib.Served(paths, inputs, get, options)
+    served = serving_functions.Served(paths, inputs, get, options)
     signatures = _signatures(served, tasks, keys, options)
     unique = {c.id: c.num_params for p in paths.values() for c in p.components}
-    text = card.text(
+    text = model_card.text(
         tasks,
         keys,
         options.weights,
@@ -139,7 +139,7 @@ def export(
         root_source,
     )
     requests = _requests(keys.values(), options.classify)
-    with folders.written_whole(folder) as part:
+    with output_dir.written_whole(folder) as part:
         _save(part, served.module, signatures)
         (part / saved_model_reader.SIGNATURES_FILE).write_text(
             _described(tasks, keys, options), encoding="utf-8"
@@ -150,8 +150,8 @@ def export(
             (part / TFLITE_FOLDER).mkdir()
             for name, path in paths.items():
                 file = part / TFLITE_FOLDER / f"{keys[name]}.tflite"
-                file.write_bytes(lite.converted(path, get, options.weights))
-        canary.record(part, originals)
+                file.write_bytes(tflite.converted(path, get, options.weights))
+        golden_outputs.record(part, originals)
     return str(folder)
 
 
@@ -160,7 +160,7 @@ def _input(state: TaskRecord) -> preprocessing.ModelInput:
 
 
 def _signatures(
-    served: served_lib.Served,
+    served: serving_functions.Served,
     tasks: Mapping[str, TaskRecord],
     keys: Mapping[str, str],
     options: options_lib.Options,
@@ -173,7 +173,9 @@ def _signatures(
         if options.classify:
             labels = _labels(state)
             found[f"{_CLASSIFY}_{key}"] = served.classify(name, labels)
-    found[canary.FEATURES] = served.features(keys, options.feature_component)
+    found[golden_outputs.FEATURES] = served.features(
+        keys, options.feature_component
+    )
     found[ALL_TASKS] = found[DEFAULT] = served.all_tasks(keys)
     return found
 
@@ -233,9 +235,9 @@ def _requests(
     image = np.zeros([1, 4, 4, 3], np.uint8)
     encoded = tf.io.encode_png(image[0]).numpy()
     png = np.array([encoded], object)
-    example = np.array([served_lib.example(encoded)], object)
+    example = np.array([serving_functions.example(encoded)], object)
     yield ALL_TASKS, "images", image
-    yield canary.FEATURES, "images", image
+    yield golden_outputs.FEATURES, "images", image
     for key in keys:
         yield f"predict_{key}", "images", image
         yield f"predict_bytes_{key}", "encoded", png
@@ -269,7 +271,7 @@ def _signature_keys(
 
 
 def _labels(state: TaskRecord) -> list[str]:
-    return list(served_lib.labels(state.class_names, state.num_classes))
+    return list(serving_functions.labels(state.class_names, state.num_classes))
 
 
 def _described(

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from keras_munet.overparam.contraction import contract
     from keras_munet.overparam.contraction import multiply_adds
     from keras_munet.overparam.contraction import num_params
+    from keras_munet.overparam.fit import train
     from keras_munet.overparam.layers import FactorizedConv2D
     from keras_munet.overparam.layers import FactorizedDense
-    from keras_munet.overparam.rewriting import overparameterize
-    from keras_munet.overparam.running import train
+    from keras_munet.overparam.model_transform import overparameterize
     from keras_munet.overparam.schedule import Schedule
     from keras_munet.overparam.training import Trainer
 

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.core import canonical
+from keras_munet.core import canonical_json
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
+from keras_munet.store import storage
 from keras_munet.store import tensors
 
 NAME = "training.safetensors"
@@ -42,13 +42,13 @@ class Keeper:
         """
         self._files = files_lib.at(place)
         try:
-            self._settings = canonical.dumps(dict(settings or {}))
+            self._settings = canonical_json.dumps(dict(settings or {}))
         except (TypeError, ValueError) as error:
             raise errors.UsageError(
                 f"the settings of a training cannot be kept ({error}); give "
                 "plain values"
             ) from error
-        self._lock: interface.Lock | None = None
+        self._lock: storage.Lock | None = None
 
     @property
     def where(self) -> str:
@@ -87,7 +87,7 @@ class Keeper:
             "format": _FORMAT,
             "num_steps_done": str(num_steps_done),
             "settings": self._settings,
-            "dtypes": canonical.dumps(dtypes),
+            "dtypes": canonical_json.dumps(dtypes),
         }
         self._files.write_atomic(NAME, tensors.to_bytes(arrays, metadata))
 
@@ -146,7 +146,9 @@ class Keeper:
             name: _as_kept(np.zeros(tuple(v.shape), _numpy_dtype(str(v.dtype))))
             for name, v in variables.items()
         }
-        own = canonical.dumps({n: str(v.dtype) for n, v in variables.items()})
+        own = canonical_json.dumps(
+            {n: str(v.dtype) for n, v in variables.items()}
+        )
         fits = set(expected) == set(kept) and own == dtypes
         if not fits or any(
             expected[name].shape != kept[name].shape for name in expected

@@ -17,9 +17,9 @@ import keras
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.overparam import arguments
 from keras_munet.overparam import factorization
-from keras_munet.overparam import first_values
+from keras_munet.overparam import initializers
+from keras_munet.overparam import validation
 
 _COMMON = "common"
 _serializable = keras.saving.register_keras_serializable(package="keras_munet")
@@ -50,17 +50,17 @@ class Factorized(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.tasks = arguments.tasks(tasks)
+        self.tasks = validation.tasks(tasks)
         if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
             raise errors.UsageError(
                 f"depth is {depth!r}; give the number of square factors in "
                 "sequence, an integer of 1 or more"
             )
         self.depth = depth
-        self.combination = arguments.one_of(
+        self.combination = validation.one_of(
             "combination", combination, factorization.COMBINATIONS
         )
-        self.task_factor = arguments.one_of(
+        self.task_factor = validation.one_of(
             "task_factor", task_factor, factorization.TASK_FACTORS
         )
         self.activation = keras.activations.get(activation)
@@ -123,7 +123,7 @@ class Factorized(keras.layers.Layer):
                 f"{list(kernel.shape)}; give one of "
                 f"{list(self._arrangement.kernel_shape)}"
             )
-        values = first_values.Values(lambda: kernel, self)
+        values = initializers.Values(lambda: kernel, self)
         for name, variable in self._factor_variables():
             variable.assign(values.of(name))
 
@@ -138,7 +138,7 @@ class Factorized(keras.layers.Layer):
         draw = functools.partial(
             self.kernel_initializer, kernel_shape, dtype="float32"
         )
-        values = first_values.Values(
+        values = initializers.Values(
             lambda: keras.ops.convert_to_numpy(draw()),
             self,
         )
@@ -263,17 +263,17 @@ class FactorizedConv2D(Factorized):
             bias_initializer,
             **kwargs,
         )
-        self.filters = arguments.positive("filters", filters)
-        self.kernel_size = arguments.pair("kernel_size", kernel_size)
-        self.strides = arguments.pair("strides", strides)
-        self.padding = arguments.one_of("padding", padding, ("valid", "same"))
+        self.filters = validation.positive("filters", filters)
+        self.kernel_size = validation.pair("kernel_size", kernel_size)
+        self.strides = validation.pair("strides", strides)
+        self.padding = validation.one_of("padding", padding, ("valid", "same"))
         self.data_format = keras.config.image_data_format()
         if data_format is not None:
-            self.data_format = arguments.one_of(
+            self.data_format = validation.one_of(
                 "data_format", data_format, ("channels_last", "channels_first")
             )
-        self.dilation_rate = arguments.pair("dilation_rate", dilation_rate)
-        self.groups = arguments.positive("groups", groups)
+        self.dilation_rate = validation.pair("dilation_rate", dilation_rate)
+        self.groups = validation.positive("groups", groups)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise errors.UsageError(
                 f"strides {list(self.strides)} and dilation_rate "
@@ -363,7 +363,7 @@ class FactorizedDense(Factorized):
             bias_initializer,
             **kwargs,
         )
-        self.units = arguments.positive("units", units)
+        self.units = validation.positive("units", units)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the factors.

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.overparam import tasks as tasks_lib
+from keras_munet.overparam.experiments import tasks as tasks_lib
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 # What a pixel on an edge weighs beside one on none.

@@ -22,7 +22,7 @@ from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.overparam import combiners
 from keras_munet.overparam import layers
-from keras_munet.overparam import rewriting
+from keras_munet.overparam import model_transform
 from keras_munet.overparam import schedule as schedule_lib
 
 # (sum of the loss over what counts in a batch, how much counts), float32
@@ -365,7 +365,7 @@ class Trainer:
 
 def _check_outputs(model: keras.Model, tasks: Sequence[str]) -> bool:
     """Returns whether the model has one output without a name."""
-    outputs = sorted(rewriting.task_names(model))
+    outputs = sorted(model_transform.task_names(model))
     if not outputs and len(tasks) == 1:
         return True
     if outputs != sorted(tasks):

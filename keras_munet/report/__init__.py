@@ -14,15 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_munet import errors
-from keras_munet.report import baselines
+from keras_munet.report import comparison_points
 from keras_munet.report import events
 from keras_munet.report import page
 from keras_munet.report import plain_text
 from keras_munet.report import predictions
 from keras_munet.report import summary as summary_lib
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
 from keras_munet.store import reader
+from keras_munet.store import storage
 
 HTML_FILE = "report.html"
 TEXT_FILE = "report.txt"
@@ -135,14 +135,16 @@ def _write(
     html = page.render(
         read,
         live_secs=live_secs,
-        baselines=None if comparison is None else baselines.read(comparison),
+        baselines=None
+        if comparison is None
+        else comparison_points.read(comparison),
         predictions=predictions.read(out),
     )
     written = {HTML_FILE: html, TEXT_FILE: plain_text.render(read) + "\n"}
     for name, content in written.items():
         try:
             files.write_atomic(name, content.encode())
-        except interface.MissingFileError as error:
+        except storage.MissingFileError as error:
             # The store's own advice is about files of a system.
             raise errors.StoreError(
                 f"{files.where} cannot be made or is gone; choose another "

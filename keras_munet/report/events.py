@@ -18,10 +18,10 @@ from typing import Any
 from keras_munet import errors
 from keras_munet.core import child_record
 from keras_munet.core import guarded_json
-from keras_munet.report import formats
+from keras_munet.report import formatting
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
+from keras_munet.store import storage
 
 METRICS_FILE = event_log.METRICS_FILE
 # The newest format of an event that is read; those without one are of 1.
@@ -172,7 +172,7 @@ def read(workdir: str | os.PathLike[str]) -> History:
         lines = files.lines(METRICS_FILE, event_log.NUM_BYTES_MAX)
         for number, line in enumerate(lines, start=1):
             reader.take(line, number)
-    except interface.MissingFileError:
+    except storage.MissingFileError:
         return History(
             notes=(
                 f"there is no {METRICS_FILE}: scores over generations and "
@@ -251,14 +251,14 @@ class _Reader:
         """Returns what was taken in."""
         for problem, numbers in self._problems.items():
             # A torn line and the event that ends it may both be damaged.
-            count = formats.number_of(len(set(numbers)), "line")
+            count = formatting.number_of(len(set(numbers)), "line")
             self.notes.append(
                 f"{count} of {METRICS_FILE} {problem} (first: line "
                 f"{numbers[0]}); the rest is shown"
             )
         if self._num_repeated:
             self.notes.append(
-                f"{formats.number_of(self._num_repeated, 'generation')} ran "
+                f"{formatting.number_of(self._num_repeated, 'generation')} ran "
                 "more than once after an interruption; the last run counts"
             )
         ended = sorted(self._generations.values(), key=lambda g: g.position)

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from keras_munet import living
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.report import events
-from keras_munet.report import formats
+from keras_munet.report import formatting
 from keras_munet.report import lineages
-from keras_munet.report import wording
+from keras_munet.report import phrases
 from keras_munet.store import reader
 from keras_munet.store import task_state
+from keras_munet.system import population_view
 
 _NUM_ID_CHARS = 8
 
@@ -49,7 +49,9 @@ def entries(
         removed = {n: r for n, r in removed.items() if n == bare}
         states = [] if removed else [directory.task(bare)]
     history = events.read(workdir)
-    tree = lineages.FamilyTree(living.read(directory), history.path_tasks)
+    tree = lineages.FamilyTree(
+        population_view.read(directory), history.path_tasks
+    )
     yield {
         "entry": "root",
         "path_id": directory.root.id,
@@ -80,11 +82,11 @@ def lines(entry: Mapping[str, Any]) -> Iterator[str]:
     elif kind == "task":
         # Of the system, while events count those of the task.
         iteration, _, _ = entry["born"]
+        done = formatting.number_of(entry["num_iterations_done"], "iteration")
         yield (
             f"{_shown(entry['task'])}{' (private)' * entry['private']}: path "
-            f"{_short(entry['path_id'])}, "
-            f"{formats.number_of(entry['num_iterations_done'], 'iteration')}, "
-            f"test {formats.fraction(entry['test_quality'])}, born in the "
+            f"{_short(entry['path_id'])}, {done}, "
+            f"test {formatting.fraction(entry['test_quality'])}, born in the "
             f"system's iteration {iteration + 1}"
         )
         for step in entry["ancestors"]:
@@ -95,26 +97,28 @@ def lines(entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"    from {_short(step['path_id'])} of {whose}{since}"
     elif kind == "ranked":
         paths = ", ".join(
-            f"{_shown(wording.parent_name(path['task']))} "
-            f"{formats.fraction(path['accuracy'])}"
+            f"{_shown(phrases.parent_name(path['task']))} "
+            f"{formatting.fraction(path['accuracy'])}"
             for path in entry["paths"]
         )
         yield f"    iteration {entry['iteration'] + 1} ranked: {paths}"
     elif kind == "generation":
+        children = formatting.number_of(
+            entry["num_children"], "child", "children"
+        )
         yield (
             f"    iteration {entry['iteration'] + 1} generation "
-            f"{entry['generation']}: "
-            f"{formats.number_of(entry['num_children'], 'child', 'children')}, "
+            f"{entry['generation']}: {children}, "
             f"{entry['num_improved']} improved, {entry['num_failed']} failed, "
-            f"best score {formats.fraction(entry['best_score'])}, "
-            f"{formats.secs(entry['secs'])}"
+            f"best score {formatting.fraction(entry['best_score'])}, "
+            f"{formatting.secs(entry['secs'])}"
         )
         yield f"        components: {_origins(entry['children'])}"
     elif kind == "removed":
         num_done = entry["num_iterations_done"]
         yield (
             f"{_shown(entry['task'])}: removed after "
-            f"{formats.number_of(num_done, 'iteration')}"
+            f"{formatting.number_of(num_done, 'iteration')}"
         )
     else:
         yield f"note: {_shown(entry['text'])}"
@@ -192,7 +196,7 @@ def _origins(children: Sequence[Mapping[str, Any]]) -> str:
     inits = [init for record in records for _, init, *_ in record["components"]]
     return ", ".join(
         f"{inits.count(init):,} {word}"
-        for init, word in formats.INITS.items()
+        for init, word in formatting.INITS.items()
         if init in inits
     )
 
@@ -202,4 +206,4 @@ def _short(path_id: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return formats.plain(text)
+    return formatting.plain(text)

@@ -1,8 +1,9 @@
 """The report as one HTML page that needs no other file and no network.
 
-Invariant: every text that was read from a system passes through `markup.esc`
-or stands in the page's JSON, whose texts the script only ever sets as text;
-and the policy names the digests of the only two scripts that may run.
+Invariant: every text that was read from a system passes through
+`html_elements.esc` or stands in the page's JSON, whose texts the script only
+ever sets as text; and the policy names the digests of the only two scripts
+that may run.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet.report import assets
-from keras_munet.report import formats
-from keras_munet.report import markup
-from keras_munet.report import payload
+from keras_munet.report import formatting
+from keras_munet.report import html_elements
+from keras_munet.report import page_data
+from keras_munet.report import phrases
 from keras_munet.report import plotly_js
 from keras_munet.report import predictions as predictions_lib
 from keras_munet.report import summary as summary_lib
-from keras_munet.report import wording
 
 
 def render(
@@ -27,18 +28,18 @@ def render(
     baselines: Mapping[str, Any] | None = None,
     predictions: Mapping[str, predictions_lib.Predictions] | None = None,
 ) -> str:
-    """Returns the page; the arguments are those of `payload.build`.
+    """Returns the page; the arguments are those of `page_data.build`.
 
     Raises:
       UsageError: the plotting library is not installed.
     """
-    data = payload.build(
+    data = page_data.build(
         summary,
         live_secs=live_secs,
         baselines=baselines,
         predictions=predictions,
     )
-    title = f"System {markup.esc(summary.name)}"
+    title = f"System {html_elements.esc(summary.name)}"
     has_tasks, has_events = (
         bool(summary.tasks),
         bool(data["generations"]["task"]),
@@ -46,14 +47,14 @@ def render(
     parts = [
         '<header class="top">',
         f"<div>\n<h1>{title}</h1>",
-        f'<p class="where">Root: {markup.esc(summary.root_source)}, '
-        f"{formats.count(summary.root_params)} parameters. Published: "
-        f"{formats.number_of(len(summary.tasks), 'task')}, "
-        f"{wording.iterations(summary)}.</p>\n</div>",
+        f'<p class="where">Root: {html_elements.esc(summary.root_source)}, '
+        f"{formatting.count(summary.root_params)} parameters. Published: "
+        f"{formatting.number_of(len(summary.tasks), 'task')}, "
+        f"{phrases.iterations(summary)}.</p>\n</div>",
         '<div class="controls" id="controls"></div>\n</header>',
         *(
-            f'<p class="note">{markup.esc(note[:1].upper() + note[1:])}.</p>'
-            for note in summary.notes
+            f'<p class="note">{html_elements.esc(note)}.</p>'
+            for note in (n[:1].upper() + n[1:] for n in summary.notes)
         ),
         "<noscript><p class='note'>The charts and tables of this page need "
         "scripts; report.txt beside it holds the figures as text.</p>"
@@ -75,11 +76,11 @@ def render(
     own = assets.script()
     parts += [
         '<script type="application/json" id="data">'
-        f"{payload.to_script(data)}</script>",
+        f"{page_data.to_script(data)}</script>",
         f'<script type="text/plain" id="plotly">{plotly.packed}</script>',
         f"<script>{own}</script>",
     ]
-    return markup.document(
+    return html_elements.document(
         title,
         parts,
         assets.css(),
@@ -141,7 +142,7 @@ def _sections(
             "time",
             "Time",
             "Wall time of the generations, by kind of work. "
-            f"{wording.children(summary)}.",
+            f"{phrases.children(summary)}.",
             "events",
         ),
         (
@@ -161,7 +162,7 @@ def _rankings(summary: summary_lib.Summary) -> str:
         "Ranked parents",
         "Validation accuracy of a linear head on the frozen features of each "
         "path that a task could start from, before anything was trained.",
-        [wording.ranking(found) for found in summary.history.rankings],
+        [phrases.ranking(found) for found in summary.history.rankings],
     )
 
 
@@ -182,7 +183,7 @@ def _data(summary: summary_lib.Summary) -> str:
 def _list(name: str, heading: str, lead: str, texts: list[str]) -> str:
     if not texts:
         return ""
-    items = "\n".join(f"<li>{markup.esc(text)}</li>" for text in texts)
+    items = "\n".join(f"<li>{html_elements.esc(text)}</li>" for text in texts)
     return (
         f'<section id="{name}" aria-labelledby="{name}-title">\n'
         f'<h2 id="{name}-title">{heading}</h2>\n<p class="quiet lead">{lead}'
@@ -193,17 +194,19 @@ def _list(name: str, heading: str, lead: str, texts: list[str]) -> str:
 def _facts(summary: summary_lib.Summary) -> str:
     facts: list[tuple[str, str, str]] = []
     if summary.tasks:
-        share = formats.percent(summary.params_in_use, summary.params_separate)
+        share = formatting.percent(
+            summary.params_in_use, summary.params_separate
+        )
         facts += [
-            ("Mean test accuracy", formats.fraction(summary.mean_test), ""),
+            ("Mean test accuracy", formatting.fraction(summary.mean_test), ""),
             (
                 "Mean validation accuracy",
-                formats.fraction(summary.mean_validation),
+                formatting.fraction(summary.mean_validation),
                 "",
             ),
             (
                 "Parameters in use",
-                formats.count(summary.params_in_use),
+                formatting.count(summary.params_in_use),
                 f"{share} of separate models",
             ),
         ]
@@ -212,13 +215,13 @@ def _facts(summary: summary_lib.Summary) -> str:
         facts += [
             (
                 "Children",
-                formats.count(history.num_children),
+                formatting.count(history.num_children),
                 f"{history.num_improved:,} improved",
             ),
             (
                 "Time",
-                formats.secs(history.total_secs),
-                formats.number_of(len(history.generations), "generation"),
+                formatting.secs(history.total_secs),
+                formatting.number_of(len(history.generations), "generation"),
             ),
         ]
     if not facts:

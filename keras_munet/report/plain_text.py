@@ -9,9 +9,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from keras_munet.report import formats
+from keras_munet.report import formatting
+from keras_munet.report import phrases
 from keras_munet.report import summary as summary_lib
-from keras_munet.report import wording
 
 NUM_COLUMNS_MAX = 100
 _GAP = "  "
@@ -74,14 +74,14 @@ def table(
 
 def _head(summary: summary_lib.Summary) -> list[str]:
     lines = [
-        _short(f"System {formats.plain(summary.name)}", NUM_COLUMNS_MAX),
+        _short(f"System {formatting.plain(summary.name)}", NUM_COLUMNS_MAX),
         _short(
-            f"Root: {formats.plain(summary.root_source)}, "
-            f"{formats.count(summary.root_params)} parameters",
+            f"Root: {formatting.plain(summary.root_source)}, "
+            f"{formatting.count(summary.root_params)} parameters",
             NUM_COLUMNS_MAX,
         ),
-        f"Published: {formats.number_of(len(summary.tasks), 'task')}, "
-        f"{wording.iterations(summary)}",
+        f"Published: {formatting.number_of(len(summary.tasks), 'task')}, "
+        f"{phrases.iterations(summary)}",
     ]
     if not summary.tasks:
         lines.append("No task is published yet.")
@@ -98,14 +98,14 @@ def _leaderboard(summary: summary_lib.Summary) -> list[str]:
     rows = [
         [
             task.name + (" (private)" if task.private else ""),
-            wording.parent_name(task.parent_task),
-            formats.count(task.num_classes),
-            formats.plain(
-                formats.NONE if task.num_layers is None else task.num_layers
+            phrases.parent_name(task.parent_task),
+            formatting.count(task.num_classes),
+            formatting.plain(
+                formatting.NONE if task.num_layers is None else task.num_layers
             ),
-            formats.fraction(task.validation),
-            formats.fraction(task.test),
-            formats.fraction(task.score),
+            formatting.fraction(task.validation),
+            formatting.fraction(task.test),
+            formatting.fraction(task.score),
         ]
         for task in summary.tasks
     ]
@@ -115,8 +115,8 @@ def _leaderboard(summary: summary_lib.Summary) -> list[str]:
             "",
             "",
             "",
-            formats.fraction(summary.mean_validation),
-            formats.fraction(summary.mean_test),
+            formatting.fraction(summary.mean_validation),
+            formatting.fraction(summary.mean_test),
             "",
         ]
     )
@@ -137,7 +137,7 @@ def _data(summary: summary_lib.Summary) -> list[str]:
     for task in summary.tasks:
         for notice in task.data_notices:
             lines += textwrap.wrap(
-                f"{task.name}: {formats.plain(notice)}",
+                f"{task.name}: {formatting.plain(notice)}",
                 NUM_COLUMNS_MAX,
                 subsequent_indent="  ",
             )
@@ -150,10 +150,10 @@ def _parameters(summary: summary_lib.Summary) -> list[str]:
     rows = [
         [
             task.name,
-            formats.count(task.num_params),
-            formats.count(task.shared_params),
-            formats.count(task.own_params),
-            formats.count(task.accounted_params),
+            formatting.count(task.num_params),
+            formatting.count(task.shared_params),
+            formatting.count(task.own_params),
+            formatting.count(task.accounted_params),
         ]
         for task in summary.tasks
     ]
@@ -161,10 +161,10 @@ def _parameters(summary: summary_lib.Summary) -> list[str]:
     rows.append(
         [
             "sum",
-            formats.count(summary.params_separate),
+            formatting.count(summary.params_separate),
             "",
             "",
-            formats.count(accounted),
+            formatting.count(accounted),
         ]
     )
     in_use = [c for place in summary.components for c in place.components]
@@ -172,11 +172,12 @@ def _parameters(summary: summary_lib.Summary) -> list[str]:
     return [
         "PARAMETERS",
         *table(["task", "all", "shared", "own", "accounted"], rows),
-        f"{formats.number_of(len(in_use), 'component')} in use, {num_shared} "
-        "of them by several tasks.",
-        f"In use: {formats.count(summary.params_in_use)} parameters, "
-        f"{formats.percent(summary.params_in_use, summary.params_separate)} of "
-        f"the {formats.count(summary.params_separate)} of separate models.",
+        f"{formatting.number_of(len(in_use), 'component')} in use, "
+        f"{num_shared} of them by several tasks.",
+        f"In use: {formatting.count(summary.params_in_use)} parameters, "
+        f"{formatting.percent(summary.params_in_use, summary.params_separate)} "
+        f"of the {formatting.count(summary.params_separate)} of separate "
+        "models.",
     ]
 
 
@@ -185,12 +186,12 @@ def _lineage(summary: summary_lib.Summary) -> list[str]:
         return []
     lines = ["LINEAGE"]
     for node in summary.tree:
-        note = wording.node_note(node)
+        note = phrases.node_note(node)
         depth = f"[{node.depth}] " if node.depth > _DEPTH_MAX else ""
         line = (
             "  " * min(node.depth, _DEPTH_MAX)
             + depth
-            + wording.parent_name(node.task)
+            + phrases.parent_name(node.task)
             + (f" ({note})" if note else "")
         )
         lines.append(_short(line, NUM_COLUMNS_MAX))
@@ -201,7 +202,7 @@ def _rankings(summary: summary_lib.Summary) -> list[str]:
     lines = []
     for found in summary.history.rankings:
         lines += textwrap.wrap(
-            wording.ranking(found), NUM_COLUMNS_MAX, subsequent_indent="  "
+            phrases.ranking(found), NUM_COLUMNS_MAX, subsequent_indent="  "
         )
     return ["RANKED PARENTS", *lines] if lines else []
 
@@ -215,10 +216,10 @@ def _time(summary: summary_lib.Summary) -> list[str]:
         "TIME",
         *table(
             ["kind of work", "time", "share", "per generation"],
-            list(wording.time_rows(summary)),
+            list(phrases.time_rows(summary)),
         ),
-        wording.children(summary)
-        + f" in {formats.number_of(num, 'generation')}.",
+        phrases.children(summary)
+        + f" in {formatting.number_of(num, 'generation')}.",
     ]
 
 

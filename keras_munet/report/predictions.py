@@ -2,7 +2,7 @@
 
 Invariant: predictions are of one path, named by its id, so that those of a
 path that was replaced are never shown as another's. Making them takes
-TensorFlow (`keras_munet.predictions`); reading them does not.
+TensorFlow (`keras_munet.report.measure_predictions`); reading them does not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from keras_munet import errors
 from keras_munet.core import guarded_json
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
+from keras_munet.store import storage
 
 FILE = "predictions.json"
 FORMAT_VERSION = 1
@@ -99,7 +99,7 @@ def read(out: files_lib.Place) -> dict[str, Predictions]:
     files = files_lib.at(out)
     try:
         text = files.read(FILE, _NUM_BYTES_MAX)
-    except interface.MissingFileError:
+    except storage.MissingFileError:
         return {}
     try:
         record = guarded_json.loads(text)

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
-from keras_munet import living
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.report import events
-from keras_munet.report import formats
+from keras_munet.report import formatting
 from keras_munet.report import lineages
 from keras_munet.report import sharing
 from keras_munet.search import population as population_lib
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
+from keras_munet.system import population_view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
     states = [found[name] for name in wanted if name in found]
     states += [s for name, s in found.items() if name not in wanted]
     history = events.read(workdir)
-    population = living.read(directory)
+    population = population_view.read(directory)
     family_tree = lineages.FamilyTree(population, history.path_tasks)
     tasks = tuple(_task(s, population, family_tree) for s in states)
     return Summary(
@@ -222,8 +222,8 @@ def _running(
         if g.iteration >= done.get(g.task, 0)
     }
     return [
-        f"task iteration {iteration + 1} of {formats.plain(task)} is not "
-        f"published: {formats.number_of(number, 'generation')} of it "
+        f"task iteration {iteration + 1} of {formatting.plain(task)} is not "
+        f"published: {formatting.number_of(number, 'generation')} of it "
         f"{'is' if number == 1 else 'are'} done"
         for (task, iteration), number in newest.items()
     ]
@@ -262,6 +262,6 @@ def _flat(prefix: str, value: Any):
         for key, inner in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
     elif isinstance(value, list | tuple):
-        yield prefix, ", ".join(str(item) for item in value) or formats.NONE
+        yield prefix, ", ".join(str(item) for item in value) or formatting.NONE
     else:
-        yield prefix, str(value) if value not in ({}, "") else formats.NONE
+        yield prefix, str(value) if value not in ({}, "") else formatting.NONE

@@ -11,11 +11,11 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import registry
-from keras_munet.roots import augreg
-from keras_munet.roots import checkpoint
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.roots import augreg_names
 from keras_munet.roots import root as root_lib
-from keras_munet.roots import strict
-from keras_munet.vit import family as vit_family
+from keras_munet.roots import saved_model_variables
+from keras_munet.roots import vit_loader
 
 # What TensorFlow reads in place; anything else with a scheme is fetched.
 _REMOTE_FOLDERS = ("gs://", "ram://", "file://")
@@ -30,7 +30,7 @@ def from_hub(handle: str | os.PathLike[str], **options: Any) -> root_lib.Root:
         `https://kaggle.com/models/...`, or a short `publisher/model/version`.
         Fetched models are kept where tensorflow-hub keeps them
         (`TFHUB_CACHE_DIR`).
-      **options: as `strict.load` takes them: `variant`, `num_layers`,
+      **options: as `vit_loader.load` takes them: `variant`, `num_layers`,
         `num_layers_max`, `image_size`, `num_classes`.
 
     Raises:
@@ -40,11 +40,11 @@ def from_hub(handle: str | os.PathLike[str], **options: Any) -> root_lib.Root:
         tensorflow-hub is needed and not installed.
     """
     name = os.fspath(handle)
-    opened = checkpoint.Checkpoint(_resolve(name))
+    opened = saved_model_variables.Checkpoint(_resolve(name))
     source = f"hub {os.path.basename(name.rstrip('/')) or name}"
     if not os.path.isdir(name):
         source = f"hub {name}"
-    return strict.load(opened, source, **options)
+    return vit_loader.load(opened, source, **options)
 
 
 def save(root: root_lib.Root, folder: str | os.PathLike[str]) -> str:
@@ -66,19 +66,21 @@ def save(root: root_lib.Root, folder: str | os.PathLike[str]) -> str:
     """
     import tensorflow as tf
 
-    from keras_munet.vit import layers as _layers  # noqa: F401  registers
+    from keras_munet.models.vit import layers as _layers  # noqa: F401  registers
 
     layout = tuple(component.spec for component in root.components)
-    published = isinstance(root.family, vit_family.VitFamily) and not (
+    published = isinstance(root.family, vit_architecture.VitFamily) and not (
         root.family.exact_gelu
-        or root.family.norm_epsilon != vit_family.NORM_EPSILON
+        or root.family.norm_epsilon != vit_architecture.NORM_EPSILON
     )
     if not published:
         raise errors.UsageError(
             f"a root of family {root.family.to_json()} has no hub layout; "
             "save a ViT with the published GELU and norm"
         )
-    names = augreg.file_names(layout, {"/MultiHeadDotProductAttention_0/"})
+    names = augreg_names.file_names(
+        layout, {"/MultiHeadDotProductAttention_0/"}
+    )
     by_name = {
         names[c.spec.name, weight]: tf.Variable(value, name=weight)
         for c in root.components
@@ -104,7 +106,9 @@ def save(root: root_lib.Root, folder: str | os.PathLike[str]) -> str:
 
         def __init__(self):
             super().__init__()
-            self.variables = [by_name[n] for n in augreg.flax_order(by_name)]
+            self.variables = [
+                by_name[n] for n in augreg_names.flax_order(by_name)
+            ]
             self.trainable_variables = list(self.variables)
             self.regularization_losses = []
             self.__call__ = call

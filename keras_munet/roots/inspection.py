@@ -47,8 +47,8 @@ class Row:
 def rows(root: root_lib.Root) -> list[Row]:
     """Returns a row per component, input first."""
     # Registers every layer that a root can have.
-    from keras_munet.functional import layers as _blocks  # noqa: F401
-    from keras_munet.vit import layers as _vit_layers  # noqa: F401
+    from keras_munet.models.keras_blocks import layers as _blocks  # noqa: F401
+    from keras_munet.models.vit import layers as _vit_layers  # noqa: F401
 
     size = root.hparams["ds_image_size"]
     shape: tuple[int | None, ...] = (1, size, size, 3)

@@ -14,7 +14,7 @@ from concurrent import futures
 from typing import Any
 
 from keras_munet import errors
-from keras_munet.roots import archive
+from keras_munet.data import npz_reader
 from keras_munet.roots import keras_source
 from keras_munet.roots import root as root_lib
 
@@ -67,12 +67,12 @@ def _check(name: str) -> None:
     with zipfile.ZipFile(name) as opened:
         num_bytes = sum(member.file_size for member in opened.infolist())
         config_bytes = opened.getinfo(_CONFIG).file_size
-        if num_bytes > archive.NUM_BYTES_MAX or (
+        if num_bytes > npz_reader.NUM_BYTES_MAX or (
             config_bytes > _NUM_CONFIG_BYTES_MAX
         ):
             raise errors.CheckpointError(
                 f"{name} unpacks to {num_bytes} bytes, {config_bytes} of them "
-                f"its config; allowed are {archive.NUM_BYTES_MAX} and "
+                f"its config; allowed are {npz_reader.NUM_BYTES_MAX} and "
                 f"{_NUM_CONFIG_BYTES_MAX}, so save the model anew"
             )
         config = json.loads(opened.read(_CONFIG))

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.roots import augreg
+from keras_munet.roots import augreg_names
 from keras_munet.roots import root as root_lib
-from keras_munet.roots import strict
+from keras_munet.roots import vit_loader
 
 _EMBEDDING = "vit_patching_and_embedding/"
 _ENCODER = "vit_encoder/"
 _OUTER = {
-    f"{_EMBEDDING}class_token": augreg.CLASS_TOKEN,
-    f"{_EMBEDDING}patch_embedding/kernel": augreg.EMBEDDING_KERNEL,
+    f"{_EMBEDDING}class_token": augreg_names.CLASS_TOKEN,
+    f"{_EMBEDDING}patch_embedding/kernel": augreg_names.EMBEDDING_KERNEL,
     f"{_EMBEDDING}patch_embedding/bias": "embedding/bias",
-    f"{_EMBEDDING}position_embedding/embeddings": augreg.POSITIONS[0],
+    f"{_EMBEDDING}position_embedding/embeddings": augreg_names.POSITIONS[0],
     f"{_ENCODER}ln/gamma": "Transformer/encoder_norm/scale",
     f"{_ENCODER}ln/beta": "Transformer/encoder_norm/bias",
 }
@@ -49,7 +49,7 @@ def from_keras_hub(source: Any, **options: Any) -> root_lib.Root:
       source: a preset such as `vit_base_patch16_224_imagenet`, which
         keras_hub fetches and keeps, or a `keras_hub.models.ViTBackbone`.
       **options: `num_layers`, `num_layers_max`, `image_size` and
-        `num_classes` as `strict.load` takes them.
+        `num_classes` as `vit_loader.load` takes them.
 
     Raises:
       UsageError: keras_hub is not installed.
@@ -58,7 +58,7 @@ def from_keras_hub(source: Any, **options: Any) -> root_lib.Root:
     backbone = _fetched(source) if isinstance(source, str) else source
     name = source if isinstance(source, str) else backbone.name
     _check_kind(backbone)
-    return strict.load(
+    return vit_loader.load(
         _Variables(backbone),
         f"keras_hub {name}",
         exact_gelu=True,
@@ -82,7 +82,7 @@ class _Variables:
         self.dtypes = {}
         for name, variable in self._variables.items():
             shape = tuple(variable.shape)
-            if name == augreg.POSITIONS[0]:
+            if name == augreg_names.POSITIONS[0]:
                 shape = (1, *shape)
             self.shapes[name] = shape
             self.dtypes[name] = np.dtype(variable.dtype)

@@ -14,11 +14,11 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import specs
-from keras_munet.functional import block_config
-from keras_munet.functional import family as family_lib
-from keras_munet.functional import slicing
+from keras_munet.models.keras_blocks import architecture
+from keras_munet.models.keras_blocks import block_config
+from keras_munet.models.keras_blocks import slicing
+from keras_munet.models.vit import keras_state
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import keras_state
 
 # What every path is given.
 OWN_RANGE = (-1.0, 1.0)
@@ -97,11 +97,11 @@ def from_keras(
             f"has 0 to {len(made) - 1} blocks after the first"
         )
     size = own_size if image_size is None else image_size
-    family = family_lib.KerasFamily(
+    family = architecture.KerasFamily(
         blocks=tuple(component.spec for component in made),
         widths=widths,
         num_layers_max=deepest,
-        image_size=family_lib.ANY_SIZE if any_size else own_size,
+        image_size=architecture.ANY_SIZE if any_size else own_size,
     )
     hparams = {"num_layers": depth, "ds_image_size": size}
     layout = family.layout(hparams, num_classes)
@@ -114,7 +114,7 @@ def _functional(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns (plain functional config, layers by name)."""
     import keras
 
-    from keras_munet.functional import layers as layers_lib
+    from keras_munet.models.keras_blocks import layers as layers_lib
 
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise errors.UsageError(
@@ -210,8 +210,8 @@ def _kinds(entry: Any) -> list[str]:
 
 def _check_names(cut: list[slicing.Block]) -> None:
     for block in cut:
-        taken = block.name == family_lib.HEAD or block.name.startswith(
-            family_lib.ADAPTER_PREFIX
+        taken = block.name == architecture.HEAD or block.name.startswith(
+            architecture.ADAPTER_PREFIX
         )
         if taken or "/" in block.name:
             raise errors.UsageError(
@@ -291,7 +291,7 @@ def _components(
         widths.append(shape[-1])
         spec = specs.ComponentSpec(
             block.name,
-            family_lib.BLOCK_LAYER,
+            architecture.BLOCK_LAYER,
             {"block": text},
             template.weights,
         )
@@ -306,7 +306,7 @@ def _template(
     pixel_range: tuple[float, float],
 ) -> tuple[str, Any, bool]:
     """Returns (config as JSON, template, whether it takes any image size)."""
-    from keras_munet.functional import layers as layers_lib
+    from keras_munet.models.keras_blocks import layers as layers_lib
 
     # A block that cannot do without the sides keeps them.
     loose = (None, *(None for _ in shape[1:-1]), shape[-1])
@@ -335,7 +335,7 @@ def _values(
     block: slicing.Block, layers: dict[str, Any], template: Any
 ) -> dict[str, np.ndarray]:
     """Returns weight name -> float32 array, checked against the template."""
-    from keras_munet.functional import layers as layers_lib
+    from keras_munet.models.keras_blocks import layers as layers_lib
 
     variables = [
         (layer, variable)

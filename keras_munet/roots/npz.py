@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from keras_munet.roots import archive
+from keras_munet.data import npz_reader
 from keras_munet.roots import augreg_catalogue
 from keras_munet.roots import root as root_lib
-from keras_munet.roots import strict
+from keras_munet.roots import vit_loader
 
 
 def from_npz(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
@@ -22,7 +22,7 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
       path: a file, local or `gs://`, or an AugReg query such as
         `augreg:name=Ti/16,ds=i21k,aug=none,wd=0.03,sd=0.0`; see
         `augreg_catalogue.resolve`.
-      **options: as `strict.load` takes them: `variant`, `num_layers`,
+      **options: as `vit_loader.load` takes them: `variant`, `num_layers`,
         `num_layers_max`, `image_size`, `num_classes`.
 
     Raises:
@@ -33,6 +33,6 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
     name = os.fspath(path)
     if name.startswith(augreg_catalogue.QUERY_PREFIX):
         name = augreg_catalogue.resolve(name)
-    with archive.Archive(name) as opened:
+    with npz_reader.Archive(name) as opened:
         source = f"npz {os.path.basename(name)}"
-        return strict.load(opened, source, **options)
+        return vit_loader.load(opened, source, **options)

@@ -10,11 +10,11 @@ import dataclasses
 from typing import Any
 
 from keras_munet import errors
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
 from keras_munet.core import seeds
 from keras_munet.core import specs
-from keras_munet.vit import hybrid
-from keras_munet.vit import variants
+from keras_munet.models.vit import hybrid
+from keras_munet.models.vit import variants
 
 # A root solves no task: no path ever takes over its head. Two classes are
 # what the published parameter counts have.
@@ -34,7 +34,7 @@ class Root:
       source: where the values come from, for people to read.
     """
 
-    family: family_lib.Family
+    family: architecture.Family
     components: tuple[specs.Component, ...]
     hparams: dict[str, Any]
     source: str

@@ -81,6 +81,14 @@ def budgeted(settings: settings_lib.Settings) -> settings_lib.Settings:
     )
 
 
+def changeable_keys(settings: settings_lib.Settings) -> tuple[str, ...]:
+    """Returns the settings that only say what is still to come."""
+    if settings.search.policy == "evolve":
+        return "task_names", "num_task_iters"
+    # A baseline's rounds are the length of its one training.
+    return ("task_names",)
+
+
 def _layer(place: str) -> int:
     """Returns the number of the layer at `place`; -1 where there is none."""
     number = place.removeprefix(_BLOCK)

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.core import family as family_lib
+from keras_munet.core import architecture
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.search import breeding
-from keras_munet.search import extensions
+from keras_munet.search import child_factory
 from keras_munet.search import plan as plan_lib
+from keras_munet.search import plugins
 from keras_munet.search import population as population_lib
 from keras_munet.search import sampling
 
@@ -50,7 +50,7 @@ class TaskIteration:
     def __init__(
         self,
         settings: settings_lib.Settings,
-        family: family_lib.Family,
+        family: architecture.Family,
         population: population_lib.Population,
         task: str,
         *,
@@ -77,7 +77,7 @@ class TaskIteration:
         """
         self._settings = settings
         self._population = population
-        self._breeder = breeding.Breeder(
+        self._breeder = child_factory.Breeder(
             settings,
             family,
             task,
@@ -86,7 +86,7 @@ class TaskIteration:
             num_root_layers=int(population.root.hparams["num_layers"]),
         )
         self._is_v1 = settings.search.version == "munet"
-        self._choose = extensions.parent_policy(settings.search)
+        self._choose = plugins.parent_policy(settings.search)
         self._num_validation_examples = num_validation_examples
         self.task = task
         self.iteration = iteration

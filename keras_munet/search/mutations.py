@@ -11,8 +11,8 @@ from collections.abc import Set
 from typing import Any
 
 from keras_munet.core import specs
-from keras_munet.search import autotune
-from keras_munet.search import draws as draws_lib
+from keras_munet.search import hparam_ranges
+from keras_munet.search import random_draws
 
 _ADAPTER = "residual_adapter_"
 
@@ -37,9 +37,9 @@ def step(value: Any, steps: tuple[Any, ...], direction: int) -> Any:
 def mutate(
     hparams: specs.Hparams,
     keys: Iterable[str],
-    ranges: autotune.Ranges,
+    ranges: hparam_ranges.Ranges,
     prob: float,
-    draws: draws_lib.Draws,
+    draws: random_draws.Draws,
 ) -> dict[str, Any]:
     """Returns `hparams` with each of `keys` moved with probability `prob`.
 
@@ -57,8 +57,8 @@ def mutate(
 
 def mutate_child(
     hparams: specs.Hparams,
-    ranges: autotune.Ranges,
-    draws: draws_lib.Draws,
+    ranges: hparam_ranges.Ranges,
+    draws: random_draws.Draws,
     *,
     fixed_prob: float | None,
 ) -> tuple[dict[str, Any], float]:
@@ -71,7 +71,7 @@ def mutate_child(
       fixed_prob: the probability of `munet`; None for `mu2net`, where the
         path's `mu` first mutates with itself and then rules the rest.
     """
-    keys = {key for key in ranges if not autotune.is_data(key)}
+    keys = {key for key in ranges if not hparam_ranges.is_data(key)}
     if fixed_prob is not None:
         return mutate(hparams, keys - {"mu"}, ranges, fixed_prob, draws), (
             fixed_prob
@@ -85,9 +85,9 @@ def mutate_child(
 def mutate_data(
     defaults: specs.Hparams,
     best: specs.Hparams | None,
-    ranges: autotune.Ranges,
+    ranges: hparam_ranges.Ranges,
     prob: float,
-    draws: draws_lib.Draws,
+    draws: random_draws.Draws,
 ) -> dict[str, Any]:
     """Returns the data hyperparameters that a whole generation shares.
 
@@ -98,7 +98,7 @@ def mutate_data(
       prob: the mutation probability; 0.0 mutates nothing.
       draws: the generation's numbers.
     """
-    values = {k: v for k, v in defaults.items() if autotune.is_data(k)}
+    values = {k: v for k, v in defaults.items() if hparam_ranges.is_data(k)}
     if best is not None:
         values.update({k: v for k, v in best.items() if k in values})
     keys = {key for key in ranges if key in values}
@@ -118,7 +118,7 @@ def mutate_adapters(
     adapters: Set[int],
     num_layers: int,
     prob: float,
-    draws: draws_lib.Draws,
+    draws: random_draws.Draws,
     *,
     insert: bool,
     remove: bool,

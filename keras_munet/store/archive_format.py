@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from keras_munet import errors
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import event_log
 from keras_munet.store import layout
 from keras_munet.store import objects
-from keras_munet.store import sealed
 
 FORMAT_VERSION = 1
 # Says the format version of the archive.
@@ -87,9 +87,9 @@ def members(file: BinaryIO, shown: str) -> Iterator[tuple[str, bytes]]:
 def num_bytes_allowed(name: str) -> int | None:
     """Returns how large a file of this name may be; None if none may."""
     if name in (layout.SYSTEM_FILE, ARCHIVE_FILE):
-        return sealed.NUM_BYTES_MAX
+        return checksummed_json.NUM_BYTES_MAX
     if layout.is_record_file(name, layout.TASKS_DIR):
-        return sealed.NUM_BYTES_MAX
+        return checksummed_json.NUM_BYTES_MAX
     if name == METRICS_FILE:
         return METRICS_NUM_BYTES_MAX
     if codec.id_of_file(name) is not None:

@@ -19,16 +19,15 @@ from typing import Any
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.store import archive_format
-from keras_munet.store import checking
+from keras_munet.store import check
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import creation
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
-from keras_munet.store import job_lock
 from keras_munet.store import layout
 from keras_munet.store import objects
 from keras_munet.store import os_errors
-from keras_munet.store import sealed
+from keras_munet.store import storage
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -106,7 +105,7 @@ def import_archive(
         creation.check_free(files)
     digests = _verified(path, shown)
     _check_free(files, digests)
-    with job_lock.held(files):
+    with creation.locked(files):
         _check_free(files, digests)
         written: list[str] = []
         try:
@@ -146,7 +145,7 @@ def _verified(path: str, shown: str) -> dict[str, bytes]:
         digests[name] = _digest(data)
         object_id = codec.id_of_file(name)
         if name == archive_format.ARCHIVE_FILE:
-            about = sealed.unseal(
+            about = checksummed_json.unseal(
                 data, name, version_max=archive_format.FORMAT_VERSION
             )
         elif name == layout.SYSTEM_FILE:
@@ -166,7 +165,7 @@ def _verified(path: str, shown: str) -> dict[str, bytes]:
             f"its {archive_format.METRICS_FILE} is not the one that its "
             f"{archive_format.ARCHIVE_FILE} tells of",
         )
-    for problem in checking.broken_rules(system, tasks, found):
+    for problem in check.broken_rules(system, tasks, found):
         raise archive_format.refused(shown, problem)
     unused = found.keys() - _object_ids(system, tasks)
     if unused:
@@ -176,7 +175,7 @@ def _verified(path: str, shown: str) -> dict[str, bytes]:
     return digests
 
 
-def _check_free(files: interface.Files, digests: Mapping[str, bytes]) -> None:
+def _check_free(files: storage.Files, digests: Mapping[str, bytes]) -> None:
     """Verifies that a place is free but for what an import left behind.
 
     Raises:
@@ -201,18 +200,20 @@ def _members(path: str, shown: str) -> Iterator[tuple[str, bytes]]:
         yield from archive_format.members(file, shown)
 
 
-def _published_files(files: interface.Files) -> Iterator[tuple[str, bytes]]:
+def _published_files(files: storage.Files) -> Iterator[tuple[str, bytes]]:
     """Yields (name, content) of what an archive holds, sorted by name.
 
     Raises:
       StoreError: a file is missing or damaged.
     """
     records = {
-        layout.SYSTEM_FILE: files.read(layout.SYSTEM_FILE, sealed.NUM_BYTES_MAX)
+        layout.SYSTEM_FILE: files.read(
+            layout.SYSTEM_FILE, checksummed_json.NUM_BYTES_MAX
+        )
     }
     tasks = {}
     for name in layout.record_files(files, layout.TASKS_DIR):
-        data = files.read(name, sealed.NUM_BYTES_MAX)
+        data = files.read(name, checksummed_json.NUM_BYTES_MAX)
         try:
             tasks[name] = layout.parse_task(data, name)
         except layout.MisnamedError as error:
@@ -226,7 +227,7 @@ def _published_files(files: interface.Files) -> Iterator[tuple[str, bytes]]:
             archive_format.METRICS_FILE, archive_format.METRICS_NUM_BYTES_MAX
         )
         records[archive_format.METRICS_FILE] = metrics
-    records[archive_format.ARCHIVE_FILE] = sealed.seal(
+    records[archive_format.ARCHIVE_FILE] = checksummed_json.seal(
         _about(None if metrics is None else _digest(metrics)),
         archive_format.ARCHIVE_FILE,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.core import canonical
+from keras_munet.core import canonical_json
 from keras_munet.core import specs
 from keras_munet.store import tensors
 
@@ -45,7 +45,7 @@ def encode(component: specs.Component) -> bytes:
     has_momentum = component.momentum is not None
     _check_arrays(spec, arrays, has_momentum, f"component {spec.name!a}")
     try:
-        text = canonical.dumps(
+        text = canonical_json.dumps(
             {
                 "format_version": FORMAT_VERSION,
                 "has_momentum": has_momentum,

@@ -1,29 +1,32 @@
 """How a system comes to be in a place.
 
 Invariant: `system.json` is written last and only where nothing else lies, so a
-creation that was interrupted leaves no system, and can be made again.
+creation that was interrupted leaves no system, and can be made again. The
+lock of the job that creates ends with its process, however that ends.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import specs
+from keras_munet.store import checksummed_json
 from keras_munet.store import codec
-from keras_munet.store import interface
-from keras_munet.store import job_lock
 from keras_munet.store import layout
 from keras_munet.store import objects
-from keras_munet.store import sealed
+from keras_munet.store import storage
 
 ROOT_BORN = (-1, 0, 0)
 
 
 def create(
-    files: interface.Files,
+    files: storage.Files,
     *,
     experiment: Mapping[str, Any],
     family: Mapping[str, Any],
@@ -57,18 +60,40 @@ def create(
         record = layout.SystemRecord(
             dict(experiment), dict(family), root, root_source
         )
-        return sealed.seal(record.to_json(), layout.SYSTEM_FILE)
+        return checksummed_json.seal(record.to_json(), layout.SYSTEM_FILE)
 
     # Before the first write: settings that cannot be stored leave nothing.
     sealed_record(())
-    with job_lock.held(files):
+    with locked(files):
         check_free(files)
         store = objects.ObjectStore(files)
         data = sealed_record(tuple(map(store.put, root_components)))
         files.write_atomic(layout.SYSTEM_FILE, data)
 
 
-def check_free(files: interface.Files) -> None:
+@contextlib.contextmanager
+def locked(files: storage.Files) -> Iterator[None]:
+    """Holds the lock of the one job that may create a system in `files`.
+
+    Raises:
+      UsageError: another job (or this process, a second time) has it.
+      StoreError: the place cannot be written.
+    """
+    try:
+        lock = files.lock(layout.LOCK_FILE, str(os.getpid()))
+    except storage.LockHeldError as error:
+        held_by = error.holder if error.holder.isdecimal() else "unknown"
+        raise errors.UsageError(
+            f"another job (pid {held_by}) is creating a system in "
+            f"{files.where}; wait until it ends, or use another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_free(files: storage.Files) -> None:
     """Verifies that a system can be created in `files`.
 
     Raises:

@@ -5,14 +5,14 @@ Invariant: no line of another job is lost, on any medium.
 
 from __future__ import annotations
 
-from keras_munet.store import interface
+from keras_munet.store import storage
 
 METRICS_FILE = "metrics.jsonl"
 NUM_BYTES_MAX = 1 << 30
 
 
-def append(files: interface.Files, name: str, data: bytes) -> None:
-    """Adds `data` to the end of a file; see `interface.Files.append`.
+def append(files: storage.Files, name: str, data: bytes) -> None:
+    """Adds `data` to the end of a file; see `storage.Files.append`.
 
     Raises:
       StoreError: the write failed, or others never stop writing.
@@ -20,7 +20,7 @@ def append(files: interface.Files, name: str, data: bytes) -> None:
     files.append(name, data)
 
 
-def lines(files: interface.Files, name: str) -> list[bytes]:
+def lines(files: storage.Files, name: str) -> list[bytes]:
     """Returns the lines of a file.
 
     Raises:

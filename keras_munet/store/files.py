@@ -20,10 +20,10 @@ from keras_munet import errors
 from keras_munet.core import guarded_file
 from keras_munet.core import system_paths
 from keras_munet.core import unfinished
-from keras_munet.store import gcs_files
-from keras_munet.store import interface
 from keras_munet.store import local_lock
 from keras_munet.store import os_errors
+from keras_munet.store import storage
+from keras_munet.store.gcs import files as gcs_files
 
 # Locks under which files are compared and written: few, so that a new task
 # needs no new one.
@@ -37,10 +37,10 @@ _COARSE_TICK_SECS = 2.5
 _NUM_FOLDERS_MAX = 20
 
 # A local folder, or files.
-Place = str | os.PathLike[str] | interface.Files
+Place = str | os.PathLike[str] | storage.Files
 
 
-class LocalFiles(interface.Files):
+class LocalFiles(storage.Files):
     """Files below a local folder, which is made by the first write.
 
     Args:
@@ -63,13 +63,13 @@ class LocalFiles(interface.Files):
         return os_errors.shown(self._root)
 
     def read(self, name: str, num_bytes_max: int) -> bytes:
-        """Returns a whole file; see `interface.Files`."""
+        """Returns a whole file; see `storage.Files`."""
         path = self._path(name)
         with os_errors.named(path, "read"):
             return guarded_file.read(path, num_bytes_max)
 
     def lines(self, name: str, num_bytes_max: int) -> Iterator[bytes]:
-        """Yields lines as they are read; see `interface.Files`."""
+        """Yields lines as they are read; see `storage.Files`."""
         path = self._path(name)
         with (
             os_errors.named(path, "read"),
@@ -78,7 +78,7 @@ class LocalFiles(interface.Files):
         ):
             while num_bytes_max > 0:
                 line = file.readline(
-                    min(interface.LINE_NUM_BYTES_MAX, num_bytes_max)
+                    min(storage.LINE_NUM_BYTES_MAX, num_bytes_max)
                 )
                 if not line:
                     return
@@ -90,7 +90,7 @@ class LocalFiles(interface.Files):
         )
 
     def append(self, name: str, data: bytes) -> None:
-        """Adds to the end of a file; see `interface.Files`."""
+        """Adds to the end of a file; see `storage.Files`."""
         path = self._path(name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         flags |= os.O_NONBLOCK | os.O_CLOEXEC
@@ -103,7 +103,7 @@ class LocalFiles(interface.Files):
                 os.close(handle)
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
-        """Returns the first bytes; see `interface.Files`."""
+        """Returns the first bytes; see `storage.Files`."""
         path = self._path(name)
         with (
             os_errors.named(path, "read"),
@@ -112,7 +112,7 @@ class LocalFiles(interface.Files):
             return guarded_file.read_up_to(handle, num_bytes)
 
     def write_atomic(self, name: str, data: bytes) -> None:
-        """Replaces a file in one step; see `interface.Files`."""
+        """Replaces a file in one step; see `storage.Files`."""
         self._replace(name, data, self._durable)
 
     def write_if(
@@ -123,12 +123,12 @@ class LocalFiles(interface.Files):
         *,
         durable: bool = True,
     ) -> bool:
-        """Replaces a file that holds `expected`; see `interface.Files`."""
+        """Replaces a file that holds `expected`; see `storage.Files`."""
         guard = self._guard(name)
         try:
             try:
                 found = self.read(name, len(expected or b""))
-            except interface.MissingFileError:
+            except storage.MissingFileError:
                 found = None
             except errors.StoreError:
                 # Longer than what is expected: it holds something else.
@@ -149,11 +149,11 @@ class LocalFiles(interface.Files):
         finally:
             guard.release()
 
-    def _guard(self, name: str) -> interface.Lock:
+    def _guard(self, name: str) -> storage.Lock:
         """Waits for the lock under which `name` is compared and written."""
         digest = hashlib.sha256(name.encode()).digest()
         guard = f"{GUARDS_DIR}/{digest[0] % _NUM_GUARDS:02}"
-        return interface.wait_for(
+        return storage.wait_for(
             lambda: self.lock(guard, str(os.getpid())), _GUARD_SECS
         )
 
@@ -181,13 +181,13 @@ class LocalFiles(interface.Files):
                 self._sync_folder(folder)
 
     def revoke(self, name: str) -> None:
-        """Makes begun changes miss their file; see `interface.Files`.
+        """Makes begun changes miss their file; see `storage.Files`.
 
         A write misses its temporary, a delete the file that it looked at.
         """
         path = self._path(name)
         with (
-            contextlib.suppress(interface.MissingFileError),
+            contextlib.suppress(storage.MissingFileError),
             os_errors.named(path, "written"),
         ):
             before = os.lstat(path)
@@ -198,11 +198,11 @@ class LocalFiles(interface.Files):
         try:
             with os_errors.named(folder, "listed"):
                 begun = [n for n in os.listdir(folder) if n.startswith(start)]
-        except interface.MissingFileError:
+        except storage.MissingFileError:
             return
         for entry in begun:
             with (
-                contextlib.suppress(interface.MissingFileError),
+                contextlib.suppress(storage.MissingFileError),
                 os_errors.named(path, "written"),
             ):
                 os.unlink(os.path.join(folder, entry))
@@ -217,12 +217,12 @@ class LocalFiles(interface.Files):
         try:
             with os_errors.named(path, "looked up"):
                 found = os.lstat(path)
-        except interface.MissingFileError:
+        except storage.MissingFileError:
             return None
         return _version(found)
 
     def versions(self, folder: str) -> dict[str, object]:
-        """Returns the version of every file; see `interface.Files`."""
+        """Returns the version of every file; see `storage.Files`."""
         path = os.path.dirname(self._path(f"{folder}/any"))
         try:
             with os_errors.named(path, "listed"), os.scandir(path) as entries:
@@ -231,13 +231,13 @@ class LocalFiles(interface.Files):
                         e.stat(follow_symlinks=False)
                     )
                     for e in entries
-                    if not interface.is_temporary(e.name)
+                    if not storage.is_temporary(e.name)
                 }
-        except interface.MissingFileError:
+        except storage.MissingFileError:
             return {}
 
     def sync(self, name: str) -> None:
-        """Makes a file durable; see `interface.Files`."""
+        """Makes a file durable; see `storage.Files`."""
         path = self._path(name)
         with os_errors.named(path, "synced"):
             with guarded_file.opened(path) as handle:
@@ -247,26 +247,26 @@ class LocalFiles(interface.Files):
             self._sync_folder(folder)
 
     def list(self, folder: str = "") -> Iterator[str]:
-        """Yields names; see `interface.Files`."""
+        """Yields names; see `storage.Files`."""
         for name in self._walk(folder):
-            if not interface.is_temporary(name):
+            if not storage.is_temporary(name):
                 yield name
 
     def temporaries(self) -> Iterator[str]:
-        """Yields unfinished writes; see `interface.Files`."""
+        """Yields unfinished writes; see `storage.Files`."""
         for name in self._walk(""):
-            if interface.is_temporary(name) and interface.is_name(
+            if storage.is_temporary(name) and storage.is_name(
                 name, temporary=True
             ):
                 yield name
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file; see `interface.Files`."""
+        """Whether there is such a file; see `storage.Files`."""
         path = self._path(name)
         try:
             with os_errors.named(path, "looked up"):
                 return stat.S_ISREG(os.lstat(path).st_mode)
-        except interface.MissingFileError:
+        except storage.MissingFileError:
             return False
         except errors.StoreError as error:
             if isinstance(error.__cause__, NotADirectoryError):
@@ -274,22 +274,22 @@ class LocalFiles(interface.Files):
             raise
 
     def num_bytes(self, name: str) -> int:
-        """Returns a size; see `interface.Files`."""
+        """Returns a size; see `storage.Files`."""
         path = self._path(name)
         with os_errors.named(path, "looked up"):
             return os.lstat(path).st_size
 
     def age_secs(self, name: str) -> float:
-        """Returns the time since the last write; see `interface.Files`."""
+        """Returns the time since the last write; see `storage.Files`."""
         path = self._path(name, temporary=True)
         with os_errors.named(path, "looked up"):
             return time.time() - os.lstat(path).st_mtime
 
     def delete(self, name: str) -> None:
-        """Removes a file; see `interface.Files`."""
+        """Removes a file; see `storage.Files`."""
         path = self._path(name, temporary=True)
         with (
-            contextlib.suppress(interface.MissingFileError),
+            contextlib.suppress(storage.MissingFileError),
             os_errors.named(path, "deleted"),
         ):
             if self._fence is None:
@@ -322,7 +322,7 @@ class LocalFiles(interface.Files):
 
     def lock(
         self, name: str, holder: str, *, shared: bool = False
-    ) -> interface.Lock:
+    ) -> storage.Lock:
         """Takes a lock that the kernel frees when the process dies."""
         path = self._path(name)
         with os_errors.named(path, "locked"):
@@ -330,7 +330,7 @@ class LocalFiles(interface.Files):
             return local_lock.take(path, holder, shared=shared)
 
     def held_locks(self, names: Iterable[str]) -> set[str]:
-        """Tries each lock; see `interface.Files`."""
+        """Tries each lock; see `storage.Files`."""
         found = set()
         for name in names:
             if not self.exists(name):
@@ -339,12 +339,12 @@ class LocalFiles(interface.Files):
                 # Shared, so that two who ask at once do not take each other
                 # for the holder.
                 self.lock(name, "", shared=True).release()
-            except interface.LockHeldError:
+            except storage.LockHeldError:
                 found.add(name)
         return found
 
     def _path(self, name: str, *, temporary: bool = False) -> str:
-        interface.check_name(name, temporary=temporary)
+        storage.check_name(name, temporary=temporary)
         path = os.path.join(self._root, name)
         # A link inside could lead out: the folders above the file are looked
         # at here, the file itself is opened with O_NOFOLLOW.
@@ -407,7 +407,7 @@ class LocalFiles(interface.Files):
         yield from _files_below(path, f"{folder}/")
 
 
-def at(place: Place) -> interface.Files:
+def at(place: Place) -> storage.Files:
     """Returns the files at a place: a folder, or files as they are.
 
     Args:
@@ -416,7 +416,7 @@ def at(place: Place) -> interface.Files:
     Raises:
       UsageError: the place is empty or on a medium that is not supported.
     """
-    if isinstance(place, interface.Files):
+    if isinstance(place, storage.Files):
         return place
     text = os.fspath(place)
     if is_remote(text):
@@ -450,7 +450,7 @@ def local_only(place: str | os.PathLike[str], what: str) -> None:
 def _temporaries_of(name: str, path: str) -> str:
     """Returns the beginning of the paths of a file's temporaries."""
     tag = hashlib.sha256(name.encode()).hexdigest()[:8]
-    start = f"{interface.TEMPORARY_PREFIX}{tag}-"
+    start = f"{storage.TEMPORARY_PREFIX}{tag}-"
     return os.path.join(os.path.dirname(path), start)
 
 
@@ -483,7 +483,7 @@ def _files_below(path: str, above: str) -> Iterator[str]:
             continue
         folder = os.path.join(path, name[:-1]) if name else path
         with (
-            contextlib.suppress(interface.MissingFileError),
+            contextlib.suppress(storage.MissingFileError),
             os_errors.named(folder, "listed"),
             os.scandir(folder) as entries,
         ):

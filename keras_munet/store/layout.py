@@ -16,8 +16,8 @@ from keras_munet.core import guarded_json
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.core import system_paths
-from keras_munet.store import interface
-from keras_munet.store import sealed
+from keras_munet.store import checksummed_json
+from keras_munet.store import storage
 from keras_munet.store import task_state
 
 SYSTEM_FORMAT_VERSION = 1
@@ -50,7 +50,7 @@ class MisnamedError(errors.StoreError):
         super().__init__(message)
         self.own_name = own_name
 
-    def is_copy(self, files: interface.Files) -> bool:
+    def is_copy(self, files: storage.Files) -> bool:
         """Whether the task has its record; programs that sync leave such."""
         return files.exists(self.own_name)
 
@@ -141,7 +141,7 @@ def is_job_file(name: str) -> bool:
     return name == job_file(job) and _JOB.fullmatch(job) is not None
 
 
-def record_files(files: interface.Files, folder: str) -> Iterator[str]:
+def record_files(files: storage.Files, folder: str) -> Iterator[str]:
     """Yields the names of the records in one of the folders of records.
 
     Other files there are nobody's record: `check` names them.
@@ -165,14 +165,14 @@ def is_lease_file(name: str) -> bool:
     return name == name.lower() and is_record_file(name, LEASES_DIR)
 
 
-def read_system(files: interface.Files) -> SystemRecord:
+def read_system(files: storage.Files) -> SystemRecord:
     """Returns the content of `system.json`.
 
     Raises:
       MissingFileError: there is none.
       StoreError: it is damaged, or newer than this program.
     """
-    return parse_system(files.read(SYSTEM_FILE, sealed.NUM_BYTES_MAX))
+    return parse_system(files.read(SYSTEM_FILE, checksummed_json.NUM_BYTES_MAX))
 
 
 def parse_system(data: bytes) -> SystemRecord:
@@ -181,7 +181,9 @@ def parse_system(data: bytes) -> SystemRecord:
     Raises:
       StoreError: they are damaged, or newer than this program.
     """
-    body = sealed.unseal(data, SYSTEM_FILE, version_max=SYSTEM_FORMAT_VERSION)
+    body = checksummed_json.unseal(
+        data, SYSTEM_FILE, version_max=SYSTEM_FORMAT_VERSION
+    )
     try:
         record = SystemRecord(
             experiment=dict(body["experiment"]),
@@ -200,7 +202,7 @@ def parse_system(data: bytes) -> SystemRecord:
 
 
 def read_task(
-    files: interface.Files, name: str
+    files: storage.Files, name: str
 ) -> task_state.TaskState | task_state.RemovedTask:
     """Returns the published state in the file `name`, or what is left of it.
 
@@ -208,7 +210,7 @@ def read_task(
       MissingFileError: there is none.
       StoreError: it is damaged, newer than this program, or another task's.
     """
-    return parse_task(files.read(name, sealed.NUM_BYTES_MAX), name)
+    return parse_task(files.read(name, checksummed_json.NUM_BYTES_MAX), name)
 
 
 def parse_task(
@@ -220,7 +222,9 @@ def parse_task(
       StoreError: they are damaged, newer than this program, or another
         task's.
     """
-    body = sealed.unseal(data, name, version_max=task_state.FORMAT_VERSION)
+    body = checksummed_json.unseal(
+        data, name, version_max=task_state.FORMAT_VERSION
+    )
     try:
         state = task_state.from_json(body)
     except ValueError as error:
@@ -230,7 +234,7 @@ def parse_task(
     return state
 
 
-def base_of(files: interface.Files, task: str) -> tuple[int, str] | None:
+def base_of(files: storage.Files, task: str) -> tuple[int, str] | None:
     """Returns what progress of a task must follow to be of use now.
 
     Raises:
@@ -238,21 +242,23 @@ def base_of(files: interface.Files, task: str) -> tuple[int, str] | None:
     """
     try:
         record = read_task(files, task_file(task))
-    except interface.MissingFileError:
+    except storage.MissingFileError:
         return None
     if isinstance(record, task_state.RemovedTask):
         return record.num_iterations_done, ""
     return record.num_iterations_done, record.published.id
 
 
-def read_progress(files: interface.Files, name: str) -> Progress:
+def read_progress(files: storage.Files, name: str) -> Progress:
     """Returns the progress in the file `name`.
 
     Raises:
       MissingFileError: there is none.
       StoreError: it is damaged, newer than this program, or another task's.
     """
-    return parse_progress(files.read(name, sealed.NUM_BYTES_MAX), name)
+    return parse_progress(
+        files.read(name, checksummed_json.NUM_BYTES_MAX), name
+    )
 
 
 def parse_progress(data: bytes, name: str) -> Progress:
@@ -262,7 +268,9 @@ def parse_progress(data: bytes, name: str) -> Progress:
       StoreError: they are damaged, newer than this program, or another
         task's.
     """
-    body = sealed.unseal(data, name, version_max=PROGRESS_FORMAT_VERSION)
+    body = checksummed_json.unseal(
+        data, name, version_max=PROGRESS_FORMAT_VERSION
+    )
     try:
         follows = body["follows"]
         if follows is not None:

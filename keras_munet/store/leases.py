@@ -22,9 +22,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
-from keras_munet.store import interface
+from keras_munet.store import checksummed_json
 from keras_munet.store import layout
-from keras_munet.store import sealed
+from keras_munet.store import storage
 
 LEASE_SECS = 120.0
 _NUM_BEATS_PER_LEASE = 6
@@ -63,7 +63,7 @@ class Lease:
         """Returns the bytes of its file."""
         value = dataclasses.asdict(self)
         value.update(format_version=_FORMAT_VERSION, uses=list(self.uses))
-        return sealed.seal(value, layout.lease_file(self.task))
+        return checksummed_json.seal(value, layout.lease_file(self.task))
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> Lease:
@@ -73,17 +73,19 @@ class Lease:
           DamagedError: it is none.
           StoreError: it is newer than this program.
         """
-        body = sealed.unseal(data, name, version_max=_FORMAT_VERSION)
+        body = checksummed_json.unseal(data, name, version_max=_FORMAT_VERSION)
         try:
             lease = _lease(body)
             same = lease.to_bytes() == data
             same = same and name == layout.lease_file(lease.task)
         except (KeyError, TypeError, ValueError, errors.MunetError) as error:
-            raise sealed.DamagedError(
+            raise checksummed_json.DamagedError(
                 f"{name} is no lease: {' '.join(str(error).split())}; delete it"
             ) from error
         if not same:
-            raise sealed.DamagedError(f"{name} is another lease; delete it")
+            raise checksummed_json.DamagedError(
+                f"{name} is another lease; delete it"
+            )
         return lease
 
 
@@ -96,13 +98,13 @@ class Job:
     """
 
     def __init__(
-        self, files: interface.Files, lease_secs: float = LEASE_SECS
+        self, files: storage.Files, lease_secs: float = LEASE_SECS
     ) -> None:
         self._files = files
         self._lease_secs = lease_secs
         self._holder = f"pid {os.getpid()} on {socket.gethostname()}"
         self._id = ""
-        self._alive: interface.Lock | None = None
+        self._alive: storage.Lock | None = None
         self._held: dict[str, tuple[Lease, bytes]] = {}
         # Leases of others: their bytes, and when this job first saw these.
         self._watched: dict[str, tuple[bytes, float]] = {}
@@ -211,7 +213,7 @@ class Job:
             return
         self._id = secrets.token_hex(8)
         # Somebody may be asking just now whether this very file is locked.
-        self._alive = interface.wait_for(
+        self._alive = storage.wait_for(
             lambda: self._files.lock(layout.job_file(self._id), self._holder),
             _START_SECS,
         )
@@ -258,19 +260,19 @@ class Job:
                         self._renew(name)
 
 
-def is_alive(files: interface.Files, job: str) -> bool:
+def is_alive(files: storage.Files, job: str) -> bool:
     """Whether a job's process still runs."""
     return bool(files.held_locks([layout.job_file(job)]))
 
 
-def jobs(files: interface.Files) -> dict[str, bool]:
+def jobs(files: storage.Files) -> dict[str, bool]:
     """Returns every job that left a trace, and whether it still runs."""
     names = [n for n in files.list(layout.JOBS_DIR) if layout.is_job_file(n)]
     held = files.held_locks(names)
     return {name.rpartition("/")[2]: name in held for name in names}
 
 
-def has_traces(files: interface.Files) -> bool:
+def has_traces(files: storage.Files) -> bool:
     """Whether a job that does not run any more left something behind."""
     if any(not alive for alive in jobs(files).values()):
         return True
@@ -278,7 +280,7 @@ def has_traces(files: interface.Files) -> bool:
     return any(lease is None for _, lease in all_leases(files))
 
 
-def all_leases(files: interface.Files) -> Iterator[tuple[str, Lease | None]]:
+def all_leases(files: storage.Files) -> Iterator[tuple[str, Lease | None]]:
     """Yields (file name, its lease; None for one that is damaged)."""
     for name in files.list(layout.LEASES_DIR):
         if not layout.is_lease_file(name):
@@ -288,10 +290,10 @@ def all_leases(files: interface.Files) -> Iterator[tuple[str, Lease | None]]:
             yield name, _lease_or_none(data, name)
 
 
-def _read(files: interface.Files, name: str) -> bytes | None:
+def _read(files: storage.Files, name: str) -> bytes | None:
     try:
-        return files.read(name, sealed.NUM_BYTES_MAX)
-    except interface.MissingFileError:
+        return files.read(name, checksummed_json.NUM_BYTES_MAX)
+    except storage.MissingFileError:
         return None
 
 
@@ -304,7 +306,7 @@ def _lease_or_none(data: bytes | None, name: str) -> Lease | None:
         return None
     try:
         return Lease.from_bytes(data, name)
-    except sealed.DamagedError:
+    except checksummed_json.DamagedError:
         return None
 
 
@@ -319,5 +321,5 @@ def _lease(body: Mapping[str, Any]) -> Lease:
     texts = (lease.task, lease.job, lease.holder, *lease.uses)
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("its parts are not texts")
-    interface.check_name(layout.job_file(lease.job))
+    storage.check_name(layout.job_file(lease.job))
     return lease

@@ -10,13 +10,13 @@ import fcntl
 import os
 
 from keras_munet.core import guarded_file
-from keras_munet.store import interface
 from keras_munet.store import os_errors
+from keras_munet.store import storage
 
 _NUM_HOLDER_BYTES = 200
 
 
-def take(path: str, holder: str, *, shared: bool) -> interface.Lock:
+def take(path: str, holder: str, *, shared: bool) -> storage.Lock:
     """Returns the lock on a file, which is made if it does not exist.
 
     Args:
@@ -40,7 +40,7 @@ def take(path: str, holder: str, *, shared: bool) -> interface.Lock:
     except BlockingIOError:
         text = os.pread(handle, _NUM_HOLDER_BYTES, 0).decode(errors="replace")
         os.close(handle)
-        raise interface.LockHeldError(
+        raise storage.LockHeldError(
             f"{os_errors.shown(path)} is held by {text!a}; wait until it is "
             "released",
             text,
@@ -51,7 +51,7 @@ def take(path: str, holder: str, *, shared: bool) -> interface.Lock:
     return _LocalLock(handle)
 
 
-class _LocalLock(interface.Lock):
+class _LocalLock(storage.Lock):
     def __init__(self, handle: int):
         self._handle: int | None = handle
 

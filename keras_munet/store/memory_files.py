@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from keras_munet import errors
-from keras_munet.store import interface
+from keras_munet.store import storage
 
 
-class MemoryFiles(interface.Files):
+class MemoryFiles(storage.Files):
     """Files in this process's memory: for tests."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class MemoryFiles(interface.Files):
         return "memory:"
 
     def read(self, name: str, num_bytes_max: int) -> bytes:
-        """Returns a whole file; see `interface.Files`."""
+        """Returns a whole file; see `storage.Files`."""
         data = self._get(name)
         if len(data) > num_bytes_max:
             raise errors.StoreError(
@@ -46,12 +46,12 @@ class MemoryFiles(interface.Files):
         return data
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
-        """Returns the first bytes; see `interface.Files`."""
+        """Returns the first bytes; see `storage.Files`."""
         return self._get(name)[:num_bytes]
 
     def write_atomic(self, name: str, data: bytes) -> None:
-        """Replaces a file in one step; see `interface.Files`."""
-        interface.check_name(name)
+        """Replaces a file in one step; see `storage.Files`."""
+        storage.check_name(name)
         data = bytes(data)
         with self._after_fence(name):
             above = name.rpartition("/")[0]
@@ -77,9 +77,9 @@ class MemoryFiles(interface.Files):
         *,
         durable: bool = True,
     ) -> bool:
-        """Replaces a file that holds `expected`; see `interface.Files`."""
+        """Replaces a file that holds `expected`; see `storage.Files`."""
         del durable
-        interface.check_name(name)
+        storage.check_name(name)
         with self._mutex:
             if self._data.get(name) != expected:
                 return False
@@ -91,7 +91,7 @@ class MemoryFiles(interface.Files):
 
     def folder_version(self, folder: str) -> object:
         """Returns the number of the folder's last write."""
-        return self._versions.get(interface.check_name(folder), 0)
+        return self._versions.get(storage.check_name(folder), 0)
 
     def versions(self, folder: str) -> dict[str, object]:
         """Returns the number of each file's last write."""
@@ -106,8 +106,8 @@ class MemoryFiles(interface.Files):
         self._get(name)
 
     def list(self, folder: str = "") -> Iterator[str]:
-        """Yields names; see `interface.Files`."""
-        above = f"{interface.check_name(folder)}/" if folder else ""
+        """Yields names; see `storage.Files`."""
+        above = f"{storage.check_name(folder)}/" if folder else ""
         with self._mutex:
             found = sorted(n for n in self._data if n.startswith(above))
         yield from found
@@ -117,34 +117,34 @@ class MemoryFiles(interface.Files):
         return iter(())
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file; see `interface.Files`."""
-        return interface.check_name(name) in self._data
+        """Whether there is such a file; see `storage.Files`."""
+        return storage.check_name(name) in self._data
 
     def num_bytes(self, name: str) -> int:
-        """Returns a size; see `interface.Files`."""
+        """Returns a size; see `storage.Files`."""
         return len(self._get(name))
 
     def age_secs(self, name: str) -> float:
-        """Returns the time since the last write; see `interface.Files`."""
+        """Returns the time since the last write; see `storage.Files`."""
         self._get(name)
         return time.time() - self._times[name]
 
     def delete(self, name: str) -> None:
-        """Removes a file; see `interface.Files`."""
-        interface.check_name(name, temporary=True)
+        """Removes a file; see `storage.Files`."""
+        storage.check_name(name, temporary=True)
         with self._after_fence(name):
             if name in self._data:
                 self._put(name, None)
 
     def lock(
         self, name: str, holder: str, *, shared: bool = False
-    ) -> interface.Lock:
+    ) -> storage.Lock:
         """Takes a lock among the users of this object."""
-        interface.check_name(name)
+        storage.check_name(name)
         with self._mutex:
             found, num_sharing = self._locks.get(name, ("", 0))
             if name in self._locks and not (shared and num_sharing):
-                raise interface.LockHeldError(
+                raise storage.LockHeldError(
                     f"{self.where}{name} is held by {found!a}; wait until it "
                     "is released",
                     found,
@@ -155,19 +155,19 @@ class MemoryFiles(interface.Files):
         return _MemoryLock(self._unlock, name)
 
     def held_locks(self, names: Iterable[str]) -> set[str]:
-        """Looks at the locks; see `interface.Files`."""
+        """Looks at the locks; see `storage.Files`."""
         with self._mutex:
             return {
                 name
                 for name in names
-                if self._locks.get(interface.check_name(name), ("", 1))[1] == 0
+                if self._locks.get(storage.check_name(name), ("", 1))[1] == 0
             }
 
     def revoke(self, name: str) -> None:
-        """Counts as a write; see `interface.Files`."""
+        """Counts as a write; see `storage.Files`."""
         with self._mutex:
             number = next(self._write_numbers)
-            self._versions[interface.check_name(name)] = number
+            self._versions[storage.check_name(name)] = number
 
     @contextlib.contextmanager
     def _after_fence(self, name: str) -> Iterator[None]:
@@ -199,15 +199,15 @@ class MemoryFiles(interface.Files):
             self._data[name] = data
 
     def _get(self, name: str) -> bytes:
-        data = self._data.get(interface.check_name(name))
+        data = self._data.get(storage.check_name(name))
         if data is None:
-            raise interface.MissingFileError(
+            raise storage.MissingFileError(
                 f"{self.where}{name} does not exist; check the name"
             )
         return data
 
 
-class _MemoryLock(interface.Lock):
+class _MemoryLock(storage.Lock):
     def __init__(self, unlock: Callable[[str], None], name: str):
         self._unlock: Callable[[str], None] | None = unlock
         self._name = name

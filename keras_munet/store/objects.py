@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.store import codec
-from keras_munet.store import interface
+from keras_munet.store import storage
 from keras_munet.store import tensors
 
 # The largest published block (ViT-L) has 0.1 GB with its momentum.
@@ -37,7 +37,7 @@ class ObjectStore:
 
     def __init__(
         self,
-        files: interface.Files,
+        files: storage.Files,
         *,
         cache_num_bytes: int = CACHE_NUM_BYTES,
     ):
@@ -140,7 +140,7 @@ class ObjectStore:
             if self._files.num_bytes(name) != len(data):
                 return False
             return self._files.read(name, len(data)) == data
-        except interface.MissingFileError:
+        except storage.MissingFileError:
             return False
 
     def _cached(self, object_id: str) -> specs.Component | None:

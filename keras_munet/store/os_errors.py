@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from keras_munet import errors
 from keras_munet.core import guarded_file
-from keras_munet.store import interface
+from keras_munet.store import storage
 
 _FULL = ("no space is left", "free some space and run again")
 _DENIED = (
@@ -65,7 +65,7 @@ def named(path: str, done: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise interface.MissingFileError(
+        raise storage.MissingFileError(
             f"{shown(path)} cannot be {done}: it does not exist; check the "
             "name, or restore it from a copy of the system"
         ) from error

@@ -15,13 +15,13 @@ from typing import TypeVar
 
 from keras_munet import errors
 from keras_munet.core import specs
-from keras_munet.store import checking
-from keras_munet.store import comparison
+from keras_munet.store import check as check_lib
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
 from keras_munet.store import layout
 from keras_munet.store import objects
-from keras_munet.store import task_records
+from keras_munet.store import settings_diff
+from keras_munet.store import storage
+from keras_munet.store import task_record_cache
 from keras_munet.store import task_state
 
 _NUM_DIFFERENCES_SHOWN = 3
@@ -35,10 +35,10 @@ class SystemReader:
       objects: its components.
     """
 
-    def __init__(self, files: interface.Files, record: layout.SystemRecord):
+    def __init__(self, files: storage.Files, record: layout.SystemRecord):
         self._files = files
         self._record = record
-        self._records = task_records.TaskRecords(files)
+        self._records = task_record_cache.TaskRecords(files)
         self.objects = objects.ObjectStore(files)
 
     @classmethod
@@ -63,7 +63,7 @@ class SystemReader:
         return files_lib.at(place).exists(layout.SYSTEM_FILE)
 
     @property
-    def files(self) -> interface.Files:
+    def files(self) -> storage.Files:
         """Where the system lies, for what looks after it."""
         return self._files
 
@@ -120,7 +120,7 @@ class SystemReader:
         for key in besides:
             asked.pop(key, None)
             seen.pop(key, None)
-        found = comparison.differences(seen, asked)
+        found = settings_diff.differences(seen, asked)
         if found:
             more = len(found) - _NUM_DIFFERENCES_SHOWN
             raise errors.UsageError(
@@ -169,8 +169,8 @@ class SystemReader:
           UsageError: the system has no such task.
           StoreError: it is damaged or cannot be read.
         """
-        state: task_records.Record | None = None
-        with contextlib.suppress(interface.MissingFileError):
+        state: task_record_cache.Record | None = None
+        with contextlib.suppress(storage.MissingFileError):
             state = layout.read_task(self._files, layout.task_file(name))
         if not isinstance(state, task_state.TaskState):
             raise errors.UsageError(
@@ -181,4 +181,4 @@ class SystemReader:
 
     def check(self) -> list[str]:
         """Returns the problems of the system, one line each; none if clean."""
-        return list(checking.problems(self._files))
+        return list(check_lib.problems(self._files))

@@ -20,18 +20,18 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import specs
-from keras_munet.store import checking
-from keras_munet.store import collecting
+from keras_munet.store import check
+from keras_munet.store import checksummed_json
 from keras_munet.store import creation
 from keras_munet.store import files as files_lib
-from keras_munet.store import interface
+from keras_munet.store import garbage_collection
 from keras_munet.store import layout
 from keras_munet.store import leases
 from keras_munet.store import objects
+from keras_munet.store import progress_files
 from keras_munet.store import reader
 from keras_munet.store import references
-from keras_munet.store import running
-from keras_munet.store import sealed
+from keras_munet.store import storage
 from keras_munet.store import task_state
 
 # The longest that a job waits for another one's collection.
@@ -41,10 +41,10 @@ _COLLECTION_SECS = 600.0
 class SystemDir(reader.SystemReader):
     """One system, to read and to change; get one with `create` or `open`."""
 
-    def __init__(self, files: interface.Files, record: layout.SystemRecord):
+    def __init__(self, files: storage.Files, record: layout.SystemRecord):
         super().__init__(files, record)
         self._job = leases.Job(files)
-        self._naming: interface.Lock | None = None
+        self._naming: storage.Lock | None = None
         # Task -> what its file held when this job took its lease.
         self._found: dict[str, bytes | None] = {}
         # Ids of objects that may have become rubbish through this job.
@@ -100,7 +100,7 @@ class SystemDir(reader.SystemReader):
             self._record, experiment=dict(settings_json)
         )
         old, new = (
-            sealed.seal(r.to_json(), layout.SYSTEM_FILE)
+            checksummed_json.seal(r.to_json(), layout.SYSTEM_FILE)
             for r in (self._record, record)
         )
         with self.naming():
@@ -157,7 +157,7 @@ class SystemDir(reader.SystemReader):
         if self._naming is not None:
             yield
             return
-        self._naming = interface.wait_for(
+        self._naming = storage.wait_for(
             lambda: self._files.lock(
                 layout.OBJECTS_LOCK, str(os.getpid()), shared=True
             ),
@@ -199,7 +199,7 @@ class SystemDir(reader.SystemReader):
             for ref in refs:
                 objects.check_ref(ref, known[ref.id])
             name = layout.task_file(state.task)
-            for problem in checking.other_class_counts(name, state, known):
+            for problem in check.other_class_counts(name, state, known):
                 raise errors.StoreError(problem)
             self._write_task(state)
 
@@ -230,7 +230,7 @@ class SystemDir(reader.SystemReader):
                 f"{state.task!a} cannot name a new task beside {other}, "
                 "which differs in capitals only; use another name"
             )
-        data = sealed.seal(state.to_json(), name)
+        data = checksummed_json.seal(state.to_json(), name)
         self._job.confirm(state.task, ())
         if not self._files.write_if(name, found, data):
             raise leases.LeaseLostError(
@@ -251,10 +251,10 @@ class SystemDir(reader.SystemReader):
           LeaseLostError: another job has taken the task over.
           StoreError: `payload` is not plain JSON, or the write failed.
         """
-        data = running.encode(self._files, task, payload)
+        data = progress_files.encode(self._files, task, payload)
         with self.lease(task), self.naming():
             self._job.confirm(task, ())
-            running.save(self._fenced(task), task, data)
+            progress_files.save(self._fenced(task), task, data)
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
         """Returns what `save_progress` kept last, or None.
@@ -264,7 +264,7 @@ class SystemDir(reader.SystemReader):
         made again. None, with a warning, if both are lost; and without one if
         the task has been published since.
         """
-        payload = running.load(self._files, self.objects, task)
+        payload = progress_files.load(self._files, self.objects, task)
         if payload is not None:
             self._suspects.update(references.object_ids(payload))
         return payload
@@ -277,7 +277,7 @@ class SystemDir(reader.SystemReader):
           LeaseLostError: another job has taken the task over.
         """
         with self.lease(task):
-            running.clear(self._fenced(task), task)
+            progress_files.clear(self._fenced(task), task)
 
     def tidy(self) -> None:
         """Removes what became rubbish through this object's own work.
@@ -294,13 +294,13 @@ class SystemDir(reader.SystemReader):
             suspects = None
         elif not suspects:
             return
-        report = collecting.collect(
+        report = garbage_collection.collect(
             self._files,
             self.objects,
             self._records,
             self._job,
             suspects,
-            num_secs=collecting.TIDY_SECS,
+            num_secs=garbage_collection.TIDY_SECS,
         )
         if report is not None:
             self._suspects.clear()
@@ -312,7 +312,7 @@ class SystemDir(reader.SystemReader):
         *,
         dry_run: bool = False,
         grace_secs: float = 0.0,
-    ) -> collecting.CollectReport:
+    ) -> garbage_collection.CollectReport:
         """Removes the objects that nothing references, and unfinished writes.
 
         The root, published paths, progress and the leases of jobs that live
@@ -328,7 +328,7 @@ class SystemDir(reader.SystemReader):
           UsageError: other jobs do not stop storing objects.
           StoreError: a record cannot be read; nothing is removed then.
         """
-        report = collecting.collect(
+        report = garbage_collection.collect(
             self._files,
             self.objects,
             self._records,
@@ -345,14 +345,14 @@ class SystemDir(reader.SystemReader):
             )
         return report
 
-    def _fenced(self, task: str) -> interface.Files:
+    def _fenced(self, task: str) -> storage.Files:
         """Returns the files, which change only while the lease is held."""
         return self._files.fenced(lambda: self._job.confirm(task))
 
     def _suspect(self, name: str, replaced: bytes | None) -> None:
         """Remembers what a replaced record of a task named."""
         if replaced is not None:
-            body = sealed.unseal(
+            body = checksummed_json.unseal(
                 replaced, name, version_max=task_state.FORMAT_VERSION
             )
             self._suspects.update(references.object_ids(body))
@@ -360,8 +360,8 @@ class SystemDir(reader.SystemReader):
     def _bytes_of(self, task: str) -> bytes | None:
         try:
             name = layout.task_file(task)
-            return self._files.read(name, sealed.NUM_BYTES_MAX)
-        except interface.MissingFileError:
+            return self._files.read(name, checksummed_json.NUM_BYTES_MAX)
+        except storage.MissingFileError:
             return None
 
 

@@ -48,6 +48,11 @@ class TaskState:
     num_iterations_before: int = 0
     data: fingerprint.DataFingerprint | None = None
 
+    @property
+    def num_rounds(self) -> int:
+        """How many rounds the task has had since it was added."""
+        return self.num_iterations_done - self.num_iterations_before
+
     def validate(self) -> TaskState:
         """Returns itself if its parts agree.
 

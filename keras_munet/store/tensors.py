@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_munet.core import canonical
+from keras_munet.core import canonical_json
 
 # Little-endian dtypes by their safetensors names, in the order written.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -60,7 +60,7 @@ def to_bytes(
         }
         pieces.append(np.ascontiguousarray(array, dtype))
         begin = end
-    text = canonical.dumps(header).encode("ascii")
+    text = canonical_json.dumps(header).encode("ascii")
     text += b" " * (-len(text) % _ALIGNMENT_NUM_BYTES)
     length = len(text).to_bytes(NUM_LENGTH_BYTES, "little")
     return b"".join([length, text, *pieces])

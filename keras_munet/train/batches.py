@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet.data import preprocessing
-from keras_munet.data import records
+from keras_munet.data import types
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 Ready = tuple[tf.Tensor, tf.Tensor]
@@ -34,7 +34,7 @@ class Batches:
         self._arrays: dict[tuple[Any, ...], tuple[tf.Tensor, tf.Tensor]] = {}
 
     def of(
-        self, data: records.TaskData, split: str, indices: np.ndarray
+        self, data: types.TaskData, split: str, indices: np.ndarray
     ) -> Iterator[Batch]:
         """Yields what each step is given.
 
@@ -71,7 +71,7 @@ class Batches:
             del self._arrays[key]
 
     def _on_device(
-        self, task: str, split: str, part: records.Split
+        self, task: str, split: str, part: types.Split
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # The train split may be stored and averaged.
         key = task, split, part.images.shape

@@ -15,15 +15,15 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.data import preprocessing
-from keras_munet.data import records
-from keras_munet.graph import builder
-from keras_munet.graph import nodes
+from keras_munet.data import types
+from keras_munet.models import layer_factory
+from keras_munet.models import path_model
+from keras_munet.train import child_job
 from keras_munet.train import closed_form
-from keras_munet.train import features as features_lib
-from keras_munet.train import halves
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import kinds
-from keras_munet.train import precision
+from keras_munet.train import matmul_precision
+from keras_munet.train.layerwise import feature_cache
+from keras_munet.train.layerwise import layer_functions as layer_functions_lib
+from keras_munet.train.layerwise import layer_signature
 
 # Parameters of the paths that are in memory at one time, or of one path.
 _NUM_PARAMS_MAX = 2**28
@@ -43,12 +43,12 @@ class FrozenPath:
       antialias: see `preprocessing.evaluation_images`.
     """
 
-    components: tuple[jobs_lib.JobComponent, ...]
+    components: tuple[child_job.JobComponent, ...]
     image_size: int
     antialias: bool
 
     @property
-    def image(self) -> features_lib.Image:
+    def image(self) -> feature_cache.Image:
         """What its input is."""
         return self.image_size, self.antialias
 
@@ -57,8 +57,8 @@ class FrozenPath:
 class _Layer:
     """A component below a head, as a function of its input."""
 
-    kind: kinds.Kind
-    component: jobs_lib.JobComponent
+    kind: layer_signature.Kind
+    component: child_job.JobComponent
 
     @property
     def key(self) -> tuple[str | None, bool]:
@@ -67,9 +67,9 @@ class _Layer:
 
 def read(
     paths: Sequence[FrozenPath],
-    split: records.Split,
+    split: types.Split,
     indices: np.ndarray,
-    layer_functions: halves.LayerFunctions,
+    layer_functions: layer_functions_lib.LayerFunctions,
 ) -> list[closed_form.Features]:
     """Returns what the head of each path reads of some examples.
 
@@ -110,9 +110,9 @@ def _groups(paths: Sequence[FrozenPath]) -> Iterator[list[FrozenPath]]:
 
 def _values(
     paths: Sequence[FrozenPath],
-    split: records.Split,
+    split: types.Split,
     indices: np.ndarray,
-    layer_functions: halves.LayerFunctions,
+    layer_functions: layer_functions_lib.LayerFunctions,
 ) -> list[np.ndarray]:
     chains = [_layers(path) for path in paths]
     weights = {
@@ -122,11 +122,14 @@ def _values(
     }
     variables = {
         key: tf.Variable(
-            nodes.pack(part.spec, part.load().weights), trainable=False
+            layer_factory.pack(part.spec, part.load().weights), trainable=False
         )
         for key, part in weights.items()
     }
-    heads = [nodes.unbuilt(path.components[-1].spec, _POLICY) for path in paths]
+    heads = [
+        layer_factory.unbuilt(path.components[-1].spec, _POLICY)
+        for path in paths
+    ]
     parts: list[list[np.ndarray]] = [[] for _ in paths]
     num_pixels = max(path.image_size for path in paths) ** 2
     batch_size = min(_BATCH_SIZE_MAX, max(1, _NUM_PIXELS_MAX // num_pixels))
@@ -151,7 +154,7 @@ def _values(
                     outputs[stack] = layer_functions.output(
                         layer.kind, handle, outputs[below]
                     )
-            read = builder.read_by_head(head, outputs[stack])
+            read = path_model.read_by_head(head, outputs[stack])
             part.append(np.asarray(read, np.float32))
     return [np.concatenate(part)[: len(indices)] for part in parts]
 
@@ -169,15 +172,18 @@ def _layers(path: FrozenPath) -> list[_Layer]:
             "solved; set search.probe_child to False and "
             "search.rank_parents to 'sampled'"
         )
-    layers = [nodes.unbuilt(p.spec, _POLICY) for p in path.components]
+    layers = [layer_factory.unbuilt(p.spec, _POLICY) for p in path.components]
     return [
         _Layer(
-            kinds.Kind.of(
-                part.spec, _POLICY, narrow, precision.FLOAT32.of(part.spec)
+            layer_signature.Kind.of(
+                part.spec,
+                _POLICY,
+                narrow,
+                matmul_precision.FLOAT32.of(part.spec),
             ),
             part,
         )
         for part, narrow in zip(
-            path.components[:-1], builder.narrowed(layers)[:-1], strict=True
+            path.components[:-1], path_model.narrowed(layers)[:-1], strict=True
         )
     ]

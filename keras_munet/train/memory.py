@@ -20,11 +20,11 @@ from collections.abc import Sequence
 import psutil
 
 from keras_munet import errors
-from keras_munet.graph import builder
-from keras_munet.graph import nodes
-from keras_munet.train import factors
-from keras_munet.train import features
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.models import layer_factory
+from keras_munet.models import path_model
+from keras_munet.train import child_job
+from keras_munet.train import weight_factors
+from keras_munet.train.layerwise import feature_cache
 
 # float32 weight, bfloat16 momentum, float32 gradient packed and in parts, and
 # the best snapshot on the host: weight and momentum.
@@ -43,7 +43,7 @@ _BYTES_PER_SECOND = 4
 _HOST_BYTES_PER_TRAINED = 6
 # Batches that wait (`batches.num_ahead`), one on its way through the
 # augmentation, and what TensorFlow keeps; and features.
-_BYTES_PER_STEP = 256 * 2**20 + features.NUM_BYTES_MAX
+_BYTES_PER_STEP = 256 * 2**20 + feature_cache.NUM_BYTES_MAX
 # Of what is free when a generation starts; the rest is the system's.
 _SHARE_OF_FREE = 0.9
 _CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
@@ -80,7 +80,7 @@ class Passes:
 
 
 def need(
-    child: jobs_lib.ChildJob, image_size: int, device_type: str = "CPU"
+    child: child_job.ChildJob, image_size: int, device_type: str = "CPU"
 ) -> Need:
     """Returns what training `child` takes.
 
@@ -100,11 +100,11 @@ def need(
     shape: tuple[int | None, ...] = (1, image_size, image_size, 3)
     fixed = kept = 0
     training = False
-    layers = [nodes.unbuilt(part.spec) for part in child.components]
+    layers = [layer_factory.unbuilt(part.spec) for part in child.components]
     for part, layer, narrow in zip(
-        child.components, layers, builder.narrowed(layers), strict=True
+        child.components, layers, path_model.narrowed(layers), strict=True
     ):
-        options = builder.narrowing(narrow)
+        options = path_model.narrowing(narrow)
         training = training or part.trainable
         if training:
             kept += layer.num_kept(shape, **options)
@@ -112,7 +112,7 @@ def need(
             per_trained if part.trainable else _BYTES_PER_FROZEN
         )
         if part.trainable and part.factor_depth:
-            layout = factors.Layout(part.spec, part.factor_depth)
+            layout = weight_factors.Layout(part.spec, part.factor_depth)
             fixed += layout.num_values * _BYTES_PER_FACTOR
         shape = layer.compute_output_shape(shape, **options)
     return Need(fixed, int(kept * _BYTES_PER_KEPT[device_type]))

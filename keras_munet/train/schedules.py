@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import settings
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import child_job
 from keras_munet.train import optimizer
 
 
@@ -68,7 +68,7 @@ def _cosine(peak: float, warmup_ratio: float, num_steps: int) -> np.ndarray:
 
 
 def rates(
-    children: Sequence[jobs_lib.ChildJob], num_cycles: int, num_steps: int
+    children: Sequence[child_job.ChildJob], num_cycles: int, num_steps: int
 ) -> np.ndarray:
     """Returns `[steps, children, 3] float32` for `optimizer.Rates`."""
     columns = []

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_munet.core import specs
-from keras_munet.train import borrowed
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import child_job
+from keras_munet.train import generation_base
 
 
 class Snapshots:
     """The best snapshot of each child that is trained."""
 
-    def __init__(self, children: Sequence[jobs_lib.ChildJob], ties: bool):
+    def __init__(self, children: Sequence[child_job.ChildJob], ties: bool):
         """Begins without any.
 
         Args:
@@ -36,7 +36,7 @@ class Snapshots:
 
     def offer(
         self,
-        graph: borrowed.Borrowed,
+        graph: generation_base.Borrowed,
         qualities: np.ndarray,
         losses: np.ndarray,
     ) -> np.ndarray:
@@ -62,10 +62,10 @@ class Snapshots:
                 }
         return scores
 
-    def results(self) -> list[jobs_lib.TrainedChild]:
+    def results(self) -> list[child_job.TrainedChild]:
         """Returns every child, with its best snapshot where it has one."""
         return [
-            jobs_lib.TrainedChild(
+            child_job.TrainedChild(
                 index=child.index,
                 scores=tuple(self._scores[i]),
                 losses=tuple(self._losses[i]),

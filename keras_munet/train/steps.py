@@ -18,18 +18,18 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet.data import preprocessing
-from keras_munet.data import records
+from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
-from keras_munet.train import borrowed
-from keras_munet.train import clock as clock_lib
-from keras_munet.train import halves
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import precision
-from keras_munet.train import slots as slots_lib
-from keras_munet.train import structures
+from keras_munet.train import child_job
+from keras_munet.train import generation_base
+from keras_munet.train import generation_structure
+from keras_munet.train import layer_pool
+from keras_munet.train import matmul_precision
+from keras_munet.train import timing
+from keras_munet.train.layerwise import layer_functions
 
 # What a loop trains: the layers of a generation, however they are computed.
-G = TypeVar("G", bound=borrowed.Borrowed)
+G = TypeVar("G", bound=generation_base.Borrowed)
 
 
 class StepLoop(abc.ABC, Generic[G]):
@@ -42,8 +42,8 @@ class StepLoop(abc.ABC, Generic[G]):
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
-        budget: jobs_lib.Budget,
-        clock: clock_lib.Clock,
+        budget: child_job.Budget,
+        clock: timing.Clock,
     ):
         """Begins without any data.
 
@@ -57,7 +57,7 @@ class StepLoop(abc.ABC, Generic[G]):
         self._budget = budget
         self._clock = clock
         self._batches = batches_lib.Batches()
-        self.layer_functions = halves.LayerFunctions()
+        self.layer_functions = layer_functions.LayerFunctions()
 
     @property
     def num_at_a_time(self) -> int | None:
@@ -67,7 +67,7 @@ class StepLoop(abc.ABC, Generic[G]):
     @contextlib.contextmanager
     def inputs(
         self,
-        data: records.TaskData,
+        data: types.TaskData,
         data_hparams: Mapping[str, Any],
         indices: np.ndarray,
         seeds: np.ndarray,
@@ -106,9 +106,9 @@ class StepLoop(abc.ABC, Generic[G]):
     @abc.abstractmethod
     def generation(
         self,
-        structure: structures.Structure,
-        pool: slots_lib.SlotPool,
-        products: precision.Products,
+        structure: generation_structure.Structure,
+        pool: layer_pool.SlotPool,
+        products: matmul_precision.Products,
         num_parts: int,
     ) -> G:
         """Returns what this loop trains of a structure.
@@ -140,7 +140,7 @@ class StepLoop(abc.ABC, Generic[G]):
     def accuracies(
         self,
         graph: G,
-        data: records.TaskData,
+        data: types.TaskData,
         split: str,
     ) -> np.ndarray:
         """Returns the accuracy of each child, each example counted once.
@@ -160,7 +160,7 @@ class StepLoop(abc.ABC, Generic[G]):
         return np.asarray(counts, np.float64) / np.count_nonzero(mask)
 
     def counted(
-        self, data: records.TaskData, split: str
+        self, data: types.TaskData, split: str
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns what an evaluation counts.
 
@@ -185,7 +185,7 @@ class StepLoop(abc.ABC, Generic[G]):
     def _count(
         self,
         graph: G,
-        data: records.TaskData,
+        data: types.TaskData,
         split: str,
         indices: np.ndarray,
         mask: np.ndarray,
@@ -206,7 +206,7 @@ class StepLoop(abc.ABC, Generic[G]):
 
 
 def augmentation(
-    data: records.TaskData, data_hparams: Mapping[str, Any]
+    data: types.TaskData, data_hparams: Mapping[str, Any]
 ) -> tuple[preprocessing.AugmentHparams, preprocessing.ColorJitter]:
     """Returns what a step augments by, and when saturation and hue vary.
 

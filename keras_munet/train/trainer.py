@@ -18,26 +18,26 @@ import tensorflow as tf
 from keras_munet import errors
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.data import preprocessing
-from keras_munet.data import records
+from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
-from keras_munet.train import borrowed
-from keras_munet.train import clock as clock_lib
+from keras_munet.train import child_job
 from keras_munet.train import closed_form
 from keras_munet.train import frozen_features
-from keras_munet.train import graph_steps
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import layer_steps
+from keras_munet.train import generation_base
+from keras_munet.train import generation_structure
+from keras_munet.train import grappler
+from keras_munet.train import layer_pool
+from keras_munet.train import matmul_precision
 from keras_munet.train import memory
-from keras_munet.train import precision
-from keras_munet.train import rewrites
 from keras_munet.train import schedules
-from keras_munet.train import shares as shares_lib
-from keras_munet.train import slots as slots_lib
 from keras_munet.train import snapshots
 from keras_munet.train import steps as steps_lib
-from keras_munet.train import strategy as strategy_lib
-from keras_munet.train import structures
-from keras_munet.train import workers as workers_lib
+from keras_munet.train import timing
+from keras_munet.train.devices import replica_inputs
+from keras_munet.train.devices import strategy as strategy_lib
+from keras_munet.train.devices import workers as workers_lib
+from keras_munet.train.graph import steps as graph_steps
+from keras_munet.train.layerwise import steps
 
 _NUM_GRAPHS_MAX = 8
 
@@ -48,11 +48,11 @@ class Trainer:
     def __init__(
         self,
         strategy: tf.distribute.Strategy,
-        budget: jobs_lib.Budget,
+        budget: child_job.Budget,
         seed: int,
         compute_dtype: str = "float32",
         num_bytes_max: int | None = None,
-        arrays: shares_lib.Arrays | None = None,
+        arrays: replica_inputs.Arrays | None = None,
     ):
         """Prepares a trainer.
 
@@ -60,11 +60,11 @@ class Trainer:
           strategy: where steps run.
           budget: how long every child trains.
           seed: the experiment's root seed.
-          compute_dtype: see `precision.products`.
+          compute_dtype: see `matmul_precision.products`.
           num_bytes_max: what a generation may take on each device; None for
             what `memory.free_bytes` says when it starts.
           arrays: of a slice, the data that all slices have; see
-            `shares.Shares`.
+            `replica_inputs.Shares`.
 
         Raises:
           UsageError: the batch does not divide over the replicas.
@@ -79,18 +79,20 @@ class Trainer:
         self._budget = budget
         self._seed = seed
         self._num_bytes_max = num_bytes_max
-        self._pool = slots_lib.SlotPool(strategy)
+        self._pool = layer_pool.SlotPool(strategy)
         self._device_type = strategy_lib.device_type(strategy)
-        self._products = precision.products(compute_dtype, self._device_type)
+        self._products = matmul_precision.products(
+            compute_dtype, self._device_type
+        )
         # Least recently used structures are dropped: each holds its layers, and
         # a traced graph, for as long as it is kept.
-        self._graphs: collections.OrderedDict[Any, borrowed.Borrowed] = (
+        self._graphs: collections.OrderedDict[Any, generation_base.Borrowed] = (
             collections.OrderedDict()
         )
-        self.clock = clock_lib.Clock()
+        self.clock = timing.Clock()
         layerwise = arrays is None and strategy_lib.is_one_cpu(strategy)
         self._steps: steps_lib.StepLoop[Any] = (
-            layer_steps.LayerSteps(strategy, budget, self.clock)
+            steps.LayerSteps(strategy, budget, self.clock)
             if layerwise
             else graph_steps.GraphSteps(strategy, budget, self.clock, arrays)
         )
@@ -119,14 +121,14 @@ class Trainer:
 
     def train(
         self,
-        children: Sequence[jobs_lib.ChildJob],
-        data: records.TaskData,
+        children: Sequence[child_job.ChildJob],
+        data: types.TaskData,
         data_hparams: Mapping[str, Any],
         event: tuple[str | int, ...],
         *,
         accept_ties: bool,
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
-    ) -> list[jobs_lib.TrainedChild]:
+    ) -> list[child_job.TrainedChild]:
         """Trains children together and returns what became of them.
 
         Children that do not fit in memory together are trained in several
@@ -148,7 +150,7 @@ class Trainer:
         self.check_stop()
         passes = self.passes(children, int(data_hparams["ds_image_size"]))
         results = []
-        with rewrites.plain_graphs():
+        with grappler.plain_graphs():
             for group in passes.groups:
                 results += self._train(
                     [children[i] for i in group],
@@ -162,7 +164,7 @@ class Trainer:
         return results
 
     def passes(
-        self, children: Sequence[jobs_lib.ChildJob], image_size: int
+        self, children: Sequence[child_job.ChildJob], image_size: int
     ) -> memory.Passes:
         """Returns how children are divided so that each pass fits in memory.
 
@@ -187,14 +189,14 @@ class Trainer:
 
     def _train(
         self,
-        children: Sequence[jobs_lib.ChildJob],
+        children: Sequence[child_job.ChildJob],
         num_parts: int,
-        data: records.TaskData,
+        data: types.TaskData,
         data_hparams: Mapping[str, Any],
         event: tuple[str | int, ...],
         accept_ties: bool,
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None,
-    ) -> list[jobs_lib.TrainedChild]:
+    ) -> list[child_job.TrainedChild]:
         image_size = int(data_hparams["ds_image_size"])
         antialias = preprocessing.antialias(data_hparams)
         num_cycles = self._budget.num_cycles
@@ -223,8 +225,8 @@ class Trainer:
 
     def evaluate(
         self,
-        components: Sequence[jobs_lib.JobComponent],
-        data: records.TaskData,
+        components: Sequence[child_job.JobComponent],
+        data: types.TaskData,
         split: str,
         image_size: int,
         antialias: bool = False,
@@ -239,8 +241,8 @@ class Trainer:
           image_size: side of the path's input, pixels.
           antialias: see `preprocessing.evaluation_images`.
         """
-        child = jobs_lib.ChildJob(0, tuple(components), {})
-        with rewrites.plain_graphs():
+        child = child_job.ChildJob(0, tuple(components), {})
+        with grappler.plain_graphs():
             graph = self._graph([child], image_size, antialias)
             self._fill(graph, [child])
             return float(self._steps.accuracies(graph, data, split)[0])
@@ -248,7 +250,7 @@ class Trainer:
     def solve(
         self,
         paths: Sequence[frozen_features.FrozenPath],
-        data: records.TaskData,
+        data: types.TaskData,
         *,
         logistic: bool = False,
     ) -> list[closed_form.LinearHead]:
@@ -279,7 +281,7 @@ class Trainer:
             device = "/cpu:0"
         with (
             self.clock.spent("solve"),
-            rewrites.plain_graphs(),
+            grappler.plain_graphs(),
             tf.device(device),
         ):
             features = (
@@ -305,12 +307,14 @@ class Trainer:
 
     def _graph(
         self,
-        children: Sequence[jobs_lib.ChildJob],
+        children: Sequence[child_job.ChildJob],
         image_size: int,
         antialias: bool,
         num_parts: int = 1,
-    ) -> borrowed.Borrowed:
-        structure = structures.structure_of(children, image_size, antialias)
+    ) -> generation_base.Borrowed:
+        structure = generation_structure.structure_of(
+            children, image_size, antialias
+        )
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
@@ -331,8 +335,8 @@ class Trainer:
 
     def _fill(
         self,
-        graph: borrowed.Borrowed,
-        children: Sequence[jobs_lib.ChildJob],
+        graph: generation_base.Borrowed,
+        children: Sequence[child_job.ChildJob],
     ) -> None:
         with self.clock.spent("fill"):
             for slots, child in zip(graph.slots, children, strict=True):
@@ -341,7 +345,7 @@ class Trainer:
 
     def _train_indices(
         self,
-        data: records.TaskData,
+        data: types.TaskData,
         num_steps: int,
         event: tuple[str | int, ...],
     ) -> np.ndarray:

@@ -30,16 +30,16 @@ import store_jobs
 from absl import app
 from absl import flags
 
-from keras_munet import system as system_lib
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.data import records
+from keras_munet.data import types
 from keras_munet.roots import root as root_lib
 from keras_munet.store import files as files_lib
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.system import system as system_lib
+from keras_munet.train import child_job
 
 _FLAT_WITHIN = 0.2
 _NUM_CLASSES = 10
@@ -94,7 +94,7 @@ class Untrained(store_jobs.Stand):
                 if part.shared_id is None
             }
             found.append(
-                jobs_lib.TrainedChild(
+                child_job.TrainedChild(
                     child.index, (self._quality,), (1.0,), self._quality, made
                 )
             )
@@ -152,13 +152,9 @@ def _system(folder, num_tasks) -> tuple[system_lib.System, CountingFiles]:
     return system_lib.System(directory, task_data=data), files
 
 
-def _data(name) -> records.TaskData:
-    split = records.Split(
-        np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32)
-    )
-    return records.TaskData(
-        name, _NUM_CLASSES, _CLASS_NAMES, split, split, split
-    )
+def _data(name) -> types.TaskData:
+    split = types.Split(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32))
+    return types.TaskData(name, _NUM_CLASSES, _CLASS_NAMES, split, split, split)
 
 
 def _added(system, files, name) -> dict[str, float]:

@@ -27,8 +27,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import measuring
 from PIL import Image
 
-from keras_munet.data import own_preparing
 from keras_munet.data import tasks as tasks_lib
+from keras_munet.data.own import prepare
 from keras_munet.store import system_dir
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -98,7 +98,7 @@ def _halves(folder: pathlib.Path, data_dir: pathlib.Path) -> list[str]:
             images = train.images[train.labels == label][:_NUM_PER_CLASS]
             for number, image in enumerate(images):
                 Image.fromarray(image.squeeze()).save(place / f"{number}.png")
-        own_preparing.prepare(
+        prepare.prepare(
             f"folder:{folder / 'images' / name}",
             str(data_dir),
             name=name,

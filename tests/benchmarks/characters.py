@@ -21,11 +21,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app
 from absl import flags
 
-from keras_munet import progress
-from keras_munet import system
+from keras_munet.callbacks import progress
 from keras_munet.core import settings as settings_lib
 from keras_munet.report import events
-from keras_munet.train import threads
+from keras_munet.system import system
+from keras_munet.train.devices import cpu_threads
 
 _CONFIG = (
     pathlib.Path(__file__).resolve().parents[2] / "configs/ti3_characters.py"
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     """Runs and prints."""
     del argv
     settings, num_published_steps = _settings()
-    threads.share_cores("one_device", settings.children_per_generation)
+    cpu_threads.share_cores("one_device", settings.children_per_generation)
     with tempfile.TemporaryDirectory() as workdir:
         made = system.System.create(workdir, settings)
         made.run(progress=progress.Progress(workdir, quiet=True))

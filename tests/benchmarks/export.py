@@ -34,8 +34,8 @@ from absl import flags
 from absl import logging
 
 from keras_munet.data import preprocessing
-from keras_munet.graph import builder
-from keras_munet.graph import nodes
+from keras_munet.models import layer_factory
+from keras_munet.models import path_model
 
 _RATIO_MAX = 1.15
 _NUM_TASKS = flags.DEFINE_integer("num_tasks", 8, "Tasks of the system.")
@@ -70,12 +70,14 @@ def _unique_components(system, images):
     for state in system.tasks.values():
         refs = state.published.components
         components = [get(ref) for ref in refs]
-        chain = [nodes.make_layer(c.spec, c.spec.name) for c in components]
+        chain = [
+            layer_factory.make_layer(c.spec, c.spec.name) for c in components
+        ]
         tensor = preprocessing.evaluation_images(images, _IMAGE_SIZE.value)
         for ref, component, layer, narrow in zip(
-            refs, components, chain, builder.narrowed(chain), strict=True
+            refs, components, chain, path_model.narrowed(chain), strict=True
         ):
-            options = builder.narrowing(narrow)
+            options = path_model.narrowing(narrow)
             values = [
                 tf.Variable(component.weights[name])
                 for name, _ in component.spec.weights

@@ -26,8 +26,8 @@ from absl import app
 from absl import flags
 
 from keras_munet.roots import root as root_lib
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import threads
+from keras_munet.train import child_job
+from keras_munet.train.devices import cpu_threads
 
 _MUS = (0.1, 0.2)
 _IMAGE_SIZE = 32
@@ -54,7 +54,7 @@ def _search(mu: float, num_generations: int) -> samples.Search:
     )
 
 
-def _sampled() -> Iterator[tuple[float, int, Sequence[jobs_lib.ChildJob]]]:
+def _sampled() -> Iterator[tuple[float, int, Sequence[child_job.ChildJob]]]:
     """Yields (mu, number within its task, children)."""
     for i in range(_NUM_GENERATIONS.value):
         mu = _MUS[i % len(_MUS)]
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     """Times and prints."""
     del argv
     # As `launch/evolve.py` does.
-    threads.share_cores("one_device", samples.NUM_CHILDREN)
+    cpu_threads.share_cores("one_device", samples.NUM_CHILDREN)
     root = root_lib.random(
         "Ti/16",
         num_layers=_NUM_LAYERS.value,

@@ -21,7 +21,7 @@ import ours
 import peer
 import samples
 
-from keras_munet.train import threads
+from keras_munet.train.devices import cpu_threads
 
 # Children, layers, published tasks.
 _Point = tuple[int, int, int]
@@ -42,7 +42,7 @@ _FLOP_PER_MAC = 2
 def main() -> None:
     """Times the series that the command line names."""
     # As `launch/evolve.py` does.
-    threads.share_cores("one_device", samples.NUM_CHILDREN)
+    cpu_threads.share_cores("one_device", samples.NUM_CHILDREN)
     kind, *options = sys.argv[1:]
     points = _SERIES[kind]
     batch_size = _BATCH_SIZE

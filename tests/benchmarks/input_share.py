@@ -25,8 +25,8 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_munet
-from keras_munet.data import own_preparing
 from keras_munet.data import tasks as tasks_lib
+from keras_munet.data.own import prepare
 from keras_munet.train import batches
 from keras_munet.train import steps
 
@@ -49,7 +49,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             place = pathlib.Path(folder)
             _draw(place / "PICTURES", side)
-            own_preparing.prepare(
+            prepare.prepare(
                 f"folder:{place}/PICTURES", str(place / "data"), name=_TASK
             )
             for jitter in ({}, _JITTER):

@@ -20,7 +20,7 @@ import peer
 
 from keras_munet.roots import root as root_lib
 from keras_munet.train import memory
-from keras_munet.train import threads
+from keras_munet.train.devices import cpu_threads
 
 # Layers, side of the input in pixels, batch, children, dtype of products.
 _CASES = (
@@ -54,7 +54,7 @@ def _measure(
     bench.step_secs([one] * num_children)
     taken = peer.peak_mib() - before
     needs = [memory.need(one, image_size)] * num_children
-    together = threads.num_operations()
+    together = cpu_threads.num_operations()
     predicted = memory.bytes_of(needs, batch_size, together) / 2**20
     print(
         f"{num_layers} layers, {image_size} px, batch {batch_size}, "

@@ -7,7 +7,7 @@ gradient of its weights; the top block computes the class token alone. Norms,
 biases, activations and softmax are not counted (below 2% at Ti/16), and
 neither is the optimizer.
 
-`keras_munet.vit.multiply_adds` counts a path for people instead: every layer
+`keras_munet.models.vit.flops` counts a path for people instead: every layer
 in full, nothing shared.
 """
 
@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable
 
 from keras_munet.core import specs
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import child_job
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Products:
         return total
 
 
-def of_generation(children: Iterable[jobs_lib.ChildJob]) -> int:
+def of_generation(children: Iterable[child_job.ChildJob]) -> int:
     """Returns the multiply-adds of a step that trains `children` together."""
     done: set[tuple[str, ...]] = set()
     total = 0

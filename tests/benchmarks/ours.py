@@ -16,35 +16,35 @@ import numpy as np
 
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.data import records
-from keras_munet.train import jobs as jobs_lib
-from keras_munet.train import strategy as strategy_lib
+from keras_munet.data import types
+from keras_munet.train import child_job
 from keras_munet.train import trainer as trainer_lib
+from keras_munet.train.devices import strategy as strategy_lib
 
 NUM_CLASSES = 10
 
 
-def data(num_examples: int, image_size: int) -> records.TaskData:
+def data(num_examples: int, image_size: int) -> types.TaskData:
     """Returns a task of noise, `[n, side, side, 3] uint8`, 10 classes."""
     rng = np.random.default_rng(0)
 
-    def split(size: int) -> records.Split:
+    def split(size: int) -> types.Split:
         shape = size, image_size, image_size, 3
         images = rng.integers(0, 256, shape, np.uint8)
-        return records.Split(images, rng.integers(0, 10, size, np.int32))
+        return types.Split(images, rng.integers(0, 10, size, np.int32))
 
     names = tuple(map(str, range(NUM_CLASSES)))
     # One step of validation per cycle, which no time here counts.
-    return records.TaskData(
+    return types.TaskData(
         *("noise", NUM_CLASSES, names),
         *(split(num_examples), split(1), split(1)),
     )
 
 
-def full_child(components: Iterable[specs.Component]) -> jobs_lib.ChildJob:
+def full_child(components: Iterable[specs.Component]) -> child_job.ChildJob:
     """Returns a child that trains all of `components`."""
     parts = tuple(
-        jobs_lib.JobComponent(
+        child_job.JobComponent(
             c.spec, lambda c=c: c, shared_id=None, trainable=True
         )
         for c in components
@@ -54,11 +54,11 @@ def full_child(components: Iterable[specs.Component]) -> jobs_lib.ChildJob:
 
 def child(
     index: int,
-    parts: tuple[jobs_lib.JobComponent, ...],
+    parts: tuple[child_job.JobComponent, ...],
     hparams: Mapping[str, object],
-) -> jobs_lib.ChildJob:
+) -> child_job.ChildJob:
     """Returns a child that is never snapshot."""
-    return jobs_lib.ChildJob(index, parts, hparams, score_to_beat=math.inf)
+    return child_job.ChildJob(index, parts, hparams, score_to_beat=math.inf)
 
 
 class Bench:
@@ -80,7 +80,7 @@ class Bench:
           compute_dtype: as the settings have it.
         """
         num_examples = batch_size * num_steps
-        budget = jobs_lib.Budget(
+        budget = child_job.Budget(
             num_cycles=2,
             batch_size=batch_size,
             num_train_examples_max=num_examples,
@@ -96,7 +96,7 @@ class Bench:
             strategy_lib.make("one_device"), budget, 0, compute_dtype
         )
 
-    def step_secs(self, children: Sequence[jobs_lib.ChildJob]) -> float:
+    def step_secs(self, children: Sequence[child_job.ChildJob]) -> float:
         """Returns the seconds of a step of `children`, the mean of a cycle.
 
         A first cycle, which compiles, is run and not counted.

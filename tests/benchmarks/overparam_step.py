@@ -54,11 +54,11 @@ def _peer(case: str, way: str) -> None:
     import peer
     import tensorflow as tf
 
-    from keras_munet.overparam import rewriting
+    from keras_munet.overparam import model_transform
     from keras_munet.overparam import schedule as schedule_lib
-    from keras_munet.overparam import segnet
     from keras_munet.overparam import training
-    from keras_munet.train import strategy as strategy_lib
+    from keras_munet.overparam.experiments import segnet
+    from keras_munet.train.devices import strategy as strategy_lib
 
     options, size, batch_size = _CASES[case]
     factors, phase = _WAYS[way]
@@ -67,7 +67,7 @@ def _peer(case: str, way: str) -> None:
         model = segnet.segnet(_TASKS, size, **options)
         if factors is None:
             return model
-        return rewriting.overparameterize(model, **factors)
+        return model_transform.overparameterize(model, **factors)
 
     def squared_error(labels, outputs):
         count = tf.cast(tf.size(labels), tf.float32)

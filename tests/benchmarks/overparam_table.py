@@ -22,8 +22,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from keras_munet.overparam import experiment_settings
-from keras_munet.overparam import metrics
+from keras_munet.overparam.experiments import metrics
+from keras_munet.overparam.experiments import settings as settings_lib
 
 NONE_LEFT = 3
 METHODS = ("hard_sharing", "overparam", "single_task", "pcgrad")
@@ -111,7 +111,7 @@ def do_next(out: pathlib.Path, wanted: Sequence[dict[str, Any]]) -> int:
     """Does the first run that is missing; returns the exit code."""
     done = [line["settings"] for line in _lines(out)]
     for values in wanted:
-        settings = experiment_settings.Settings.from_dict(values)
+        settings = settings_lib.Settings.from_dict(values)
         if settings.to_json() not in done:
             break
     else:
@@ -119,15 +119,15 @@ def do_next(out: pathlib.Path, wanted: Sequence[dict[str, Any]]) -> int:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
-    from keras_munet.overparam import experiments
-    from keras_munet.train import strategy
+    from keras_munet.overparam.experiments import run
+    from keras_munet.train.devices import strategy
 
     # Rewriting graphs takes longer than it saves in a few hundred steps.
     tf.config.optimizer.set_experimental_options(
         {"disable_meta_optimizer": True}
     )
     with tempfile.TemporaryDirectory() as folder:
-        found = experiments.run(
+        found = run.run(
             settings, folder, strategy.make("one_device"), say=lambda line: None
         )
     with out.open("a") as file:

@@ -22,8 +22,8 @@ import tensorflow as tf
 from keras_munet import version
 from keras_munet.core import settings
 from keras_munet.data import preprocessing
+from keras_munet.models.vit import flops
 from keras_munet.roots import root as root_lib
-from keras_munet.vit import multiply_adds
 
 # Timed together.
 _NUM_STEPS = 3
@@ -51,7 +51,7 @@ def make_run(shape: peer.Shape):
     said = {
         "num_params": root.num_params,
         # Per image: of every layer in full, and without what is left out.
-        "model_macs": multiply_adds.training(layout, places),
+        "model_macs": flops.training(layout, places),
         "needed_macs": operations.of_generation([child]),
         "version": f"{version.__version__}, TensorFlow {tf.__version__}",
         "input_secs": _input_secs(shape),

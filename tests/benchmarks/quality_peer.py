@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet.data import preprocessing
-from keras_munet.data import records
 from keras_munet.data import tasks as tasks_lib
-from keras_munet.graph import nodes
+from keras_munet.data import types
+from keras_munet.models import layer_factory
+from keras_munet.models.vit import base
 from keras_munet.roots import packaged
-from keras_munet.vit import base
 
 _SIZE = 32
 _NUM_EPOCHS = 10
@@ -51,7 +51,7 @@ def main() -> None:
         print(json.dumps(_probed(data, asked["method"])))
 
 
-def _pixels(split: records.Split) -> np.ndarray:
+def _pixels(split: types.Split) -> np.ndarray:
     """Returns `[n, 32, 32, 3] float32` in [-1, 1]."""
     starts = range(0, len(split), 512)
     return np.concatenate(
@@ -65,7 +65,7 @@ def _pixels(split: records.Split) -> np.ndarray:
 
 
 def _fine_tuned(
-    data: records.TaskData, learning_rate: float
+    data: types.TaskData, learning_rate: float
 ) -> tuple[float, float, int]:
     """Returns (validation accuracy, test accuracy, parameters)."""
     root = packaged.packaged(image_size=_SIZE)
@@ -73,9 +73,9 @@ def _fine_tuned(
     x = keras.layers.RandomTranslation(0.1, 0.1)(images)
     x = keras.layers.RandomZoom(0.15, 0.15)(x)
     for component in root.components[:-1]:
-        layer = nodes.make_layer(component.spec, component.spec.name)
+        layer = layer_factory.make_layer(component.spec, component.spec.name)
         x = layer(x)
-        nodes.assign(layer, component.spec, component.weights)
+        layer_factory.assign(layer, component.spec, component.weights)
     logits = keras.layers.Dense(data.num_classes)(x[:, 0])
     model = keras.Model(images, logits)
     num_steps = _NUM_EPOCHS * -(-len(data.train) // _BATCH_SIZE)
@@ -112,7 +112,7 @@ def _fine_tuned(
     return *accuracies, model.count_params()
 
 
-def _probed(data: records.TaskData, method: str) -> dict[str, Any]:
+def _probed(data: types.TaskData, method: str) -> dict[str, Any]:
     """Returns the accuracy of a classifier on frozen features."""
     root = packaged.packaged(image_size=_SIZE)
     layers = [base.from_component(c) for c in root.components[:-1]]
@@ -125,12 +125,12 @@ def _probed(data: records.TaskData, method: str) -> dict[str, Any]:
         return x[:, 0]
 
     parts = {}
-    for name in records.SPLIT_NAMES:
+    for name in types.SPLIT_NAMES:
         pixels = _pixels(getattr(data, name))
         parts[name] = np.concatenate(
             [embed(pixels[i : i + 512]) for i in range(0, len(pixels), 512)]
         )
-    labels = {n: getattr(data, n).labels for n in records.SPLIT_NAMES}
+    labels = {n: getattr(data, n).labels for n in types.SPLIT_NAMES}
     fits = [
         estimator.fit(parts["train"], labels["train"])
         for estimator in _estimators(method)

@@ -18,7 +18,7 @@ from keras_munet.search import cloning
 from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
-from keras_munet.train import jobs as jobs_lib
+from keras_munet.train import child_job
 
 _NUM_CLASSES = 10
 NUM_CHILDREN = 8
@@ -69,7 +69,7 @@ class Search:
         self._rng = seeds.generator(0, "accuracies")
         self._values = {c.spec.spec_id: c for c in self._root.components}
 
-    def task(self, name: str) -> list[list[jobs_lib.ChildJob]]:
+    def task(self, name: str) -> list[list[child_job.ChildJob]]:
         """Returns the generations of a new task, which is then published.
 
         Args:
@@ -107,9 +107,9 @@ class Search:
         quality = float(self._rng.uniform(0.3, 0.9))
         return plan_lib.ChildResult(child.index, quality, refs)
 
-    def _job(self, child: plan_lib.ChildPlan) -> jobs_lib.ChildJob:
+    def _job(self, child: plan_lib.ChildPlan) -> child_job.ChildJob:
         parts = tuple(
-            jobs_lib.JobComponent(
+            child_job.JobComponent(
                 part.spec,
                 lambda part=part: self._component(part),
                 None if part.is_new else part.known_source().id,

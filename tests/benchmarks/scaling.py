@@ -38,13 +38,13 @@ from absl import flags
 
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.data import catalogue
-from keras_munet.data import catalogue_sources
-from keras_munet.data import records
+from keras_munet.data import types
+from keras_munet.data.tfds import catalogue
+from keras_munet.data.tfds import catalogue_sources
 from keras_munet.store import codec
 from keras_munet.store import files as files_lib
 from keras_munet.store import objects
-from keras_munet.train import topology
+from keras_munet.train.devices import topology
 
 _REPORTS = flags.DEFINE_string(
     "reports",
@@ -135,7 +135,7 @@ def work_of(task: catalogue.Task, settings: settings_lib.Settings) -> Work:
 def measured_host() -> Host:
     """Measures this machine, each figure a median of five."""
     images = np.zeros((2048, 384, 384, 3), np.uint8)
-    split = records.Split(images, np.zeros(len(images), np.int32))
+    split = types.Split(images, np.zeros(len(images), np.int32))
     rng = np.random.default_rng(0)
     reading, putting = [], []
     with tempfile.TemporaryDirectory() as folder:

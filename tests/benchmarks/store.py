@@ -27,13 +27,13 @@ import numpy as np
 from absl import app
 from absl import flags
 
-from keras_munet import living
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.store import codec
 from keras_munet.store import files as files_lib
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
+from keras_munet.system import population_view
 
 _NUM_BYTES_MAX = 8 << 10
 _OPEN_SECS_MAX = 1.0
@@ -107,7 +107,7 @@ def _num_bytes(folder: pathlib.Path) -> int:
 def _opening_secs(folder: pathlib.Path) -> float:
     started = time.perf_counter()
     opened = system_dir.SystemDir.open(folder)
-    num_living = len(living.read(opened).living)
+    num_living = len(population_view.read(opened).living)
     secs = time.perf_counter() - started
     assert num_living > _NUM_TASKS.value
     return secs

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_munet.vit import base
+from keras_munet.models.vit import base
 
 
 def _math(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 from keras_munet.core import specs
-from keras_munet.search import draws as draws_lib
-from keras_munet.search import extensions
+from keras_munet.search import plugins
+from keras_munet.search import random_draws
 
 _RATE_MIN = 1e-4
 
 
 def halve_rate(
-    proposal: extensions.Proposal,
+    proposal: plugins.Proposal,
     parent: specs.PathRecord,
     prob: float,
-    draws: draws_lib.Draws,
-) -> extensions.Proposal:
+    draws: random_draws.Draws,
+) -> plugins.Proposal:
     """Returns the proposal with its learning rate halved, or as it is."""
     del parent
     if draws.uniform("munet_example halve_rate") >= prob:

@@ -1,0 +1,1 @@
+"""Shows a job's progress: as lines, bars, JSON and TensorBoard events."""

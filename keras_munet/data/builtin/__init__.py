@@ -1,0 +1,1 @@
+"""Makes the tasks that the package brings along."""

@@ -1,0 +1,1 @@
+"""Prepares tasks from a user's own folders, tables and arrays."""

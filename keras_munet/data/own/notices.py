@@ -1,0 +1,228 @@
+"""Says what is odd in a user's own images.
+
+Invariant: a notice is one sentence that can be printed in one line; it
+changes nothing in the data.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_munet.core import printable
+from keras_munet.data import types
+
+_NUM_NAMES_MAX = 30
+_NUM_GROUPS_MAX = 10
+_NUM_PLACES_MAX = 3
+# Of 0 to 255; an image that uses fewer values looks empty.
+_NUM_VALUES_MIN = 16
+# How a class is missed that a split does not have.
+_WITHOUT = {
+    "train": "so no path can learn them",
+    "validation": "so the search does not measure them",
+    "test": "so the reported accuracy does not measure them",
+}
+
+
+def reading_notice(
+    layout: str, num_classes: int, reasons: Sequence[str]
+) -> str:
+    """Returns how a source is read, and why parts of it are left out.
+
+    Args:
+      layout: as of `layout.Layout`, or of a table.
+      num_classes: that it has.
+      reasons: of what is left out.
+    """
+    counts = collections.Counter(reasons).most_common(_NUM_GROUPS_MAX)
+    left_out = ", ".join(f"{num:,} {reason}" for reason, num in counts)
+    more = ", ..." if len(set(reasons)) > _NUM_GROUPS_MAX else ""
+    return f"the source is read as {layout}: {num_classes:,} classes" + (
+        f"; {len(reasons):,} left out ({left_out}{more})" if reasons else ""
+    )
+
+
+def class_notices(
+    class_names: Sequence[str], labels: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Returns what is odd about classes.
+
+    Args:
+      class_names: in the order of the labels.
+      labels: `[n] int32` of each split.
+    """
+    notices = []
+    if len(class_names) == 1:
+        notices.append(
+            f"the task has a single class, {_names(class_names)}, so every "
+            "accuracy is 1"
+        )
+    for split in types.SPLIT_NAMES:
+        present = set(np.unique(labels[split]).tolist())
+        missing = [n for i, n in enumerate(class_names) if i not in present]
+        if missing:
+            notices.append(
+                f"{split} has no image of {len(missing):,} of "
+                f"{len(class_names):,} classes, {_WITHOUT[split]}: "
+                f"{_names(missing)}"
+            )
+    for what, key in (("capitals", str.casefold), ("zeros", _number)):
+        equal = collections.defaultdict(list)
+        for name in class_names:
+            equal[key(name)].append(name)
+        notices += [
+            f"the classes {_names(group)} differ in {what} only"
+            for group in equal.values()
+            if len(group) > 1
+        ]
+    return notices
+
+
+def equal_image_notices(
+    places: Sequence[str],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    rows: Mapping[str, np.ndarray],
+    digests: Sequence[bytes],
+) -> list[str]:
+    """Returns what is odd about images that are equal.
+
+    Args:
+      places: of the images, for the messages.
+      labels: `[n] int32`.
+      class_names: in the order of the labels.
+      rows: of each split.
+      digests: equal where images are.
+    """
+    split_of = np.empty(len(places), object)
+    for split, members in rows.items():
+        split_of[members] = split
+    groups = collections.defaultdict(list)
+    for i, digest in enumerate(digests):
+        groups[digest].append(i)
+    in_splits = collections.defaultdict(list)
+    in_classes = collections.defaultdict(list)
+    num_repeated, repeated = 0, []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        splits = [s for s in types.SPLIT_NAMES if s in split_of[group]]
+        classes = tuple(sorted({int(labels[i]) for i in group}))
+        if len(splits) > 1:
+            in_splits[tuple(splits)].append(group)
+        if len(classes) > 1:
+            in_classes[classes].append(group)
+        if len(splits) == len(classes) == 1:
+            num_repeated += len(group) - 1
+            repeated.append(group)
+    notices = [
+        f"{len(found):,} {_images(found)} in {_and(splits)}: "
+        f"{_places(places, found)}"
+        for splits, found in sorted(in_splits.items())
+    ]
+    for classes, found in sorted(in_classes.items())[:_NUM_GROUPS_MAX]:
+        named = [class_names[i] for i in classes]
+        notices.append(
+            f"{len(found):,} {_images(found)} in the classes "
+            f"{_names(named)}: {_places(places, found)}"
+        )
+    if len(in_classes) > _NUM_GROUPS_MAX:
+        notices.append(
+            f"equal images are in {len(in_classes) - _NUM_GROUPS_MAX:,} more "
+            "groups of classes"
+        )
+    if num_repeated:
+        notices.append(
+            f"{num_repeated:,} images repeat another of their class and "
+            f"split: {_places(places, repeated)}"
+        )
+    return notices
+
+
+def range_notices(
+    low: np.ndarray, high: np.ndarray, places: Sequence[str] = ()
+) -> list[str]:
+    """Returns what is odd about the values of pixels.
+
+    Args:
+      low: `[n]`, the least value of each image.
+      high: `[n]`, the largest one.
+      places: of the images, for the messages; none if they have none.
+    """
+    if not len(low):
+        return []
+    least, most = int(low.min()), int(high.max())
+    if most - least < _NUM_VALUES_MIN:
+        return [
+            f"all pixels lie in {least} to {most} of 0 to 255, so the images "
+            "look empty"
+        ]
+    empty = np.flatnonzero(low == high).tolist()
+    if not empty:
+        return []
+    shown = f": {_places(places, [[i] for i in empty])}" if places else ""
+    return [f"{len(empty):,} images have a single value in every pixel{shown}"]
+
+
+def file_notices(
+    unserved: Sequence[str], wide_bits: Sequence[int]
+) -> list[str]:
+    """Returns what is odd about the files of images.
+
+    Args:
+      unserved: of each image its format, where an export refuses the file.
+      wide_bits: of each the bits that a 16-bit file uses; 0 of others.
+    """
+    notices = []
+    formats = collections.Counter(form for form in unserved if form)
+    if formats:
+        shown = ", ".join(
+            f"{n:,} {form}" for form, n in sorted(formats.items())
+        )
+        notices.append(
+            f"an export refuses files of these kinds: {shown}; it reads JPEG, "
+            "PNG, GIF and BMP, and WebP with --webp"
+        )
+    bits = collections.Counter(used for used in wide_bits if used)
+    if bits:
+        shown = ", ".join(
+            f"{n:,} use {used} bits" for used, n in sorted(bits.items())
+        )
+        more = (
+            "" if len(bits) == 1 else ", so equal values differ in brightness"
+        )
+        notices.append(f"of the 16-bit files {shown}{more}")
+    return notices
+
+
+def _number(name: str) -> str:
+    match = re.fullmatch(r"([+-]?)0*(\d+?)(?:\.0*)?", name)
+    return f"{match[1].replace('+', '')}{match[2]}" if match else name
+
+
+def _images(found: Sequence) -> str:
+    return "image is" if len(found) == 1 else "images are"
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]])
+
+
+def _names(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NUM_NAMES_MAX else ""
+    shown = (repr(printable.printable(name)) for name in names[:_NUM_NAMES_MAX])
+    return ", ".join(shown) + more
+
+
+def _places(places: Sequence[str], groups: Sequence[Sequence[int]]) -> str:
+    more = ", ..." if len(groups) > _NUM_PLACES_MAX else ""
+    shown = [
+        " = ".join(places[i] for i in group[:_NUM_PLACES_MAX])
+        for group in groups[:_NUM_PLACES_MAX]
+    ]
+    return ", ".join(shown) + more

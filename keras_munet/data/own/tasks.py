@@ -1,0 +1,336 @@
+"""A user's own images as a task: read, checked and split.
+
+Invariant: what cannot be used is named in the list of skipped, class names
+are kept, and the split is a function of the task's name and the order of its
+examples alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.core import commands
+from keras_munet.core import names
+from keras_munet.data import image_storage
+from keras_munet.data import splitting
+from keras_munet.data import types
+from keras_munet.data.own import images as images_lib
+from keras_munet.data.own import notices
+from keras_munet.data.own import pairs as pairs_lib
+from keras_munet.data.own import scan
+from keras_munet.data.own import sources
+from keras_munet.data.own import store
+
+VALIDATION_FRACTION = 0.1
+TEST_FRACTION = 0.1
+_NUM_CHANNELS = 3
+
+
+class Built(NamedTuple):
+    """A task and what was left out of it."""
+
+    data: types.TaskData
+    skipped: list[sources.Skipped]
+
+
+def name_of(source: str) -> str:
+    """Returns the task name of `folder:PATH` or `table:PATH`.
+
+    It is `own/` and the last part of the path, without its ending.
+    """
+    last = re.split(r"[/\\:]", source.rstrip("/\\"))[-1]
+    stem = last.rpartition(".")[0] or last if _is_table(source) else last
+    plain = re.sub(r"[^A-Za-z0-9_.+-]+", "_", stem).lstrip(".+-")
+    return f"{store.FAMILY}/{plain or 'task'}"
+
+
+def build(
+    source: str,
+    *,
+    name: str = "",
+    side: int = 0,
+    image_size: int = image_storage.IMAGE_SIZE,
+    progress: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+) -> Built:
+    """Returns the task that a folder or table makes, in memory.
+
+    Args:
+      source: `folder:PATH` or `table:PATH`.
+      name: of the task; empty for `name_of(source)`.
+      side: as of `scan.examine`.
+      image_size: as of `scan.examine`.
+      progress: as of `scan.examine`.
+
+    Raises:
+      UsageError: there is no such source, the name cannot be a task's, or
+        the images are more than memory may hold.
+      DataError: it has no usable examples for three splits.
+    """
+    name = name or name_of(source)
+    names.split_private(name)
+    found = scan.examine(
+        source, side=side, image_size=image_size, progress=progress
+    )
+    if found.pixels is None:
+        why = scan.too_large(found.stored, len(found.labels))
+        raise errors.UsageError(
+            f"{source!r}: {why}; run {commands.command('tasks')} prepare "
+            f"{source} --data_dir=FOLDER, which keeps them in files"
+        )
+    return Built(data_of(name, found), found.skipped)
+
+
+def data_of(name: str, found: scan.Examined) -> types.TaskData:
+    """Returns the task of images that are in memory.
+
+    Raises:
+      DataError: there are no usable examples for three splits.
+    """
+    data = from_arrays(
+        name,
+        found.pixels,
+        found.labels,
+        class_names=found.class_names,
+        given_splits=found.given_splits,
+    )
+    rows = split_rows(name, found.labels, found.given_splits)
+    return dataclasses.replace(
+        data,
+        notices=found.all_notices(rows),
+        **{
+            split: dataclasses.replace(
+                getattr(data, split), files_digest=found.files_digest(members)
+            )
+            for split, members in rows.items()
+        },
+    )
+
+
+def from_arrays(
+    name: str,
+    images: Any,
+    labels: Any,
+    *,
+    class_names: Sequence[str] = (),
+    given_splits: Sequence[str] = (),
+) -> types.TaskData:
+    """Returns a task of images in memory, split by class.
+
+    Args:
+      name: of the task, e.g. `own/cats`.
+      images: `[n, height, width]` or `[n, height, width, 1 or 3]`, uint8.
+      labels: `[n]`, whole numbers from 0.
+      class_names: in the order of the labels; empty for the numbers.
+      given_splits: of each example, `train`, `validation`, `test` or empty
+        for `train`. A split that no example names is drawn from train, a
+        tenth of each class; with no splits at all both are.
+
+    Raises:
+      UsageError: the name cannot be a task's, or the arrays are of another
+        kind.
+      DataError: a split has no example.
+    """
+    names.split_private(name)
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except (ValueError, TypeError) as e:
+        raise errors.UsageError(
+            f"task {name!r} is given what is no array: {e}; give images of "
+            "one shape, or pairs to from_pairs"
+        ) from e
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+        raise errors.UsageError(
+            f"task {name!r} is given {images.dtype} images and "
+            f"{labels.dtype} labels; images must be uint8 in 0 to 255 and "
+            "labels whole numbers"
+        )
+    is_empty = bool(labels.size) and not images.size
+    if images.ndim != 4 or labels.shape != images.shape[:1] or is_empty:
+        raise errors.UsageError(
+            f"task {name!r} is given images of shape {images.shape} and "
+            f"labels of shape {labels.shape}; there must be [n, height, "
+            "width, 1 or 3] and [n]"
+        )
+    if images.shape[-1] == _NUM_CHANNELS and _is_grey(images):
+        images = images[..., :1]
+    class_names = _class_names(name, labels, class_names)
+    labels = labels.astype(np.int32)
+    rows = split_rows(name, labels, given_splits)
+    pixels = images.reshape(len(images), -1)
+    return types.checked(
+        types.TaskData(
+            name=name,
+            num_classes=len(class_names),
+            class_names=tuple(class_names),
+            notices=(
+                *notices.class_notices(
+                    class_names, {s: labels[r] for s, r in rows.items()}
+                ),
+                *notices.range_notices(pixels.min(1), pixels.max(1)),
+            ),
+            **{
+                split: types.Split(
+                    np.ascontiguousarray(images[members]), labels[members]
+                )
+                for split, members in rows.items()
+            },
+        )
+    )
+
+
+def from_pairs(
+    name: str,
+    pairs: Iterable[tuple[Any, Any]],
+    *,
+    class_names: Sequence[str] = (),
+    side: int = 0,
+) -> types.TaskData:
+    """Returns a task of (image, label) pairs, e.g. of a `tf.data.Dataset`.
+
+    Args:
+      name: of the task, e.g. `own/cats`.
+      pairs: images `[height, width, 1 or 3] uint8` of any sizes, and whole
+        numbers from 0. A batched data set must be unbatched, a repeated one
+        must end.
+      class_names: in the order of the labels; empty for the numbers.
+      side: as of `build`.
+
+    Raises:
+      UsageError: the pairs are of another kind.
+      DataError: a split has no example.
+    """
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    guard = pairs_lib.Guard(name, pairs)
+    for pair in pairs:
+        image, label = pairs_lib.checked(name, len(images), pair)
+        guard.add(image)
+        images.append(image)
+        labels.append(label)
+    sizes = [(image, image.shape[:2]) for image in images]
+    kept = scan.stored(sizes, side, image_storage.IMAGE_SIZE)
+    if not kept.resident:
+        raise errors.UsageError(
+            f"task {name!r}: {scan.too_large(kept, len(images))}; "
+            "give a smaller side"
+        )
+    height, width, _ = kept.shape
+    most = max((image.shape[-1] for image in images), default=1)
+    stored = np.empty((len(images), height, width, most), np.uint8)
+    for i, image in enumerate(images):
+        stored[i] = images_lib.resized(image, height, width)
+    return from_arrays(
+        name, stored, np.array(labels, np.int64), class_names=class_names
+    )
+
+
+def _class_names(
+    name: str, labels: np.ndarray, class_names: Sequence[str]
+) -> list[str]:
+    """Returns one name for each label, before labels are narrowed.
+
+    Raises:
+      UsageError: class names are no texts, one is given twice, or labels
+        without names leave numbers out.
+      DataError: a label has no name.
+    """
+    if isinstance(class_names, str):
+        raise errors.UsageError(
+            f"task {name!r} is given the class names {class_names!a}; give a "
+            "list of texts"
+        )
+    found = np.unique(labels)
+    if not len(class_names):
+        expected = np.arange(len(found))
+        if not np.array_equal(found, expected):
+            shown = ", ".join(map(str, found[:5].tolist()))
+            more = ", ..." if len(found) > len(expected[:5]) else ""
+            raise errors.UsageError(
+                f"task {name!r} is given the labels {shown}{more}; they must "
+                "be the whole numbers from 0 without a gap: give class_names, "
+                "or np.unique(labels, return_inverse=True)[1] as labels"
+            )
+        return [str(i) for i in expected]
+    types.check_class_names(name, class_names)
+    low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+    if low < 0 or high >= len(class_names):
+        raise errors.DataError(
+            f"task {name!r}: labels lie in [{low}, {high}]; they must lie in "
+            f"[0, {len(class_names) - 1}], as there are {len(class_names)} "
+            "class names"
+        )
+    return list(class_names)
+
+
+def split_rows(
+    name: str, labels: np.ndarray, given_splits: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Returns the rows of each split, `[m] int64`.
+
+    Args:
+      name: of the task, which the draw depends on.
+      labels: `[n] int32`.
+      given_splits: as of `from_arrays`.
+
+    Raises:
+      UsageError: a given split has another name, or some are missing.
+      DataError: a split has no example.
+    """
+    given = np.array(
+        list(given_splits) or ["train"] * len(labels), dtype=object
+    )
+    unknown = set(given.tolist()) - {"", *types.SPLIT_NAMES}
+    if unknown or len(given) != len(labels):
+        seen = (
+            f"{min(unknown, key=str)!a}" if unknown else f"{len(given)} names"
+        )
+        raise errors.UsageError(
+            f"task {name!r} is given the splits {seen} for {len(labels)} "
+            f"images; give each image one of {', '.join(types.SPLIT_NAMES)} "
+            "or an empty text"
+        )
+    # In a source with splits, what names none is there to learn from.
+    given[given == ""] = "train"
+    rows = {s: np.flatnonzero(given == s) for s in types.SPLIT_NAMES}
+    train = rows["train"]
+    drawn = splitting.stratified(
+        labels[train],
+        name,
+        validation_fraction=0.0
+        if len(rows["validation"])
+        else VALIDATION_FRACTION,
+        test_fraction=0.0 if len(rows["test"]) else TEST_FRACTION,
+    )
+    held = {
+        split: rows[split] if len(rows[split]) else train[drawn[split]]
+        for split in ("validation", "test")
+    }
+    found = {"train": train[drawn["train"]], **held}
+    for split, members in found.items():
+        if not len(members):
+            raise errors.DataError(
+                f"task {name!r} has {len(labels)} examples in "
+                f"{len(np.unique(labels))} classes, which leave none for "
+                f"{split}; give at least 3 of some class"
+            )
+    return found
+
+
+def _is_table(source: str) -> bool:
+    return source.startswith(sources.TABLE + ":")
+
+
+def _is_grey(images: np.ndarray) -> bool:
+    """Whether the three channels of every pixel are equal."""
+    return all((i == i[..., :1]).all() for i in np.array_split(images, 64))

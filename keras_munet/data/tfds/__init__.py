@@ -1,0 +1,1 @@
+"""Reads tasks of TensorFlow Datasets without importing what the data name."""

@@ -1,0 +1,124 @@
+"""The README.md that lies in an export: what it is, and where it comes from.
+
+Invariant: every figure is from the system's records; what is not known is
+said to be so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet import version
+from keras_munet.core import specs
+from keras_munet.data.tfds import catalogue
+from keras_munet.data.tfds import catalogue_sources
+
+_UNKNOWN = "not known to keras_munet; ask whoever gave the data"
+_UNKNOWN_ROOT = "licence and data as whoever gave the file states them"
+_ROOTS = {
+    "random": "trained on nothing",
+    "packaged": "comes with keras_munet; pretrained on letters drawn from the "
+    "fonts of matplotlib and on Omniglot, MIT licence",
+}
+_EMBEDDED = {
+    "digits": "UCI optical digits, CC BY 4.0 (with scikit-learn)",
+    "glyphs": "drawn from the fonts that come with matplotlib",
+}
+
+
+def text(
+    tasks: Mapping[str, Any],
+    keys: Mapping[str, str],
+    weights: str,
+    num_unique_params: int,
+    lineages: Mapping[str, Sequence[str]],
+    root_source: str | None = None,
+) -> str:
+    """Returns the card.
+
+    Args:
+      tasks: task name -> its published state.
+      keys: task name -> its part of a signature's name.
+      weights: how weights are stored.
+      num_unique_params: parameters of all components, each once.
+      lineages: task name -> the tasks its path descends from, nearest first.
+      root_source: where the values of the root came from; None if nobody
+        says.
+    """
+    rows = []
+    origins = []
+    for name, state in tasks.items():
+        path = state.published
+        accuracy = path.metrics.get("test_quality")
+        shown = "not measured" if accuracy is None else f"{accuracy:.4f}"
+        size = path.hparams["ds_image_size"]
+        rows.append(
+            f"| {name} | `predict_{keys[name]}` | {state.num_classes} | "
+            f"{shown} | {path.num_params:,} | {size} |"
+        )
+        ancestors = (
+            "the root" if task == specs.NOT_TRAINABLE else task
+            for task in lineages.get(name, ())
+        )
+        line = " <- ".join([name, *ancestors])
+        origins.append(f"| {name} | {path.id} | {line} | {licence(name)} |")
+    num_separate = sum(s.published.num_params for s in tasks.values())
+    return "\n".join(
+        [
+            "# A multitask image model",
+            "",
+            f"{len(tasks)} tasks in one TensorFlow SavedModel, written by "
+            f"keras_munet {version.__version__}. {num_unique_params:,} "
+            f"parameters, each stored once as {weights}; separate models of "
+            f"the same tasks would have {num_separate:,}.",
+            "",
+            "Images are `[batch, height, width, 3] uint8` of any size, or "
+            "the bytes of JPEG, PNG, GIF and BMP files; decoding, turning by "
+            "EXIF, scaling and resizing are inside. Scores are shares of the "
+            "classes that `signatures.json` names, in order.",
+            "",
+            "| task | signature | classes | test accuracy | parameters | "
+            "pixels |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            "Test accuracy is of one evolved path on the task's own test "
+            "data, measured when it was published, with float32 weights. The "
+            "model answers with one of a task's classes to any picture, also "
+            "to one of none of them.",
+            "",
+            "## Where it comes from",
+            "",
+            "| task | path | descends from | licence of the data |",
+            "|---|---|---|---|",
+            *origins,
+            "",
+            *_root(root_source),
+            "`python launch/export.py --verify --out=FOLDER` replays "
+            "`canary.npz` and compares bit for bit.",
+            "",
+        ]
+    )
+
+
+def _root(source: str | None) -> list[str]:
+    if source is None:
+        return []
+    kind, _, _ = source.partition(" ")
+    what = _ROOTS.get(kind, _UNKNOWN_ROOT)
+    return [f"The root, whose components came first: {source}; {what}.", ""]
+
+
+def licence(task_name: str) -> str:
+    """Returns what is known of the licence of a task's images."""
+    family = task_name.partition("/")[0]
+    if task_name == "digits" or family == "glyphs":
+        return _EMBEDDED[family]
+    task = catalogue.find(task_name)
+    source = task.source if task is not None else task_name
+    found = catalogue_sources.SOURCES.get(source)
+    if found is None:
+        return _UNKNOWN
+    return found.licence

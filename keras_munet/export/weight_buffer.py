@@ -1,0 +1,145 @@
+"""Every weight of an export in one long variable, each stored once.
+
+Invariant: a component's weights lie in the order of its spec, from where the
+pool says it begins; what reads them depends on the spec alone. So a graph
+holds one variable and one function per kind of component, however many tasks
+there are: a variable per weight would cost a task more bytes of graph than a
+small head has weights (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+import tensorflow as tf
+
+from keras_munet.core import int8
+from keras_munet.core import specs
+
+# TensorFlow shares a slice's memory where it begins at a multiple of 64 bytes.
+_ALIGNMENT = 64
+
+
+class Place(NamedTuple):
+    """Where a component begins, in elements.
+
+    Attributes:
+      values: in the pool of values.
+      kernels: in the pool of 8-bit kernels.
+    """
+
+    values: int
+    kernels: int
+
+
+class Pool:
+    """Holds the weights of components and reads them in a graph.
+
+    Attributes:
+      values: `[n]` of float32 or bfloat16: all weights, or with `int8` those
+        that are no kernels, and the kernels' scales.
+      kernels: `[n] int8`, or None without them.
+    """
+
+    def __init__(self, weights: str):
+        """Makes an empty pool.
+
+        Args:
+          weights: how they are stored; see `options.Options`.
+        """
+        self._weights = weights
+        self._parts: list[np.ndarray] = []
+        self._kernel_parts: list[np.ndarray] = []
+        self._num_elements = [0, 0]
+        self._places: dict[str, Place] = {}
+        self.values: tf.Variable | None = None
+        self.kernels: tf.Variable | None = None
+
+    def add(self, component_id: str, component: specs.Component) -> None:
+        """Appends the weights of a component, unless they are there."""
+        if component_id in self._places:
+            return
+        self._places[component_id] = Place(*self._num_elements)
+        for name, _ in component.spec.weights:
+            value = np.asarray(component.weights[name], np.float32)
+            if self._is_kernel(name):
+                kernel, scale = int8.quantized(value)
+                self._append(1, kernel)
+                self._append(0, scale)
+            else:
+                self._append(0, value)
+
+    def close(self) -> None:
+        """Makes the variables; nothing can be added afterwards."""
+        self.values = tf.Variable(
+            _joined(self._parts), trainable=False, name="values"
+        )
+        if self._weights == "int8":
+            self.kernels = tf.Variable(
+                _joined(self._kernel_parts), trainable=False, name="kernels"
+            )
+        self._parts, self._kernel_parts = [], []
+
+    def place(self, component_id: str) -> Place:
+        """Returns where a component begins."""
+        return self._places[component_id]
+
+    def tensors(self) -> list[tf.Tensor]:
+        """Returns the pools as tensors, for `read`."""
+        pools = [self.values, self.kernels]
+        return [tf.convert_to_tensor(p) for p in pools if p is not None]
+
+    def read(
+        self,
+        spec: specs.ComponentSpec,
+        pools: list[tf.Tensor],
+        places: list[tf.Tensor],
+    ) -> list[tf.Tensor]:
+        """Returns a component's weights, float32, in the order of its spec.
+
+        Args:
+          spec: of the component.
+          pools: as `tensors` gives them.
+          places: where it begins in each, `[] int64`.
+        """
+        at = [0] * len(pools)
+
+        def take(pool: int, count: int) -> tf.Tensor:
+            start = places[pool] + at[pool]
+            at[pool] += _padded(count, pools[pool].dtype.size)
+            return tf.slice(pools[pool], start[tf.newaxis], [count])
+
+        found = []
+        for name, shape in spec.weights:
+            if self._is_kernel(name):
+                kernel = tf.reshape(take(1, math.prod(shape)), shape)
+                scale = take(0, shape[-1])
+                found.append(tf.cast(kernel, tf.float32) * scale)
+            else:
+                value = tf.cast(take(0, math.prod(shape)), tf.float32)
+                found.append(tf.reshape(value, shape))
+        return found
+
+    def _is_kernel(self, weight_name: str) -> bool:
+        return self._weights == "int8" and int8.is_kernel(weight_name)
+
+    def _append(self, pool: int, value: np.ndarray) -> None:
+        flat = value.reshape(-1)
+        if self._weights == "bfloat16":
+            flat = flat.astype(ml_dtypes.bfloat16)
+        count = _padded(flat.size, flat.itemsize)
+        padding = np.zeros(count - flat.size, flat.dtype)
+        (self._parts, self._kernel_parts)[pool].extend([flat, padding])
+        self._num_elements[pool] += count
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int8)
+
+
+def _padded(count: int, itemsize: int) -> int:
+    step = _ALIGNMENT // itemsize
+    return -(-count // step) * step

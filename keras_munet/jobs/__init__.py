@@ -1,0 +1,1 @@
+"""Starts, watches and restarts jobs as processes, here and on other hosts."""

@@ -1,0 +1,1 @@
+"""Turns paths into Keras models: layers, architectures and graphs."""

@@ -1,0 +1,1 @@
+"""Repeats the published experiments: networks, data sets and settings."""

@@ -1,0 +1,1 @@
+"""Loads the data sets of the experiments."""

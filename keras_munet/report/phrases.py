@@ -1,0 +1,95 @@
+"""Sentences and rows that the text and the page have in common.
+
+Invariant: both say the same about a system; only their layout differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keras_munet.core import specs
+from keras_munet.report import events
+from keras_munet.report import formatting
+from keras_munet.report import lineages
+from keras_munet.report import summary as summary_lib
+
+_NUM_REPLACED_SHOWN = 3
+
+
+def iterations(summary: summary_lib.Summary) -> str:
+    """Returns how far the experiment is: `6 of 8 task iterations`."""
+    planned = summary.num_iterations_planned
+    if planned is None:
+        done = summary.num_iterations_done
+        return formatting.number_of(done, "task iteration")
+    return f"{summary.num_iterations_done} of {planned} task iterations"
+
+
+def parent_name(task: str | None) -> str:
+    """Returns how a report calls the parent of a path."""
+    if task is None:
+        return "unknown"
+    return "root" if task == specs.NOT_TRAINABLE else task
+
+
+def node_note(node: lineages.Node) -> str:
+    """Returns what a tree adds to a path's name, or nothing."""
+    if not node.depth and node.task != specs.NOT_TRAINABLE:
+        return "ancestors unknown"
+    if not node.replaced:
+        return ""
+    known = dict.fromkeys(step.task for step in node.replaced if step.task)
+    names = [formatting.plain(task) for task in known][:_NUM_REPLACED_SHOWN]
+    dots = ", .." if len(known) > len(names) else ""
+    of = f" of {', '.join(names)}{dots}" if names else ""
+    return (
+        f"via {formatting.number_of(len(node.replaced), 'replaced path')}{of}"
+    )
+
+
+def ranking(found: events.Ranking) -> str:
+    """Returns which paths suit a task: `a, iteration 1: b 0.9012, root 0.8`."""
+    paths = ", ".join(
+        f"{formatting.plain(parent_name(task))} {formatting.fraction(accuracy)}"
+        for task, accuracy in found.paths
+    )
+    iteration = f"iteration {found.iteration + 1}"
+    return f"{formatting.plain(found.task)}, {iteration}: {paths}"
+
+
+def children(summary: summary_lib.Summary) -> str:
+    """Returns what became of the children: `16 children trained, ...`."""
+    history = summary.history
+    num_trained = formatting.number_of(
+        history.num_children, "child", "children"
+    )
+    failed = (
+        f", {history.num_failed:,} without a finite score"
+        if history.num_failed
+        else ""
+    )
+    equal = (
+        f" ({history.num_duplicates:,} of them once with an equal one)"
+        if history.num_duplicates
+        else ""
+    )
+    return (
+        f"{num_trained} trained{equal}, {history.num_improved:,} "
+        f"improved{failed}"
+    )
+
+
+def time_rows(
+    summary: summary_lib.Summary,
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yields (kind of work, time, share, time per generation), then the sum."""
+    history = summary.history
+    total, num = history.total_secs, len(history.generations)
+    for key, value in history.clock.items():
+        yield (
+            formatting.kind(key),
+            formatting.secs(value),
+            formatting.percent(value, total),
+            formatting.secs(value / num),
+        )
+    yield "all", formatting.secs(total), "", formatting.secs(total / num)

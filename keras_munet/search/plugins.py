@@ -1,0 +1,224 @@
+"""What other distributions may decide in the search: three small contracts.
+
+Invariant: whatever a plug-in returns is checked against its contract before
+anything is trained or stored. Its draws are those it is given, so a search
+with plug-ins repeats and resumes like one without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+
+import numpy as np
+
+from keras_munet import errors
+from keras_munet.core import plugins
+from keras_munet.core import registry
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.search import random_draws
+from keras_munet.search import scoring
+
+MUTATIONS = registry.Registry("mutation", "keras_munet.mutations")
+PARENT_POLICIES = registry.Registry(
+    "parent policy",
+    "keras_munet.parent_policies",
+    [settings_lib.PARENT_POLICY],
+)
+SCORERS = registry.Registry(
+    "scorer", "keras_munet.scorers", [settings_lib.SCORER]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A child before its components are looked up.
+
+    Attributes:
+      hparams: its own hyperparameters; the generation's data ones come later.
+      adapters: the layers with an adapter in front, from 0.
+      clones: whether the component at a place is cloned though it is locked.
+    """
+
+    hparams: Mapping[str, Any]
+    adapters: frozenset[int]
+    clones: Callable[[str], bool]
+
+
+class Mutation(Protocol):
+    """What an entry point of group `keras_munet.mutations` names."""
+
+    def __call__(
+        self,
+        proposal: Proposal,
+        parent: specs.PathRecord,
+        prob: float,
+        draws: random_draws.Draws,
+    ) -> Proposal:
+        """Returns the proposal, changed or as it is.
+
+        Args:
+          proposal: what the method's own mutations made of the parent.
+          parent: the path that the child is cloned from.
+          prob: the child's mutation probability; 0.0 for a clone that must
+            not mutate.
+          draws: the child's numbers; begin their names with the plug-in's.
+        """
+        ...
+
+
+class ParentPolicy(Protocol):
+    """What an entry point of group `keras_munet.parent_policies` names."""
+
+    def __call__(
+        self,
+        active: Sequence[specs.PathRecord],
+        seeds: Sequence[specs.PathRecord],
+        num_children: Mapping[str, int],
+        rng: np.random.Generator,
+    ) -> specs.PathRecord:
+        """Returns the next parent, one of the given paths.
+
+        Args:
+          active: the task's active paths, best first; may be empty.
+          seeds: paths of other tasks and the root; never empty.
+          num_children: path id -> children sampled from it so far.
+          rng: the child's generator.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """What an entry point of group `keras_munet.scorers` names."""
+
+    def __call__(self, facts: scoring.Facts) -> float:
+        """Returns what validation accuracy is multiplied by: above 0."""
+        ...
+
+
+def load(search: settings_lib.SearchSettings) -> None:
+    """Loads every plug-in that the settings name, to be refused now.
+
+    Raises:
+      UsageError: one is not there or cannot be loaded.
+    """
+    for name in search.mutations:
+        MUTATIONS.get(name, "search.mutations")
+    parent_policy(search)
+    _scorer(search)
+
+
+def mutate(
+    names: Sequence[str],
+    proposal: Proposal,
+    parent: specs.PathRecord,
+    prob: float,
+    draws: random_draws.Draws,
+) -> Proposal:
+    """Returns what the mutations `names` make of a proposal, in order.
+
+    Raises:
+      UsageError: one returns what no proposal can be.
+    """
+    for name in names:
+        mutation = MUTATIONS.get(name, "search.mutations")
+        with plugins.naming("mutation", name):
+            changed = mutation(proposal, parent, prob, draws)
+        _check_proposal(name, proposal, changed)
+        proposal = changed
+    return proposal
+
+
+def parent_policy(search: settings_lib.SearchSettings) -> ParentPolicy | None:
+    """Returns the plug-in that chooses parents; None for the method's way.
+
+    Raises:
+      UsageError: there is none of that name, or it cannot be loaded.
+    """
+    name = search.parent_policy
+    if name == settings_lib.PARENT_POLICY:
+        return None
+    policy = PARENT_POLICIES.get(name, "search.parent_policy")
+
+    def choose(
+        active: Sequence[specs.PathRecord],
+        seeds: Sequence[specs.PathRecord],
+        num_children: Mapping[str, int],
+        rng: np.random.Generator,
+    ) -> specs.PathRecord:
+        with plugins.naming("parent policy", name):
+            chosen = policy(active, seeds, num_children, rng)
+        known = {path.id: path for path in (*seeds, *active)}
+        if getattr(chosen, "id", None) not in known:
+            raise errors.UsageError(
+                f"parent policy {name!r} chose {type(chosen).__name__} "
+                f"{getattr(chosen, 'id', chosen)!r:.40}; it must return one "
+                "of the paths it is given; mend the plug-in"
+            )
+        return known[chosen.id]
+
+    return choose
+
+
+def size_factor(
+    search: settings_lib.SearchSettings, facts: scoring.Facts
+) -> float:
+    """Returns what a path's quality is multiplied by to be its score.
+
+    Raises:
+      UsageError: the scorer is not there, cannot be loaded, or returns no
+        finite number above 0.
+    """
+    scorer = _scorer(search)
+    if scorer is None:
+        return scoring.size_factor(
+            facts.accounted_params, facts.num_root_params, facts.base
+        )
+    with plugins.naming("scorer", search.scorer):
+        factor = scorer(facts)
+    if (
+        isinstance(factor, bool)
+        or not isinstance(factor, int | float)
+        or not math.isfinite(factor)
+        or factor <= 0
+    ):
+        raise errors.UsageError(
+            f"scorer {search.scorer!r} returned {factor!r:.40}; it must be a "
+            "finite number above 0; mend the plug-in"
+        )
+    return float(factor)
+
+
+def _scorer(search: settings_lib.SearchSettings) -> Scorer | None:
+    if search.scorer == settings_lib.SCORER:
+        return None
+    return SCORERS.get(search.scorer, "search.scorer")
+
+
+def _check_proposal(name: str, before: Proposal, after: Any) -> None:
+    """Refuses what a mutation may not return.
+
+    Raises:
+      UsageError: it is no proposal, or one with other hyperparameters.
+    """
+    if not isinstance(after, Proposal):
+        wrong = f"returned {type(after).__name__}, not a Proposal"
+    elif set(after.hparams) != set(before.hparams):
+        odd = sorted(set(after.hparams) ^ set(before.hparams))
+        wrong = f"added or removed hyperparameter {odd[0]!r}"
+    elif not all(
+        layer in range(after.hparams["num_layers"]) for layer in after.adapters
+    ):
+        wrong = (
+            f"put adapters before layers {sorted(after.adapters)} of "
+            f"{after.hparams['num_layers']}"
+        )
+    else:
+        return
+    raise errors.UsageError(f"mutation {name!r} {wrong}; mend the plug-in")

@@ -1,0 +1,1 @@
+"""Stores a system in a Google Cloud Storage bucket."""

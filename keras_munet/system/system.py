@@ -1,0 +1,809 @@
+"""The facade: a system that learns tasks one after another and forgets none.
+
+Invariant: what a published path relies on is immutable, and what the
+directory is never changes; nothing is written before all that can be refused
+was refused. A task iteration ends in one atomic publication, and running it
+again after any interruption gives the same population bit for bit.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import TypeVar
+
+from keras_munet import errors
+from keras_munet.callbacks import progress as progress_lib
+from keras_munet.core import adapters as adapters_lib
+from keras_munet.core import architecture
+from keras_munet.core import devices
+from keras_munet.core import keras_backend
+from keras_munet.core import names
+from keras_munet.core import presets
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+from keras_munet.data import types
+from keras_munet.roots import build as roots_build
+from keras_munet.roots import root as root_lib
+from keras_munet.search import baselines
+from keras_munet.search import evolution
+from keras_munet.search import population as population_lib
+from keras_munet.store import files as files_lib
+from keras_munet.store import garbage_collection
+from keras_munet.store import leases
+from keras_munet.store import storage
+from keras_munet.store import system_dir
+from keras_munet.store import task_state
+from keras_munet.system import inference
+from keras_munet.system import population_view
+from keras_munet.system import task_data
+from keras_munet.system import validation
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_munet.system import executor
+
+PathLike = str | os.PathLike[str]
+_Self = TypeVar("_Self", bound="System")
+_Read = TypeVar("_Read")
+# How long a job waits for another one that creates the system.
+_CREATION_SECS_MAX = 60.0
+# Between two looks at whether other jobs have ended.
+_PAUSE_SECS_MAX = 2.0
+
+
+class System:
+    """A multitask image system in a directory; `create` or `open` one.
+
+    Attributes:
+      settings: the experiment that the directory holds; of a baseline, with
+        its budget in one training.
+      family: what paths of its root look like.
+    """
+
+    # Of the path that `predict` used last, by its id.
+    _classifier: tuple[str, inference.Classifier] | None = None
+
+    def __init__(
+        self,
+        directory: system_dir.SystemDir,
+        data: settings_lib.DataSettings | None = None,
+        loader: task_data.TaskDataLoader | None = None,
+    ):
+        """Wraps an open directory; use `create` or `open` instead.
+
+        Args:
+          directory: of the system.
+          data: where data lie on this machine.
+          loader: of the same data, which may hold some already.
+        """
+        self._dir = directory
+        recorded = baselines.budgeted(
+            settings_lib.Settings.from_dict(
+                {**settings_lib.LATER_KEYS, **directory.experiment}
+            )
+        )
+        self.settings = dataclasses.replace(
+            recorded,
+            data=dataclasses.replace(
+                data or settings_lib.DataSettings(),
+                antialias=recorded.data.antialias,
+            ),
+        )
+        self.family = adapters_lib.with_adapter(
+            architecture.from_json(directory.family_json),
+            self.settings.search.adapter,
+        )
+        self._crews: dict[devices.Devices, executor.Crew] = {}
+        self._loader = loader or task_data.TaskDataLoader(self.settings)
+
+    @classmethod
+    def create(
+        cls: type[_Self],
+        workdir: PathLike,
+        settings: settings_lib.Settings,
+        root: root_lib.Root | None = None,
+    ) -> _Self:
+        """Returns a new system in an empty or absent directory.
+
+        Args:
+          workdir: where it lives.
+          settings: the experiment; nothing about it changes later.
+          root: the first components; None builds what `settings.root` says.
+
+        Raises:
+          UsageError: the directory holds something else, or a task is
+            unknown.
+          DataError: a task's data are missing or damaged.
+          CheckpointError: the root's file does not fit.
+          StoreError: the directory cannot be written.
+        """
+        # Before anything is written: what cannot be had leaves nothing.
+        keras_backend.require_tensorflow()
+        loader = task_data.TaskDataLoader(settings)
+        loader.check(settings.task_names)
+        settings = presets.resolved(settings, loader.sizes(settings.task_names))
+        root = root or roots_build.build(
+            settings.root,
+            num_layers_max=settings.num_layers_max,
+        )
+        validation.check_reach(settings, root)
+        directory = system_dir.SystemDir.create(
+            workdir,
+            experiment=settings.to_json(),
+            family=root.family.to_json(),
+            root_components=root.components,
+            root_hparams={
+                **settings.hparams,
+                **settings.data.hparams,
+                **root.hparams,
+            },
+            root_source=root.source,
+        )
+        return cls(directory, settings.data, loader)
+
+    @classmethod
+    def open(
+        cls: type[_Self],
+        workdir: PathLike,
+        data: settings_lib.DataSettings | None = None,
+    ) -> _Self:
+        """Returns the system that a directory holds.
+
+        Raises:
+          UsageError: there is none.
+          StoreError: it is damaged or of a newer format.
+        """
+        return cls(system_dir.SystemDir.open(workdir), data)
+
+    @classmethod
+    def create_or_open(
+        cls: type[_Self], workdir: PathLike, settings: settings_lib.Settings
+    ) -> _Self:
+        """Returns the system of an experiment, new or as it was left.
+
+        A finished system continues with other tasks or more rounds: these
+        are what is still to come and no part of what it is.
+
+        Raises:
+          UsageError: the directory holds another experiment; the message
+            names the settings that differ.
+          DataError: the data of a task that is new to it are missing.
+        """
+        started = time.monotonic()
+        while not system_dir.SystemDir.is_system(workdir):
+            try:
+                return cls.create(workdir, settings)
+            except errors.UsageError as error:
+                # Of several jobs that begin at once, one creates it.
+                held = isinstance(error.__cause__, storage.LockHeldError)
+                waited = time.monotonic() - started > _CREATION_SECS_MAX
+                if system_dir.SystemDir.is_system(workdir):
+                    break
+                if waited or not held:
+                    raise
+                time.sleep(0.1)
+        directory = system_dir.SystemDir.open(workdir)
+        settings = presets.recorded(settings, directory.experiment)
+        asked = settings.to_json()
+        directory.compare_experiment(
+            asked,
+            besides=baselines.changeable_keys(settings),
+            earlier=settings_lib.LATER_KEYS,
+        )
+        if directory.experiment == asked:
+            return cls(directory, settings.data)
+        loader = task_data.TaskDataLoader(settings)
+        loader.check(settings.task_names, directory.tasks)
+        directory.change_experiment(asked)
+        return cls(directory, settings.data, loader)
+
+    @property
+    def tasks(self) -> dict[str, task_state.TaskState]:
+        """The published state of every task, by name."""
+        return self._dir.tasks()
+
+    @property
+    def root(self) -> specs.PathRecord:
+        """The root path."""
+        return self._dir.root
+
+    def population(self) -> population_lib.Population:
+        """Returns the living paths as the search sees them."""
+        return population_view.read(self._dir)
+
+    def check(self) -> list[str]:
+        """Returns the problems of the directory, one line each.
+
+        Every hash, reference and rule is verified; none is reported if the
+        system is whole.
+        """
+        return self._dir.check()
+
+    def collect(
+        self, *, dry_run: bool = False
+    ) -> garbage_collection.CollectReport:
+        """Removes what nothing references; returns what that was.
+
+        Args:
+          dry_run: whether to report only.
+
+        Raises:
+          UsageError: other jobs do not stop storing components.
+          StoreError: a record cannot be read; nothing is removed then.
+        """
+        return self._dir.collect(dry_run=dry_run)
+
+    def data(self, task_name: str) -> types.TaskData:
+        """Returns a task's data.
+
+        Large ones are freed when another task's are loaded, unless the caller
+        holds them.
+
+        Raises:
+          UsageError: there is no such task.
+          DataError: its data are missing or damaged, or are not those that
+            its published path was trained on.
+        """
+        name, _ = names.split_private(task_name)
+        data = self._loader.load(name)
+        self._loader.refuse_other_data(name, self.tasks.get(name))
+        return data
+
+    def run(
+        self,
+        *,
+        strategy: str | devices.Devices = "auto",
+        progress: progress_lib.Progress | None = None,
+    ) -> bool:
+        """Runs what is left of the experiment: every round over every task.
+
+        Several jobs may run one experiment: each takes the first task
+        iteration whose task nobody works on, and waits while there is none.
+        What they end in depends on who was where first; only a job that is
+        alone ends in the same population bit for bit whenever it is repeated.
+
+        Args:
+          strategy: which devices train: a name or `core.devices.Devices`.
+          progress: is told what happens.
+
+        Returns:
+          False if nothing was left to do.
+
+        Raises:
+          UsageError: no task is named, or a task is unknown.
+          DataError: a task's data are missing or damaged.
+        """
+        with self._led(strategy) as leads:
+            # What others lead is done when they say so.
+            return not leads or self._run(
+                strategy, progress or progress_lib.Progress(quiet=True)
+            )
+
+    def _run(
+        self,
+        strategy: str | devices.Devices,
+        progress: progress_lib.Progress,
+    ) -> bool:
+        """Does what `run` says, on the worker that leads."""
+        if not self.settings.task_names:
+            raise errors.UsageError(
+                "config key task_names is empty; name the tasks to evolve"
+            )
+        todo = self._todo()
+        if not todo:
+            # A job that was killed at its very end may have left something.
+            self._dir.tidy()
+            return False
+        # A missing file is found now and not after hours.
+        self._loader.check(self.settings.task_names, lambda: self.tasks)
+        progress.plan(len(todo) * self.settings.num_generations, len(todo))
+        notice = validation.budget_notice(
+            self.settings,
+            self._loader.sizes({name for _, name in todo}),
+            self.family,
+            self._dir.root,
+        )
+        if notice is not None:
+            progress.line(notice)
+        pause_secs = 0.0
+        while todo:
+            if self._run_one(todo, strategy, progress):
+                pause_secs = 0.0
+            else:
+                if not pause_secs:
+                    held = dict.fromkeys(name for _, name in todo)
+                    progress.line(
+                        f"other jobs work on {', '.join(held)}; waiting"
+                    )
+                pause_secs = min(2 * pause_secs + 0.1, _PAUSE_SECS_MAX)
+                time.sleep(pause_secs)
+                if progress.terminated():
+                    raise errors.StoppedError(
+                        "stopped as asked, while other jobs had all tasks; "
+                        "run the same command to continue"
+                    )
+            todo = self._todo()
+        return True
+
+    def _run_one(
+        self,
+        todo: Sequence[tuple[int, str]],
+        strategy: str | devices.Devices,
+        progress: progress_lib.Progress,
+    ) -> bool:
+        """Runs the first task iteration that no other job holds.
+
+        Returns:
+          False if other jobs hold them all.
+        """
+        held = set()
+        for number, task_name in todo:
+            name, _ = names.split_private(task_name)
+            if name in held:
+                continue
+            try:
+                with self._dir.lease(name):
+                    # Another job may have done it since `todo` was made.
+                    state = self.tasks.get(name)
+                    if state is None or state.num_rounds <= number:
+                        progress.line(
+                            f"round {number + 1}/"
+                            f"{self.settings.num_task_iters}: {task_name}"
+                        )
+                        self._evolve(task_name, strategy, progress)
+            except leases.TaskHeldError:
+                held.add(name)
+            except leases.LeaseLostError as error:
+                progress.line(str(error))
+                return True
+            else:
+                return True
+        return False
+
+    def evolve(
+        self,
+        task_name: str,
+        *,
+        strategy: str | devices.Devices = "auto",
+        progress: progress_lib.Progress | None = None,
+    ) -> specs.PathRecord:
+        """Spends one task iteration on a task and publishes its best path.
+
+        Args:
+          task_name: the task; `private:NAME` keeps its paths to itself.
+          strategy: which devices train.
+          progress: is told what happens.
+
+        Returns:
+          The published path.
+
+        Raises:
+          UsageError: the task is unknown or another job works on it.
+          LeaseLostError: this job stood still for so long that another one
+            took the task over.
+          DataError: the task's data are missing or damaged.
+          ChildError: no child of the task could be trained.
+        """
+        name, _ = names.split_private(task_name)
+        with self._led(strategy) as leads:
+            if leads:
+                with self._dir.lease(name):
+                    return self._evolve(
+                        task_name,
+                        strategy,
+                        progress or progress_lib.Progress(quiet=True),
+                    )
+        return self._dir.task(name).published
+
+    def _evolve(
+        self,
+        task_name: str,
+        strategy: str | devices.Devices,
+        progress: progress_lib.Progress,
+    ) -> specs.PathRecord:
+        """Does what `evolve` says; the caller has the task's lease."""
+        # TensorFlow is imported only where something trains.
+        from keras_munet.system import task_iteration
+
+        data = self.data(task_name)
+        notice = validation.input_notice(
+            data, self.settings, self.family, self._dir.root
+        )
+        if notice is not None:
+            progress.line(notice)
+        name, private = names.split_private(task_name)
+        fingerprint = self._loader.fingerprints[name]
+        newest = population_view.Newest(self._dir)
+        others = self.tasks
+        state = others.pop(name, None)
+        before = state or self._dir.removed().get(name)
+        if state is not None and state.data is None:
+            progress.line(
+                f"{name}: its record has no fingerprint of its data; this "
+                "iteration records that of the data at hand"
+            )
+        counts: collections.Counter[str] = collections.Counter()
+        if self.settings.search.version == "munet":
+            for other in others.values():
+                counts.update(other.child_counts)
+        search = evolution.TaskIteration(
+            self.settings,
+            self.family,
+            newest.population,
+            name,
+            num_classes=data.num_classes,
+            iteration=before.num_iterations_done if before else 0,
+            num_children=state.child_counts if state else {},
+            num_children_of_others=counts,
+            num_validation_examples=min(
+                len(data.validation), self.settings.num_validation_examples_max
+            ),
+        )
+        crew = self._crew(strategy)
+        best, outcome = task_iteration.run(
+            search,
+            data,
+            fingerprint,
+            self._dir,
+            crew,
+            self.settings,
+            progress,
+            newest,
+        )
+        crew.forget(name)
+        retired = dict(before.retired) if before else {}
+        if state is not None:
+            num_before = state.num_iterations_before
+        else:
+            num_before = search.iteration
+        self._dir.publish(
+            task_state.TaskState(
+                task=name,
+                # Once private, always private: its paths were promised so.
+                private=private or (state is not None and state.private),
+                num_classes=data.num_classes,
+                class_names=data.class_names,
+                num_iterations_done=search.iteration + 1,
+                num_iterations_before=num_before,
+                published=best,
+                retired={**retired, **outcome.retired},
+                child_counts=dict(outcome.num_children),
+                data=fingerprint,
+            )
+        )
+        self._dir.tidy()
+        return best
+
+    def remove(self, task_name: str) -> None:
+        """Takes a task out of the system; the others keep what they share.
+
+        Of a task without a published path, its unfinished iteration goes.
+
+        Args:
+          task_name: the task, with or without `private:`.
+
+        Raises:
+          UsageError: the system has no such task, or another job works on
+            it.
+          StoreError: the directory cannot be written.
+        """
+        name, _ = names.split_private(task_name)
+        is_begun = name not in self.tasks and self._dir.load_progress(name)
+        if not is_begun:
+            # Before the lease, which could not name what there is.
+            self._dir.task(name)
+        with self._dir.lease(name):
+            self._dir.load_progress(name)
+            if name in self.tasks:
+                self._dir.remove(name)
+            else:
+                self._dir.clear_progress(name)
+            self._dir.tidy()
+
+    def evaluate(
+        self,
+        task_names: Sequence[str] | None = None,
+        *,
+        strategy: str | devices.Devices = "auto",
+    ) -> dict[str, Any]:
+        """Measures published paths on their validation and test data.
+
+        Args:
+          task_names: which tasks; None for all.
+          strategy: which devices compute.
+
+        Returns:
+          Task name -> `path_id`, `validation_accuracy`, `test_accuracy`,
+          `score`, `num_params`, `accounted_params`, `num_layers`.
+
+        Raises:
+          UsageError: a task is not in the system.
+        """
+        from keras_munet.system import task_iteration
+
+        crew = self._crew(strategy)
+        measured: dict[str, Any] | None = None
+        with self._led(strategy) as leads:
+            if leads:
+                measured = {}
+                for name in validation.published_names(task_names, self.tasks):
+                    measured[name] = self._current(
+                        lambda name=name: task_iteration.measure(
+                            name,
+                            self.population(),
+                            self.data(name),
+                            self.settings,
+                            crew,
+                        )
+                    )
+                    crew.forget(name)
+        return crew.trainer.workers.share(measured)
+
+    def model(
+        self,
+        task_names: str | Sequence[str],
+        *,
+        include_preprocessing: bool = False,
+    ) -> keras.Model:
+        """Returns a plain functional Keras model of one or several tasks.
+
+        Args:
+          task_names: one task, or several that share what they can.
+          include_preprocessing: whether the model takes raw pictures,
+            `[batch, height, width, 3] uint8` of any size, which it decodes
+            no further and resizes as training and evaluation do.
+
+        Returns:
+          A model from `[batch, size, size, 3] float32` images in [-1, 1] to
+          `[batch, num_classes] float32` logits; a dict of these by task
+          where several tasks were asked for. Its `class_names` are a tuple
+          in the order of the logits, or a dict of these. It is a copy:
+          training it never changes the system.
+
+        Raises:
+          UsageError: a task is not in the system, or the tasks were
+            evolved at different image sizes, or prepare pictures in
+            different ways and preprocessing is to be included.
+        """
+        from keras_munet.data import preprocessing
+        from keras_munet.data import preprocessing_layer
+        from keras_munet.export import serving_functions
+        from keras_munet.models import path_model
+
+        one = isinstance(task_names, str)
+        asked = validation.published_names(
+            [task_names] if isinstance(task_names, str) else task_names,
+            self.tasks,
+        )
+
+        def build() -> keras.Model:
+            states = {name: self.tasks[name] for name in asked}
+            layer = None
+            if include_preprocessing:
+                inputs = {
+                    preprocessing.task_input(s.published.hparams, s.data)
+                    for s in states.values()
+                }
+                if len(inputs) > 1:
+                    raise errors.UsageError(
+                        f"the tasks {', '.join(asked)} prepare pictures in "
+                        f"{len(inputs)} ways and cannot share one input; ask "
+                        "for one task at a time, or export, which prepares "
+                        "pictures per task"
+                    )
+                layer = preprocessing_layer.PicturePreprocessing(
+                    **inputs.pop()._asdict(), name="preprocessing"
+                )
+            model = path_model.path_model(
+                {name: state.published for name, state in states.items()},
+                self._dir.objects.get,
+                single=one,
+                preprocessing=layer,
+            )
+            class_names = {
+                name: serving_functions.labels(
+                    state.class_names, state.num_classes
+                )
+                for name, state in states.items()
+            }
+            model.class_names = class_names[asked[0]] if one else class_names
+            return model
+
+        return self._current(build)
+
+    def predict(
+        self,
+        task_name: str | None,
+        images_or_paths: Any,
+        batch_size: int = inference.BATCH_SIZE,
+    ) -> list[inference.Prediction]:
+        """Returns the labels of pictures, with scores.
+
+        A file is decoded and resized as training and evaluation do.
+
+        Args:
+          task_name: the task; None for the only one.
+          images_or_paths: paths of files, folders or patterns; an array
+            `[n, height, width, 1 or 3] uint8`; or a list of arrays of any
+            sizes.
+          batch_size: how many pictures the model answers at once.
+
+        Returns:
+          One prediction per picture, in order. That of a file that cannot be
+          read has no label and says why.
+
+        Raises:
+          UsageError: the system has no such task, or several and none is
+            named, or an array is of another kind.
+
+        Example:
+          system.predict("digits", ["photo.jpg", "folder"])[0].label
+        """
+
+        def load() -> inference.Classifier:
+            states = self.tasks
+            name = validation.only_task(task_name, states)
+            key = states[name].published.id
+            # Making one takes seconds.
+            if self._classifier is None or self._classifier[0] != key:
+                self._classifier = (
+                    key,
+                    inference.classifier(
+                        name, states[name], self._dir.objects.get
+                    ),
+                )
+            return self._classifier[1]
+
+        return inference.predict(
+            self._current(load), images_or_paths, batch_size
+        )
+
+    def features(
+        self, task_name: str, component: str | None = None
+    ) -> keras.Model:
+        """Returns what a task's path computes below its head, as a model.
+
+        Args:
+          task_name: the task.
+          component: the place whose whole output is wanted, e.g.
+            `encoderblock_0`; None for what the head reads.
+
+        Returns:
+          A model from `[batch, size, size, 3] float32` images in [-1, 1] to
+          `[batch, width] float32`, or to the component's output, of a ViT
+          `[batch, tokens, width]`. It is a copy, as of `model`.
+
+        Raises:
+          UsageError: the system has no such task, or its path no such
+            component.
+        """
+        from keras_munet.models import path_model
+
+        (name,) = validation.published_names([task_name], self.tasks)
+        return self._current(
+            lambda: path_model.feature_model(
+                self.tasks[name].published, self._dir.objects.get, component
+            )
+        )
+
+    def export(
+        self,
+        out: PathLike,
+        task_names: Sequence[str] | None = None,
+        **options: Any,
+    ) -> str:
+        """Writes one SavedModel that serves tasks; see `export.saved_model`.
+
+        Args:
+          out: the folder to make; it must not exist or be empty.
+          task_names: which tasks; None for all.
+          **options: those of `export.options.Options`, e.g. `weights="int8"`
+            or `versioned=True`.
+
+        Returns:
+          The folder of the SavedModel.
+
+        Raises:
+          UsageError: a task is not in the system, or `out` is not empty.
+          DataError: the prepared images of a task are at hand and are not
+            those that it was trained on.
+          StoreError: `out` cannot be written.
+        """
+        from keras_munet.export import options as options_lib
+        from keras_munet.export import saved_model
+
+        files_lib.local_only(out, "an export")
+        asked = options_lib.Options.of(options)
+
+        def write() -> str:
+            states = self.tasks
+            population = self.population()
+            served = {
+                name: states[name]
+                for name in validation.published_names(task_names, states)
+            }
+            task_data.refuse_other_prepared(served, self.settings.data)
+            lineages = {
+                name: [p.task for p in population.ancestors(state.published)]
+                for name, state in served.items()
+            }
+            return saved_model.export(
+                out,
+                served,
+                self._dir.objects.get,
+                asked,
+                lineages,
+                self._dir.root_source,
+                task_data.originals(served, self.settings.data),
+            )
+
+        return self._current(write)
+
+    def _current(self, read: Callable[..., _Read]) -> _Read:
+        """Returns what `read` makes of the published state.
+
+        Another job may publish or remove a task meanwhile, and with it what
+        only the state before needed; then `read` is asked once more.
+
+        Raises:
+          StoreError: a file is missing though nothing was published.
+        """
+        while True:
+            before = {n: s.published.id for n, s in self.tasks.items()}
+            try:
+                return read()
+            except storage.MissingFileError:
+                after = {n: s.published.id for n, s in self.tasks.items()}
+                if after == before:
+                    raise
+
+    def _crew(self, strategy: str | devices.Devices) -> executor.Crew:
+        asked = devices.Devices.of(strategy)
+        if asked not in self._crews:
+            # TensorFlow is imported only where something trains.
+            from keras_munet.system import executor
+
+            self._crews[asked] = executor.make(
+                self._dir, self.family, self.settings, asked
+            )
+        return self._crews[asked]
+
+    @contextlib.contextmanager
+    def _led(self, strategy: str | devices.Devices) -> Iterator[bool]:
+        """Yields whether this process leads, and not another worker's.
+
+        Where another does, this one has carried its orders out by then.
+        """
+        if devices.Devices.of(strategy).strategy != "multi_worker":
+            yield True
+            return
+        from keras_munet.system import executor
+
+        crew = self._crew(strategy)
+        if crew.trainer.workers.is_chief:
+            with executor.leading(crew.trainer.workers):
+                yield True
+        else:
+            crew.follow(self.data)
+            yield False
+
+    def _todo(self) -> list[tuple[int, str]]:
+        """Returns (round, task) of every task iteration that is left."""
+        states = self.tasks
+        num_rounds = {name: state.num_rounds for name, state in states.items()}
+        return [
+            (number, task_name)
+            for number in range(self.settings.num_task_iters)
+            for task_name in self.settings.task_names
+            if num_rounds.get(names.split_private(task_name)[0], 0) <= number
+        ]

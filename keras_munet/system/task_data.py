@@ -1,0 +1,173 @@
+"""Loads the data of tasks in turn and checks that they are the right ones.
+
+Invariant: of the images that memory holds only those of one task may be
+large; data that differ from what a published path was trained on are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+from keras_munet.core import fingerprint
+from keras_munet.core import names
+from keras_munet.core import presets
+from keras_munet.core import settings as settings_lib
+from keras_munet.data import fingerprints as fingerprints_lib
+from keras_munet.data import folders as folders_lib
+from keras_munet.data import tasks as tasks_lib
+from keras_munet.data import types
+from keras_munet.data.own import store as own_store
+from keras_munet.store import task_state
+from keras_munet.system import validation
+
+# Tasks of so many bytes together stay in memory besides the last one.
+_NUM_SMALL_BYTES_MAX = 64 * 2**20
+
+
+class TaskDataLoader:
+    """Gives the data of one task at a time.
+
+    Attributes:
+      settings: the experiment, which says where data lie.
+      fingerprints: of the data that were loaded last, by bare task name.
+    """
+
+    def __init__(self, settings: settings_lib.Settings):
+        self.settings = settings
+        self.fingerprints: dict[str, fingerprint.DataFingerprint] = {}
+        self._class_names: dict[str, tuple[str, ...]] = {}
+        self._loaded: dict[str, types.TaskData] = {}
+
+    def load(self, name: str) -> types.TaskData:
+        """Returns the data of a task; those of large other tasks are freed.
+
+        Args:
+          name: of the task, bare.
+
+        Raises:
+          UsageError: there is no such task.
+          DataError: its data are missing or damaged.
+        """
+        data = self._loaded.pop(name, None)
+        if data is None:
+            self._free()
+            loaded = validation.load_tasks([name], self.settings)
+            data = loaded[name]
+            self.fingerprints[name] = fingerprints_lib.of(data)
+            self._class_names[name] = data.class_names
+        self._loaded[name] = data
+        return data
+
+    def check(
+        self,
+        task_names: Iterable[str],
+        states: Callable[[], Mapping[str, task_state.TaskState]] = dict,
+    ) -> None:
+        """Refuses tasks whose data are missing, damaged or other ones.
+
+        Each task is loaded once in a process for this.
+
+        Args:
+          task_names: with or without `private:`.
+          states: returns the published tasks.
+
+        Raises:
+          UsageError: there is no such task.
+          DataError: as of `load` and `refuse_other_data`.
+        """
+        bare = [names.split_private(name)[0] for name in task_names]
+        # The first comes last, as it is the first to be used.
+        for name in [*bare[1:], *bare[:1]]:
+            if name not in self.fingerprints:
+                self.load(name)
+            self.refuse_other_data(name, states().get(name))
+
+    def sizes(self, task_names: Iterable[str]) -> dict[str, presets.DataSize]:
+        """Returns how many images and classes tasks have that were loaded.
+
+        Args:
+          task_names: with or without `private:`.
+        """
+        bare = [names.split_private(name)[0] for name in task_names]
+        return {
+            name: presets.DataSize(
+                self.fingerprints[name].splits["train"].num_examples,
+                self.fingerprints[name].splits["validation"].num_examples,
+                len(self._class_names[name]),
+            )
+            for name in bare
+        }
+
+    def refuse_other_data(
+        self, name: str, state: task_state.TaskState | None
+    ) -> None:
+        """Refuses data other than those that a task was trained on.
+
+        Args:
+          name: of a task whose data were loaded.
+          state: its published state; None where it has none.
+
+        Raises:
+          DataError: classes, labels or images differ.
+        """
+        if state is not None:
+            fingerprint.refuse_other_data(
+                name,
+                (state.class_names, state.data),
+                (self._class_names[name], self.fingerprints[name]),
+            )
+
+    def _free(self) -> None:
+        """Frees the least recently used tasks but for some small ones."""
+        num_kept_bytes = 0
+        for name, data in reversed(list(self._loaded.items())):
+            num_bytes = sum(
+                split.num_bytes
+                for split in (data.train, data.validation, data.test)
+                if split.resident
+            )
+            if num_kept_bytes + num_bytes > _NUM_SMALL_BYTES_MAX:
+                del self._loaded[name]
+            else:
+                num_kept_bytes += num_bytes
+
+
+def refuse_other_prepared(
+    states: Mapping[str, task_state.TaskState],
+    settings: settings_lib.DataSettings,
+) -> None:
+    """Refuses published tasks whose prepared own images are other ones now.
+
+    No image is read. A task whose images are not at hand is not compared.
+
+    Args:
+      states: published tasks by name.
+      settings: where data lie.
+
+    Raises:
+      DataError: classes, labels or images differ.
+    """
+    for name, state in states.items():
+        now = tasks_lib.prepared_fingerprint(name, data_dir=settings.data_dir)
+        if now is not None:
+            before = state.class_names, state.data
+            fingerprint.refuse_other_data(name, before, now)
+
+
+def originals(
+    served: Iterable[str], data: settings_lib.DataSettings
+) -> dict[str, list[bytes]]:
+    """Returns some picture files that own tasks were made from, by task.
+
+    Args:
+      served: bare task names.
+      data: where prepared data lie; tasks that are not there have no files.
+    """
+    folders = folders_lib.folders(data.data_dir)
+    return {
+        name: own_store.originals(name, folders)
+        for name in served
+        if name.startswith(own_store.FAMILY + "/")
+    }

@@ -1,0 +1,144 @@
+"""What training is given and what it returns, free of the search's records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+from keras_munet.core import adapters as adapters_lib
+from keras_munet.core import architecture
+from keras_munet.core import settings as settings_lib
+from keras_munet.core import specs
+
+# Of a path whose task is not known; a head is the least part of it.
+_NUM_CLASSES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class JobComponent:
+    """One component of a child in training.
+
+    Attributes:
+      spec: what it is.
+      load: returns its first values; called only when they are not at hand.
+      shared_id: the published id if it is shared frozen, else None.
+      trainable: whether the child trains it.
+      factor_depth: how many square factors the products have that its dense
+        kernels are trained as; 0 for kernels that are trained as they are.
+    """
+
+    spec: specs.ComponentSpec
+    load: Callable[[], specs.Component]
+    shared_id: str | None
+    trainable: bool
+    factor_depth: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ChildJob:
+    """One child to train.
+
+    Attributes:
+      index: its number within the task iteration.
+      components: its components, input first.
+      hparams: reads the `opt_*` hyperparameters.
+      size_factor: score = quality * size_factor.
+      score_to_beat: the first snapshot must reach it.
+    """
+
+    index: int
+    components: tuple[JobComponent, ...]
+    hparams: Mapping[str, Any]
+    size_factor: float = 1.0
+    score_to_beat: float = -float("inf")
+
+    @property
+    def uses_adamw(self) -> bool:
+        """Whether its optimizer is AdamW; paths from before have SGD."""
+        return self.hparams.get("opt_name", "sgd") == "adamw"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedChild:
+    """A child after its training.
+
+    Attributes:
+      index: its number within the task iteration.
+      scores: the score after each cycle.
+      losses: the mean training loss of each cycle, nats.
+      quality: validation accuracy of the best snapshot; None without one.
+      components: place -> its own components as the best snapshot left them.
+    """
+
+    index: int
+    scores: tuple[float, ...]
+    losses: tuple[float, ...]
+    quality: float | None
+    components: Mapping[str, specs.Component]
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How long every child trains.
+
+    Attributes:
+      num_cycles: validations per child.
+      batch_size: examples per step over all replicas.
+      num_train_examples_max: bound of one cycle, examples.
+      num_validation_examples_max: bound of one validation, examples.
+    """
+
+    num_cycles: int
+    batch_size: int
+    num_train_examples_max: int
+    num_validation_examples_max: int
+
+    def num_steps_per_cycle(self, num_train_examples: int) -> int:
+        """Returns the steps of a cycle over a train split of that size."""
+        examples = min(num_train_examples, self.num_train_examples_max)
+        return -(-examples // self.batch_size)
+
+
+def fullest(
+    settings: settings_lib.Settings,
+    family: architecture.Family,
+    hparams: Mapping[str, Any],
+    num_classes: int = _NUM_CLASSES,
+) -> ChildJob:
+    """Returns the child that takes most: the deepest path, trained whole.
+
+    Args:
+      settings: the experiment; reads what its search can reach.
+      family: what paths look like.
+      hparams: of the root and the experiment.
+      num_classes: of the task.
+    """
+    depth = max(int(hparams["num_layers"]), settings.num_layers_max or 0)
+    adapters = range(depth) if settings.search.mutate_adapters else ()
+    deepest = {**hparams, "num_layers": depth}
+    layout = family.layout(deepest, num_classes, frozenset(adapters))
+    return ChildJob(
+        index=0,
+        components=tuple(
+            JobComponent(
+                spec, _no_values, None, True, factor_depth(settings, spec)
+            )
+            for spec in layout
+        ),
+        hparams=deepest,
+    )
+
+
+def factor_depth(
+    settings: settings_lib.Settings, spec: specs.ComponentSpec
+) -> int:
+    """Returns `JobComponent.factor_depth` of a component."""
+    is_adapter = spec.name.startswith(adapters_lib.PREFIX)
+    kind = "adapter" if is_adapter else spec.name
+    return settings.factor_depth if kind in settings.factorized else 0
+
+
+def _no_values() -> specs.Component:
+    raise AssertionError("a child that is only measured has no values")

@@ -1,0 +1,1 @@
+"""Chooses devices and places children on them."""

@@ -1,0 +1,1 @@
+"""Trains children as programs of several workers."""

@@ -1,0 +1,79 @@
+"""Which graph children that are trained together need.
+
+Invariant: children whose layers are the same in kind and sharing have equal
+structures, whatever their weights and hyperparameters are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from keras_munet.core import specs
+from keras_munet.train import child_job
+from keras_munet.train import layer_pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """Which layer each place of each child uses; equal ones share a graph.
+
+    Attributes:
+      chains: per child, (role, spec, count) of each component.
+      image_size: side of the input, pixels.
+      antialias: see `preprocessing.evaluation_images`.
+    """
+
+    chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
+    image_size: int
+    antialias: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Hashable; equal for structures that can share a compiled step."""
+        return (
+            self.image_size,
+            self.antialias,
+            tuple(
+                tuple(
+                    (role, spec.spec_id, count) for role, spec, count in chain
+                )
+                for chain in self.chains
+            ),
+        )
+
+
+def structure_of(
+    children: Sequence[child_job.ChildJob],
+    image_size: int,
+    antialias: bool = False,
+) -> Structure:
+    """Returns the structure of children that are trained together."""
+    counts: dict[tuple[str, str], int] = {}
+    shared: dict[str, tuple[str, specs.ComponentSpec, int]] = {}
+
+    def next_use(role: str, spec: specs.ComponentSpec):
+        count = counts.get((role, spec.spec_id), 0)
+        counts[role, spec.spec_id] = count + 1
+        return role, spec, count
+
+    chains = []
+    for child in children:
+        chain = []
+        for part in child.components:
+            if part.trainable:
+                role = layer_pool.trained_role(
+                    part.factor_depth, child.uses_adamw
+                )
+                chain.append(next_use(role, part.spec))
+            elif part.shared_id is None:
+                chain.append(next_use(layer_pool.FROZEN, part.spec))
+            else:
+                if part.shared_id not in shared:
+                    shared[part.shared_id] = next_use(
+                        layer_pool.FROZEN, part.spec
+                    )
+                chain.append(shared[part.shared_id])
+        chains.append(tuple(chain))
+    return Structure(tuple(chains), image_size, antialias)

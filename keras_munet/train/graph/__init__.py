@@ -1,0 +1,1 @@
+"""Trains a generation as one graph: the engine for accelerators."""

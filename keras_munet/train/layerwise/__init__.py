@@ -1,0 +1,1 @@
+"""Trains a generation layer by layer: the engine for CPUs."""

@@ -1,0 +1,246 @@
+"""A generation as calls of kept functions, layer by layer, on one CPU.
+
+Invariant: as of `generation.GenerationGraph`, whose steps these are: what
+children share frozen is computed once per batch, no gradient is computed below
+a child's lowest trained component, and each child's update depends on its own
+loss alone. Nothing is compiled for a structure; what a child becomes is the
+same to the bit whatever is trained beside it.
+
+A call takes Python ten microseconds, so it is for devices whose layers take
+far longer: CPUs. The children of a step are promises that several threads keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+import time
+
+import tensorflow as tf
+
+from keras_munet.models import path_model
+from keras_munet.models.vit import functions
+from keras_munet.train import generation_base
+from keras_munet.train import generation_structure
+from keras_munet.train import layer_pool
+from keras_munet.train import matmul_precision
+from keras_munet.train import optimizer
+from keras_munet.train.layerwise import feature_cache
+from keras_munet.train.layerwise import layer_functions as layer_functions_lib
+from keras_munet.train.layerwise import layer_plan
+from keras_munet.train.layerwise import shared_prefix
+from keras_munet.train.layerwise import task_graph
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What some examples of a batch add up to.
+
+    Attributes:
+      loss: float32 scalar, nats.
+      gradients: of what the child trains; none once they were applied.
+    """
+
+    loss: tf.Tensor
+    gradients: list[tf.Tensor]
+
+
+class LayerwiseGeneration(generation_base.Borrowed):
+    """The layers of a structure, with its steps as promises."""
+
+    def __init__(
+        self,
+        structure: generation_structure.Structure,
+        pool: layer_pool.SlotPool,
+        strategy: tf.distribute.Strategy,
+        layer_functions: layer_functions_lib.LayerFunctions,
+        products: matmul_precision.Products,
+        num_parts: int = 1,
+    ):
+        """Takes the layers; compiles nothing.
+
+        Args:
+          structure: which layers each child has.
+          pool: lends them.
+          strategy: of one CPU.
+          layer_functions: keeps what is compiled.
+          products: which precision a training step multiplies in.
+          num_parts: into how many parts, one after the other, a batch is
+            divided to save memory.
+        """
+        super().__init__(structure, pool, strategy)
+        self._functions = layer_functions
+        self._num_parts = num_parts
+        chains = [
+            layer_plan.places(
+                chain, gradients, path_model.narrowed(layers), products
+            )
+            for chain, gradients, layers in zip(
+                self.slots, self.gradients, self._layers, strict=True
+            )
+        ]
+        # Below a child's lowest trained component nothing is its own.
+        stems, self._tops = zip(*map(layer_plan.cut, chains), strict=True)
+        self._stems = shared_prefix.Stems(stems, layer_functions, self.image)
+        # What a child's last step took: whoever takes longest begins first.
+        self._secs = [0.0] * len(chains)
+
+    def begin_step(
+        self,
+        flow: task_graph.Dataflow,
+        number: int,
+        before: list[task_graph.Promise],
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        rates: tf.Tensor,
+    ) -> list[task_graph.Promise]:
+        """Has threads train every child on one batch.
+
+        Args:
+          flow: the threads.
+          number: of the step; an earlier one is done first.
+          before: what this returned for the step before; [] at first.
+          images: `[batch, size, size, 3] float32`, ready.
+          labels: `[batch] int32`.
+          rates: `[children, 3] float32`: `optimizer.Rates` of each child.
+
+        Returns:
+          Of each child a promise of a result whose `loss` is its loss, a
+          float32 scalar, nats.
+        """
+        batch_size = images.shape[0]
+        of_child = tf.unstack(rates, self.num_children)
+        some_images = tf.split(images, self._num_parts)
+        some_labels = tf.split(labels, self._num_parts)
+        promises = before
+        for part in range(self._num_parts):
+            order = number, part
+            # Where memory is short, a part begins when the one before is done.
+            waits = promises if self._num_parts > 1 else []
+            features = self._stems.begin(flow, order, some_images[part], waits)
+            promises = [
+                flow.add(
+                    functools.partial(
+                        self._train,
+                        child,
+                        some_labels[part],
+                        batch_size,
+                        rates=of_child[child],
+                        last=part == self._num_parts - 1,
+                    ),
+                    (*order, -self._secs[child]),
+                    [features[child], *promises[child : child + 1]],
+                )
+                for child in range(self.num_children)
+            ]
+        return promises
+
+    @property
+    def prefixes(self) -> frozenset[feature_cache.Prefix]:
+        """The published components below what a child has of its own."""
+        return self._stems.prefixes
+
+    def begin_count(
+        self,
+        flow: task_graph.Dataflow,
+        number: int,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        mask: tf.Tensor,
+        kept: feature_cache.OfBatch,
+    ) -> list[task_graph.Promise]:
+        """Has threads count right answers in one batch.
+
+        Args:
+          flow: the threads.
+          number: of the batch; an earlier one is done first.
+          images: `[batch, size, size, 3] float32`, ready.
+          labels: `[batch] int32`.
+          mask: `[batch] float32`, 0 where padded.
+          kept: features of this batch that need not be computed again.
+
+        Returns:
+          Of each child a promise of the number of right answers, float32, or
+          NaN where its logits are not finite.
+        """
+        features = self._stems.begin(flow, (number, 0), images, kept=kept)
+
+        def count(child: int, x: tf.Tensor) -> tf.Tensor:
+            for place in self._tops[child]:
+                x = self._functions.output(place.scored, place.weights, x)
+            return self._functions.right(x, labels, mask)
+
+        return [
+            flow.add(
+                functools.partial(count, child),
+                (number, 0, -self._secs[child]),
+                [features[child]],
+            )
+            for child in range(self.num_children)
+        ]
+
+    def _train(
+        self,
+        child: int,
+        labels: tf.Tensor,
+        batch_size: int,
+        x: tf.Tensor,
+        before: Part | None = None,
+        *,
+        rates: tf.Tensor,
+        last: bool,
+    ) -> Part:
+        """Trains a child on a part of a batch.
+
+        Args:
+          child: its number.
+          labels: `[n] int32`, of the part.
+          batch_size: examples of the whole batch.
+          x: what the child's top reads of the part.
+          before: of the part before, with its gradients; without any where
+            another step is what was before.
+          rates: `[3] float32`, of the update.
+          last: whether this is the last part of the batch, after which the
+            child is updated.
+        """
+        started = time.perf_counter()
+        part = self._gradients(child, x, labels, batch_size)
+        if before is not None and before.gradients:
+            part = Part(
+                before.loss + part.loss,
+                list(map(operator.add, before.gradients, part.gradients)),
+            )
+        if last:
+            self._update(child, part.gradients, rates)
+            part = Part(part.loss, [])
+        self._secs[child] = time.perf_counter() - started
+        return part
+
+    def _gradients(
+        self, child: int, x: tf.Tensor, labels: tf.Tensor, batch_size: int
+    ) -> Part:
+        """Returns what some examples add to a child's loss and gradients."""
+        pulls = []
+        for place in self._tops[child]:
+            x, pull = self._functions.forward(
+                place.kind, place.gradients, place.values, x
+            )
+            pulls.append(pull)
+        loss, dy = self._functions.loss(x, labels, batch_size)
+        gradients = []
+        for place in reversed(self._tops[child]):
+            # What a layer kept is freed as soon as it was read.
+            found = pulls.pop()(dy)
+            if place.gradients != functions.INPUT_ONLY:
+                gradients.append(found.pop())
+            if found:
+                (dy,) = found
+        return Part(loss, gradients[::-1])
+
+    def _update(
+        self, child: int, gradients: list[tf.Tensor], rates: tf.Tensor
+    ) -> None:
+        half_square = optimizer.half_square(gradients)
+        for slot, gradient in zip(self._trained[child], gradients, strict=True):
+            self._functions.update(slot, gradient, half_square, rates)

@@ -1,0 +1,322 @@
+"""What a layer computes, and the gradient of it, as functions that are kept.
+
+Invariant: a function's weights are its arguments, as the handle of a variable,
+so that all layers of a kind share it, of whatever child, generation and task:
+a new structure has nothing to compile once its kinds of layer were seen.
+
+The gradient is traced while the layer is, within it: what it reads of the
+layer are its captures, which the layer then returns beside its output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Hashable
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from keras_munet.models.vit import functions
+from keras_munet.train import grappler
+from keras_munet.train import layer_pool
+from keras_munet.train import losses as losses_lib
+from keras_munet.train import optimizer
+from keras_munet.train.layerwise import layer_signature
+
+_HANDLE = tf.TensorSpec([], tf.resource)
+# A task adds three for its head and its loss; only very many image or batch
+# sizes come near.
+_NUM_MAX = 2048
+
+
+class Call:
+    """A traced function, called without what Python does around one.
+
+    Attributes:
+      prepared: whether it was called, so that TensorFlow has built its kernels.
+    """
+
+    def __init__(self, traced: tf.types.experimental.ConcreteFunction):
+        """Takes a function that reads and moves its arguments alone."""
+        self._traced = traced
+        self._dtypes = [output.dtype for output in traced.outputs]
+        self.prepared = False
+
+    def __call__(self, *args: tf.Tensor) -> list[tf.Tensor]:
+        """Returns what the function does, for tensors and handles."""
+        # A tenth of the time that the function's own call takes, which binds
+        # and checks its arguments.
+        return tf.raw_ops.StatefulPartitionedCall(
+            args=args,
+            Tout=self._dtypes,
+            f=self._traced,
+            config_proto=grappler.PLAIN,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Halves:
+    """A layer's output, and later its gradients.
+
+    Attributes:
+      forward: (handle, input) -> the output, then what is kept of it.
+      backward: (gradient of the output, what was kept) -> the gradient of the
+        input, unless nothing below is trained, and of the layer's values,
+        where it is trained.
+    """
+
+    forward: Call
+    backward: Call
+
+
+class LayerFunctions:
+    """Every function of a trainer, by what it computes and of which shapes."""
+
+    def __init__(self, num_max: int = _NUM_MAX):
+        """Begins without any.
+
+        Args:
+          num_max: when there are so many, all are dropped; what is needed is
+            compiled anew.
+        """
+        self._calls: dict[Hashable, Any] = {}
+        self._num_max = num_max
+        # Keras builds, and a function is traced, in one thread at a time.
+        self._tracing = threading.Lock()
+        self._counting = threading.Lock()
+        self._num_compiling = 0
+        self._started = self._secs = 0.0
+
+    def compile_secs(self) -> float:
+        """Returns for how many seconds functions were compiled so far.
+
+        That is while any thread traced one or called it for the first time,
+        whatever other threads did meanwhile.
+        """
+        with self._counting:
+            if not self._num_compiling:
+                return self._secs
+            return self._secs + time.perf_counter() - self._started
+
+    def output(
+        self, kind: layer_signature.Kind, handle: tf.Tensor, x: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns what a layer of `kind` computes.
+
+        Args:
+          kind: of the layer.
+          handle: of the layer's variable.
+          x: the input.
+        """
+
+        def traced() -> Call:
+            def run(handle: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+                return kind.compute(x, _read(handle, kind.num_values))
+
+            return _call(run, _HANDLE, _like(x))
+
+        return self._run((kind, x.shape, x.dtype), traced, handle, x)[0]
+
+    def forward(
+        self,
+        kind: layer_signature.Kind,
+        gradients: str,
+        handle: tf.Tensor,
+        x: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+        """Returns what a layer computes, and how its gradients are got.
+
+        Args:
+          kind: of the layer.
+          gradients: which are wanted; see `functions.apart`.
+          handle: of the layer's variable.
+          x: the input.
+
+        Returns:
+          The output, and a function of its gradient that returns what
+          `Halves.backward` does. It may be called once.
+        """
+        key = kind, gradients, x.shape, x.dtype
+        halves = self._calls.get(key)
+        if halves is None:
+            halves = self._get(key, lambda: _halves(kind, gradients, x))
+        y, *kept = self._call(halves.forward, handle, x)
+        return y, lambda dy: self._call(halves.backward, dy, *kept)
+
+    def loss(
+        self, logits: tf.Tensor, labels: tf.Tensor, batch_size: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns a child's loss and the gradient of its logits.
+
+        Args:
+          logits: `[n, classes]`.
+          labels: `[n] int32`.
+          batch_size: examples of the whole batch, of which these are some.
+
+        Returns:
+          What these examples add to the loss, nats, and `[n, classes]`.
+        """
+
+        def traced() -> Call:
+            def run(logits: tf.Tensor, labels: tf.Tensor) -> Any:
+                with tf.GradientTape() as tape:
+                    tape.watch(logits)
+                    losses = losses_lib.losses(logits, labels)
+                share = tf.ones_like(losses) / batch_size
+                total = tf.reduce_sum(losses) / batch_size
+                return total, tape.gradient(losses, logits, share)
+
+            return _call(run, _like(logits), _like(labels))
+
+        key = "loss", logits.shape, logits.dtype, batch_size
+        total, dy = self._run(key, traced, logits, labels)
+        return total, dy
+
+    def update(
+        self,
+        slot: layer_pool.Slot,
+        gradient: tf.Tensor,
+        half_square: tf.Tensor,
+        rates: tf.Tensor,
+    ) -> None:
+        """Moves one component by a step; see `optimizer`.
+
+        Args:
+          slot: of a component that is trained.
+          gradient: `[n] float32`.
+          half_square: of all gradients of the child.
+          rates: `[3] float32`, in the order of `optimizer.Rates`.
+        """
+        assert slot.momentum is not None, slot.spec.name
+        variables = [slot.variable, slot.momentum]
+        move: Callable[..., Any] = optimizer.update
+        if slot.second is not None:
+            variables.append(slot.second)
+            move = optimizer.adamw_update
+        dtypes = [variable.dtype for variable in variables]
+
+        def traced() -> Call:
+            (num_values,) = gradient.shape
+
+            def run(*args: tf.Tensor) -> None:
+                *handles, gradient, half_square, rates = args
+                values = (
+                    _read(handle, num_values, dtype)
+                    for handle, dtype in zip(handles, dtypes, strict=True)
+                )
+                moved = move(
+                    *values, gradient, optimizer.clip_scale(half_square), rates
+                )
+                for handle, value, dtype in zip(
+                    handles, moved, dtypes, strict=True
+                ):
+                    tf.raw_ops.AssignVariableOp(
+                        resource=handle, value=tf.cast(value, dtype)
+                    )
+
+            like = (_like(v) for v in (gradient, half_square, rates))
+            return _call(run, *[_HANDLE] * len(variables), *like)
+
+        key = "update", gradient.shape, *dtypes
+        handles = [variable.handle for variable in variables]
+        self._run(key, traced, *handles, gradient, half_square, rates)
+
+    def right(
+        self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns a child's right answers; see `losses.right`."""
+
+        def traced() -> Call:
+            specs_of = (_like(v) for v in (logits, labels, mask))
+            return _call(losses_lib.right, *specs_of)
+
+        key = "right", logits.shape, logits.dtype
+        return self._run(key, traced, logits, labels, mask)[0]
+
+    def _run(
+        self, key: Hashable, traced: Callable[[], Call], *args: tf.Tensor
+    ) -> list[tf.Tensor]:
+        call = self._calls.get(key)
+        if call is None:
+            call = self._get(key, traced)
+        return self._call(call, *args)
+
+    def _get(self, key: Hashable, traced: Callable[[], Any]) -> Any:
+        """Returns what is kept under `key`, traced by now."""
+        with self._compiling(), self._tracing:
+            if key not in self._calls:
+                if len(self._calls) >= self._num_max:
+                    self._calls.clear()
+                self._calls[key] = traced()
+            return self._calls[key]
+
+    def _call(self, call: Call, *args: tf.Tensor) -> list[tf.Tensor]:
+        """Returns what `call` does; TensorFlow prepares it the first time."""
+        if call.prepared:
+            return call(*args)
+        with self._compiling():
+            results = call(*args)
+        call.prepared = True
+        return results
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        with self._counting:
+            if not self._num_compiling:
+                self._started = time.perf_counter()
+            self._num_compiling += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._num_compiling -= 1
+                if not self._num_compiling:
+                    self._secs += time.perf_counter() - self._started
+
+
+def _halves(kind: layer_signature.Kind, gradients: str, x: tf.Tensor) -> Halves:
+    """Traces a layer of `kind` and the gradients that are wanted of it."""
+    backward: list[tf.types.experimental.ConcreteFunction] = []
+
+    def forward(handle: tf.Tensor, x: tf.Tensor) -> list[tf.Tensor]:
+        values = _read(handle, kind.num_values)
+        sources = []
+        if gradients != functions.WEIGHTS_ONLY:
+            sources.append(x)
+        if gradients != functions.INPUT_ONLY:
+            sources.append(values)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            y = kind.compute(x, values)
+
+        def run(dy: tf.Tensor) -> list[tf.Tensor]:
+            return tape.gradient(y, sources, dy, "zero")
+
+        # What it reads of this trace becomes its inputs after the first.
+        traced = tf.function(run, autograph=False)
+        backward.append(traced.get_concrete_function(_like(y)))
+        return [y, *backward[0].captured_inputs]
+
+    return Halves(_call(forward, _HANDLE, _like(x)), Call(backward[0]))
+
+
+def _call(function: Callable[..., Any], *like: tf.TensorSpec) -> Call:
+    traced = tf.function(function, autograph=False)
+    return Call(traced.get_concrete_function(*like))
+
+
+def _like(value: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec(value.shape, value.dtype)
+
+
+def _read(
+    handle: tf.Tensor, num_values: int, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Returns the values of a packed layer's variable, `[num_values]`."""
+    values = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+    return tf.ensure_shape(values, [num_values])

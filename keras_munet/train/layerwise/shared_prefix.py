@@ -1,0 +1,123 @@
+"""What children share frozen, computed once for all of them.
+
+Invariant: of a batch each layer is called once, whichever children stand on
+it; what is scored and was kept is not computed again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from keras_munet.train.layerwise import feature_cache
+from keras_munet.train.layerwise import layer_functions as layer_functions_lib
+from keras_munet.train.layerwise import layer_plan
+from keras_munet.train.layerwise import task_graph
+
+
+class Stems:
+    """The places below what each child has of its own."""
+
+    def __init__(
+        self,
+        stems: Sequence[list[layer_plan.Place]],
+        layer_functions: layer_functions_lib.LayerFunctions,
+        image: feature_cache.Image,
+    ):
+        """Takes the places.
+
+        Args:
+          stems: of each child, input first.
+          layer_functions: keeps what is compiled.
+          image: what the input is.
+        """
+        self._stems = stems
+        self._functions = layer_functions
+        self._image = image
+
+    @property
+    def prefixes(self) -> frozenset[feature_cache.Prefix]:
+        """The published components below what a child has of its own."""
+        ends = [self._prefixes(stem)[-1:] for stem in self._stems]
+        return frozenset(p for end in ends for p in end if p is not None)
+
+    def begin(
+        self,
+        flow: task_graph.Dataflow,
+        order: task_graph.Order,
+        images: tf.Tensor,
+        waits: Sequence[task_graph.Promise] = (),
+        kept: feature_cache.OfBatch | None = None,
+    ) -> list[task_graph.Promise]:
+        """Returns of each child the promise of what its top reads.
+
+        Args:
+          flow: the threads.
+          order: of the step.
+          images: its batch.
+          waits: what is to be done before.
+          kept: of what is scored; None for a training step.
+        """
+        # First of their step: others wait for them.
+        order = (*order, -float("inf"))
+        begun = flow.add(lambda *_: images, order, waits)
+        promises: dict[layer_plan.Stack, task_graph.Promise] = {}
+        ends = self.prefixes if kept is not None else frozenset()
+        features = []
+        for stem in self._stems:
+            below, missing = begun, stem
+            keeps: list[feature_cache.Prefix | None] = [None] * len(stem)
+            if kept is not None:
+                prefixes = self._prefixes(stem)
+                height, found = _highest(prefixes, kept)
+                if found is not None:
+                    below = flow.add(functools.partial(_same, found), order)
+                missing = stem[height:]
+                keeps = [p if p in ends else None for p in prefixes[height:]]
+            for place, prefix in zip(missing, keeps, strict=True):
+                if place.stack not in promises:
+                    promises[place.stack] = flow.add(
+                        functools.partial(self._feature, place, kept, prefix),
+                        order,
+                        [below],
+                    )
+                below = promises[place.stack]
+            features.append(below)
+        return features
+
+    def _feature(
+        self,
+        place: layer_plan.Place,
+        kept: feature_cache.OfBatch | None,
+        prefix: feature_cache.Prefix | None,
+        x: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns what a layer of a stem computes; keeps it under `prefix`."""
+        if kept is None:
+            return self._functions.output(place.kind, place.values, x)
+        y = self._functions.output(place.scored, place.weights, x)
+        if prefix is not None:
+            kept.put(prefix, y)
+        return y
+
+    def _prefixes(
+        self, stem: list[layer_plan.Place]
+    ) -> list[feature_cache.Prefix | None]:
+        return layer_plan.prefixes(stem, self._image)
+
+
+def _highest(
+    prefixes: list[feature_cache.Prefix | None], kept: feature_cache.OfBatch
+) -> tuple[int, tf.Tensor | None]:
+    """Returns how high the highest kept features of a stem are, and them."""
+    for height in range(len(prefixes), 0, -1):
+        found = kept.get(prefixes[height - 1])
+        if found is not None:
+            return height, found
+    return 0, None
+
+
+def _same(x: tf.Tensor) -> tf.Tensor:
+    return x
