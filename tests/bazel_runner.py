@@ -14,6 +14,8 @@ import pytest
 
 import keras_munet
 
+_HELPERS = pathlib.Path(__file__).resolve().parent / "helpers"
+
 
 def main() -> int:
     """Runs the file that is named on the command line."""
@@ -22,7 +24,10 @@ def main() -> int:
     assert folder in found.parents, f"{found} is not of {folder}"
     (name,) = sys.argv[1:]
     return pytest.main(
-        [*("-q", "-m", "not slow", "-p", "no:cacheprovider"), name]
+        [
+            *("-q", "-m", "not slow", "-p", "no:cacheprovider"),
+            *("--import-mode=importlib", "-o", f"pythonpath={_HELPERS}", name),
+        ]
     )
 
 

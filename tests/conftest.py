@@ -14,6 +14,10 @@ os.environ.setdefault("TPU_LOAD_LIBRARY", "0")
 # Servers of the tests are on this machine, whatever proxy leads out of it.
 _OUTSIDE = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
 os.environ["no_proxy"] = f"{_OUTSIDE},localhost,127.0.0.1".strip(",")
+# Processes that the tests start import helpers, too.
+_PATH = [str(pathlib.Path(__file__).resolve().parent / "helpers")]
+_PATH += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+os.environ["PYTHONPATH"] = os.pathsep.join(_PATH)
 # The same examples in every run, however slow the machine is.
 hypothesis.settings.register_profile(
     "any machine",

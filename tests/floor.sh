@@ -53,11 +53,11 @@ mkdir -p "$folder/source"
 cp -r "$folder/source/tests" "$folder/source/setup.cfg" "$folder/source/configs" "$folder/"
 cd "$folder"
 selected=(
-  tests/test_core_settings.py tests/test_registration.py
-  tests/test_functional_layers.py tests/test_graph_builder.py
-  tests/test_vit_layers.py tests/test_vit_functions.py
-  tests/test_train_generation.py tests/test_train_optimizer.py
-  tests/test_system.py tests/test_export_saved_model.py
-  tests/test_store_system_dir.py tests/test_search_evolution.py
+  tests/core/test_settings.py tests/test_keras_registration.py
+  tests/models/keras_blocks/test_layers.py tests/models/test_path_model.py
+  tests/models/vit/test_layers.py tests/models/vit/test_functions.py
+  tests/train/graph/test_generation.py tests/train/test_optimizer.py
+  tests/system/test_system.py tests/export/test_saved_model.py
+  tests/store/test_system_dir.py tests/search/test_evolution.py
 )
 "$python" -m pytest -q -m "not slow" -p no:cacheprovider "${@:-${selected[@]}}"

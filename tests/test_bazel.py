@@ -25,7 +25,7 @@ def test_build_files_are_what_the_sources_import():
 def test_the_tests_under_bazel_exist_and_one_has_tensorflow():
     for name in _TOOL["TESTS"]:
         assert (_ROOT / "tests" / f"{name}.py").exists()
-    assert "test_graph_builder" in _TOOL["TESTS"]
+    assert "models/test_path_model" in _TOOL["TESTS"]
 
 
 @pytest.mark.slow

@@ -25,10 +25,11 @@ _LOAD = 'load("@rules_python//python:defs.bzl", {})\n'
 _HEAD = "# Written by tools/build_files.py; change that and not this.\n"
 # Quick ones of every package that have no TensorFlow, and one that has it.
 TESTS = (
-    *("test_core_lineage", "test_core_names", "test_core_seeds"),
-    *("test_data_catalogue", "test_data_places", "test_report_log"),
-    *("test_search_baselines", "test_search_evolution", "test_store_merging"),
-    *("test_vit_family", "test_vit_variants", "test_graph_builder"),
+    *("core/test_lineage", "core/test_names", "core/test_seeds"),
+    *("data/tfds/test_catalogue", "data/test_folders", "report/test_log"),
+    *("search/test_baselines", "search/test_evolution", "store/test_merge"),
+    *("models/vit/test_architecture", "models/vit/test_variants"),
+    "models/test_path_model",
 )
 
 
@@ -124,7 +125,7 @@ def _tests() -> str:
             "py_library",
             name="helpers",
             testonly=True,
-            srcs='glob(["*.py"], exclude = ["test_*.py"])',
+            srcs='glob(["*.py", "helpers/*.py"], exclude = ["test_*.py"])',
             data='glob(["goldens/**"])',
             deps=[f"//{_NAME}"],
         )
@@ -133,7 +134,7 @@ def _tests() -> str:
         rules.append(
             _rule(
                 "py_test",
-                name=name,
+                name=name.replace("/", "_"),
                 size="medium",
                 srcs=["bazel_runner.py", f"{name}.py"],
                 args=[f"tests/{name}.py"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_munet import errors
 from keras_munet.data import preprocessing
 
 
@@ -51,3 +53,24 @@ class PicturePreprocessing(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what makes an equal layer."""
         return {**super().get_config(), **self._model_input._asdict()}
+
+
+def shared(
+    inputs: Mapping[str, preprocessing.ModelInput],
+) -> PicturePreprocessing:
+    """Returns the layer of a model that several tasks share.
+
+    Args:
+      inputs: task name -> how the task prepares pictures.
+
+    Raises:
+      UsageError: the tasks prepare pictures in different ways.
+    """
+    ways = set(inputs.values())
+    if len(ways) > 1:
+        raise errors.UsageError(
+            f"the tasks {', '.join(inputs)} prepare pictures in {len(ways)} "
+            "ways and cannot share one input; ask for one task at a time, or "
+            "export, which prepares pictures per task"
+        )
+    return PicturePreprocessing(**ways.pop()._asdict(), name="preprocessing")

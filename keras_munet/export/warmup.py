@@ -1,7 +1,7 @@
 """Requests that TensorFlow Serving replays before it serves a model.
 
 Invariant: each is a `PredictionLog` of TensorFlow Serving's API, byte for byte
-what its own library writes (tests/test_export_serving.py compares them).
+what its own library writes (tests/export/test_serving.py compares them).
 Without it the first real request of every signature waits for TensorFlow's
 graph optimisation. The few fields are written here, so that an export needs
 no further package: numbers from tensorflow_serving/apis/*.proto.

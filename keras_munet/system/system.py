@@ -462,10 +462,7 @@ class System:
         )
         crew.forget(name)
         retired = dict(before.retired) if before else {}
-        if state is not None:
-            num_before = state.num_iterations_before
-        else:
-            num_before = search.iteration
+        num_before = state.num_iterations_before if state else search.iteration
         self._dir.publish(
             task_state.TaskState(
                 task=name,
@@ -590,19 +587,13 @@ class System:
             states = {name: self.tasks[name] for name in asked}
             layer = None
             if include_preprocessing:
-                inputs = {
-                    preprocessing.task_input(s.published.hparams, s.data)
-                    for s in states.values()
-                }
-                if len(inputs) > 1:
-                    raise errors.UsageError(
-                        f"the tasks {', '.join(asked)} prepare pictures in "
-                        f"{len(inputs)} ways and cannot share one input; ask "
-                        "for one task at a time, or export, which prepares "
-                        "pictures per task"
-                    )
-                layer = preprocessing_layer.PicturePreprocessing(
-                    **inputs.pop()._asdict(), name="preprocessing"
+                layer = preprocessing_layer.shared(
+                    {
+                        name: preprocessing.task_input(
+                            state.published.hparams, state.data
+                        )
+                        for name, state in states.items()
+                    }
                 )
             model = path_model.path_model(
                 {name: state.published for name, state in states.items()},

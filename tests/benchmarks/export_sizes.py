@@ -22,7 +22,7 @@ import tempfile
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "helpers"))
 
 import export_samples
 import tensorflow as tf
@@ -30,7 +30,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-_TESTS = pathlib.Path(__file__).resolve().parents[1]
+_HELPERS = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 _BYTES_BEYOND_MAX = 2**20
 _NUM_TASKS = flags.DEFINE_list("num_tasks", ["2", "8", "64"], "Each N.")
 _VARIANT = flags.DEFINE_string("variant", "mu", "The root's ViT.")
@@ -106,7 +106,7 @@ def _run(code: str, *args: pathlib.Path) -> dict[str, float]:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(_TESTS)},
+        env={**os.environ, "PYTHONPATH": str(_HELPERS)},
     )
     return json.loads(done.stdout.splitlines()[-1])
 

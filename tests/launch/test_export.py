@@ -1,0 +1,73 @@
+"""launch/export.py --verify and launch/serve_config.py as a user meets them."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import export_samples
+import numpy as np
+
+from keras_munet.export import golden_outputs
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def _launch(name: str, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(_ROOT / "launch" / f"{name}.py"), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
+    out = tmp_path / "served"
+    system = export_samples.system(tmp_path / "system", {"a": 3}, num_layers=0)
+    for _ in range(2):
+        system.export(out, versioned=True)
+    done = _launch("export", "--verify", f"--out={out}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"{out}/2: 7 outputs equal to {out}/2",
+        f"{out}/2: 7 outputs equal to {out}/1",
+    ]
+    with np.load(out / "1" / golden_outputs.FILE) as kept:
+        arrays = dict(kept)
+    arrays["values"] = np.nextafter(arrays["values"], np.float32(9))
+    np.savez(out / "1" / golden_outputs.FILE, **arrays)
+    done = _launch("export", "--verify", f"--out={out}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: 7 of 7 outputs")
+
+
+def test_a_command_without_a_system_is_refused(tmp_path):
+    done = _launch("export", f"--out={tmp_path}/served")
+    assert done.returncode == 2
+    assert "--workdir" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_servers_files_are_written(tmp_path):
+    out = tmp_path / "config"
+    done = _launch(
+        "serve_config", "--models=munet=/models/munet", f"--out={out}"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "batching.config",
+        "models.config",
+    ]
+    assert 'base_path: "/models/munet"' in (out / "models.config").read_text()
+    for models, named in {
+        "munet": "NAME=FOLDER",
+        "a=/x,a=/y": "names 'a' twice",
+        "a=models/x": "gs://",
+    }.items():
+        done = _launch("serve_config", f"--models={models}", f"--out={out}")
+        assert done.returncode == 2
+        assert named in done.stderr
+        assert len(done.stderr.splitlines()) == 1
