@@ -126,13 +126,13 @@ def test_unchanged_files_are_not_read_again(source, tmp_path, monkeypatch):
     _prepare(source, tmp_path)
     _change(tmp_path / "pets")
     read = []
-    original = prepare.own_sources.Example.read
+    original = prepare.sources.Example.read
 
     def spied(example):
         read.append(example.where)
         return original(example)
 
-    monkeypatch.setattr(prepare.own_sources.Example, "read", spied)
+    monkeypatch.setattr(prepare.sources.Example, "read", spied)
     assert "1 file changed" in _difference(source, tmp_path)
     assert read == ["dog/1.png"]
 

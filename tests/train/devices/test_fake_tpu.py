@@ -19,6 +19,7 @@ from keras_munet.train.graph import generation
 _EXPERIMENTS = [
     ("quickstart", ()),
     ("own_images", ("own/pictures",)),
+    ("photos", ("own/pictures",)),
     ("ti0_cmaterdb", ()),
     ("ti0_cmaterdb", ("small",)),
     ("ti3_characters", ()),
