@@ -12,6 +12,7 @@ CPU seconds of its batches, and their share.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -25,6 +26,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_munet
+from keras_munet.data import preprocessing
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.data.own import prepare
 from keras_munet.train import batches
@@ -69,9 +71,12 @@ def _draw(folder: pathlib.Path, side: int) -> None:
 
 
 def _row(place: pathlib.Path, side: int, jitter: dict[str, float]) -> str:
-    settings = _settings(str(place / "data"), jitter)
     workdir = place / f"run_{bool(jitter)}"
-    system = keras_munet.System.create(workdir, settings)
+    system = keras_munet.System.create(
+        workdir, _settings(str(place / "data"), jitter)
+    )
+    # The preset has filled it.
+    settings = system.settings
     data = tasks_lib.load(_TASK, data_dir=str(place / "data"))
     # The first use of everything is no part of what repeats.
     _batches_secs(data, settings)
@@ -94,7 +99,6 @@ def _settings(data_dir: str, jitter: dict[str, float]) -> keras_munet.Settings:
     spec.loader.exec_module(module)
     config = module.get_config(_TASK)
     config.data.data_dir = data_dir
-    config.num_samples_per_task = config.children_per_generation
     config.search.auto_tune = "off"
     config.hparams.update(jitter)
     return keras_munet.Settings.from_dict(config.to_dict())
@@ -120,14 +124,20 @@ def _batches_secs(data, settings: keras_munet.Settings) -> float:
         rng, len(data.train), num_steps, settings.batch_size
     )
     started = time.process_time()
+    factor = preprocessing.averaging_factor(
+        data.train.images.shape[1:], hparams
+    )
+    images = preprocessing.averaged(data.train.images, factor)
+    train = dataclasses.replace(data.train, images=images)
+    data = dataclasses.replace(data, train=train)
     for batch in held.of(data, "train", indices):
         batches.training_batch(
             *batch, tf.constant([1, 2]), augment, size, jitter
         )
     rows, _ = batches.counted(len(data.validation), settings.batch_size, 1)
-    for _ in range(num_cycles):
-        for batch in held.of(data, "validation", rows):
-            batches.evaluation_batch(*batch, size, settings.data.antialias)
+    # The engine keeps them for all cycles.
+    for batch in held.of(data, "validation", rows):
+        batches.evaluation_batch(*batch, size, settings.data.antialias)
     return time.process_time() - started
 
 

@@ -340,12 +340,12 @@ _WHOLE = {"ds_antialias": True, "ds_crop": False, "ds_image_size": 32}
 @pytest.mark.parametrize(
     ("shape", "changes", "factor"),
     [
-        ((160, 160, 3), {}, 2),
+        ((160, 160, 3), {}, 4),
         ((150, 300, 3), {}, 3),
         ((100, 100, 1), {}, 2),
         ((97, 97, 1), {}, 1),
         ((64, 64, 3), {}, 1),
-        ((160, 160, 3), {"ds_image_size": 64}, 1),
+        ((160, 160, 3), {"ds_image_size": 64}, 2),
         # A crop reads single pixels, and published configs average none.
         ((160, 160, 3), {"ds_crop": True}, 1),
         ((160, 160, 3), {"ds_antialias": False}, 1),

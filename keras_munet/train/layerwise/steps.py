@@ -29,6 +29,7 @@ from keras_munet.train.layerwise import task_graph
 
 # Enough for a child that is done with a step to go on with the next.
 _NUM_UNDER_WAY_MAX = 2
+_NUM_INPUT_BYTES_MAX = 64 * 2**20
 _UnderWay = collections.deque[list[task_graph.Promise]]
 
 
@@ -50,6 +51,8 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         """
         super().__init__(strategy, budget, clock)
         self._features = feature_cache.Features()
+        # Of one task's validation, which every cycle counts.
+        self._inputs: dict[tuple[Any, ...], batches_lib.Ready] = {}
         self._num_threads = cpu_threads.num_operations()
 
     @property
@@ -106,8 +109,8 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         picked = self._batches.of(data, split, indices)
         with self._flow() as flow:
             for number, batch in enumerate(picked):
-                images, labels = batches_lib.evaluation_batch(
-                    *batch, graph.image_size, graph.antialias
+                images, labels = self._evaluation_batch(
+                    (data.name, split, number), batch, graph
                 )
                 if len(under_way) == _num_under_way(images):
                     yield _results(under_way.popleft())
@@ -124,9 +127,40 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
             for promises in under_way:
                 yield _results(promises)
 
+    def _evaluation_batch(
+        self,
+        place: tuple[str, str, int],
+        batch: batches_lib.Batch,
+        graph: generation_lib.LayerwiseGeneration,
+    ) -> batches_lib.Ready:
+        """Returns the input of a batch; of validation it is kept for cycles.
+
+        Args:
+          place: task, split and number of the batch.
+          batch: from `Batches.of`.
+          graph: the generation's.
+        """
+        key = *place, graph.image_size, graph.antialias
+        if any(task != place[0] for task, *_ in list(self._inputs)[:1]):
+            self._inputs.clear()
+        ready = self._inputs.get(key)
+        if ready is None:
+            ready = batches_lib.evaluation_batch(
+                *batch, graph.image_size, graph.antialias
+            )
+            images, _ = ready
+            num_bytes = images.dtype.size * images.shape.num_elements()
+            if (
+                place[1] == "validation"
+                and (len(self._inputs) + 1) * num_bytes <= _NUM_INPUT_BYTES_MAX
+            ):
+                self._inputs[key] = ready
+        return ready
+
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         super().forget(task)
+        self._inputs.clear()
         self._features.forget(task)
 
     @contextlib.contextmanager
