@@ -37,6 +37,7 @@ LATER_KEYS: dict[str, Any] = {
     "hparams": {
         "opt_name": "sgd",
         "opt_weight_decay": 0.0,
+        "opt_label_smoothing": 0.0,
         "ds_shift": 0.0,
         "ds_zoom": 0.0,
     },
@@ -72,6 +73,7 @@ DEFAULT_HPARAMS: dict[str, Any] = {
     "opt_momentum": 0.9,
     "opt_nesterov": False,
     "opt_weight_decay": 0.0,
+    "opt_label_smoothing": 0.0,
     "ds_crop": True,
     "ds_flip_left_right": True,
     "ds_area_range_min": 0.05,
@@ -92,6 +94,7 @@ HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "opt_lr_warmup_ratio": (0.0, 1.0),
     "opt_momentum": (0.0, 1.0),
     "opt_weight_decay": (0.0, 1.0),
+    "opt_label_smoothing": (0.0, 0.9),
     "ds_image_size": (1, 4_096),
     "ds_area_range_min": (1e-4, 1.0),
     "ds_aspect_ratio_range_min": (1e-2, 1.0),

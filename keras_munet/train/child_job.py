@@ -59,6 +59,11 @@ class ChildJob:
         """Whether its optimizer is AdamW; paths from before have SGD."""
         return self.hparams.get("opt_name", "sgd") == "adamw"
 
+    @property
+    def label_smoothing(self) -> float:
+        """The share of each label that all classes have; see `losses`."""
+        return float(self.hparams.get("opt_label_smoothing", 0.0))
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedChild:

@@ -23,11 +23,13 @@ class Structure:
       chains: per child, (role, spec, count) of each component.
       image_size: side of the input, pixels.
       antialias: see `preprocessing.evaluation_images`.
+      label_smoothing: per child; see `losses.losses`.
     """
 
     chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
     image_size: int
     antialias: bool = False
+    label_smoothing: tuple[float, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -35,6 +37,7 @@ class Structure:
         return (
             self.image_size,
             self.antialias,
+            self.label_smoothing,
             tuple(
                 tuple(
                     (role, spec.spec_id, count) for role, spec, count in chain
@@ -76,4 +79,5 @@ def structure_of(
                     )
                 chain.append(shared[part.shared_id])
         chains.append(tuple(chain))
-    return Structure(tuple(chains), image_size, antialias)
+    smoothing = tuple(child.label_smoothing for child in children)
+    return Structure(tuple(chains), image_size, antialias, smoothing)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def losses(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def losses(
+    logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0
+) -> tf.Tensor:
     """Returns the cross-entropy of each example, `[n] float32`, nats.
 
     Args:
       logits: `[n, classes]`.
       labels: `[n] int32`.
+      smoothing: the share of each label that all classes have alike (label
+        smoothing: Szegedy et al. 2016).
     """
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels, tf.cast(logits, tf.float32)
-    )
+    logits = tf.cast(logits, tf.float32)
+    whole = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if not smoothing:
+        return whole
+    of_all = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+    return (1.0 - smoothing) * whole + smoothing * of_all
 
 
 def right(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

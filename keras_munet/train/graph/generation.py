@@ -148,7 +148,12 @@ class GenerationGraph(generation_base.Borrowed):
             tape.watch([v for child in variables for v in child])
             with self._multiplied():
                 logits = path_model.logits(self._layers, images)
-            losses = [losses_lib.losses(child, labels) for child in logits]
+            losses = [
+                losses_lib.losses(child, labels, smoothing)
+                for child, smoothing in zip(
+                    logits, self.label_smoothing, strict=True
+                )
+            ]
         # The mean is the same for all, so no tape needs to know of it.
         share = tf.ones_like(losses[0]) / batch_size
         gradients = tape.gradient(

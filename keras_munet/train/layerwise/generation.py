@@ -227,7 +227,9 @@ class LayerwiseGeneration(generation_base.Borrowed):
                 place.kind, place.gradients, place.values, x
             )
             pulls.append(pull)
-        loss, dy = self._functions.loss(x, labels, batch_size)
+        loss, dy = self._functions.loss(
+            x, labels, batch_size, self.label_smoothing[child]
+        )
         gradients = []
         for place in reversed(self._tops[child]):
             # What a layer kept is freed as soon as it was read.

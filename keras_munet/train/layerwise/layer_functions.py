@@ -149,7 +149,11 @@ class LayerFunctions:
         return y, lambda dy: self._call(halves.backward, dy, *kept)
 
     def loss(
-        self, logits: tf.Tensor, labels: tf.Tensor, batch_size: int
+        self,
+        logits: tf.Tensor,
+        labels: tf.Tensor,
+        batch_size: int,
+        smoothing: float = 0.0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns a child's loss and the gradient of its logits.
 
@@ -157,6 +161,7 @@ class LayerFunctions:
           logits: `[n, classes]`.
           labels: `[n] int32`.
           batch_size: examples of the whole batch, of which these are some.
+          smoothing: see `losses.losses`.
 
         Returns:
           What these examples add to the loss, nats, and `[n, classes]`.
@@ -166,14 +171,14 @@ class LayerFunctions:
             def run(logits: tf.Tensor, labels: tf.Tensor) -> Any:
                 with tf.GradientTape() as tape:
                     tape.watch(logits)
-                    losses = losses_lib.losses(logits, labels)
+                    losses = losses_lib.losses(logits, labels, smoothing)
                 share = tf.ones_like(losses) / batch_size
                 total = tf.reduce_sum(losses) / batch_size
                 return total, tape.gradient(losses, logits, share)
 
             return _call(run, _like(logits), _like(labels))
 
-        key = "loss", logits.shape, logits.dtype, batch_size
+        key = "loss", logits.shape, logits.dtype, batch_size, smoothing
         total, dy = self._run(key, traced, logits, labels)
         return total, dy
 

@@ -7,14 +7,16 @@ import gc
 import threading
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import training_samples as samples
 
+from keras_munet.train import losses
 from keras_munet.train import memory
 from keras_munet.train.devices import cpu_threads
-from keras_munet.train.layerwise import generation
+from keras_munet.train.layerwise import generation as generation_lib
 
 _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 
@@ -48,7 +50,7 @@ def test_children_become_what_they_become_as_one_graph(num_parts):
         assert made.passes(_generation(), 16).num_parts == num_parts
         results[strategy] = samples.train(_generation(), made)
         kinds = {type(graph) for graph in made._graphs.values()}
-        assert (kinds == {generation.LayerwiseGeneration}) == (
+        assert (kinds == {generation_lib.LayerwiseGeneration}) == (
             strategy == "one_device"
         )
     for layers, graph in zip(*results.values(), strict=True):
@@ -248,6 +250,37 @@ def test_a_momentum_that_adamw_inherits_takes_no_long_first_step():
         after = child.components[part.spec.name].weights
         for name, weight in before.items():
             assert np.abs(after[name] - weight).max() < limit
+
+
+def test_children_smooth_their_labels_each_by_their_own_share():
+    def generation():
+        return [
+            samples.job(0, 1, hparams={"opt_label_smoothing": 0.2}),
+            samples.job(1, 1),
+        ]
+
+    layers, graph = (
+        samples.train(generation(), samples.trainer(strategy))
+        for strategy in ("one_device", "mirrored")
+    )
+    for first, second in zip(layers, graph, strict=True):
+        np.testing.assert_allclose(first.losses, second.losses, atol=1e-4)
+    smoothed, plain = layers
+    # At the start all classes are alike, and both losses log(3).
+    assert smoothed.losses[-1] > plain.losses[-1]
+    (alone,) = samples.train([samples.job(1, 1)])
+    assert alone.losses == plain.losses
+
+
+def test_smoothed_losses_are_those_of_soft_labels():
+    logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.array([0, 3, 1, 1, 2], np.int32)
+    soft = 0.7 * np.eye(4)[labels] + 0.3 / 4
+    expected = keras.losses.categorical_crossentropy(
+        soft, logits, from_logits=True
+    )
+    found = losses.losses(tf.constant(logits), tf.constant(labels), 0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_adamw_takes_memory_for_its_second_moment():
