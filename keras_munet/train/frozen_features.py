@@ -1,4 +1,4 @@
-"""What the heads of published paths read of a task's examples.
+"""What the heads of published paths read of a task's examples, and answer.
 
 Invariant: the input is that of an evaluation, and so is each layer's
 computation; of a batch each layer is called once, whichever paths share it.
@@ -82,12 +82,32 @@ def read(
     Raises:
       UsageError: a head is no linear layer.
     """
+    for path in paths:
+        _refuse_other_head(path)
     labels = split.labels[indices]
     return [
         closed_form.Features(values.astype(np.float64), labels)
         for group in _groups(paths)
         for values in _values(group, split, indices, layer_functions)
     ]
+
+
+def logits(
+    path: FrozenPath,
+    split: types.Split,
+    indices: np.ndarray,
+    layer_functions: layer_functions_lib.LayerFunctions,
+) -> np.ndarray:
+    """Returns the `[n, classes] float32` logits of a path for some examples.
+
+    Args:
+      path: whose; all its components are published.
+      split: of the task.
+      indices: `[n]`, the examples.
+      layer_functions: keeps what is compiled.
+    """
+    (values,) = _values([path], split, indices, layer_functions, with_head=True)
+    return values
 
 
 def _groups(paths: Sequence[FrozenPath]) -> Iterator[list[FrozenPath]]:
@@ -113,8 +133,9 @@ def _values(
     split: types.Split,
     indices: np.ndarray,
     layer_functions: layer_functions_lib.LayerFunctions,
+    with_head: bool = False,
 ) -> list[np.ndarray]:
-    chains = [_layers(path) for path in paths]
+    chains = [_layers(path, with_head) for path in paths]
     weights = {
         layer.component.shared_id: layer.component
         for chain in chains
@@ -154,13 +175,15 @@ def _values(
                     outputs[stack] = layer_functions.output(
                         layer.kind, handle, outputs[below]
                     )
-            read = path_model.read_by_head(head, outputs[stack])
-            part.append(np.asarray(read, np.float32))
+            top = outputs[stack]
+            if not with_head:
+                top = path_model.read_by_head(head, top)
+            part.append(np.asarray(top, np.float32))
     return [np.concatenate(part)[: len(indices)] for part in parts]
 
 
-def _layers(path: FrozenPath) -> list[_Layer]:
-    """Returns the layers below a path's head.
+def _refuse_other_head(path: FrozenPath) -> None:
+    """Refuses a head that cannot be solved.
 
     Raises:
       UsageError: the head is no linear layer.
@@ -172,7 +195,12 @@ def _layers(path: FrozenPath) -> list[_Layer]:
             "solved; set search.probe_child to False and "
             "search.rank_parents to 'sampled'"
         )
+
+
+def _layers(path: FrozenPath, with_head: bool) -> list[_Layer]:
+    """Returns the layers of a path, the head among them or not."""
     layers = [layer_factory.unbuilt(p.spec, _POLICY) for p in path.components]
+    num = len(layers) if with_head else len(layers) - 1
     return [
         _Layer(
             layer_signature.Kind.of(
@@ -184,6 +212,8 @@ def _layers(path: FrozenPath) -> list[_Layer]:
             part,
         )
         for part, narrow in zip(
-            path.components[:-1], path_model.narrowed(layers)[:-1], strict=True
+            path.components[:num],
+            path_model.narrowed(layers)[:num],
+            strict=True,
         )
     ]

@@ -276,13 +276,10 @@ class Trainer:
             "validation": np.arange(np.count_nonzero(mask)),
         }
         counts = np.bincount(data.train.labels, minlength=data.num_classes)
-        device = self._strategy.extended.worker_devices[0]
-        if self._device_type == "TPU":
-            device = "/cpu:0"
         with (
             self.clock.spent("solve"),
             grappler.plain_graphs(),
-            tf.device(device),
+            tf.device(self._own_device()),
         ):
             features = (
                 frozen_features.read(
@@ -298,9 +295,43 @@ class Trainer:
                 for train, validation in zip(*features, strict=True)
             ]
 
+    def logits(
+        self,
+        path: frozen_features.FrozenPath,
+        data: types.TaskData,
+        split: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns `[n, classes] float32` logits and `[n]` labels of a path.
+
+        This process alone computes them, as for `solve`.
+
+        Args:
+          path: whose components are all published.
+          data: the task's data.
+          split: see `evaluate`.
+        """
+        _, mask = self._steps.counted(data, split)
+        indices = np.arange(np.count_nonzero(mask))
+        examples = getattr(data, split)
+        with (
+            self.clock.spent("validate"),
+            grappler.plain_graphs(),
+            tf.device(self._own_device()),
+        ):
+            logits = frozen_features.logits(
+                path, examples, indices, self._steps.layer_functions
+            )
+        return logits, np.asarray(examples.labels)[indices]
+
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         self._steps.forget(task)
+
+    def _own_device(self) -> str:
+        """Returns where this process alone computes."""
+        if self._device_type == "TPU":
+            return "/cpu:0"
+        return self._strategy.extended.worker_devices[0]
 
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(self._seed, *event)

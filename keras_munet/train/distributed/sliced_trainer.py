@@ -139,6 +139,18 @@ class SlicedTrainer:
         self._read_clocks([whole])
         return heads
 
+    def logits(
+        self,
+        path: frozen_features.FrozenPath,
+        data: types.TaskData,
+        split: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns logits and labels; see `trainer.Trainer.logits`."""
+        whole = self._on_all_devices()
+        found = whole.logits(path, data, split)
+        self._read_clocks([whole])
+        return found
+
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         for trainer in [*self._slices, *([self._whole] if self._whole else [])]:
