@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import classification_metrics
 from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import specs
@@ -35,6 +36,8 @@ class TaskState:
       retired: dead published path id -> its parent's id, for lineages.
       child_counts: path id -> children sampled from it for this task.
       data: what it was trained on; None in systems of before 2026-12.
+      test_metrics: what the path answers on test data; None in systems of
+        before 2026-12.
     """
 
     task: str
@@ -47,6 +50,7 @@ class TaskState:
     child_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     num_iterations_before: int = 0
     data: fingerprint.DataFingerprint | None = None
+    test_metrics: classification_metrics.ClassificationMetrics | None = None
 
     @property
     def num_rounds(self) -> int:
@@ -89,6 +93,12 @@ class TaskState:
             "published",
             f"a path of {self.task}",
         )
+        _need(
+            self.test_metrics is None
+            or self.test_metrics.num_classes == self.num_classes,
+            "test_metrics",
+            f"of {self.num_classes} classes",
+        )
         _need_retired(self.retired)
         _need(
             all(
@@ -116,6 +126,8 @@ class TaskState:
         }
         if self.data is not None:
             value["data"] = self.data.to_json()
+        if self.test_metrics is not None:
+            value["test_metrics"] = self.test_metrics.to_json()
         return value
 
     @classmethod
@@ -138,6 +150,13 @@ class TaskState:
                 child_counts=dict(value["child_counts"]),
                 data=fingerprint.DataFingerprint.from_json(value["data"])
                 if "data" in value
+                else None,
+                test_metrics=(
+                    classification_metrics.ClassificationMetrics.from_json(
+                        value["test_metrics"]
+                    )
+                )
+                if "test_metrics" in value
                 else None,
             )
             state.validate()

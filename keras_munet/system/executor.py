@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import architecture
+from keras_munet.core import classification_metrics
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
@@ -300,6 +301,21 @@ class Crew:
         }
         self._announce(order)
         return self._evaluate(order, data)
+
+    @keras_state.shielded()
+    def test_metrics(
+        self, path: specs.PathRecord, data: types.TaskData
+    ) -> classification_metrics.ClassificationMetrics | None:
+        """Returns a path's measures on test data; computed by the chief.
+
+        The temperature is fitted on validation data. A path whose logits are
+        not finite has no measures.
+        """
+        frozen = self._frozen(path)
+        return classification_metrics.measure(
+            *self.trainer.logits(frozen, data, "test"),
+            self.trainer.logits(frozen, data, "validation"),
+        )
 
     @keras_state.shielded()
     def follow(self, data_of: Callable[[str], types.TaskData]) -> None:

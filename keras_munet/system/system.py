@@ -460,6 +460,7 @@ class System:
             progress,
             newest,
         )
+        test_metrics = crew.test_metrics(best, data)
         crew.forget(name)
         retired = dict(before.retired) if before else {}
         num_before = state.num_iterations_before if state else search.iteration
@@ -476,6 +477,7 @@ class System:
                 retired={**retired, **outcome.retired},
                 child_counts=dict(outcome.num_children),
                 data=fingerprint,
+                test_metrics=test_metrics,
             )
         )
         self._dir.tidy()
@@ -521,7 +523,9 @@ class System:
 
         Returns:
           Task name -> `path_id`, `validation_accuracy`, `test_accuracy`,
-          `score`, `num_params`, `accounted_params`, `num_layers`.
+          `score`, `num_params`, `accounted_params`, `num_layers`, and
+          `test_metrics`, the measures of `core.classification_metrics` by
+          name, or None where a logit is not finite.
 
         Raises:
           UsageError: a task is not in the system.

@@ -161,6 +161,7 @@ def measure(
         split: crew.accuracy(path, data, split)
         for split in ("validation", "test")
     }
+    metrics = crew.test_metrics(path, data)
     accounted = population.accounted_params(task, path.components)
     facts = scoring.Facts(
         task,
@@ -179,6 +180,9 @@ def measure(
         "num_layers": path.hparams["num_layers"],
         "num_params": path.num_params,
         "accounted_params": accounted,
+        "test_metrics": None
+        if metrics is None
+        else metrics.summary(data.class_names),
     }
 
 

@@ -117,6 +117,10 @@ class Stand:
     def evaluate(self, parts, data, split, image_size, antialias):
         return 0.5
 
+    def logits(self, path, data, split):
+        labels = getattr(data, split).labels
+        return np.eye(data.num_classes)[labels], labels
+
     def forget(self, task):
         pass
 

@@ -107,7 +107,7 @@ def test_evaluating_writes_equal_bytes_every_time(evolved, tmp_path):
     measured = json.loads(texts[0])["digits"]
     assert set(measured) == {
         *("accounted_params", "num_layers", "num_params", "path_id"),
-        *("score", "test_accuracy", "validation_accuracy"),
+        *("score", "test_accuracy", "test_metrics", "validation_accuracy"),
     }
 
 

@@ -163,6 +163,16 @@ def test_evaluation_repeats_what_was_published(finished):
         metrics = state.published.metrics
         assert measured[name]["test_accuracy"] == metrics["test_quality"]
         assert measured[name]["validation_accuracy"] == metrics["quality"]
+        found = measured[name]["test_metrics"]
+        published = state.test_metrics
+        assert found == published.summary(state.class_names)
+        right = published.num_correct / published.num_examples
+        assert right == pytest.approx(metrics["test_quality"], abs=1e-9)
+        assert len(found["per_class"]) == state.num_classes
+        low, high = found["accuracy_interval"]
+        assert low < right < high
+        assert 0 < found["auc"] <= 1
+        assert 0.01 <= found["temperature"] <= 100
     assert json.dumps(measured, sort_keys=True) == json.dumps(
         system.evaluate(), sort_keys=True
     )
