@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_munet.core import classification_metrics
 from keras_munet.data import types
 from keras_munet.report import predictions as predictions_lib
 
@@ -57,9 +58,6 @@ def measure(
         probs = _probs(system, name, split, chosen, path.hparams)
     predicted = probs.argmax(axis=1)
     labels = np.asarray(split.labels)[chosen]
-    cells, counts = np.unique(
-        np.stack([labels, predicted]), axis=1, return_counts=True
-    )
     samples = []
     for i in _shown(labels == predicted, num_samples):
         image, _ = split.batch(chosen[i : i + 1])
@@ -75,10 +73,7 @@ def measure(
         path_id=path.id,
         num_examples=num,
         num_correct=int((labels == predicted).sum()),
-        confusion=tuple(
-            (int(label), int(said), int(images))
-            for (label, said), images in zip(cells.T, counts, strict=True)
-        ),
+        confusion=classification_metrics.confusion_cells(labels, predicted),
         samples=tuple(samples),
     )
 

@@ -82,6 +82,7 @@ def build(
         "generations": _generations(summary, numbers),
         "kinds": {key: formatting.kind(key) for key in history.clock},
         "baselines": baselines,
+        "test_figures": _test_figures(summary, made),
         "predictions": _predictions(summary, made),
         "strips": _strips(summary, made),
         "settings": [
@@ -168,6 +169,43 @@ def _clock(clock: Mapping[str, float], secs: float, key: str) -> float:
     if key != "other_secs":
         return clock.get(key, 0.0)
     return clock.get(key, 0.0) + max(0.0, secs - sum(clock.values()))
+
+
+def _test_figures(
+    summary: summary_lib.Summary,
+    made: Mapping[str, predictions_lib.Predictions],
+) -> dict[str, Any]:
+    """Returns what each published path answers on test data.
+
+    A record that does not say is completed by predictions of the same path.
+    """
+    figures = {}
+    for task in summary.tasks:
+        metrics = task.test_metrics
+        guesses = made.get(task.name)
+        if (
+            metrics is None
+            and guesses is not None
+            and guesses.path_id == task.path_id
+        ):
+            metrics = guesses.metrics(task.num_classes)
+        if metrics is None:
+            continue
+        figures[formatting.plain(task.name)] = {
+            "num_examples": metrics.num_examples,
+            "num_correct": metrics.num_correct,
+            "figures": [
+                pair
+                for pair in phrases.test_figures(metrics)
+                if pair[1] != formatting.NONE
+            ],
+            "confusion": [list(cell) for cell in metrics.confusion],
+            "per_class": [
+                [history_table.rounded(number) for number in row]
+                for row in metrics.per_class
+            ],
+        }
+    return figures
 
 
 def _predictions(

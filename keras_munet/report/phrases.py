@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from keras_munet.core import classification_metrics
 from keras_munet.core import specs
 from keras_munet.report import events
 from keras_munet.report import formatting
@@ -14,6 +15,24 @@ from keras_munet.report import lineages
 from keras_munet.report import summary as summary_lib
 
 _NUM_REPLACED_SHOWN = 3
+
+# The columns of `test_figures`.
+TEST_FIGURES = (
+    "images",
+    "95% interval",
+    "balanced",
+    "macro F1",
+    "AUC",
+    "log loss",
+    "top-5",
+    "ECE",
+    "scaled",
+)
+TEST_NOTES = (
+    "95% interval: Wilson's, of the test accuracy. ECE: expected calibration "
+    "error, 15 bins;",
+    "scaled: of logits divided by a temperature that validation data give.",
+)
 
 
 def iterations(summary: summary_lib.Summary) -> str:
@@ -93,3 +112,27 @@ def time_rows(
             formatting.secs(value / num),
         )
     yield "all", formatting.secs(total), "", formatting.secs(total / num)
+
+
+def test_figures(
+    metrics: classification_metrics.ClassificationMetrics,
+) -> list[tuple[str, str]]:
+    """Returns the measures of a path on test data as (name, text)."""
+    low, high = metrics.accuracy_interval
+    texts = [
+        formatting.count(metrics.num_examples),
+        f"{low:.4f}-{high:.4f}",
+        *map(
+            formatting.fraction,
+            [
+                metrics.balanced_accuracy,
+                metrics.macro_f1,
+                metrics.auc,
+                metrics.log_loss,
+                metrics.top_5_accuracy,
+                metrics.calibration_error,
+                metrics.calibration_error_scaled,
+            ],
+        ),
+    ]
+    return list(zip(TEST_FIGURES, texts, strict=True))

@@ -25,6 +25,7 @@ def render(summary: summary_lib.Summary) -> str:
     blocks = [
         _head(summary),
         _leaderboard(summary),
+        _test_figures(summary),
         _parameters(summary),
         _lineage(summary),
         _rankings(summary),
@@ -130,6 +131,19 @@ def _leaderboard(summary: summary_lib.Summary) -> list[str]:
         "score",
     ]
     return ["LEADERBOARD", *table(columns, rows, num_text_columns=2)]
+
+
+def _test_figures(summary: summary_lib.Summary) -> list[str]:
+    """Returns the measures on test data that tasks' records hold."""
+    rows = [
+        [task.name, *(text for _, text in phrases.test_figures(metrics))]
+        for task in summary.tasks
+        if (metrics := task.test_metrics) is not None
+    ]
+    if not rows:
+        return []
+    columns = ["task", *phrases.TEST_FIGURES]
+    return ["TEST FIGURES", *table(columns, rows), *phrases.TEST_NOTES]
 
 
 def _data(summary: summary_lib.Summary) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import classification_metrics
 from keras_munet.core import guarded_json
 from keras_munet.store import files as files_lib
 from keras_munet.store import storage
@@ -58,6 +59,22 @@ class Predictions:
     num_correct: int
     confusion: tuple[tuple[int, int, int], ...]
     samples: tuple[Sample, ...]
+
+    def metrics(
+        self, num_classes: int
+    ) -> classification_metrics.ClassificationMetrics | None:
+        """Returns the measures that predictions give, or None without any.
+
+        Args:
+          num_classes: of the task; None is returned where a cell has another.
+        """
+        if not self.confusion or num_classes <= max(
+            max(label, guess) for label, guess, _ in self.confusion
+        ):
+            return None
+        return classification_metrics.ClassificationMetrics(
+            num_classes, self.confusion
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` is the inverse."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import classification_metrics
 from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.report import events
@@ -48,6 +49,8 @@ class TaskSummary:
         for the root; None if the records do not lead to one.
       lineage: its ancestors, nearest first, the root last.
       data_notices: what preparing its data said about them.
+      test_metrics: what the path answers on test data; None if its record
+        does not say.
     """
 
     name: str
@@ -67,6 +70,7 @@ class TaskSummary:
     parent_task: str | None
     lineage: tuple[lineages.Step, ...]
     data_notices: tuple[str, ...] = ()
+    test_metrics: classification_metrics.ClassificationMetrics | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +212,7 @@ def _task(
         parent_task=family_tree.parent_task(path),
         lineage=family_tree.lineage(path),
         data_notices=state.data.notices if state.data else (),
+        test_metrics=state.test_metrics,
     )
 
 

@@ -165,6 +165,33 @@ def test_a_page_shows_predictions_of_published_paths_alone(tmp_path):
     assert shown["birds"]["confusion"] == [[0, 0, 2], [1, 0, 1]]
 
 
+def test_predictions_give_figures_where_the_record_has_none(system, tmp_path):
+    _, workdir = system
+    summary = summary_lib.read(workdir)
+    (task,) = summary.tasks
+    made = {"digits": _made(task.path_id)}
+    recorded = page_data.build(summary, predictions=made)["test_figures"]
+    assert recorded["digits"]["num_examples"] > 3
+    assert dict(recorded["digits"]["figures"])["log loss"] != "-"
+    report_samples.build(tmp_path)
+    old = summary_lib.read(tmp_path)
+    birds, cats, dogs = old.tasks
+    figures = page_data.build(
+        old,
+        predictions={
+            birds.name: _made(birds.path_id),
+            cats.name: _made("f" * 24),
+            dogs.name: _made(dogs.path_id, confusion=((0, 99, 1),)),
+        },
+    )["test_figures"]
+    assert list(figures) == ["birds"]
+    assert figures["birds"]["per_class"][:2] == [
+        [0.66667, 1.0, 0.8, 2],
+        [0.0, 0.0, 0.0, 1],
+    ]
+    assert "log loss" not in dict(figures["birds"]["figures"])
+
+
 def test_pictures_of_many_tasks_are_fewer_for_each(tmp_path, monkeypatch):
     monkeypatch.setattr(page_data, "_NUM_PICTURES_MAX", 4)
     report_samples.build(tmp_path)

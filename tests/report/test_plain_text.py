@@ -4,6 +4,7 @@ import pytest
 import report_samples
 
 from keras_munet import report
+from keras_munet.core import classification_metrics
 from keras_munet.report import formatting
 from keras_munet.report import plain_text
 
@@ -103,3 +104,24 @@ def test_what_is_not_known_is_a_dash():
     assert formatting.fraction(None) == "-"
     assert formatting.count(None) == "-"
     assert formatting.percent(1, 0) == "-"
+
+
+def test_the_measures_of_a_record_are_shown_and_others_left_out(tmp_path):
+    directory = report_samples.create(tmp_path, ("birds", "old"))
+    measures = classification_metrics.ClassificationMetrics(
+        num_classes=2,
+        confusion=((0, 0, 8), (0, 1, 2), (1, 1, 5)),
+        log_loss=0.25,
+        calibration_error=0.125,
+    )
+    for task, extra in (("birds", {"test_metrics": measures}), ("old", {})):
+        head = report_samples.component("head", 3, len(task))
+        refs = [*directory.root.components, directory.objects.put(head)]
+        report_samples.publish(directory, task, refs, directory.root, **extra)
+    lines = report.text(tmp_path).splitlines()
+    start = lines.index("TEST FIGURES")
+    cells = lines[start + 3].split()
+    assert cells[:5] == ["birds", "15", "0.6212-0.9626", "0.9000", "0.8611"]
+    assert cells[5:] == ["-", "0.2500", "-", "0.1250", "-"]
+    assert not lines[start + 4].startswith("old")
+    assert max(map(len, lines)) <= plain_text.NUM_COLUMNS_MAX

@@ -178,6 +178,16 @@ function opening(key, title, fill) {
   return details;
 }
 
+function pairList(pairs) {
+  return el(
+    "dl",
+    { class: "pairs" },
+    pairs.map(([name, value]) =>
+      el("div", {}, el("dt", {}, name), el("dd", {}, value)),
+    ),
+  );
+}
+
 function panelOf(id) {
   const section = document.getElementById(id);
   return section && section.querySelector(".panel");

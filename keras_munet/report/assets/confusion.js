@@ -1,4 +1,5 @@
-// Which classes a published path takes for which others.
+// What a published path answers on test images: its measures, those of each
+// class, and which classes it takes for which others.
 
 const CONFUSION_CLASSES_MAX = 120;
 const CONFUSION_COUNTS_MAX = 12;
@@ -6,8 +7,8 @@ const CONFUSION_COUNTS_MAX = 12;
 function confusion(i) {
   if (points.status[i] !== PUBLISHED) return null;
   const task = data.tasks[points.task[i]];
-  const known = data.predictions[task.name];
-  const heading = el("h4", {}, "Confusion matrix");
+  const known = data.test_figures[task.name];
+  const heading = el("h4", {}, "Test figures");
   if (!known) {
     return el(
       "div",
@@ -25,12 +26,18 @@ function confusion(i) {
     "p",
     { class: "quiet" },
     `${count(known.num_correct)} of ${numberOf(known.num_examples, "test image")}`,
-    " right. Rows are the classes, columns what the path says; colours are ",
-    "shares of a row.",
+    " right.",
   );
-  const parts = [heading, told];
+  const parts = [heading, told, pairList(known.figures), perClass(task, known)];
   if (task.num_classes <= CONFUSION_CLASSES_MAX) {
     parts.push(
+      el("h4", {}, "Confusion matrix"),
+      el(
+        "p",
+        { class: "quiet" },
+        "Rows are the classes, columns what the path says; colours are shares ",
+        "of a row.",
+      ),
       chart("details-confusion", () => confusionFigure(task, known), {
         label: "Confusion matrix; the table below names the confusions",
         height: 360,
@@ -63,6 +70,36 @@ function confusion(i) {
       : el("p", { class: "quiet" }, "No image was taken for another class."),
   );
   return el("div", {}, parts);
+}
+
+function perClass(task, known) {
+  const rows = known.per_class.map((row, n) => [n, ...row]);
+  const className = (row) => task.classes[row[0]] || String(row[0]);
+  const share = (name, i) => ({
+    name,
+    value: (row) => row[i],
+    cell: (row) => fraction(row[i]),
+  });
+  return opening("open-per-class", "Figures of each class", (body) =>
+    body.append(
+      pagedTable(
+        [
+          { name: "class", value: className, text: true },
+          share("precision", 1),
+          share("recall", 2),
+          share("F1", 3),
+          { name: "images", value: (r) => r[4], cell: (r) => count(r[4]) },
+        ],
+        rows,
+        {
+          key: "details-classes",
+          label: "Figures of each class",
+          kind: "small",
+          words: className,
+        },
+      ).element,
+    ),
+  );
 }
 
 function confusionFigure(task, known) {

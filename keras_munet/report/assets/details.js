@@ -104,13 +104,7 @@ function facts(i) {
   }
   if (points.id[i]) pairs.push(["id", points.id[i]]);
   pairs.push(["children", count(childRows[i].length)]);
-  return el(
-    "dl",
-    { class: "pairs" },
-    pairs.map(([name, value]) =>
-      el("div", {}, el("dt", {}, name), el("dd", {}, value)),
-    ),
-  );
+  return pairList(pairs);
 }
 
 function recordedFacts(record) {
