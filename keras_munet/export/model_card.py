@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import version
+from keras_munet.core import printable
 from keras_munet.core import specs
 from keras_munet.data.tfds import catalogue
 from keras_munet.data.tfds import catalogue_sources
 
+# A task of more classes has no table of them.
+_NUM_CLASSES_MAX = 100
 _UNKNOWN = "not known to keras_munet; ask whoever gave the data"
 _UNKNOWN_ROOT = "licence and data as whoever gave the file states them"
 _ROOTS = {
@@ -89,6 +92,7 @@ def text(
             "model answers with one of a task's classes to any picture, also "
             "to one of none of them.",
             "",
+            *quality(tasks),
             "## Where it comes from",
             "",
             "| task | path | descends from | licence of the data |",
@@ -101,6 +105,81 @@ def text(
             "",
         ]
     )
+
+
+def quality(tasks: Mapping[str, Any]) -> list[str]:
+    """Returns the measures on test data that tasks' records hold."""
+    rows, tables = [], []
+    for name, state in tasks.items():
+        metrics = state.test_metrics
+        if metrics is None:
+            continue
+        low, high = metrics.accuracy_interval
+        figures = map(
+            _figure,
+            [
+                metrics.balanced_accuracy,
+                metrics.macro_f1,
+                metrics.auc,
+                metrics.log_loss,
+                metrics.top_5_accuracy,
+                metrics.calibration_error,
+                metrics.calibration_error_scaled,
+                metrics.temperature,
+            ],
+        )
+        rows.append(
+            f"| {name} | {metrics.num_examples:,} | {low:.4f} to {high:.4f} "
+            f"| {' | '.join(figures)} |"
+        )
+        if state.num_classes <= _NUM_CLASSES_MAX:
+            tables += ["", f"### {name}", "", *_per_class(state)]
+    if not rows:
+        return []
+    return [
+        "## Quality on test data",
+        "",
+        "| task | images | 95% interval of the accuracy | balanced accuracy | "
+        "macro F1 | AUC | log loss | top-5 accuracy | calibration error | "
+        "calibration error, scaled | temperature |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "The interval is Wilson's. AUC is the mean of one class against the "
+        "others. The expected calibration error has 15 bins; *scaled* is that "
+        "of logits divided by the temperature, which validation data give and "
+        "the model does not apply.",
+        *tables,
+        "",
+    ]
+
+
+def _per_class(state: Any) -> list[str]:
+    """Returns a table of the measures of each class."""
+    names = state.class_names or map(str, range(state.num_classes))
+    return [
+        "| class | precision | recall | F1 | images |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {_cell(name)} | {row.precision:.4f} | {row.recall:.4f} | "
+            f"{row.f1:.4f} | {row.support:,} |"
+            for name, row in zip(
+                names, state.test_metrics.per_class, strict=True
+            )
+        ),
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _cell(name: str) -> str:
+    """Returns a class name as text of one cell of a Markdown table."""
+    plain = printable.printable(name)
+    for char in "\\`*_[]<>|&":
+        plain = plain.replace(char, f"\\{char}")
+    return plain
 
 
 def _root(source: str | None) -> list[str]:

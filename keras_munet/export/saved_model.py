@@ -24,6 +24,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
+from keras_munet.core import classification_metrics
 from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import plain_paths
@@ -67,6 +68,12 @@ class TaskRecord(Protocol):
     @property
     def data(self) -> fingerprint.DataFingerprint | None:
         """The fingerprint of its training data; None if none was recorded."""
+
+    @property
+    def test_metrics(
+        self,
+    ) -> classification_metrics.ClassificationMetrics | None:
+        """What its path answers on test data; None if none was recorded."""
 
 
 @keras_state.shielded()

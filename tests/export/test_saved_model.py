@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import types
 
 import export_samples
 import numpy as np
@@ -13,10 +14,12 @@ import tensorflow as tf
 
 import keras_munet
 from keras_munet import errors
+from keras_munet.core import classification_metrics
 from keras_munet.core import int8
 from keras_munet.data import preprocessing
 from keras_munet.data.own import images as own_images
 from keras_munet.export import golden_outputs
+from keras_munet.export import model_card
 
 # Of three tasks, two share all but their heads.
 _CLASSES = {"digits": 10, "glyphs/greek": 5, "glyphs/latin": 7}
@@ -154,6 +157,10 @@ def test_the_export_names_classes_paths_and_licences(system, folder):
     assert "| glyphs/greek | `predict_glyphs_greek` | 5 | 0.2500 |" in card
     assert "| glyphs/greek <- the root | drawn from" in card
     assert "CC BY 4.0" in card
+    measured = "| glyphs/greek | 4 | 0.0456 to 0.6994 | 0.5000 | 0.2000 | - |"
+    assert measured in card
+    assert "| class 0 | 0.2500 | 1.0000 | 0.4000 | 1 |" in card
+    assert "| class 4 | 0.0000 | 0.0000 | 0.0000 | 0 |" in card
     assert "first: random mu" in card
     assert "matplotlib" in card
 
@@ -296,3 +303,18 @@ def test_tasks_of_one_signature_name_are_refused(tmp_path):
     )
     with pytest.raises(errors.UsageError, match="predict_bytes_a"):
         system.export(tmp_path / "served")
+
+
+def test_a_class_name_cannot_break_a_table_of_the_card():
+    state = types.SimpleNamespace(
+        class_names=("a|b\n<img>", "[x](y)"),
+        num_classes=2,
+        test_metrics=classification_metrics.ClassificationMetrics(
+            2, ((0, 0, 1), (1, 1, 1))
+        ),
+    )
+    lines = model_card.quality({"pairs": state})
+    (row,) = (line for line in lines if "img" in line)
+    assert row.replace("\\|", "").count("|") == 6
+    assert "\\<img\\>" in row
+    assert any("\\[x\\](y)" in line for line in lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import keras_munet
+from keras_munet.core import classification_metrics
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
@@ -86,5 +87,10 @@ def publish(
             class_names=tuple(f"class {i}" for i in range(num_classes)),
             num_iterations_done=1,
             published=path,
+            test_metrics=classification_metrics.ClassificationMetrics(
+                num_classes=num_classes,
+                confusion=((0, 0, 1), (1, 0, 3)),
+                log_loss=1.5,
+            ),
         )
     )
