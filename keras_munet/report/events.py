@@ -210,6 +210,8 @@ class _Reader:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        # (task, iteration) -> generations that a stop rule spared, and seconds.
+        self._spared: dict[tuple[str, int], tuple[int, float]] = {}
         self._generations: dict[tuple[str, int, int], Generation] = {}
         self._path_tasks: dict[str, str] = {}
         self._publications: dict[str, tuple[str, int, int | None]] = {}
@@ -241,6 +243,12 @@ class _Reader:
                 self._ranked(record)
             elif record.get("event") == "published":
                 self._published(record)
+            elif record.get("event") == "ended_early":
+                key = _text(record["task"]), _whole(record["iteration"])
+                self._spared[key] = (
+                    _whole(record["num_generations_spared"]),
+                    _not_negative(record["secs_spared"]),
+                )
         except _WRONG:
             self._say(_TORN)
 
@@ -260,6 +268,14 @@ class _Reader:
             self.notes.append(
                 f"{formatting.number_of(self._num_repeated, 'generation')} ran "
                 "more than once after an interruption; the last run counts"
+            )
+        if self._spared:
+            nums, secs = zip(*self._spared.values(), strict=True)
+            rounds = formatting.number_of(len(nums), "task iteration")
+            self.notes.append(
+                f"{rounds} ended early: "
+                f"{formatting.number_of(sum(nums), 'generation')}, about "
+                f"{sum(secs):.0f} s, were spared"
             )
         ended = sorted(self._generations.values(), key=lambda g: g.position)
         placed = {

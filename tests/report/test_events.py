@@ -50,6 +50,33 @@ def test_an_event_of_a_newer_program_costs_a_note(tmp_path):
     assert history.notes[0].startswith("1 line of metrics.jsonl")
 
 
+def test_generations_that_a_stop_rule_spared_are_told(tmp_path):
+    def ended(task, num, secs):
+        return {
+            "event": "ended_early",
+            "format_version": 1,
+            "task": task,
+            "iteration": 0,
+            "reason": "no better score in 2 generations",
+            "num_generations_spared": num,
+            "secs_spared": secs,
+        }
+
+    history = _read(
+        tmp_path,
+        generation("birds", 1),
+        # Told again by a job that was killed after it.
+        ended("birds", 3, 29.0),
+        ended("birds", 3, 30.0),
+        ended("fish", 1, 1.4),
+    )
+    assert history.notes == (
+        "2 task iterations ended early: 4 generations, about 31 s, were spared",
+    )
+    damaged = _read(tmp_path, ended("birds", "many", 1.0))
+    assert damaged.notes[0].startswith("1 line of metrics.jsonl")
+
+
 def test_children_and_seconds_add_up(tmp_path):
     history = _read(
         tmp_path,
