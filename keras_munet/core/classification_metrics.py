@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What may decide which child is better.
+QUALITIES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss")
 # Top-5 accuracy says little of fewer classes.
 NUM_CLASSES_OF_TOP_5 = 11
 _NUM_BINS = 15
@@ -240,6 +242,40 @@ def measure(
             )
         ),
     )
+
+
+def quality(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns a measure in [0, 1] of which more is better.
+
+    A log loss of x nats gives exp(-x), the geometric mean of the
+    probabilities of the right classes. An AUC without a class to compare
+    gives 0.5.
+
+    Args:
+      name: one of `QUALITIES`.
+      logits: `[n, classes]`.
+      labels: `[n]`.
+
+    Returns:
+      NaN where a logit is not finite.
+    """
+    logits = np.asarray(logits, np.float64)
+    labels = np.asarray(labels, np.int64)
+    if not np.isfinite(logits).all():
+        return math.nan
+    log_probs = _log_softmax(logits)
+    if name == "log_loss":
+        chosen = log_probs[np.arange(len(labels)), labels]
+        return math.exp(chosen.mean())
+    if name == "auc":
+        area = _auc(np.exp(log_probs), labels)
+        return 0.5 if area is None else area
+    metrics = ClassificationMetrics(
+        logits.shape[1], confusion_cells(labels, logits.argmax(axis=1))
+    )
+    if name == "accuracy":
+        return metrics.num_correct / metrics.num_examples
+    return float(getattr(metrics, name))
 
 
 def confusion_cells(

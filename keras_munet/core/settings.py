@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import classification_metrics
 from keras_munet.core import config_parsing
 from keras_munet.core import names
 
@@ -49,6 +50,7 @@ LATER_KEYS: dict[str, Any] = {
         "adapter": ADAPTER,
         "first_data": "mutated",
         "first_child": "mutated",
+        "quality": "accuracy",
         "data_mu": None,
         "data_draws": "generation",
         "stop_patience": 0,
@@ -189,6 +191,10 @@ class SearchSettings:
       first_child: a task's first child: `mutated`, as published, or an
         unmutated clone with the hyperparameters of the `config`, or of the
         path of another task that it starts from.
+      quality: the measure on validation data that decides snapshots, parents,
+        publication and the stop rules: `accuracy`, as published,
+        `balanced_accuracy`, `macro_f1`, `auc`, or `log_loss`, whose quality is
+        exp(-log loss).
       data_mu: the mutation probability of data hyperparameters; None for
         `hparams.mu` of `mu2net` and `mutation_prob` of `munet`.
       data_draws: which children share drawn data hyperparameters: those of a
@@ -225,6 +231,7 @@ class SearchSettings:
     adapter: str = ADAPTER
     first_data: str = "mutated"
     first_child: str = "mutated"
+    quality: str = "accuracy"
     data_mu: float | None = None
     data_draws: str = "generation"
     stop_patience: int = 0
@@ -539,6 +546,7 @@ def _check(settings: Settings) -> None:
     _one_of("search.draws", search.draws, DRAWS)
     _one_of("search.first_data", search.first_data, FIRSTS)
     _one_of("search.first_child", search.first_child, FIRSTS)
+    _one_of("search.quality", search.quality, classification_metrics.QUALITIES)
     _one_of("search.data_draws", search.data_draws, DATA_DRAWS)
     _one_of("search.rank_parents", search.rank_parents, RANK_PARENTS)
     _check_ranking(search)

@@ -137,7 +137,8 @@ class TaskIteration:
             and num
             and round((1.0 - quality) * num) <= 1
         ):
-            return f"validation accuracy {quality:.4f} of {num} examples"
+            name = search.quality.replace("_", " ")
+            return f"validation {name} {quality:.4f} of {num} examples"
         return None
 
     @property

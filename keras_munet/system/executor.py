@@ -79,6 +79,7 @@ def make(
             settings.num_train_examples_between_validations_max
         ),
         num_validation_examples_max=settings.num_validation_examples_max,
+        quality=settings.search.quality,
     )
     shared = budget, settings.seed, settings.compute_dtype
     trainer: AnyTrainer
@@ -262,7 +263,7 @@ class Crew:
         order: dict[str, Any] = {
             "do": _EVALUATE,
             "task": data.name,
-            "split": "validation",
+            "split": trainer_lib.QUALITY,
             "image_size": int(child.hparams["ds_image_size"]),
             "antialias": preprocessing.antialias(child.hparams),
             "components": [part.known_source().to_json() for part in below],
@@ -290,7 +291,10 @@ class Crew:
     def accuracy(
         self, path: specs.PathRecord, data: types.TaskData, split: str
     ) -> float:
-        """Returns a published path's accuracy, by all workers, in [0, 1]."""
+        """Returns a published path's accuracy, by all workers, in [0, 1].
+
+        Of the split `trainer.QUALITY`, the quality that decides in training.
+        """
         order = {
             "do": _EVALUATE,
             "task": data.name,

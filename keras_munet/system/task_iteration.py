@@ -29,6 +29,7 @@ from keras_munet.system import duplicates
 from keras_munet.system import executor
 from keras_munet.train import child_job
 from keras_munet.train import closed_form
+from keras_munet.train import trainer as trainer_lib
 
 
 def run(
@@ -161,6 +162,9 @@ def measure(
         split: crew.accuracy(path, data, split)
         for split in ("validation", "test")
     }
+    decides = quality["validation"]
+    if settings.search.quality != "accuracy":
+        decides = crew.accuracy(path, data, trainer_lib.QUALITY)
     metrics = crew.test_metrics(path, data)
     accounted = population.accounted_params(task, path.components)
     facts = scoring.Facts(
@@ -176,7 +180,7 @@ def measure(
         "path_id": path.id,
         "validation_accuracy": quality["validation"],
         "test_accuracy": quality["test"],
-        "score": quality["validation"] * factor,
+        "score": decides * factor,
         "num_layers": path.hparams["num_layers"],
         "num_params": path.num_params,
         "accounted_params": accounted,

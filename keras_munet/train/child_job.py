@@ -93,12 +93,15 @@ class Budget:
       batch_size: examples per step over all replicas.
       num_train_examples_max: bound of one cycle, examples.
       num_validation_examples_max: bound of one validation, examples.
+      quality: one of `classification_metrics.QUALITIES`, which validation
+        measures.
     """
 
     num_cycles: int
     batch_size: int
     num_train_examples_max: int
     num_validation_examples_max: int
+    quality: str = "accuracy"
 
     def num_steps_per_cycle(self, num_train_examples: int) -> int:
         """Returns the steps of a cycle over a train split of that size."""

@@ -40,3 +40,20 @@ def right(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     # 0 * x is NaN where x is not finite: a diverged child never wins.
     poison = 0.0 * tf.reduce_sum(logits, [-2, -1])
     return tf.reduce_sum(hits * mask, -1) + poison
+
+
+def scored(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns what a quality is computed of, as one tensor.
+
+    Args:
+      logits: `[..., n, classes]`.
+      labels: `[n] int32`, below 2**24.
+      mask: `[n] float32`, 0 where an example is padding.
+
+    Returns:
+      `[..., n, classes + 2] float32`: logits, label, mask.
+    """
+    logits = tf.cast(logits, tf.float32)
+    known = tf.stack([tf.cast(labels, tf.float32), mask], -1)
+    shape = tf.concat([tf.shape(logits)[:-1], [2]], 0)
+    return tf.concat([logits, tf.broadcast_to(known, shape)], -1)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
+from keras_munet.core import classification_metrics
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
@@ -159,6 +160,34 @@ class StepLoop(abc.ABC, Generic[G]):
             counts = sum(self._count(graph, data, split, indices, mask))
         return np.asarray(counts, np.float64) / np.count_nonzero(mask)
 
+    def qualities(self, graph: G, data: types.TaskData) -> np.ndarray:
+        """Returns the quality of each child on validation data.
+
+        Args:
+          graph: the generation's.
+          data: the task's data.
+
+        Returns:
+          `[children] float64`; NaN where a child diverged.
+        """
+        if self._budget.quality == "accuracy":
+            return self.accuracies(graph, data, "validation")
+        with self._clock.spent("validate"):
+            counted = self.counted(data, "validation")
+            batches = self._count(
+                graph, data, "validation", *counted, whole=True
+            )
+            rows = np.concatenate(list(batches), axis=1)
+        return np.array(
+            [
+                classification_metrics.quality(
+                    self._budget.quality, child[:, :-2], child[:, -2]
+                )
+                for child in rows[:, rows[0, :, -1] > 0]
+            ],
+            np.float64,
+        )
+
     def counted(
         self, data: types.TaskData, split: str
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +218,7 @@ class StepLoop(abc.ABC, Generic[G]):
         split: str,
         indices: np.ndarray,
         mask: np.ndarray,
+        whole: bool = False,
     ) -> Iterator[Any]:
         """Yields the `[children] float32` right answers of each batch.
 
@@ -198,6 +228,8 @@ class StepLoop(abc.ABC, Generic[G]):
           split: of it.
           indices: `[steps, batch] int32`, from `counted`.
           mask: `[steps, batch] float32`, from `counted`.
+          whole: whether to yield `[children, batch, classes + 2] float32`
+            instead, what `losses.scored` returns.
         """
 
     def forget(self, task: str) -> None:

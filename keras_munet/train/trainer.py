@@ -39,6 +39,7 @@ from keras_munet.train.devices import workers as workers_lib
 from keras_munet.train.graph import steps as graph_steps
 from keras_munet.train.layerwise import steps
 
+QUALITY = "quality"
 _NUM_GRAPHS_MAX = 8
 
 
@@ -216,7 +217,7 @@ class Trainer:
                 with self.clock.spent("train"):
                     losses = self._steps.train(graph, inputs, num_steps)
                     graph.contract()
-                qualities = self._steps.accuracies(graph, data, "validation")
+                qualities = self._steps.qualities(graph, data)
                 scores = best.offer(graph, qualities, losses)
                 if on_cycle is not None:
                     on_cycle(cycle, scores, losses)
@@ -237,7 +238,8 @@ class Trainer:
           components: the path's, all shared frozen.
           data: the task's data.
           split: `train` or `test`, used whole, or `validation`, of which as
-            many examples are used as in training.
+            many examples are used as in training; `QUALITY` for the quality
+            on validation data that decides in training.
           image_size: side of the path's input, pixels.
           antialias: see `preprocessing.evaluation_images`.
         """
@@ -245,6 +247,8 @@ class Trainer:
         with grappler.plain_graphs():
             graph = self._graph([child], image_size, antialias)
             self._fill(graph, [child])
+            if split == QUALITY:
+                return float(self._steps.qualities(graph, data)[0])
             return float(self._steps.accuracies(graph, data, split)[0])
 
     def solve(

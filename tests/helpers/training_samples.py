@@ -98,9 +98,10 @@ def trainer(
     num_cycles: int = 2,
     compute_dtype: str = "float32",
     num_bytes_max: int | None = None,
+    quality: str = "accuracy",
 ) -> trainer_lib.Trainer:
     """A trainer of a few steps per child."""
-    budget = child_job.Budget(num_cycles, batch_size, 96, 50)
+    budget = child_job.Budget(num_cycles, batch_size, 96, 50, quality)
     return trainer_lib.Trainer(
         strategy_lib.make(strategy), budget, 7, compute_dtype, num_bytes_max
     )

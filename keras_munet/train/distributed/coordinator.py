@@ -60,8 +60,15 @@ class CoordinatorTrainer(trainer_lib.Trainer):
             workers by the devices of this machine.
 
         Raises:
-          UsageError: a worker does not answer.
+          UsageError: a worker does not answer, or a child is to be judged by
+            more than its accuracy.
         """
+        if budget.quality != "accuracy":
+            raise errors.UsageError(
+                f"search.quality is {budget.quality}, which "
+                "--strategy=coordinator does not measure; use accuracy, or "
+                "another strategy"
+            )
         self._coordinator = cluster.connect(tuple(workers))
         # Of this process, by name: the workers have devices too.
         local = tf.config.list_logical_devices("CPU")[0].name

@@ -220,28 +220,32 @@ class GenerationGraph(generation_base.Borrowed):
 
         context.merge_call(merged, args=(gradients, scale, rates))
 
-    def _count_batch(self, images, labels, mask):
+    def _count_batch(self, images, labels, mask, whole=False):
         """Counts right answers in one batch.
 
         Args:
           images: `[batch, size, size, 3] float32`, ready.
           labels: `[batch] int32`.
           mask: `[batch] float32`, 0 where padded.
+          whole: whether to return `[replicas, children, share, classes + 2]
+            float32`, what `losses.scored` returns on each replica.
 
         Returns:
           `[children] float32`: the number of right answers, or NaN where a
           child's logits are not finite.
         """
-        counts = self._strategy.run(self._count, (images, labels, mask))
+        answer = self._collect if whole else self._count
+        counts = self._strategy.run(answer, (images, labels, mask))
         return self._strategy.reduce("SUM", counts, axis=None)
 
-    def _count_shares(self, images, labels, mask):
+    def _count_shares(self, images, labels, mask, whole=False):
         """Counts right answers in one batch that is divided over replicas.
 
         Args:
           images: of each replica, `[share, height, width, channels] uint8`.
           labels: `[share] int32`.
           mask: `[share] float32`, 0 where padded.
+          whole: as of `count_batch`.
 
         Returns:
           What `count_batch` does.
@@ -251,16 +255,30 @@ class GenerationGraph(generation_base.Borrowed):
             batch = preprocessing.evaluation_images(
                 images, self.image_size, self.antialias
             )
-            return self._count(batch, labels, mask)
+            answer = self._collect if whole else self._count
+            return answer(batch, labels, mask)
 
         counts = self._strategy.run(count_resized, (images, labels, mask))
         return self._strategy.reduce("SUM", counts, axis=None)
 
     def _count(self, images, labels, mask):
+        return losses_lib.right(self._scored_logits(images), labels, mask)
+
+    def _collect(self, images, labels, mask):
+        """Returns what `losses.scored` does, in this replica's own place."""
+        rows = losses_lib.scored(self._scored_logits(images), labels, mask)
+        context = tf.distribute.get_replica_context()
+        number = context.replica_id_in_sync_group
+        # The sum over replicas has them all, even what is not finite.
+        mine = tf.equal(tf.range(context.num_replicas_in_sync), number)
+        return tf.where(
+            mine[:, None, None, None], rows[None], tf.zeros_like(rows)[None]
+        )
+
+    def _scored_logits(self, images):
         # What is scored is what will be served.
         self._prepare(matmul_precision.FLOAT32, training=False)
-        logits = tf.stack(path_model.logits(self._layers, images))
-        return losses_lib.right(logits, labels, mask)
+        return tf.stack(path_model.logits(self._layers, images))
 
 
 def _state(slot):

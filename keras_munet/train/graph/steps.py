@@ -137,6 +137,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
         split: str,
         indices: np.ndarray,
         mask: np.ndarray,
+        whole: bool = False,
     ) -> Iterator[tf.Tensor]:
         """Yields the `[children] float32` right answers of each step."""
         if self._shares is not None:
@@ -144,20 +145,26 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             # There may be more, but not for this evaluation.
             for step, share in enumerate(itertools.islice(inputs, len(mask))):
                 with contextlib.nullcontext() if step else _BUILDING:
-                    counts = self._counting(graph.count_shares, *share)
-                yield counts
+                    counts = self._counting(graph.count_shares, *share, whole)
+                yield _joined(counts) if whole else counts
             return
         picked = self._batches.of(data, split, indices)
         for batch, weights in zip(picked, mask, strict=True):
             ready = batches_lib.evaluation_batch(
                 *batch, graph.image_size, graph.antialias
             )
-            yield self._counting(
-                graph.count_batch, *ready, tf.constant(weights)
+            counts = self._counting(
+                graph.count_batch, *ready, tf.constant(weights), whole
             )
+            yield _joined(counts) if whole else counts
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         super().forget(task)
         if self._shares is not None:
             self._shares.forget(task)
+
+
+def _joined(rows: tf.Tensor) -> np.ndarray:
+    """Returns `[children, n, classes + 2]` from what each replica has."""
+    return np.concatenate(rows.numpy(), axis=1)

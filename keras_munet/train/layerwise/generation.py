@@ -149,6 +149,7 @@ class LayerwiseGeneration(generation_base.Borrowed):
         labels: tf.Tensor,
         mask: tf.Tensor,
         kept: feature_cache.OfBatch,
+        whole: bool = False,
     ) -> list[task_graph.Promise]:
         """Has threads count right answers in one batch.
 
@@ -159,17 +160,19 @@ class LayerwiseGeneration(generation_base.Borrowed):
           labels: `[batch] int32`.
           mask: `[batch] float32`, 0 where padded.
           kept: features of this batch that need not be computed again.
+          whole: whether to promise what `losses.scored` returns.
 
         Returns:
           Of each child a promise of the number of right answers, float32, or
           NaN where its logits are not finite.
         """
         features = self._stems.begin(flow, (number, 0), images, kept=kept)
+        answer = self._functions.scored if whole else self._functions.right
 
         def count(child: int, x: tf.Tensor) -> tf.Tensor:
             for place in self._tops[child]:
                 x = self._functions.output(place.scored, place.weights, x)
-            return self._functions.right(x, labels, mask)
+            return answer(x, labels, mask)
 
         return [
             flow.add(

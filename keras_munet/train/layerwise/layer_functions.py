@@ -235,13 +235,24 @@ class LayerFunctions:
         self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
     ) -> tf.Tensor:
         """Returns a child's right answers; see `losses.right`."""
+        return self._answer(losses_lib.right, logits, labels, mask)
+
+    def scored(
+        self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns a child's logits and labels; see `losses.scored`."""
+        return self._answer(losses_lib.scored, logits, labels, mask)
+
+    def _answer(
+        self, function: Callable[..., tf.Tensor], *args: tf.Tensor
+    ) -> tf.Tensor:
+        logits, *_ = args
 
         def traced() -> Call:
-            specs_of = (_like(v) for v in (logits, labels, mask))
-            return _call(losses_lib.right, *specs_of)
+            return _call(function, *map(_like, args))
 
-        key = "right", logits.shape, logits.dtype
-        return self._run(key, traced, logits, labels, mask)[0]
+        key = function.__name__, logits.shape, logits.dtype
+        return self._run(key, traced, *args)[0]
 
     def _run(
         self, key: Hashable, traced: Callable[[], Call], *args: tf.Tensor

@@ -102,6 +102,7 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         split: str,
         indices: np.ndarray,
         mask: np.ndarray,
+        whole: bool = False,
     ) -> Iterator[np.ndarray]:
         """Yields the `[children] float32` right answers of each batch."""
         under_way: _UnderWay = collections.deque()
@@ -122,6 +123,7 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
                         labels,
                         tf.constant(mask[number]),
                         self._features.of(data.name, split, number),
+                        whole,
                     )
                 )
             for promises in under_way:
@@ -188,7 +190,7 @@ def _losses(promises: list[task_graph.Promise]) -> np.ndarray:
 
 
 def _results(promises: list[task_graph.Promise]) -> np.ndarray:
-    return _array([promise.result() for promise in promises])
+    return np.array([np.asarray(p.result()) for p in promises], np.float32)
 
 
 def _array(scalars: list[tf.Tensor]) -> np.ndarray:
