@@ -73,12 +73,12 @@ class ClassificationMetrics:
 
     @property
     def num_examples(self) -> int:
-        """How many examples were measured."""
+        """The number of examples that were measured."""
         return sum(num for _, _, num in self.confusion)
 
     @property
     def num_correct(self) -> int:
-        """How many of them were predicted right."""
+        """The number of them that were predicted right."""
         return sum(n for label, guess, n in self.confusion if label == guess)
 
     @property
@@ -214,7 +214,7 @@ def measure(
     labels = np.asarray(labels, np.int64)
     if not np.isfinite(logits).all():
         return None
-    log_probs = _log_softmax(logits)
+    log_probs = log_softmax(logits)
     probs = np.exp(log_probs)
     num_classes = logits.shape[1]
     temperature = None
@@ -223,7 +223,7 @@ def measure(
     return ClassificationMetrics(
         num_classes=num_classes,
         confusion=confusion_cells(labels, logits.argmax(axis=1)),
-        log_loss=_round(-log_probs[np.arange(len(labels)), labels].mean()),
+        log_loss=_round(log_loss(log_probs, labels)),
         auc=_auc(probs, labels),
         top_5_accuracy=(
             _round(np.mean(_ranks(logits, labels) < 5))
@@ -237,7 +237,7 @@ def measure(
             if temperature is None
             else _round(
                 calibration_error(
-                    np.exp(_log_softmax(logits / temperature)), labels
+                    np.exp(log_softmax(logits / temperature)), labels
                 )
             )
         ),
@@ -263,10 +263,9 @@ def quality(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
     labels = np.asarray(labels, np.int64)
     if not np.isfinite(logits).all():
         return math.nan
-    log_probs = _log_softmax(logits)
+    log_probs = log_softmax(logits)
     if name == "log_loss":
-        chosen = log_probs[np.arange(len(labels)), labels]
-        return math.exp(chosen.mean())
+        return math.exp(-log_loss(log_probs, labels))
     if name == "auc":
         area = _auc(np.exp(log_probs), labels)
         return 0.5 if area is None else area
@@ -276,6 +275,22 @@ def quality(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
     if name == "accuracy":
         return metrics.num_correct / metrics.num_examples
     return float(getattr(metrics, name))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithms of the `[n, classes]` probabilities of logits."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean cross-entropy, nats.
+
+    Args:
+      log_probs: `[n, classes]`, from `log_softmax`.
+      labels: `[n]`.
+    """
+    return float(-log_probs[np.arange(len(labels)), labels].mean())
 
 
 def confusion_cells(
@@ -331,7 +346,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     # The loss is convex in the inverse of the temperature: bisect its slope.
     for _ in range(30):
         middle = (low + high) / 2
-        probs = np.exp(_log_softmax(logits * math.exp(middle)))
+        probs = np.exp(log_softmax(logits * math.exp(middle)))
         if (probs * logits).sum(axis=1).mean() > chosen:
             high = middle
         else:
@@ -364,11 +379,6 @@ def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     right = logits[np.arange(len(labels)), labels][:, None]
     earlier = np.arange(logits.shape[1]) < labels[:, None]
     return ((logits > right) | ((logits == right) & earlier)).sum(axis=1)
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _mean(values: Sequence[float]) -> float:

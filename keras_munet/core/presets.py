@@ -19,9 +19,9 @@ _LIMITS = {"small": (60_000, 100), "medium": (500_000, 1_000)}
 # 2026-11-30 with the packaged root: docs/own_data.md has the table.
 START_SECS = 5.0
 _IMAGE_SECS = 1.1e-4
-_MULTIPLY_ADD_SECS = 3.1e-11
+MULTIPLY_ADD_SECS = 3.1e-11
 # A trained component costs twice its forward in the backward pass.
-_NUM_PASSES = 3
+NUM_PASSES = 3
 
 
 class DataSize(NamedTuple):
@@ -38,26 +38,11 @@ class DataSize(NamedTuple):
     num_classes: int
 
 
-# What each preset fills; the names are those of `Settings`.
-_FILLED: dict[str, dict[str, int]] = {
-    "small": {
-        "num_samples_per_task": 1,
-        "children_per_generation": 1,
-        "num_validations_per_path_training": 32,
-        "num_train_examples_between_validations_max": 1_024,
-    },
-    "medium": {
-        "num_samples_per_task": 2,
-        "children_per_generation": 2,
-        "num_validations_per_path_training": 48,
-        "num_train_examples_between_validations_max": 2_048,
-    },
-    "large": {
-        "num_samples_per_task": 4,
-        "children_per_generation": 2,
-        "num_validations_per_path_training": 64,
-        "num_train_examples_between_validations_max": 8_192,
-    },
+# What each preset fills, in the order of `settings.PRESET_KEYS`.
+_FILLED = {
+    "small": (1, 1, 32, 1_024),
+    "medium": (2, 2, 48, 2_048),
+    "large": (4, 2, 64, 8_192),
 }
 
 
@@ -84,7 +69,9 @@ def resolved(
         name = _chosen(sizes)
     filled: dict[str, Any] = {
         key: value
-        for key, value in _FILLED[name].items()
+        for key, value in zip(
+            settings_lib.PRESET_KEYS, _FILLED[name], strict=True
+        )
         if not getattr(settings, key)
     }
     return dataclasses.replace(settings, preset=name, **filled)
@@ -130,9 +117,9 @@ def expected_secs(
     num_validation = min(
         size.num_validation, settings.num_validation_examples_max
     )
-    forward_secs = _MULTIPLY_ADD_SECS * multiply_adds
+    forward_secs = MULTIPLY_ADD_SECS * multiply_adds
     cycle_secs = (
-        num_train * (_IMAGE_SECS + _NUM_PASSES * forward_secs)
+        num_train * (_IMAGE_SECS + NUM_PASSES * forward_secs)
         + num_validation * forward_secs
     )
     num_cycles = (

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet.core import presets
+
 # Above it, a job and `tasks show` print a notice.
 SHARE_MAX = 0.15
 # CPU seconds, measured on 2 cores of an AMD EPYC on 2026-11-30: of batches of
@@ -26,9 +28,6 @@ _PRODUCT_SECS = 2.4e-11
 _INPUT_VALUE_SECS = 8e-9
 _VARIED_VALUE_SECS = 1.6e-8
 _CHILD_SECS = 6e-4
-_MULTIPLY_ADD_SECS = 3.1e-11
-# A trained component costs twice its forward in the backward pass.
-_NUM_PASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,9 @@ def estimated(stored: Sequence[int], generation: Generation) -> float:
     )
     child_secs = (
         _CHILD_SECS
-        + _MULTIPLY_ADD_SECS * _NUM_PASSES * generation.multiply_adds
+        + presets.MULTIPLY_ADD_SECS
+        * presets.NUM_PASSES
+        * generation.multiply_adds
     )
     return input_secs / (input_secs + generation.num_children * child_secs)
 

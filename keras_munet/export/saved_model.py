@@ -73,7 +73,7 @@ class TaskRecord(Protocol):
     def test_metrics(
         self,
     ) -> classification_metrics.ClassificationMetrics | None:
-        """What its path answers on test data; None if none was recorded."""
+        """The measures of its path on test data; None if none was recorded."""
 
 
 @keras_state.shielded()

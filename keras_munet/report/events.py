@@ -83,7 +83,7 @@ class Generation:
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """How well published paths suit a task, by a closed-form probe.
+    """Ranks published paths for a task by a closed-form probe.
 
     Attributes:
       task: the task that is to be learned.

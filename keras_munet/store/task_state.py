@@ -54,7 +54,7 @@ class TaskState:
 
     @property
     def num_rounds(self) -> int:
-        """How many rounds the task has had since it was added."""
+        """The number of rounds of the task since it was added."""
         return self.num_iterations_done - self.num_iterations_before
 
     def validate(self) -> TaskState:

@@ -35,6 +35,7 @@ from keras_munet.train import child_job
 from keras_munet.train import closed_form
 from keras_munet.train import frozen_features
 from keras_munet.train import memory
+from keras_munet.train import snapshots
 from keras_munet.train import trainer as trainer_lib
 from keras_munet.train.devices import cluster
 from keras_munet.train.devices import placement
@@ -260,25 +261,17 @@ class Crew:
         """Solves a child's head; all workers measure it as any other."""
         *below, head = child.components
         (solved,) = self.heads([child.parent], data)
-        order: dict[str, Any] = {
-            "do": _EVALUATE,
-            "task": data.name,
-            "split": trainer_lib.QUALITY,
-            "image_size": int(child.hparams["ds_image_size"]),
-            "antialias": preprocessing.antialias(child.hparams),
-            "components": [part.known_source().to_json() for part in below],
-            "head": {
-                "spec": head.spec.to_json(),
-                "kernel": solved.kernel.tolist(),
-                "bias": solved.bias.tolist(),
-            },
+        refs = [part.known_source() for part in below]
+        order = _evaluation(refs, child.hparams, data, trainer_lib.QUALITY)
+        order["head"] = {
+            "spec": head.spec.to_json(),
+            "kernel": solved.kernel.tolist(),
+            "bias": solved.bias.tolist(),
         }
         self._announce(order)
         quality = self._evaluate(order, data)
         score = quality * child.size_factor
-        improved = score > child.score_to_beat or (
-            accept_ties and score == child.score_to_beat
-        )
+        improved = snapshots.is_better(score, child.score_to_beat, accept_ties)
         return child_job.TrainedChild(
             index=child.index,
             scores=(score,),
@@ -295,14 +288,7 @@ class Crew:
 
         Of the split `trainer.QUALITY`, the quality that decides in training.
         """
-        order = {
-            "do": _EVALUATE,
-            "task": data.name,
-            "split": split,
-            "image_size": int(path.hparams["ds_image_size"]),
-            "antialias": preprocessing.antialias(path.hparams),
-            "components": [ref.to_json() for ref in path.components],
-        }
+        order = _evaluation(path.components, path.hparams, data, split)
         self._announce(order)
         return self._evaluate(order, data)
 
@@ -480,6 +466,23 @@ def leading(workers: workers_lib.Workers) -> Iterator[None]:
     finally:
         if workers.num > 1 and not agreed:
             workers.share({"do": _END, "problem": problem})
+
+
+def _evaluation(
+    refs: Sequence[specs.ComponentRef],
+    hparams: Mapping[str, Any],
+    data: types.TaskData,
+    split: str,
+) -> dict[str, Any]:
+    """Returns the order to measure published components, as plain JSON."""
+    return {
+        "do": _EVALUATE,
+        "task": data.name,
+        "split": split,
+        "image_size": int(hparams["ds_image_size"]),
+        "antialias": preprocessing.antialias(hparams),
+        "components": [ref.to_json() for ref in refs],
+    }
 
 
 def _training(plan: plan_lib.GenerationPlan) -> dict[str, Any]:

@@ -307,13 +307,10 @@ class System:
         # A missing file is found now and not after hours.
         self._loader.check(self.settings.task_names, lambda: self.tasks)
         progress.plan(len(todo) * self.settings.num_generations, len(todo))
-        notice = validation.budget_notice(
-            self.settings,
-            self._loader.sizes({name for _, name in todo}),
-            self.family,
-            self._dir.root,
-        )
-        if notice is not None:
+        sizes = self._loader.sizes({name for _, name in todo})
+        if notice := validation.budget_notice(
+            self.settings, sizes, self.family, self._dir.root
+        ):
             progress.line(notice)
         pause_secs = 0.0
         while todo:
@@ -416,10 +413,9 @@ class System:
         from keras_munet.system import task_iteration
 
         data = self.data(task_name)
-        notice = validation.input_notice(
+        if notice := validation.input_notice(
             data, self.settings, self.family, self._dir.root
-        )
-        if notice is not None:
+        ):
             progress.line(notice)
         name, private = names.split_private(task_name)
         fingerprint = self._loader.fingerprints[name]

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_munet.core import classification_metrics as metrics
+
 # Training examples that a head is fitted to; a larger split gives a sample.
 NUM_EXAMPLES_MAX = 2048
 SHRINKAGES = (0.001, 0.01, 0.1)
@@ -25,7 +27,7 @@ _TOLERANCE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """What a head reads of some examples.
+    """Holds the features that a head reads of some examples.
 
     Attributes:
       values: `[n, width]`.
@@ -104,7 +106,10 @@ def _judged(
     bias = found.bias - mean @ found.kernel
     logits = validation.values @ found.kernel + bias
     accuracy = float((logits.argmax(1) == validation.labels).mean())
-    losses = {t: _loss(logits / t, validation.labels) for t in _TEMPERATURES}
+    losses = {
+        t: metrics.log_loss(metrics.log_softmax(logits / t), validation.labels)
+        for t in _TEMPERATURES
+    }
     temperature = min(losses, key=losses.__getitem__)
     head = LinearHead(
         kernel=(found.kernel / temperature).astype(np.float32),
@@ -150,7 +155,7 @@ def _logistic(centered: Features, num_classes: int) -> Iterator[_Candidate]:
         ) -> tuple[float, np.ndarray]:
             w = flat.reshape(x.shape[1], num_classes)
             decayed = np.concatenate([w[:-1], np.zeros_like(w[-1:])])
-            log_probs = _log_softmax(x @ w)
+            log_probs = metrics.log_softmax(x @ w)
             loss = -(targets * log_probs).sum() / len(x)
             gradient = x.T @ (np.exp(log_probs) - targets) / len(x)
             return (
@@ -204,14 +209,3 @@ def _minimized(
             del pairs[:-_NUM_LBFGS_PAIRS]
         x, value, gradient = x + moved, new_value, new_gradient
     return x
-
-
-def _loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean cross-entropy, nats."""
-    log_probs = _log_softmax(logits)
-    return float(-log_probs[np.arange(len(labels)), labels].mean())
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -1,4 +1,4 @@
-"""What the heads of published paths read of a task's examples, and answer.
+"""Computes what heads of published paths read of a task, and answer.
 
 Invariant: the input is that of an evaluation, and so is each layer's
 computation; of a batch each layer is called once, whichever paths share it.

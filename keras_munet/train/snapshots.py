@@ -16,6 +16,19 @@ from keras_munet.train import child_job
 from keras_munet.train import generation_base
 
 
+def is_better(score: float, best: float, ties: bool) -> bool:
+    """Whether a score makes a new snapshot.
+
+    NaN compares as neither: a diverged child is never taken.
+
+    Args:
+      score: of the child now.
+      best: its best score so far, or what it has to beat.
+      ties: whether an equal score does.
+    """
+    return score > best or (ties and score == best)
+
+
 class Snapshots:
     """The best snapshot of each child that is trained."""
 
@@ -46,11 +59,7 @@ class Snapshots:
         for i, child in enumerate(self._children):
             self._scores[i].append(float(scores[i]))
             self._losses[i].append(float(losses[i]))
-            # NaN compares as neither: a diverged child is never taken.
-            better = scores[i] > self._best[i] or (
-                self._ties and scores[i] == self._best[i]
-            )
-            if better:
+            if is_better(float(scores[i]), self._best[i], self._ties):
                 self._best[i] = float(scores[i])
                 self._quality[i] = float(qualities[i])
                 self._taken[i] = {

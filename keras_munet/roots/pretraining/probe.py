@@ -1,4 +1,4 @@
-"""How much a frozen root knows: a linear classifier on its class token.
+"""Measures a frozen root by a linear classifier on its class token.
 
 Invariant: the root is not changed, and the test split decides nothing.
 """

@@ -7,8 +7,10 @@ slice; so what a child becomes does not depend on where it was trained.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
@@ -119,12 +121,10 @@ class SlicedTrainer:
         antialias: bool = False,
     ) -> float:
         """Returns the accuracy of one path; see `trainer.Trainer.evaluate`."""
-        whole = self._on_all_devices()
-        accuracy = whole.evaluate(
-            components, data, split, image_size, antialias
-        )
-        self._read_clocks([whole])
-        return accuracy
+        with self._on_all_devices() as whole:
+            return whole.evaluate(
+                components, data, split, image_size, antialias
+            )
 
     def solve(
         self,
@@ -134,10 +134,8 @@ class SlicedTrainer:
         logistic: bool = False,
     ) -> list[closed_form.LinearHead]:
         """Returns heads on frozen features; see `trainer.Trainer.solve`."""
-        whole = self._on_all_devices()
-        heads = whole.solve(paths, data, logistic=logistic)
-        self._read_clocks([whole])
-        return heads
+        with self._on_all_devices() as whole:
+            return whole.solve(paths, data, logistic=logistic)
 
     def logits(
         self,
@@ -146,20 +144,21 @@ class SlicedTrainer:
         split: str,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns logits and labels; see `trainer.Trainer.logits`."""
-        whole = self._on_all_devices()
-        found = whole.logits(path, data, split)
-        self._read_clocks([whole])
-        return found
+        with self._on_all_devices() as whole:
+            return whole.logits(path, data, split)
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         for trainer in [*self._slices, *([self._whole] if self._whole else [])]:
             trainer.forget(task)
 
-    def _on_all_devices(self) -> trainer_lib.Trainer:
+    @contextlib.contextmanager
+    def _on_all_devices(self) -> Iterator[trainer_lib.Trainer]:
+        """Gives the trainer of all devices; its seconds are counted here."""
         if self._whole is None:
             self._whole = self._make_whole()
-        return self._whole
+        yield self._whole
+        self._read_clocks([self._whole])
 
     def _read_clocks(self, trainers: Sequence[trainer_lib.Trainer]) -> None:
         # Slices run side by side: a job waited for the longest, and what it

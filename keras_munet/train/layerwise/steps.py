@@ -51,8 +51,8 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         """
         super().__init__(strategy, budget, clock)
         self._features = feature_cache.Features()
-        # Of one task's validation, which every cycle counts.
-        self._inputs: dict[tuple[Any, ...], batches_lib.Ready] = {}
+        # Of validation, which every cycle counts.
+        self._inputs = feature_cache.Features(_NUM_INPUT_BYTES_MAX)
         self._num_threads = cpu_threads.num_operations()
 
     @property
@@ -107,11 +107,13 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         """Yields the `[children] float32` right answers of each batch."""
         under_way: _UnderWay = collections.deque()
         self._features.keep_only(data.name, graph.prefixes)
+        self._inputs.keep_only(data.name, {(graph.image, ())})
         picked = self._batches.of(data, split, indices)
         with self._flow() as flow:
             for number, batch in enumerate(picked):
                 images, labels = self._evaluation_batch(
-                    (data.name, split, number), batch, graph
+                    self._inputs.of(data.name, split, number),
+                    *(batch, graph.image),
                 )
                 if len(under_way) == _num_under_way(images):
                     yield _results(under_way.popleft())
@@ -131,38 +133,30 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
 
     def _evaluation_batch(
         self,
-        place: tuple[str, str, int],
+        kept: feature_cache.OfBatch,
         batch: batches_lib.Batch,
-        graph: generation_lib.LayerwiseGeneration,
+        image: feature_cache.Image,
     ) -> batches_lib.Ready:
         """Returns the input of a batch; of validation it is kept for cycles.
 
         Args:
-          place: task, split and number of the batch.
+          kept: the inputs of this batch.
           batch: from `Batches.of`.
-          graph: the generation's.
+          image: what the input is.
         """
-        key = *place, graph.image_size, graph.antialias
-        if any(task != place[0] for task, *_ in list(self._inputs)[:1]):
-            self._inputs.clear()
-        ready = self._inputs.get(key)
-        if ready is None:
-            ready = batches_lib.evaluation_batch(
-                *batch, graph.image_size, graph.antialias
-            )
-            images, _ = ready
-            num_bytes = images.dtype.size * images.shape.num_elements()
-            if (
-                place[1] == "validation"
-                and (len(self._inputs) + 1) * num_bytes <= _NUM_INPUT_BYTES_MAX
-            ):
-                self._inputs[key] = ready
-        return ready
+        pixels = kept.get((image, ()))
+        if pixels is not None:
+            _, labels, picked = batch
+            return pixels, tf.gather(labels, picked)
+        pixels, labels = batches_lib.evaluation_batch(*batch, *image)
+        if kept.split == "validation":
+            kept.put((image, ()), pixels)
+        return pixels, labels
 
     def forget(self, task: str) -> None:
         """Frees the data of `task`."""
         super().forget(task)
-        self._inputs.clear()
+        self._inputs.forget(task)
         self._features.forget(task)
 
     @contextlib.contextmanager
