@@ -32,6 +32,7 @@ SHARED_DIR = ".shared-locks"
 _NUM_BEATS_PER_TERM = 6
 _NUM_LOOKS_PER_TERM = 60
 _NUM_BYTES_MAX = 1000
+_NUM_READS_MAX = 5
 _NUM_HOLDER_CHARS = 200
 _FORMAT_VERSION = 1
 _FREE = b""
@@ -199,8 +200,19 @@ class Locks:
         return age_secs >= self._term_secs
 
     def _holder(self, place: str, found: bucket_lib.Found) -> str:
-        """Returns what a lock's holder wrote, as far as it can be read."""
+        """Returns what a lock's holder wrote, as far as it can be read.
+
+        The holder may renew its lock between the listing and the reading;
+        then the renewed object is read.
+        """
         data = self._bucket.read(place, found, _NUM_BYTES_MAX)
+        for _ in range(_NUM_READS_MAX - 1):
+            if data is not None:
+                break
+            renewed = self._bucket.find(place)
+            if renewed is None:
+                break
+            data = self._bucket.read(place, renewed, _NUM_BYTES_MAX)
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return str(json.loads(data or b"")["holder"])
         return ""

@@ -237,6 +237,20 @@ class TestLocks:
         lock.release()
         second.lock("lock", "me").release()
 
+    def test_a_holder_that_renews_while_it_is_read_is_named(self, bucket):
+        _files().lock("lock", "the first")
+        renewals = []
+
+        def renewed(method, kind, name):
+            if kind == "media" and name.endswith("/lock") and not renewals:
+                renewals.append(bucket.put(name, bucket.objects[name][0]))
+
+        bucket.fault = renewed
+        with pytest.raises(storage.LockHeldError) as info:
+            _files(term_secs=_PATIENT_SECS).lock("lock", "me")
+        assert renewals
+        assert info.value.holder == "the first"
+
     def test_a_lock_is_shared_or_held_alone(self, bucket):
         first, second = _files(), _files(term_secs=_PATIENT_SECS)
         locks = [f.lock("locks/x", "me", shared=True) for f in (first, second)]
