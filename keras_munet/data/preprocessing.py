@@ -9,6 +9,7 @@ of the method, "Preprocessing".
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -213,17 +214,18 @@ def averaged(images: np.ndarray, factor: int) -> np.ndarray:
       factor: divides height and width.
     """
     num, height, width, channels = images.shape
-    sides = height // factor, width // factor
-    result = np.empty((num, *sides, channels), np.uint8)
+    shape = num, height // factor, width // factor, channels
+    result = np.empty(shape, np.uint8)
     for start in range(0, num, _NUM_AT_A_TIME):
-        part = images[start : start + _NUM_AT_A_TIME]
-        tiles = part.reshape(
-            len(part), sides[0], factor, sides[1], factor, channels
-        )
-        sums = tiles.sum((2, 4), dtype=np.uint32)
-        result[start : start + _NUM_AT_A_TIME] = (
-            sums + factor * factor // 2
-        ) // (factor * factor)
+        rows = slice(start, start + _NUM_AT_A_TIME)
+        # Whole lines are added, six times as fast as sums over four axes.
+        sums = images[rows, ::factor].astype(np.uint32)
+        for i in range(1, factor):
+            sums += images[rows, i::factor]
+        means = sums[:, :, ::factor] + factor * factor // 2
+        for i in range(1, factor):
+            means += sums[:, :, i::factor]
+        result[rows] = means // (factor * factor)
     return result
 
 
@@ -361,30 +363,41 @@ def varied_images(
         lambda: cropping.mean_inside(pixels, box) / _HALF_RANGE,
         lambda: tf.zeros([tf.shape(pixels)[0], 1, 1, pixels.shape[3]]),
     )
+    turned_colors = functools.partial(
+        _turned_colors,
+        saturation_gain=1.0 + _symmetric(draws[7], hparams.saturation_delta),
+        hue_shift=_symmetric(draws[8], hparams.hue_delta),
+    )
     scale = gain / _HALF_RANGE
     offset = mean * (1.0 - gain) + brightness - 1.0
     if jitter is ColorJitter.BEFORE_RESIZE:
         pixels = _with_channels(pixels * scale + offset)
-        pixels = _turned_colors(pixels, draws, hparams)
+        pixels = turned_colors(pixels)
         pixels = cropping.resized(pixels, rows, columns)
     else:
         pixels = cropping.resized(pixels, rows, columns) * scale + offset
         pixels = _with_channels(pixels)
     if jitter is ColorJitter.AFTER_RESIZE:
-        pixels = _turned_colors(pixels, draws, hparams)
+        pixels = turned_colors(pixels)
     return tf.clip_by_value(pixels, -1.0, 1.0)
 
 
+# Compiled, the colours take one pass over memory instead of twenty: a fifth of
+# the time.
+@functools.partial(tf.function, autograph=False, jit_compile=True)
 def _turned_colors(
-    pixels: tf.Tensor, draws: list[tf.Tensor], hparams: AugmentHparams
+    pixels: tf.Tensor, saturation_gain: tf.Tensor, hue_shift: tf.Tensor
 ) -> tf.Tensor:
-    """Returns `[batch, height, width, 3]` with other saturation and hue.
+    """Returns images with other saturation and hue.
 
     The scale [-1, 1] is mapped to [0, 1], clipped there, changed as hue,
     saturation and value, and mapped back.
+
+    Args:
+      pixels: `[batch, height, width, 3] float32`.
+      saturation_gain: `[batch] float32`.
+      hue_shift: `[batch] float32`, in full circles.
     """
-    saturation_gain = 1.0 + _symmetric(draws[7], hparams.saturation_delta)
-    hue_shift = _symmetric(draws[8], hparams.hue_delta)
     colors = tf.clip_by_value(0.5 * pixels + 0.5, 0.0, 1.0)
     hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(colors), axis=-1)
     hue = tf.math.floormod(hue + hue_shift[:, None, None], 1.0)
