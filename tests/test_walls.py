@@ -69,11 +69,17 @@ _ALLOWED = {
         *("errors", "core", "search", "store", "data", "train"),
         *("callbacks.progress", "system.executor", "system.duplicates"),
     },
+    "system.task_runner": {
+        *("errors", "core", "search", "store", "data", "callbacks.progress"),
+        *("system.executor", "system.population_view", "system.task_data"),
+        *("system.task_iteration", "system.validation"),
+    },
     "system.system": {
         *("errors", "core", "search", "store", "roots", "models", "data"),
-        *("train", "export", "callbacks.progress", "system.executor"),
-        *("system.inference", "system.population_view"),
-        *("system.task_data", "system.task_iteration", "system.validation"),
+        *("export", "callbacks.progress"),
+        *("system.executor", "system.inference", "system.population_view"),
+        *("system.task_data", "system.task_iteration", "system.task_runner"),
+        "system.validation",
     },
     "system": {"system.system"},
     "report": {

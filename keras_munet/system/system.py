@@ -8,13 +8,10 @@ again after any interruption gives the same population bit for bit.
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -34,31 +31,26 @@ from keras_munet.data import types
 from keras_munet.roots import build as roots_build
 from keras_munet.roots import root as root_lib
 from keras_munet.search import baselines
-from keras_munet.search import evolution
 from keras_munet.search import population as population_lib
 from keras_munet.store import files as files_lib
 from keras_munet.store import garbage_collection
-from keras_munet.store import leases
 from keras_munet.store import storage
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 from keras_munet.system import inference
 from keras_munet.system import population_view
 from keras_munet.system import task_data
+from keras_munet.system import task_runner
 from keras_munet.system import validation
 
 if TYPE_CHECKING:
     import keras
-
-    from keras_munet.system import executor
 
 PathLike = str | os.PathLike[str]
 _Self = TypeVar("_Self", bound="System")
 _Read = TypeVar("_Read")
 # How long a job waits for another one that creates the system.
 _CREATION_SECS_MAX = 60.0
-# Between two looks at whether other jobs have ended.
-_PAUSE_SECS_MAX = 2.0
 
 
 class System:
@@ -103,8 +95,12 @@ class System:
             architecture.from_json(directory.family_json),
             self.settings.search.adapter,
         )
-        self._crews: dict[devices.Devices, executor.Crew] = {}
-        self._loader = loader or task_data.TaskDataLoader(self.settings)
+        self._runner = task_runner.TaskRunner(
+            directory,
+            self.family,
+            self.settings,
+            loader or task_data.TaskDataLoader(self.settings),
+        )
 
     @classmethod
     def create(
@@ -254,10 +250,7 @@ class System:
           DataError: its data are missing or damaged, or are not those that
             its published path was trained on.
         """
-        name, _ = names.split_private(task_name)
-        data = self._loader.load(name)
-        self._loader.refuse_other_data(name, self.tasks.get(name))
-        return data
+        return self._runner.data(task_name)
 
     def run(
         self,
@@ -283,89 +276,11 @@ class System:
           UsageError: no task is named, or a task is unknown.
           DataError: a task's data are missing or damaged.
         """
-        with self._led(strategy) as leads:
+        with self._runner.led(strategy) as leads:
             # What others lead is done when they say so.
-            return not leads or self._run(
+            return not leads or self._runner.run(
                 strategy, progress or progress_lib.Progress(quiet=True)
             )
-
-    def _run(
-        self,
-        strategy: str | devices.Devices,
-        progress: progress_lib.Progress,
-    ) -> bool:
-        """Does what `run` says, on the worker that leads."""
-        if not self.settings.task_names:
-            raise errors.UsageError(
-                "config key task_names is empty; name the tasks to evolve"
-            )
-        todo = self._todo()
-        if not todo:
-            # A job that was killed at its very end may have left something.
-            self._dir.tidy()
-            return False
-        # A missing file is found now and not after hours.
-        self._loader.check(self.settings.task_names, lambda: self.tasks)
-        progress.plan(len(todo) * self.settings.num_generations, len(todo))
-        sizes = self._loader.sizes({name for _, name in todo})
-        if notice := validation.budget_notice(
-            self.settings, sizes, self.family, self._dir.root
-        ):
-            progress.line(notice)
-        pause_secs = 0.0
-        while todo:
-            if self._run_one(todo, strategy, progress):
-                pause_secs = 0.0
-            else:
-                if not pause_secs:
-                    held = dict.fromkeys(name for _, name in todo)
-                    progress.line(
-                        f"other jobs work on {', '.join(held)}; waiting"
-                    )
-                pause_secs = min(2 * pause_secs + 0.1, _PAUSE_SECS_MAX)
-                time.sleep(pause_secs)
-                if progress.terminated():
-                    raise errors.StoppedError(
-                        "stopped as asked, while other jobs had all tasks; "
-                        "run the same command to continue"
-                    )
-            todo = self._todo()
-        return True
-
-    def _run_one(
-        self,
-        todo: Sequence[tuple[int, str]],
-        strategy: str | devices.Devices,
-        progress: progress_lib.Progress,
-    ) -> bool:
-        """Runs the first task iteration that no other job holds.
-
-        Returns:
-          False if other jobs hold them all.
-        """
-        held = set()
-        for number, task_name in todo:
-            name, _ = names.split_private(task_name)
-            if name in held:
-                continue
-            try:
-                with self._dir.lease(name):
-                    # Another job may have done it since `todo` was made.
-                    state = self.tasks.get(name)
-                    if state is None or state.num_rounds <= number:
-                        progress.line(
-                            f"round {number + 1}/"
-                            f"{self.settings.num_task_iters}: {task_name}"
-                        )
-                        self._evolve(task_name, strategy, progress)
-            except leases.TaskHeldError:
-                held.add(name)
-            except leases.LeaseLostError as error:
-                progress.line(str(error))
-                return True
-            else:
-                return True
-        return False
 
     def evolve(
         self,
@@ -392,92 +307,15 @@ class System:
           ChildError: no child of the task could be trained.
         """
         name, _ = names.split_private(task_name)
-        with self._led(strategy) as leads:
+        with self._runner.led(strategy) as leads:
             if leads:
                 with self._dir.lease(name):
-                    return self._evolve(
+                    return self._runner.evolve(
                         task_name,
                         strategy,
                         progress or progress_lib.Progress(quiet=True),
                     )
         return self._dir.task(name).published
-
-    def _evolve(
-        self,
-        task_name: str,
-        strategy: str | devices.Devices,
-        progress: progress_lib.Progress,
-    ) -> specs.PathRecord:
-        """Does what `evolve` says; the caller has the task's lease."""
-        # TensorFlow is imported only where something trains.
-        from keras_munet.system import task_iteration
-
-        data = self.data(task_name)
-        if notice := validation.input_notice(
-            data, self.settings, self.family, self._dir.root
-        ):
-            progress.line(notice)
-        name, private = names.split_private(task_name)
-        fingerprint = self._loader.fingerprints[name]
-        newest = population_view.Newest(self._dir)
-        others = self.tasks
-        state = others.pop(name, None)
-        before = state or self._dir.removed().get(name)
-        if state is not None and state.data is None:
-            progress.line(
-                f"{name}: its record has no fingerprint of its data; this "
-                "iteration records that of the data at hand"
-            )
-        counts: collections.Counter[str] = collections.Counter()
-        if self.settings.search.version == "munet":
-            for other in others.values():
-                counts.update(other.child_counts)
-        search = evolution.TaskIteration(
-            self.settings,
-            self.family,
-            newest.population,
-            name,
-            num_classes=data.num_classes,
-            iteration=before.num_iterations_done if before else 0,
-            num_children=state.child_counts if state else {},
-            num_children_of_others=counts,
-            num_validation_examples=min(
-                len(data.validation), self.settings.num_validation_examples_max
-            ),
-        )
-        crew = self._crew(strategy)
-        best, outcome = task_iteration.run(
-            search,
-            data,
-            fingerprint,
-            self._dir,
-            crew,
-            self.settings,
-            progress,
-            newest,
-        )
-        test_metrics = crew.test_metrics(best, data)
-        crew.forget(name)
-        retired = dict(before.retired) if before else {}
-        num_before = state.num_iterations_before if state else search.iteration
-        self._dir.publish(
-            task_state.TaskState(
-                task=name,
-                # Once private, always private: its paths were promised so.
-                private=private or (state is not None and state.private),
-                num_classes=data.num_classes,
-                class_names=data.class_names,
-                num_iterations_done=search.iteration + 1,
-                num_iterations_before=num_before,
-                published=best,
-                retired={**retired, **outcome.retired},
-                child_counts=dict(outcome.num_children),
-                data=fingerprint,
-                test_metrics=test_metrics,
-            )
-        )
-        self._dir.tidy()
-        return best
 
     def remove(self, task_name: str) -> None:
         """Takes a task out of the system; the others keep what they share.
@@ -528,9 +366,9 @@ class System:
         """
         from keras_munet.system import task_iteration
 
-        crew = self._crew(strategy)
+        crew = self._runner.crew(strategy)
         measured: dict[str, Any] | None = None
-        with self._led(strategy) as leads:
+        with self._runner.led(strategy) as leads:
             if leads:
                 measured = {}
                 for name in validation.published_names(task_names, self.tasks):
@@ -757,44 +595,3 @@ class System:
                 after = {n: s.published.id for n, s in self.tasks.items()}
                 if after == before:
                     raise
-
-    def _crew(self, strategy: str | devices.Devices) -> executor.Crew:
-        asked = devices.Devices.of(strategy)
-        if asked not in self._crews:
-            # TensorFlow is imported only where something trains.
-            from keras_munet.system import executor
-
-            self._crews[asked] = executor.make(
-                self._dir, self.family, self.settings, asked
-            )
-        return self._crews[asked]
-
-    @contextlib.contextmanager
-    def _led(self, strategy: str | devices.Devices) -> Iterator[bool]:
-        """Yields whether this process leads, and not another worker's.
-
-        Where another does, this one has carried its orders out by then.
-        """
-        if devices.Devices.of(strategy).strategy != "multi_worker":
-            yield True
-            return
-        from keras_munet.system import executor
-
-        crew = self._crew(strategy)
-        if crew.trainer.workers.is_chief:
-            with executor.leading(crew.trainer.workers):
-                yield True
-        else:
-            crew.follow(self.data)
-            yield False
-
-    def _todo(self) -> list[tuple[int, str]]:
-        """Returns (round, task) of every task iteration that is left."""
-        states = self.tasks
-        num_rounds = {name: state.num_rounds for name, state in states.items()}
-        return [
-            (number, task_name)
-            for number in range(self.settings.num_task_iters)
-            for task_name in self.settings.task_names
-            if num_rounds.get(names.split_private(task_name)[0], 0) <= number
-        ]

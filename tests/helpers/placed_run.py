@@ -54,7 +54,7 @@ def main(workdir: str, num_devices: str, strategy: str, placement: str):
         workdir if job.is_chief else None, quiet=True
     )
     assert evolved.run(strategy=asked, progress=progress)
-    crew = evolved._crew(asked)
+    crew = evolved._runner.crew(asked)
     print(type(crew.trainer).__name__, job.is_chief, flush=True)
     measured = evolved.evaluate(strategy=asked)
     print(sorted(measured["digits"].items()), flush=True)

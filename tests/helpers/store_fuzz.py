@@ -170,7 +170,7 @@ class Reader:
             for path in population.published.values():
                 population.ancestors(path)
                 population.accounted_params(path.task, path.components)
-            system._todo()
+            system._runner._todo()
 
         def show():
             _print(folder)

@@ -195,7 +195,7 @@ def run(
 
 def train_by(system: system_lib.System, trainer) -> None:
     """Has a system train by `trainer` instead of a real one."""
-    system._crews[devices.Devices.of("auto")] = executor.Crew(
+    system._runner._crews[devices.Devices.of("auto")] = executor.Crew(
         trainer, system._dir, system.family, system.settings
     )
 

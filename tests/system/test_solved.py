@@ -51,7 +51,7 @@ def finished(tmp_path_factory):
 
 def test_no_task_is_below_a_linear_probe_on_validation(finished):
     system = keras_munet.System.open(finished)
-    crew = system._crew("auto")
+    crew = system._runner.crew("auto")
     measured = system.evaluate()
     for name, state in system.tasks.items():
         (head,) = crew.heads([system.root], system.data(name))
@@ -166,7 +166,7 @@ def test_a_linear_probe_is_solved_and_trains_nothing(tmp_path):
     system.run(progress=keras_munet.Progress(tmp_path, quiet=True))
     ((child,),) = (e["children"] for e in _events(tmp_path, "generation"))
     assert child["trained"] == [] and len(child["scores"]) == 1
-    crew = keras_munet.System.open(tmp_path)._crew("auto")
+    crew = keras_munet.System.open(tmp_path)._runner.crew("auto")
     (head,) = crew.heads([system.root], system.data("digits"))
     assert child["score"] == pytest.approx(head.accuracy, abs=0.01)
     assert system_dir.SystemDir.open(tmp_path).check() == []
