@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from keras_munet.errors import MunetError
     from keras_munet.errors import StoreError
     from keras_munet.errors import UsageError
+    from keras_munet.system.inference import PictureFeatures
     from keras_munet.system.inference import Prediction
     from keras_munet.system.system import System
 
@@ -60,6 +61,7 @@ _HOMES = {
     "ChildError": "errors",
     "DataError": "errors",
     "MunetError": "errors",
+    "PictureFeatures": "system.inference",
     "Prediction": "system.inference",
     "Progress": "callbacks.progress",
     "Settings": "core.settings",
@@ -73,6 +75,7 @@ __all__ = [
     "ChildError",
     "DataError",
     "MunetError",
+    "PictureFeatures",
     "Prediction",
     "Progress",
     "Settings",

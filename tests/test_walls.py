@@ -56,9 +56,10 @@ _ALLOWED = {
     },
     "system.task_data": {"core", "data", "system.validation", "store"},
     # What a path or an export answers to a user's own pictures.
+    "system.picture_inputs": {"errors", "core", "data"},
     "system.inference": {
         *("errors", "core", "data", "models.vit", "export"),
-        "system.validation",
+        *("system.picture_inputs", "system.validation"),
     },
     # These are the system: the only place that sees search and training.
     "system.executor": {

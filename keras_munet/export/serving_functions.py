@@ -133,12 +133,35 @@ class Served:
 
         def features(images):
             if component is not None:
-                found = graph.component_outputs(component, images)
+                found = graph.component_outputs(
+                    component, graph.from_images, images
+                )
             else:
                 found = ((t, a.features) for t, a in graph.answers(images))
             return {f"{keys[task]}_features": value for task, value in found}
 
         return _function(features, _IMAGES)
+
+    def features_bytes(self, task: str, component: str | None) -> Function:
+        """Returns the bytes of picture files -> `features` of one task.
+
+        Args:
+          task: its name.
+          component: the place whose whole output is returned; None for what
+            the head reads.
+        """
+        graph = self._graph
+
+        def features_bytes(encoded):
+            if component is None:
+                answer = graph.answer(task, graph.from_bytes, encoded)
+                return {"features": answer.features}
+            outputs = graph.component_outputs(
+                component, graph.from_bytes, encoded
+            )
+            return {"features": dict(outputs)[task]}
+
+        return _function(features_bytes, _ENCODED)
 
     def all_tasks(self, keys: Mapping[str, str]) -> Function:
         """Returns images -> `<key>_logits`, `<key>_scores` of each task."""
@@ -264,7 +287,10 @@ class _Graph:
             yield task, self._rest(task)(reach(self._fork(task)))
 
     def component_outputs(
-        self, component: str, images: tf.Tensor
+        self,
+        component: str,
+        source: Callable[[preprocessing.ModelInput], Any],
+        inputs: tf.Tensor,
     ) -> Iterator[tuple[str, tf.Tensor]]:
         """Yields (task, the whole output of its component of that name)."""
         found: dict[_Prefix, tf.Tensor] = {}
@@ -274,7 +300,7 @@ class _Graph:
             # Not the path's own steps: these may compute the class token
             # alone.
             steps = tuple(_Step(r.id, False) for r in path.components[:end])
-            tensor = self.from_images(model_input)(images)
+            tensor = source(model_input)(inputs)
             for i in range(end):
                 prefix = (model_input, steps[: i + 1])
                 if prefix not in found:

@@ -1,4 +1,4 @@
-"""Labels pictures with a task's published path or with an exported SavedModel.
+"""Labels pictures by a task's published path or by an exported SavedModel.
 
 Invariant: a file is decoded and resized as preparing, training and evaluation
 do, and both kinds of model answer by one function, `predict_bytes` of an
@@ -9,33 +9,27 @@ other scores by the rounding of float32 at most.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import pathlib
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import NamedTuple
 from typing import TypeAlias
 
 import numpy as np
-from etils import epath
 
 from keras_munet import errors
 from keras_munet.core import printable
 from keras_munet.core import specs
-from keras_munet.data import folders
-from keras_munet.data.own import images as own_images
-from keras_munet.data.own import layout as own_layout
-from keras_munet.data.own import sources as own_sources
+from keras_munet.system import picture_inputs
 from keras_munet.system import validation
 
 if TYPE_CHECKING:
     from keras_munet.export import saved_model
+    from keras_munet.export import serving_functions
 
 PathLike: TypeAlias = str | os.PathLike[str]
 BATCH_SIZE = 64
@@ -63,6 +57,23 @@ class Prediction:
     reason: str = ""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PictureFeatures:
+    """The features of one picture.
+
+    Attributes:
+      path: of the file; None for an array.
+      values: `[width] float32`, or the output of the component that was
+        named, of a ViT `[tokens, width]`; None for a file that cannot be
+        read.
+      reason: why the file cannot be read; else empty.
+    """
+
+    path: str | None
+    values: np.ndarray | None
+    reason: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Classifier:
     """A function from picture files to scores.
@@ -78,12 +89,9 @@ class Classifier:
     score: Callable[[Sequence[bytes]], np.ndarray]
 
 
-class _Picture(NamedTuple):
-    """A picture before it is read: a file, pixels, or a reason for neither."""
-
-    path: str | None
-    pixels: np.ndarray | None = None
-    reason: str = ""
+# Takes the content of picture files, returns a row for each; raises
+# TensorFlow's InvalidArgumentError where it does not decode one of them.
+_Function: TypeAlias = Callable[[Sequence[bytes]], np.ndarray]
 
 
 def classifier(
@@ -98,6 +106,55 @@ def classifier(
       state: its published state.
       get: returns a component by its reference.
     """
+    from keras_munet.export import serving_functions
+
+    return Classifier(
+        serving_functions.labels(state.class_names, state.num_classes),
+        _function(
+            task,
+            state,
+            get,
+            lambda served: served.predict_bytes(task),
+            "scores",
+        ),
+    )
+
+
+def feature_extractor(
+    task: str,
+    state: saved_model.TaskRecord,
+    get: Callable[[specs.ComponentRef], specs.Component],
+    component: str | None,
+) -> _Function:
+    """Returns a function from the content of picture files to features.
+
+    Args:
+      task: its bare name.
+      state: its published state.
+      get: returns a component by its reference.
+      component: the place whose whole output is returned; None for what the
+        head reads.
+
+    Raises:
+      UsageError: the path has no component in that place.
+    """
+    return _function(
+        task,
+        state,
+        get,
+        lambda served: served.features_bytes(task, component),
+        "features",
+    )
+
+
+def _function(
+    task: str,
+    state: saved_model.TaskRecord,
+    get: Callable[[specs.ComponentRef], specs.Component],
+    make: Callable[[serving_functions.Served], serving_functions.Function],
+    output: str,
+) -> _Function:
+    """Returns one output of a function that a published path serves."""
     import tensorflow as tf
 
     from keras_munet.data import preprocessing
@@ -107,22 +164,17 @@ def classifier(
 
     path = state.published
     with keras_state.shielded():
-        model = serving_functions.Served(
-            {task: path},
-            {task: preprocessing.task_input(path.hparams, state.data)},
-            get,
-            options.Options(),
+        function = make(
+            serving_functions.Served(
+                {task: path},
+                {task: preprocessing.task_input(path.hparams, state.data)},
+                get,
+                options.Options(),
+            )
         )
-        predict_bytes = model.predict_bytes(task)
         # Layers are made here, under the shield.
-        predict_bytes.get_concrete_function()
-
-    def score(encoded: Sequence[bytes]) -> np.ndarray:
-        return predict_bytes(tf.constant(encoded))["scores"].numpy()
-
-    return Classifier(
-        serving_functions.labels(state.class_names, state.num_classes), score
-    )
+        function.get_concrete_function()
+    return lambda encoded: function(tf.constant(encoded))[output].numpy()
 
 
 def exported_classifier(folder: PathLike, task: str | None) -> Classifier:
@@ -197,190 +249,89 @@ def predict(
     Raises:
       UsageError: an array is of another kind, or the batch size is below 1.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise errors.UsageError(
-            f"batch_size is {batch_size!r}; give a whole number from 1"
+    predictions = []
+    for picture, row in _rows(model.score, images_or_paths, batch_size):
+        if row is None:
+            predictions.append(
+                Prediction(picture.path, None, None, {}, picture.reason)
+            )
+            continue
+        # Of equal scores the first class counts, as in evaluation.
+        order = np.argsort(-row, kind="stable")
+        scores = {model.class_names[i]: float(row[i]) for i in order}
+        label = model.class_names[order[0]]
+        predictions.append(
+            Prediction(picture.path, label, scores[label], scores)
         )
-    pictures = _pictures(images_or_paths)
+    return predictions
+
+
+def features(
+    function: _Function,
+    images_or_paths: Any,
+    batch_size: int = BATCH_SIZE,
+) -> list[PictureFeatures]:
+    """Returns the features of each picture, in order.
+
+    Args:
+      function: computes them, from `feature_extractor`.
+      images_or_paths: as of `predict`.
+      batch_size: how many pictures the function takes at once.
+
+    Raises:
+      UsageError: an array is of another kind, or the batch size is below 1.
+    """
     return [
-        prediction
-        for start in range(0, len(pictures), batch_size)
-        for prediction in _batch(model, pictures[start : start + batch_size])
+        PictureFeatures(picture.path, row, picture.reason)
+        for picture, row in _rows(function, images_or_paths, batch_size)
     ]
 
 
+def _rows(
+    function: _Function, images_or_paths: Any, batch_size: int
+) -> Iterator[tuple[picture_inputs.Picture, np.ndarray | None]]:
+    """Yields each picture and what the function computes of it.
+
+    A picture that cannot be read has a reason and no row.
+    """
+    if (
+        not isinstance(batch_size, int)
+        or isinstance(batch_size, bool)
+        or batch_size < 1
+    ):
+        raise errors.UsageError(
+            f"batch_size is {batch_size!r}; give a whole number from 1"
+        )
+    pictures = picture_inputs.resolve(images_or_paths)
+    for start in range(0, len(pictures), batch_size):
+        yield from _batch(function, pictures[start : start + batch_size])
+
+
 def _batch(
-    model: Classifier, pictures: Sequence[_Picture]
-) -> Iterator[Prediction]:
+    function: _Function, pictures: Sequence[picture_inputs.Picture]
+) -> Iterator[tuple[picture_inputs.Picture, np.ndarray | None]]:
     import tensorflow as tf
 
-    contents, reasons = _read(pictures, _content)
+    contents, reasons = picture_inputs.read_contents(pictures)
     try:
-        rows = _scores(model, contents)
+        rows = _computed(function, contents)
     except tf.errors.InvalidArgumentError:
         # A file is damaged, or of a kind that only Pillow reads.
-        contents, reasons = _read(pictures, _decodable)
+        contents, reasons = picture_inputs.read_contents(
+            pictures, decodable=True
+        )
         try:
-            rows = _scores(model, contents)
+            rows = _computed(function, contents)
         except tf.errors.InvalidArgumentError as error:
             raise errors.StoreError(
                 "the model does not decode a PNG file: "
                 f"{' '.join(error.message.split())[:200]}; export again"
             ) from error
-    for picture in pictures:
-        reason = reasons.pop(0)
-        if reason:
-            yield Prediction(picture.path, None, None, {}, reason)
-            continue
-        row = rows.pop(0)
-        # Of equal scores the first class counts, as in evaluation.
-        order = np.argsort(-row, kind="stable")
-        scores = {model.class_names[i]: float(row[i]) for i in order}
-        label = model.class_names[order[0]]
-        yield Prediction(picture.path, label, scores[label], scores)
+    for picture, reason in zip(pictures, reasons, strict=True):
+        yield picture._replace(reason=reason), None if reason else rows.pop(0)
 
 
-def _scores(model: Classifier, contents: Sequence[bytes]) -> list[np.ndarray]:
-    return list(model.score(contents)) if contents else []
-
-
-def _read(
-    pictures: Sequence[_Picture], read: Callable[[_Picture], bytes]
-) -> tuple[list[bytes], list[str]]:
-    """Returns the contents of readable pictures, and a reason per picture."""
-    contents, reasons = [], []
-    for picture in pictures:
-        reason = picture.reason
-        if not reason:
-            try:
-                contents.append(read(picture))
-            except own_images.UnusableImageError as error:
-                reason = str(error)
-            except OSError as error:
-                reason = f"cannot be read: {error.strerror or error}"
-        reasons.append(printable.printable(reason))
-    return contents, reasons
-
-
-def _content(picture: _Picture) -> bytes:
-    """Returns a picture as a file whose head states a picture.
-
-    Raises:
-      UnusableImageError: the head does not.
-      OSError: the file cannot be read.
-    """
-    if picture.pixels is not None:
-        return _png(picture.pixels)
-    path = epath.Path(picture.path or "")
-    content = own_sources.Example("", "", path).read()
-    own_images.size_of(content)
-    return content
-
-
-def _decodable(picture: _Picture) -> bytes:
-    """Returns a picture as a file that every export decodes.
-
-    Raises:
-      UnusableImageError: it is damaged.
-      OSError: it cannot be read.
-    """
-    content = _content(picture)
-    decoded = own_images.picture(content)
-    return _png(decoded.pixels) if decoded.unserved else content
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    import tensorflow as tf
-
-    # Speed counts here, not size.
-    return tf.io.encode_png(pixels, compression=1).numpy()
-
-
-def _pictures(images_or_paths: Any) -> list[_Picture]:
-    if isinstance(images_or_paths, str | os.PathLike):
-        return list(_files([images_or_paths]))
-    if not hasattr(images_or_paths, "__iter__"):
-        raise errors.UsageError(
-            f"{type(images_or_paths).__name__} is given; give paths, an array "
-            "[n, height, width, 1 or 3] uint8, or a list of arrays"
-        )
-    # Arrays of other libraries, e.g. tensors, become NumPy's.
-    items = list(
-        np.asarray(images_or_paths)
-        if hasattr(images_or_paths, "__array__")
-        else images_or_paths
-    )
-    if all(isinstance(item, str | os.PathLike) for item in items):
-        return list(_files(items))
-    return [
-        _Picture(None, _checked(index, image))
-        for index, image in enumerate(items)
-    ]
-
-
-def _checked(index: int, image: Any) -> np.ndarray:
-    """Returns the pixels of one picture.
-
-    Raises:
-      UsageError: it is no array of pixels.
-    """
-    if not hasattr(image, "__array__"):
-        raise _no_picture(index, type(image).__name__)
-    pixels = np.asarray(image)
-    shape: tuple[int, ...] = pixels.shape
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or shape[-1] not in (1, 3):
-        raise _no_picture(index, f"{list(shape)} {pixels.dtype}")
-    if not 0 < shape[0] * shape[1] <= own_images.NUM_PIXELS_MAX:
-        raise _no_picture(
-            index,
-            f"{shape[0]} x {shape[1]} pixels, not 1 to "
-            f"{own_images.NUM_PIXELS_MAX:,}",
-        )
-    return pixels
-
-
-def _no_picture(index: int, what: str) -> errors.UsageError:
-    return errors.UsageError(
-        f"picture {index} is {what}; give paths alone, or arrays alone, each "
-        "[height, width, 1 or 3] uint8"
-    )
-
-
-def _files(names: Iterable[PathLike]) -> Iterator[_Picture]:
-    """Yields each file that paths, folders and patterns name, once."""
-    yielded = set()
-    for name in names:
-        for path, reason in _expanded(os.fsdecode(name)):
-            key = path if folders.is_remote(path) else os.path.abspath(path)
-            if key not in yielded:
-                yielded.add(key)
-                yield _Picture(path, reason=reason)
-
-
-def _is_dir(path: str) -> bool:
-    if folders.is_remote(path):
-        return epath.Path(path).is_dir()
-    return os.path.isdir(path)
-
-
-def _expanded(name: str) -> Iterator[tuple[str, str]]:
-    """Yields (path, reason) of each file that one name stands for."""
-    matches = [name]
-    # A file whose own name has brackets is that file.
-    if (
-        not folders.is_remote(name)
-        and not os.path.lexists(name)
-        and glob.has_magic(name)
-    ):
-        matches = sorted(glob.glob(name, recursive=True))
-        if not matches:
-            yield name, "no file matches this pattern"
-    for match in matches:
-        if not _is_dir(match):
-            yield match, ""
-            continue
-        below = list(own_layout.files_below(epath.Path(match)))
-        for path, reason in below:
-            yield os.fspath(path), reason
-        if not below:
-            yield match, "no file is in this folder"
+def _computed(
+    function: _Function, contents: Sequence[bytes]
+) -> list[np.ndarray]:
+    return list(function(contents)) if contents else []

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeVar
+from typing import overload
 
 from keras_munet import errors
 from keras_munet.callbacks import progress as progress_lib
@@ -497,33 +498,69 @@ class System:
             self._current(load), images_or_paths, batch_size
         )
 
+    @overload
     def features(
         self, task_name: str, component: str | None = None
-    ) -> keras.Model:
-        """Returns what a task's path computes below its head, as a model.
+    ) -> keras.Model: ...
+
+    @overload
+    def features(
+        self,
+        task_name: str,
+        component: str | None = None,
+        *,
+        images_or_paths: Any,
+        batch_size: int = inference.BATCH_SIZE,
+    ) -> list[inference.PictureFeatures]: ...
+
+    def features(
+        self,
+        task_name: str,
+        component: str | None = None,
+        *,
+        images_or_paths: Any = None,
+        batch_size: int = inference.BATCH_SIZE,
+    ) -> keras.Model | list[inference.PictureFeatures]:
+        """Returns what a task's path computes below its head.
 
         Args:
           task_name: the task.
           component: the place whose whole output is wanted, e.g.
             `encoderblock_0`; None for what the head reads.
+          images_or_paths: pictures, as `predict` takes them; None for a
+            model.
+          batch_size: how many pictures are computed at once.
 
         Returns:
-          A model from `[batch, size, size, 3] float32` images in [-1, 1] to
-          `[batch, width] float32`, or to the component's output, of a ViT
-          `[batch, tokens, width]`. It is a copy, as of `model`.
+          The features of each picture, in order. Without pictures a model
+          from `[batch, size, size, 3] float32` images in [-1, 1] to `[batch,
+          width] float32`, or to the component's output, of a ViT `[batch,
+          tokens, width]`. It is a copy, as of `model`.
 
         Raises:
           UsageError: the system has no such task, or its path no such
-            component.
-        """
-        from keras_munet.models import path_model
+            component; or as of `predict`.
 
+        Example:
+          pictures = system.features("digits", images_or_paths=["folder"])
+          np.stack([p.values for p in pictures if p.values is not None])
+        """
         (name,) = validation.published_names([task_name], self.tasks)
-        return self._current(
-            lambda: path_model.feature_model(
-                self.tasks[name].published, self._dir.objects.get, component
+        get = self._dir.objects.get
+        if images_or_paths is None:
+            from keras_munet.models import path_model
+
+            return self._current(
+                lambda: path_model.feature_model(
+                    self.tasks[name].published, get, component
+                )
+            )
+        function = self._current(
+            lambda: inference.feature_extractor(
+                name, self.tasks[name], get, component
             )
         )
+        return inference.features(function, images_or_paths, batch_size)
 
     def export(
         self,

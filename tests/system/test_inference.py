@@ -98,6 +98,45 @@ def test_the_accuracy_on_own_files_is_that_of_evaluate(photos):
     assert reported == num_right / len(split) == num_right_of_files / len(split)
 
 
+@pytest.mark.parametrize("component", [None, "encoderblock_0"])
+def test_features_of_files_are_those_of_their_pixels(
+    system, pictures, tmp_path, component
+):
+    system, _ = system
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    found = system.features(
+        "a",
+        component,
+        images_or_paths=[f"{pictures}/00*", damaged],
+        batch_size=4,
+    )
+    labels = system.predict("a", [f"{pictures}/00*", damaged])
+    assert [f.path for f in found] == [p.path for p in labels]
+    assert [f.reason for f in found] == [p.reason for p in labels]
+    assert found[-1].values is None and found[-1].reason
+    model = system.features("a", component)
+    prepare = system.model("a", include_preprocessing=True).layers[1]
+    for sample, features in zip(_SAMPLES, found[:-1], strict=False):
+        pixels = own_images.decoded(sample.content)
+        pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        expected = model(prepare(pixels[np.newaxis]))[0].numpy()
+        np.testing.assert_allclose(
+            features.values, expected, atol=1e-5, err_msg=sample.kind
+        )
+
+
+def test_features_of_arrays_need_no_file(system):
+    system, _ = system
+    images = np.stack([picture_samples.COLORS] * 3)
+    found = system.features("b", images_or_paths=images)
+    assert [f.path for f in found] == [None] * 3
+    np.testing.assert_allclose(found[0].values, found[2].values, atol=1e-5)
+    assert system.features("b", images_or_paths=[]) == []
+    with pytest.raises(errors.UsageError, match="no component 'x'"):
+        system.features("b", "x", images_or_paths=images)
+
+
 def test_own_files_get_one_answer_from_system_and_export(photos):
     task = photo_samples.TASK
     system = keras_munet.System.open(photos / "system")
@@ -197,7 +236,7 @@ def test_what_is_no_picture_is_refused(system, given, message):
         system[0].predict("a", given)
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "8"])
+@pytest.mark.parametrize("size", [0, -1, 1.5, "8", True])
 def test_a_batch_size_below_1_is_refused(system, size):
     with pytest.raises(errors.UsageError, match="give a whole number from 1"):
         system[0].predict("a", [], batch_size=size)
