@@ -12,6 +12,7 @@ keras_munet` is the same.
 from __future__ import annotations
 
 import ast
+import difflib
 import os
 import pathlib
 import runpy
@@ -40,9 +41,12 @@ def main() -> None:
         sys.argv = [path, *sys.argv[2:]]
         runpy.run_path(path, run_name="__main__")
     else:
-        known = ", ".join([*commands(folder), _CONFIGS])
+        known = [*commands(folder), _CONFIGS]
+        close = difflib.get_close_matches(command, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
         print(
-            f"error: {command!a} is no command; give one of {known}",
+            f"error: {command!a} is no command; {hint}give one of "
+            f"{', '.join(known)}",
             file=sys.stderr,
         )
         sys.exit(2)

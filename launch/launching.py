@@ -12,6 +12,7 @@ import dataclasses
 import io
 import os
 import pathlib
+import re
 import signal
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TextIO
 
+import config_help
 import config_program
 import json_config
 from absl import app
@@ -30,6 +32,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from keras_munet import errors
+from keras_munet.core import commands
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import printable
 from keras_munet.core import settings as settings_lib
@@ -245,7 +248,9 @@ def settings_from(config: flags.FlagHolder) -> settings_lib.Settings:
         reader = config_flags.get_config_filename(flags.FLAGS[config.name])
         raise errors.UsageError(
             f"--config={reader.split(':')[1]}: task_names is empty; name the "
-            "tasks to evolve"
+            "tasks to evolve, behind a colon where the config takes them, as "
+            "--config=own_images:own/NAME, or as "
+            "--config.task_names=\"('digits',)\""
         )
     return checked
 
@@ -271,7 +276,28 @@ def write_file(path: str, text: str) -> None:
         ) from e
 
 
+def _prepare_help(argv: Sequence[str]) -> None:
+    """Completes the text that `--help` prints before the flags.
+
+    It names commands as this installation has them, and lists the config keys
+    where there is a config.
+    """
+    if not set(argv[1:]) & set(_HELP):
+        return
+    program = sys.modules["__main__"]
+    text = re.sub(
+        r"python launch/(\w+)\.py",
+        lambda match: commands.command(match[1]),
+        program.__doc__ or "",
+    )
+    if _CONFIG_FLAG in flags.FLAGS:
+        text += f"\n{config_help.text()}\n"
+    # absl fills in a percent sign otherwise.
+    program.__doc__ = text.replace("%", "%%")
+
+
 def _parse_known(argv: Sequence[str]) -> list[str]:
+    _prepare_help(argv)
     try:
         return _with_home(flags.FLAGS(list(argv), known_only=True))
     except flags.Error as e:
@@ -279,6 +305,7 @@ def _parse_known(argv: Sequence[str]) -> list[str]:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+    _prepare_help(argv)
     try:
         # Flag files first: they too may name a config.
         asked = ["--help" if arg == "-h" else arg for arg in argv]

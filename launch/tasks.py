@@ -20,6 +20,7 @@ file.
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -204,6 +205,12 @@ def _show_input(stored: Sequence[int]) -> None:
 
 
 def _prepare(names: Sequence[str]) -> None:
+    for name in names:
+        if not own_sources.is_own(name) and pathlib.Path(name).exists():
+            kind = "folder" if pathlib.Path(name).is_dir() else "table"
+            raise errors.UsageError(
+                f"{name!r} is a {kind} of this machine; give {kind}:{name}"
+            )
     num_own = sum(own_sources.is_own(name) for name in names)
     if _NAME.value and (num_own, len(names)) != (1, 1):
         raise errors.UsageError(

@@ -261,6 +261,8 @@ def test_messages_of_a_wheel_name_commands_that_it_has(installed, tmp_path):
     done = _in(installed, "keras-munet", "evolve", "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "--workdir" in done.stdout
+    assert "keras-munet evolve --config=" in done.stdout
+    assert "launch/" not in done.stdout.replace("keras_munet/launch/", "")
 
 
 @pytest.mark.parametrize("flag", ["--help", "--helpfull", "-h"])

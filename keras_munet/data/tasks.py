@@ -215,7 +215,7 @@ def _known(task_name: str, data_dir: str) -> str:
 
     if not tfds_builders.exists(name, data_dir):
         others = [*catalogue.tasks(), *tfds_builders.data_set_names()]
-        raise errors.UsageError(_unknown(name, others))
+        raise errors.UsageError(_unknown(name, others, data_dir))
     return name
 
 
@@ -237,9 +237,18 @@ def _embedded_families() -> set[str]:
     return {name.partition("/")[0] for name in embedded_names()}
 
 
-def _unknown(name: str, others: list[str]) -> str:
+def _unknown(name: str, others: list[str], data_dir: str = "") -> str:
     embedded = embedded_names()
-    close = difflib.get_close_matches(name, [*embedded, *others], n=5)
+    own = {
+        task
+        for folder in folders.folders(data_dir)
+        for task in own_store.listed(folder)
+    }
+    if f"{own_store.FAMILY}/{name}" in own:
+        close = [f"{own_store.FAMILY}/{name}"]
+    else:
+        known = [*sorted(own), *embedded, *others]
+        close = difflib.get_close_matches(name, known, n=5)
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return (
         f"there is no task {name!r}{hint} embedded tasks: "

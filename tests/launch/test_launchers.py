@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import pytest
 import system_samples as samples
 
 import keras_munet
+from keras_munet.core import settings as settings_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CONFIG = (
@@ -157,6 +159,33 @@ def test_a_misspelt_config_key_is_refused(tmp_path):
 def test_a_misspelt_flag_is_refused(tmp_path):
     done = _launch("evolve", _config(tmp_path), "--workdri=x")
     _refused(done, 2, "workdri")
+
+
+@pytest.mark.parametrize("launcher", ["evolve", "dry_run"])
+def test_help_lists_every_config_key_with_its_default(launcher):
+    done = _launch(launcher, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    for prefix, record in (
+        ("", settings_lib.Settings()),
+        ("search.", settings_lib.SearchSettings()),
+        ("root.", settings_lib.RootSettings()),
+        ("data.", settings_lib.DataSettings()),
+    ):
+        for field in dataclasses.fields(record):
+            value = getattr(record, field.name)
+            if field.name in ("search", "root", "data", "hparams"):
+                continue
+            start = f"  {prefix}{field.name}={value!r}: "
+            (line,) = (text for text in lines if text.startswith(start))
+            assert len(line) > len(start)
+            assert len(line) <= 120
+    for key, value in settings_lib.DEFAULT_HPARAMS.items():
+        (line,) = (
+            t for t in lines if t.startswith(f"  hparams.{key}={value!r}")
+        )
+        assert line[-1] not in ":= "
+    assert "  --workdir: " in done.stdout or launcher == "dry_run"
 
 
 def test_a_config_takes_an_argument_after_a_colon(tmp_path):

@@ -11,7 +11,8 @@ import sys
 import pytest
 from PIL import Image
 
-LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch" / "tasks.py"
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+LAUNCHER = _ROOT / "launch" / "tasks.py"
 
 
 def _run(*arguments):
@@ -67,6 +68,8 @@ def test_show_tells_splits_classes_and_what_is_needed_by_hand(tmp_path):
         (("prepare", "digits", "--name=own/x"), "names one folder"),
         (("prepare", "digits", "--side=9"), "--side=9 is for folder"),
         (("prepare", "folder:nowhere"), "there is no folder nowhere"),
+        (("prepare", str(_ROOT / "launch")), f"give folder:{_ROOT}/launch"),
+        (("prepare", str(_ROOT / "setup.py"), "--name=own/x"), "give table:"),
     ],
 )
 def test_a_wrong_command_is_told_in_one_line(arguments, words):

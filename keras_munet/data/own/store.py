@@ -329,8 +329,8 @@ def _folder(name: str, data_dir: str) -> epath.Path:
     family, _, rest = bare.partition("/")
     if family != FAMILY or not rest:
         raise errors.UsageError(
-            f"own images are kept under names such as {FAMILY}/cats, not "
-            f"{name!r}"
+            f"own images have names that begin with {FAMILY}/, not {name!r}; "
+            f"give e.g. {FAMILY}/{rest or bare or 'cats'}"
         )
     return epath.Path(data_dir).expanduser() / FAMILY / names.file_name(rest)
 
