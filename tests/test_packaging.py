@@ -71,7 +71,7 @@ def test_every_launcher_is_a_command_with_one_line_about_it(tmp_path):
     done = _command(cwd=tmp_path)
     assert done.returncode == 0
     for path in (_ROOT / "launch").glob("*.py"):
-        if "__main__" in path.read_text():
+        if 'if __name__ == "__main__":' in path.read_text():
             assert re.search(rf"^  {path.stem} +[A-Z].*\.$", done.stdout, re.M)
 
 

@@ -293,6 +293,25 @@ def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_probs[np.arange(len(labels)), labels].mean())
 
 
+def smoothed_log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns a log loss that is least at finite logits, nats.
+
+    An example's target is (n + 1) / (n + 2) for its class, the rest for the
+    likeliest other one (for two classes: Platt 1999). Where all n examples are
+    right, certainty is not proven.
+
+    Args:
+      logits: `[n, classes]`.
+      labels: `[n]`.
+    """
+    log_probs = log_softmax(logits)
+    share = 1 / (len(labels) + 2)
+    other = _best_other(log_probs, labels)
+    return (1 - share) * log_loss(log_probs, labels) - share * float(
+        other.mean()
+    )
+
+
 def confusion_cells(
     labels: np.ndarray, predicted: np.ndarray
 ) -> tuple[tuple[int, int, int], ...]:
@@ -334,14 +353,16 @@ def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the temperature of the least log loss, 0.01 to 100.
+    """Returns the temperature of the least smoothed log loss, 0.01 to 100.
 
     Args:
       logits: `[n, classes]`, finite.
       labels: `[n]`.
     """
     logits = np.asarray(logits, np.float64)
-    chosen = logits[np.arange(len(labels)), labels].mean()
+    share = 1 / (len(labels) + 2)
+    right = logits[np.arange(len(labels)), labels].mean()
+    chosen = (1 - share) * right + share * _best_other(logits, labels).mean()
     low, high = -math.log(_TEMPERATURE_MAX), math.log(_TEMPERATURE_MAX)
     # The loss is convex in the inverse of the temperature: bisect its slope.
     for _ in range(30):
@@ -352,6 +373,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         else:
             low = middle
     return math.exp(-(low + high) / 2)
+
+
+def _best_other(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the `[n]` highest logits of other classes than the right one."""
+    others = np.array(logits, np.float64)
+    if others.shape[1] > 1:
+        others[np.arange(len(labels)), labels] = -np.inf
+    return others.max(axis=1)
 
 
 def _auc(probs: np.ndarray, labels: np.ndarray) -> float | None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import class_weights
 from keras_munet.core import classification_metrics
 from keras_munet.core import config_parsing
 from keras_munet.core import names
@@ -42,7 +43,7 @@ LATER_KEYS: dict[str, Any] = {
         "ds_shift": 0.0,
         "ds_zoom": 0.0,
     },
-    "data": {"antialias": False},
+    "data": {"antialias": False, "class_weights": class_weights.NONE},
     "search": {
         "mutations": [],
         "parent_policy": PARENT_POLICY,
@@ -324,14 +325,20 @@ class DataSettings:
       antialias: whether an input pixel is the mean of all stored pixels that
         it covers; otherwise it is read between the nearest two, as published.
         Part of the experiment, unlike the folders.
+      class_weights: weights of classes in the training loss, part of the
+        experiment too: `none`, `auto` for the same sum of weights in each
+        class, or weights by class name, kept as JSON text.
     """
 
     manual_dir: str = ""
     data_dir: str = ""
     antialias: bool = True
+    class_weights: str | Mapping[str, float] = class_weights.NONE
 
     def __post_init__(self):
         config_parsing.normalize(self, "data.")
+        weights = class_weights.normalize(self.class_weights)
+        object.__setattr__(self, "class_weights", weights)
 
     @property
     def hparams(self) -> dict[str, Any]:
@@ -343,7 +350,10 @@ class DataSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Returns what is part of the experiment, as plain JSON values."""
-        return {"antialias": self.antialias}
+        return {
+            "antialias": self.antialias,
+            "class_weights": self.class_weights,
+        }
 
 
 _GROUPS: dict[str, type] = {

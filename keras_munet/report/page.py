@@ -103,14 +103,15 @@ def _sections(
         (
             "leaderboard",
             "Leaderboard",
-            "Accuracies of the published paths. The score is the validation "
-            "accuracy times a size penalty, as it was when the path was "
-            "chosen. Times are wall times of the task's generations.",
+            f"Validation {summary.quality} and test accuracy of the published "
+            f"paths. The score is the validation {summary.quality} times a "
+            "size penalty, as it was when the path was chosen. Times are wall "
+            "times of the task's generations.",
             "tasks",
         ),
         (
             "progress",
-            "Accuracy over time",
+            f"{summary.quality.capitalize()} over time",
             "Every child is a point: its best validation score. Filled "
             "points became paths, hollow ones did not, crosses diverged. "
             "The lines are the best score of a task so far.",
@@ -200,7 +201,7 @@ def _facts(summary: summary_lib.Summary) -> str:
         facts += [
             ("Mean test accuracy", formatting.fraction(summary.mean_test), ""),
             (
-                "Mean validation accuracy",
+                f"Mean validation {summary.quality}",
                 formatting.fraction(summary.mean_validation),
                 "",
             ),

@@ -68,6 +68,7 @@ def build(
             "in_use": summary.params_in_use,
             "separate": summary.params_separate,
         },
+        "quality": summary.quality,
         "means": {
             "validation": history_table.rounded(summary.mean_validation),
             "test": history_table.rounded(summary.mean_test),

@@ -130,7 +130,15 @@ def _leaderboard(summary: summary_lib.Summary) -> list[str]:
         "test",
         "score",
     ]
-    return ["LEADERBOARD", *table(columns, rows, num_text_columns=2)]
+    note = (
+        f"validation and score: {summary.quality}, which decides; test: "
+        "accuracy."
+    )
+    return [
+        "LEADERBOARD",
+        *table(columns, rows, num_text_columns=2),
+        *([note] if summary.quality != "accuracy" else []),
+    ]
 
 
 def _test_figures(summary: summary_lib.Summary) -> list[str]:

@@ -38,7 +38,8 @@ class TaskSummary:
       num_iterations_done: task iterations behind it.
       path_id: of its published path.
       num_layers: transformer blocks of the path; None if it does not say.
-      validation: accuracy in [0, 1]; None if it was not measured.
+      validation: the quality that decided, in [0, 1]; None if it was not
+        measured.
       test: accuracy in [0, 1]; None if it was not measured.
       score: what the search judged it by.
       num_params: parameters of the path, shared or not.
@@ -126,8 +127,17 @@ class Summary:
         return sum(task.num_params for task in self.tasks)
 
     @property
+    def quality(self) -> str:
+        """The measure on validation data that decides, in words."""
+        search = self.settings.get("search")
+        name = search.get("quality") if isinstance(search, Mapping) else None
+        if name not in classification_metrics.QUALITIES:
+            name = "accuracy"
+        return name.replace("_", " ")
+
+    @property
     def mean_validation(self) -> float | None:
-        """Mean validation accuracy; None unless every task has one."""
+        """Mean validation quality; None unless every task has one."""
         return _mean([task.validation for task in self.tasks])
 
     @property

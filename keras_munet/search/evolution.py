@@ -98,7 +98,7 @@ class TaskIteration:
         own = population.published.get(task)
         self._active = [own] if own is not None else []
         self._own_id = None if own is None else own.id
-        # Path id -> validation accuracy of a solved head on its features.
+        # Path id -> validation quality of a solved head on its features.
         self._ranking: dict[str, float] | None = None
         self._ordered = self._ordered_seeds()
         self._seeds = self._ordered

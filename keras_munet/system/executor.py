@@ -81,6 +81,7 @@ def make(
         ),
         num_validation_examples_max=settings.num_validation_examples_max,
         quality=settings.search.quality,
+        class_weights=str(settings.data.class_weights),
     )
     shared = budget, settings.seed, settings.compute_dtype
     trainer: AnyTrainer

@@ -90,6 +90,7 @@ class System:
             data=dataclasses.replace(
                 data or settings_lib.DataSettings(),
                 antialias=recorded.data.antialias,
+                class_weights=recorded.data.class_weights,
             ),
         )
         self.family = adapters_lib.with_adapter(

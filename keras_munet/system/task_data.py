@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 
+from keras_munet.core import class_weights
 from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import presets
@@ -47,7 +48,8 @@ class TaskDataLoader:
           name: of the task, bare.
 
         Raises:
-          UsageError: there is no such task.
+          UsageError: there is no such task, or `data.class_weights` names a
+            class that it does not have.
           DataError: its data are missing or damaged.
         """
         data = self._loaded.pop(name, None)
@@ -55,6 +57,9 @@ class TaskDataLoader:
             self._free()
             loaded = validation.load_tasks([name], self.settings)
             data = loaded[name]
+            class_weights.check(
+                str(self.settings.data.class_weights), name, data.class_names
+            )
             self.fingerprints[name] = fingerprints_lib.of(data)
             self._class_names[name] = data.class_names
         self._loaded[name] = data

@@ -78,7 +78,7 @@ def run(
     while not search.done:
         started, cpu_started = time.perf_counter(), time.process_time()
         trainer.clock.clear()
-        _rank(search, data, directory, crew, progress, newest)
+        _rank(search, data, directory, crew, settings, progress, newest)
         # No object may go between the choice of a parent and its use.
         with trainer.clock.spent("search"):
             with directory.naming():
@@ -226,6 +226,7 @@ def _rank(
     data: types.TaskData,
     directory: system_dir.SystemDir,
     crew: executor.Crew,
+    settings: settings_lib.Settings,
     progress: Progress,
     newest: Callable[[], population_lib.Population | None],
 ) -> None:
@@ -243,23 +244,22 @@ def _rank(
     started = time.perf_counter()
     heads = crew.heads(paths, data)
     secs = time.perf_counter() - started
-    accuracies = {
-        path.id: head.accuracy for path, head in zip(paths, heads, strict=True)
-    }
-    search.rank(accuracies)
+    of_path = {path.id: head for path, head in zip(paths, heads, strict=True)}
+    search.rank({key: head.quality for key, head in of_path.items()})
+    ranked = [p for p in search.seeds if p.id in of_path]
     ranking = [
-        {"path_id": p.id, "task": p.task, "accuracy": accuracies[p.id]}
-        for p in search.seeds
-        if p.id in accuracies
+        {"path_id": p.id, "task": p.task, "accuracy": of_path[p.id].accuracy}
+        for p in ranked
     ]
     shown = ", ".join(
-        f"{'root' if e['task'] == specs.NOT_TRAINABLE else e['task']} "
-        f"{e['accuracy']:.3f}"
-        for e in ranking
+        f"{'root' if p.task == specs.NOT_TRAINABLE else p.task} "
+        f"{of_path[p.id].quality:.3f}"
+        for p in ranked
     )
+    quality = settings.search.quality.replace("_", " ")
     progress.line(
         f"{search.task}: a linear head on the frozen features of {shown} "
-        f"(validation accuracy, {secs:.1f} s)"
+        f"(validation {quality}, {secs:.1f} s)"
         f"{'; every component is trained' if search.finetunes_all else ''}"
     )
     progress.event(

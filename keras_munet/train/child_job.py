@@ -7,10 +7,14 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import architecture
+from keras_munet.core import class_weights
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.data import types
 
 # Of a path whose task is not known; a head is the least part of it.
 _NUM_CLASSES = 1000
@@ -95,6 +99,8 @@ class Budget:
       num_validation_examples_max: bound of one validation, examples.
       quality: one of `classification_metrics.QUALITIES`, which validation
         measures.
+      class_weights: weights of classes in the loss; see
+        `core.class_weights.normalize`.
     """
 
     num_cycles: int
@@ -102,6 +108,14 @@ class Budget:
     num_train_examples_max: int
     num_validation_examples_max: int
     quality: str = "accuracy"
+    class_weights: str = class_weights.NONE
+
+    def weights_of(self, data: types.TaskData) -> tuple[float, ...]:
+        """Returns the weight of each class of a task; see `losses.losses`."""
+        counts = np.bincount(data.train.labels, minlength=data.num_classes)
+        return class_weights.of_classes(
+            self.class_weights, data.class_names, counts.tolist()
+        )
 
     def num_steps_per_cycle(self, num_train_examples: int) -> int:
         """Returns the steps of a cycle over a train split of that size."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,12 +47,14 @@ class LinearHead:
       kernel: `[width, classes] float32`.
       bias: `[classes] float32`.
       accuracy: on the validation examples, in [0, 1].
+      quality: the measure that chose it, on the validation examples.
       method: how it was found, e.g. `LDA, shrinkage 0.01, temperature 2`.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
     accuracy: float
+    quality: float
     method: str
 
 
@@ -70,11 +73,13 @@ def solve(
     class_counts: np.ndarray,
     *,
     logistic: bool = False,
+    quality: str = "accuracy",
+    class_weights: Sequence[float] = (),
 ) -> LinearHead:
-    """Returns the head with the best validation accuracy.
+    """Returns the head with the best validation quality.
 
     Linear discriminant analysis (LDA) of several shrinkages; of equal
-    accuracies the one with the lower validation loss. A temperature that
+    qualities the one with the lower validation loss. A temperature that
     minimises this loss divides the logits.
 
     Args:
@@ -83,6 +88,9 @@ def solve(
       class_counts: `[classes]`, how often each class occurs in the whole
         training split, which gives the prior probabilities.
       logistic: whether regularised logistic regressions are candidates too.
+      quality: one of `classification_metrics.QUALITIES`.
+      class_weights: of each class, which multiply its prior probability, and
+        its examples' losses in a regression; none for 1.
 
     Example:
       >>> blobs = Features(np.eye(2)[[0, 1] * 4], np.array([0, 1] * 4))
@@ -91,39 +99,49 @@ def solve(
     """
     mean = train.values.mean(0, dtype=np.float64)
     centered = Features(train.values - mean, train.labels)
-    candidates = list(_lda(centered, class_counts))
+    weights = np.asarray(class_weights or np.ones(len(class_counts)))
+    candidates = list(_lda(centered, (class_counts + 1.0) * weights))
     if logistic:
-        candidates += _logistic(centered, len(class_counts))
-    judged = [_judged(candidate, mean, validation) for candidate in candidates]
+        candidates += _logistic(centered, weights)
+    judged = [
+        _judged(candidate, mean, validation, quality)
+        for candidate in candidates
+    ]
     _, best = max(judged, key=lambda item: item[0])
     return best
 
 
 def _judged(
-    found: _Candidate, mean: np.ndarray, validation: Features
+    found: _Candidate, mean: np.ndarray, validation: Features, quality: str
 ) -> tuple[tuple[float, float], LinearHead]:
-    """Returns (accuracy, minus the loss) and the head at its temperature."""
+    """Returns (quality, minus the loss) and the head at its temperature."""
     bias = found.bias - mean @ found.kernel
     logits = validation.values @ found.kernel + bias
     accuracy = float((logits.argmax(1) == validation.labels).mean())
     losses = {
-        t: metrics.log_loss(metrics.log_softmax(logits / t), validation.labels)
+        t: metrics.smoothed_log_loss(logits / t, validation.labels)
         for t in _TEMPERATURES
     }
     temperature = min(losses, key=losses.__getitem__)
+    value = (
+        accuracy
+        if quality == "accuracy"
+        else metrics.quality(quality, logits / temperature, validation.labels)
+    )
     head = LinearHead(
         kernel=(found.kernel / temperature).astype(np.float32),
         bias=(bias / temperature).astype(np.float32),
         accuracy=accuracy,
+        quality=value,
         method=f"{found.method}, temperature {temperature:.3g}",
     )
-    return (accuracy, -losses[temperature]), head
+    return (value, -losses[temperature]), head
 
 
-def _lda(centered: Features, class_counts: np.ndarray) -> Iterator[_Candidate]:
+def _lda(centered: Features, priors: np.ndarray) -> Iterator[_Candidate]:
     """Yields LDA with each shrinkage towards a multiple of the identity."""
     num_examples, width = centered.values.shape
-    of_class = np.eye(len(class_counts))[centered.labels]
+    of_class = np.eye(len(priors))[centered.labels]
     # A class without an example has the mean of all, which is zero.
     means = of_class.T @ centered.values
     means /= np.maximum(of_class.sum(0), 1.0)[:, None]
@@ -131,7 +149,7 @@ def _lda(centered: Features, class_counts: np.ndarray) -> Iterator[_Candidate]:
     covariance = within.T @ within / num_examples
     # Without any spread within classes the nearest mean wins.
     scale = float(np.trace(covariance)) / width or 1.0
-    priors = (class_counts + 1.0) / (class_counts + 1.0).sum()
+    priors = priors / priors.sum()
     for shrinkage in SHRINKAGES:
         shrunk = (1.0 - shrinkage) * covariance
         shrunk[np.diag_indices(width)] += shrinkage * scale
@@ -140,12 +158,16 @@ def _lda(centered: Features, class_counts: np.ndarray) -> Iterator[_Candidate]:
         yield _Candidate(kernel, bias, f"LDA, shrinkage {shrinkage:g}")
 
 
-def _logistic(centered: Features, num_classes: int) -> Iterator[_Candidate]:
+def _logistic(
+    centered: Features, class_weights: np.ndarray
+) -> Iterator[_Candidate]:
     """Yields logistic regressions on standardised features."""
     spread = centered.values.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     x = np.pad(centered.values / spread, ((0, 0), (0, 1)), constant_values=1.0)
+    num_classes = len(class_weights)
     targets = np.eye(num_classes)[centered.labels]
+    of_example = class_weights[centered.labels][:, None]
     weights = np.zeros((x.shape[1], num_classes))
     for penalty in PENALTIES:
         share = penalty / len(x)
@@ -156,8 +178,9 @@ def _logistic(centered: Features, num_classes: int) -> Iterator[_Candidate]:
             w = flat.reshape(x.shape[1], num_classes)
             decayed = np.concatenate([w[:-1], np.zeros_like(w[-1:])])
             log_probs = metrics.log_softmax(x @ w)
-            loss = -(targets * log_probs).sum() / len(x)
-            gradient = x.T @ (np.exp(log_probs) - targets) / len(x)
+            loss = -(of_example * targets * log_probs).sum() / len(x)
+            errors = of_example * (np.exp(log_probs) - targets)
+            gradient = x.T @ errors / len(x)
             return (
                 float(loss + 0.5 * share * (decayed**2).sum()),
                 (gradient + share * decayed).ravel(),

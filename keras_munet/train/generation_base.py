@@ -45,6 +45,7 @@ class Borrowed:
         self.image_size = structure.image_size
         self.antialias = structure.antialias
         self.label_smoothing = structure.label_smoothing
+        self.class_weights = structure.class_weights
         self.image = structure.image_size, structure.antialias
         with strategy.scope():
             self.slots = [

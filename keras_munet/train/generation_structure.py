@@ -24,12 +24,14 @@ class Structure:
       image_size: side of the input, pixels.
       antialias: see `preprocessing.evaluation_images`.
       label_smoothing: per child; see `losses.losses`.
+      class_weights: of the task; see `losses.losses`.
     """
 
     chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
     image_size: int
     antialias: bool = False
     label_smoothing: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -38,6 +40,7 @@ class Structure:
             self.image_size,
             self.antialias,
             self.label_smoothing,
+            self.class_weights,
             tuple(
                 tuple(
                     (role, spec.spec_id, count) for role, spec, count in chain
@@ -51,6 +54,7 @@ def structure_of(
     children: Sequence[child_job.ChildJob],
     image_size: int,
     antialias: bool = False,
+    class_weights: tuple[float, ...] = (),
 ) -> Structure:
     """Returns the structure of children that are trained together."""
     counts: dict[tuple[str, str], int] = {}
@@ -80,4 +84,6 @@ def structure_of(
                 chain.append(shared[part.shared_id])
         chains.append(tuple(chain))
     smoothing = tuple(child.label_smoothing for child in children)
-    return Structure(tuple(chains), image_size, antialias, smoothing)
+    return Structure(
+        tuple(chains), image_size, antialias, smoothing, class_weights
+    )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
 def losses(
-    logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    smoothing: float = 0.0,
+    class_weights: Sequence[float] = (),
 ) -> tf.Tensor:
     """Returns the cross-entropy of each example, `[n] float32`, nats.
 
@@ -15,13 +20,17 @@ def losses(
       labels: `[n] int32`.
       smoothing: the share of each label that all classes have alike (label
         smoothing: Szegedy et al. 2016).
+      class_weights: of each class, which an example's loss is multiplied by;
+        none for 1.
     """
     logits = tf.cast(logits, tf.float32)
     whole = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    if not smoothing:
-        return whole
-    of_all = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
-    return (1.0 - smoothing) * whole + smoothing * of_all
+    if smoothing:
+        of_all = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+        whole = (1.0 - smoothing) * whole + smoothing * of_all
+    if class_weights:
+        whole *= tf.gather(tf.constant(class_weights, tf.float32), labels)
+    return whole
 
 
 def right(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

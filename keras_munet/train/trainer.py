@@ -210,7 +210,13 @@ class Trainer:
         with self._steps.inputs(
             data, data_hparams, indices, seeds, rates
         ) as inputs:
-            graph = self._graph(children, image_size, antialias, num_parts)
+            graph = self._graph(
+                children,
+                image_size,
+                antialias,
+                num_parts,
+                self._budget.weights_of(data),
+            )
             self._fill(graph, children)
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
@@ -295,7 +301,14 @@ class Trainer:
                 for split, picked in indices.items()
             )
             return [
-                closed_form.solve(train, validation, counts, logistic=logistic)
+                closed_form.solve(
+                    train,
+                    validation,
+                    counts,
+                    logistic=logistic,
+                    quality=self._budget.quality,
+                    class_weights=self._budget.weights_of(data),
+                )
                 for train, validation in zip(*features, strict=True)
             ]
 
@@ -346,9 +359,10 @@ class Trainer:
         image_size: int,
         antialias: bool,
         num_parts: int = 1,
+        class_weights: tuple[float, ...] = (),
     ) -> generation_base.Borrowed:
         structure = generation_structure.structure_of(
-            children, image_size, antialias
+            children, image_size, antialias, class_weights
         )
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)

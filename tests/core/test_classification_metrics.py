@@ -126,11 +126,19 @@ def test_a_temperature_calibrates_what_is_too_sure():
     assert losses[1] == min(losses)
 
 
-def test_a_temperature_is_bounded_where_all_is_right():
-    labels = np.arange(50) % 3
-    assert metrics_lib.fit_temperature(
-        np.eye(3)[labels], labels
-    ) == pytest.approx(0.01, rel=1e-3)
+@pytest.mark.parametrize("num", [12, 120, 1200])
+def test_a_temperature_claims_no_certainty_where_all_is_right(num):
+    labels = np.arange(num) % 2
+    logits = 50 * np.eye(2)[labels]
+    temperature = metrics_lib.fit_temperature(logits, labels)
+    # Platt's target of a right example, met exactly by equal logits.
+    probs = _probs(logits / temperature).max(axis=1)
+    np.testing.assert_allclose(probs, (num + 1) / (num + 2), rtol=1e-4)
+    losses = [
+        metrics_lib.smoothed_log_loss(logits / (temperature * f), labels)
+        for f in (0.9, 1, 1.1)
+    ]
+    assert losses[1] == min(losses)
 
 
 def test_calibration_error_by_hand():

@@ -131,6 +131,12 @@ def _kinds(value):
     return (str,) if isinstance(value, str) else ()
 
 
+def _is_weights(value):
+    return isinstance(value, dict) and all(
+        isinstance(k, str) and type(v) in (int, float) for k, v in value.items()
+    )
+
+
 def _leaves():
     settings = Settings()
     for field in dataclasses.fields(settings):
@@ -158,6 +164,8 @@ def _at(path, value):
 @hypothesis.settings(deadline=None, max_examples=30)
 def test_every_door_refuses_the_same_wrong_values(path, default, wrong):
     hypothesis.assume(not isinstance(wrong, _kinds(default)))
+    # Any mapping of names to weights is right there.
+    hypothesis.assume(path[-1] != "class_weights" or not _is_weights(wrong))
     told = []
     for door in (
         Settings.from_dict,

@@ -27,9 +27,9 @@ class _Here:
         return True
 
 
-def trainer() -> coordinator.CoordinatorTrainer:
+def trainer(class_weights: str = "none") -> coordinator.CoordinatorTrainer:
     """A trainer whose only worker is this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "connect", lambda workers: _Here())
-        budget = child_job.Budget(2, 16, 96, 50)
+        budget = child_job.Budget(2, 16, 96, 50, class_weights=class_weights)
         return coordinator.CoordinatorTrainer(["nowhere:1"], budget, 7)

@@ -99,19 +99,22 @@ def trainer(
     compute_dtype: str = "float32",
     num_bytes_max: int | None = None,
     quality: str = "accuracy",
+    class_weights: str = "none",
 ) -> trainer_lib.Trainer:
     """A trainer of a few steps per child."""
-    budget = child_job.Budget(num_cycles, batch_size, 96, 50, quality)
+    budget = child_job.Budget(
+        num_cycles, batch_size, 96, 50, quality, class_weights
+    )
     return trainer_lib.Trainer(
         strategy_lib.make(strategy), budget, 7, compute_dtype, num_bytes_max
     )
 
 
-def train(children, made=None, data_hparams=None, **options):
+def train(children, made=None, data_hparams=None, task=None, **options):
     """Trains children as generation 0; returns the results."""
     return (made or trainer()).train(
         children,
-        data(),
+        task or data(),
         {**DATA_HPARAMS, **(data_hparams or {})},
         ("quarters", 0),
         **{"accept_ties": True, **options},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from keras_munet import errors
 from keras_munet import report
 from keras_munet.core import specs
 from keras_munet.report import lineages
+from keras_munet.report import page
+from keras_munet.report import plain_text
 from keras_munet.report import sharing
 from keras_munet.report import summary as summary_lib
 from keras_munet.search import population as population_lib
@@ -74,6 +77,32 @@ def test_measures_come_from_the_published_paths(summary):
     assert birds.num_layers == 1
     assert summary.mean_validation == pytest.approx((0.75 + 0.25 + 0.5) / 3)
     assert summary.mean_test == pytest.approx((0.5 + 0.75 + 0.25) / 3)
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({"quality": "macro_f1"}, "macro f1"),
+        ({"quality": "balanced_accuracy"}, "balanced accuracy"),
+        ({}, "accuracy"),
+        ({"quality": "<b>"}, "accuracy"),
+        ({"quality": ["auc"]}, "accuracy"),
+        ("auc", "accuracy"),
+    ],
+)
+def test_figures_bear_the_name_of_the_measure_that_decides(
+    summary, search, words
+):
+    changed = dataclasses.replace(
+        summary, settings={**summary.settings, "search": search}
+    )
+    assert changed.quality == words
+    html = page.render(changed)
+    assert f"<dt>Mean validation {words}</dt>" in html
+    assert f"Validation {words} and test accuracy" in html
+    text = plain_text.render(changed)
+    noted = f"validation and score: {words}, which decides; test: accuracy."
+    assert (noted in text) == (words != "accuracy")
 
 
 def test_a_mean_needs_every_task(tmp_path):

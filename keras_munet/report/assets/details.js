@@ -90,7 +90,7 @@ function facts(i) {
     pairs.push(["score", fraction(points.score[i])]);
   const task = data.tasks[points.task[i]];
   if (task && points.status[i] === PUBLISHED) {
-    pairs.push(["validation accuracy", fraction(task.validation)]);
+    pairs.push([`validation ${data.quality}`, fraction(task.validation)]);
     pairs.push(["test accuracy", fraction(task.test)]);
     pairs.push(["parameters", count(task.params)]);
   }

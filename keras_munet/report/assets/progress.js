@@ -30,7 +30,11 @@ function leaderboardPanel(host) {
       value: (row) => row.test,
       cell: (row) => meterCell(row.test),
     },
-    number("validation", "validation", fraction),
+    number(
+      data.quality === "accuracy" ? "validation" : `validation ${data.quality}`,
+      "validation",
+      fraction,
+    ),
     number("score", "score", fraction),
     number("classes", "num_classes", count),
     number("layers", "num_layers", count),

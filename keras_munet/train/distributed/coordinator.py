@@ -110,10 +110,17 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         with grappler.plain_graphs():
             with self.clock.spent("build"):
                 shared, jitter = self._shared_inputs(data, data_hparams, event)
+                class_weights = self._budget.weights_of(data)
                 loaded: dict[str, specs.Component] = {}
                 sent = [
                     self._send(
-                        child, shared, data_hparams, jitter, accept_ties, loaded
+                        child,
+                        shared,
+                        data_hparams,
+                        jitter,
+                        accept_ties,
+                        loaded,
+                        class_weights,
                     )
                     for child in children
                 ]
@@ -190,6 +197,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         jitter: preprocessing.ColorJitter,
         accept_ties: bool,
         loaded: dict[str, specs.Component],
+        class_weights: tuple[float, ...],
     ) -> tf.distribute.coordinator.RemoteValue:
         """Hands a child to whichever worker is free."""
         num_cycles = self._budget.num_cycles
@@ -219,7 +227,9 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                     momentum = layout.first_momentum(momentum)
                 momenta.append(momentum)
             weights.append(values)
-        function = self._function(child, data_hparams, jitter, inputs)
+        function = self._function(
+            child, data_hparams, jitter, inputs, class_weights
+        )
         flat = tf.nest.flatten((inputs, weights, momenta))
         return self._coordinator.schedule(
             function, args=tuple(tf.convert_to_tensor(v) for v in flat)
@@ -231,11 +241,13 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         data_hparams: Mapping[str, Any],
         jitter: preprocessing.ColorJitter,
         inputs: child_program.Inputs,
+        class_weights: tuple[float, ...],
     ) -> tf.types.experimental.ConcreteFunction:
         structure = generation_structure.structure_of(
             [child],
             int(data_hparams["ds_image_size"]),
             preprocessing.antialias(data_hparams),
+            class_weights,
         )
         shapes = tuple(
             value.shape[1:]

@@ -149,7 +149,7 @@ class GenerationGraph(generation_base.Borrowed):
             with self._multiplied():
                 logits = path_model.logits(self._layers, images)
             losses = [
-                losses_lib.losses(child, labels, smoothing)
+                losses_lib.losses(child, labels, smoothing, self.class_weights)
                 for child, smoothing in zip(
                     logits, self.label_smoothing, strict=True
                 )

@@ -231,7 +231,11 @@ class LayerwiseGeneration(generation_base.Borrowed):
             )
             pulls.append(pull)
         loss, dy = self._functions.loss(
-            x, labels, batch_size, self.label_smoothing[child]
+            x,
+            labels,
+            batch_size,
+            self.label_smoothing[child],
+            self.class_weights,
         )
         gradients = []
         for place in reversed(self._tops[child]):

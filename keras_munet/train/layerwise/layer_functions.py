@@ -154,6 +154,7 @@ class LayerFunctions:
         labels: tf.Tensor,
         batch_size: int,
         smoothing: float = 0.0,
+        class_weights: tuple[float, ...] = (),
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns a child's loss and the gradient of its logits.
 
@@ -162,6 +163,7 @@ class LayerFunctions:
           labels: `[n] int32`.
           batch_size: examples of the whole batch, of which these are some.
           smoothing: see `losses.losses`.
+          class_weights: see `losses.losses`.
 
         Returns:
           What these examples add to the loss, nats, and `[n, classes]`.
@@ -171,14 +173,19 @@ class LayerFunctions:
             def run(logits: tf.Tensor, labels: tf.Tensor) -> Any:
                 with tf.GradientTape() as tape:
                     tape.watch(logits)
-                    losses = losses_lib.losses(logits, labels, smoothing)
+                    losses = losses_lib.losses(
+                        logits, labels, smoothing, class_weights
+                    )
                 share = tf.ones_like(losses) / batch_size
                 total = tf.reduce_sum(losses) / batch_size
                 return total, tape.gradient(losses, logits, share)
 
             return _call(run, _like(logits), _like(labels))
 
-        key = "loss", logits.shape, logits.dtype, batch_size, smoothing
+        key = (
+            *("loss", logits.shape, logits.dtype, batch_size, smoothing),
+            class_weights,
+        )
         total, dy = self._run(key, traced, logits, labels)
         return total, dy
 
