@@ -31,6 +31,9 @@ _TENSORBOARD = flags.DEFINE_bool(
 _TENSORBOARD_DIR = flags.DEFINE_string(
     "tensorboard_dir", "", "Write TensorBoard's event files there."
 )
+_CALLBACKS = flags.DEFINE_multi_string(
+    "callback", [], "Follow the job by this callback of a plug-in; repeatable."
+)
 flags.mark_flag_as_required("config")
 
 
@@ -49,6 +52,7 @@ def main() -> None:
         cpu_threads.share_cores(devices.strategy, num_children)
 
     launching.quiet_tensorflow(configure)
+    from keras_munet.callbacks import callback
     from keras_munet.callbacks import progress_bar
     from keras_munet.callbacks import tensorboard_callback
     from keras_munet.system import system
@@ -62,13 +66,14 @@ def main() -> None:
     )
     if folder:
         tensorboard_callback.require()
+    # Before anything is written, as a plug-in may be missing.
+    callbacks = [callback.make(name) for name in _CALLBACKS.value]
     evolved = job.first(
         lambda: system.System.create_or_open(_WORKDIR.value, settings),
         lambda: system.System.open(_WORKDIR.value, settings.data),
     )
-    listeners = []
     if folder and job.is_chief:
-        listeners.append(
+        callbacks.append(
             tensorboard_callback.TensorBoard(
                 folder, evolved.settings.num_generations, evolved.data
             )
@@ -80,9 +85,9 @@ def main() -> None:
         as_json=_JSON.value,
         stop=interrupted,
         terminate=terminated,
-        listeners=listeners,
+        callbacks=callbacks,
     )
-    if folder and listeners:
+    if folder and job.is_chief:
         reporter.line(f"to look at: {tensorboard_callback.command(folder)}")
     # What is there by now stays; walking through it again with every
     # collection would cost a tenth of all tracing.

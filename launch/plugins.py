@@ -15,6 +15,7 @@ import launching
 from absl import flags
 
 from keras_munet import errors
+from keras_munet.callbacks import callback
 from keras_munet.core import adapters
 from keras_munet.core import plugins
 from keras_munet.core import registry
@@ -58,10 +59,11 @@ def _registries() -> list[registry.Registry]:
         search_plugins.MUTATIONS,
         search_plugins.PARENT_POLICIES,
         search_plugins.SCORERS,
-        build.PLUGINS,
+        build.SOURCES,
         plugin_tasks.loaders(),
         adapters.ADAPTERS,
         registry.LAYERS,
+        callback.CALLBACKS,
     ]
 
 

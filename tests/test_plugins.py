@@ -1,4 +1,4 @@
-"""The six kinds of plug-ins, installed as other people's packages are."""
+"""The eight kinds of plug-ins, installed as other people's packages are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import search_samples
 
 from keras_munet import errors
+from keras_munet.callbacks import callback
 from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
@@ -28,6 +29,7 @@ _SEARCH = """
 import json, sys
 import numpy as np
 import keras_munet
+from keras_munet.callbacks import callback
 from keras_munet.core import registry
 
 settings = keras_munet.Settings.from_dict({
@@ -55,7 +57,7 @@ settings = keras_munet.Settings.from_dict({
 })
 assert not registry.LAYERS._loaded
 system = keras_munet.System.create(sys.argv[1], settings)
-system.run(progress=keras_munet.Progress(sys.argv[1], quiet=True))
+system.run(callbacks=[callback.make("announce")])
 again = keras_munet.System.open(sys.argv[1])
 path = again.tasks["shapes/3"].published
 images = np.zeros([2, 16, 16, 3], np.float32)
@@ -121,9 +123,10 @@ def example(installed, monkeypatch):
         search_plugins.MUTATIONS,
         search_plugins.SCORERS,
         search_plugins.PARENT_POLICIES,
-        build.PLUGINS,
+        build.SOURCES,
         registry.LAYERS,
         plugin_tasks.loaders(),
+        callback.CALLBACKS,
     ):
         monkeypatch.setattr(known, "_loaded", {})
 
@@ -167,7 +170,7 @@ def test_the_example_has_every_kind_and_nothing_else(installed):
 
 
 def test_nothing_is_imported_before_its_name_is_asked_for(example):
-    found = build.PLUGINS.plugins()
+    found = build.SOURCES.plugins()
     assert found["waves"].distribution == "munet-example 0.1"
     assert "munet_example.root" not in sys.modules
     root = build.build(
@@ -185,6 +188,15 @@ def test_a_plugins_task_is_loaded_and_checked(example):
     assert data.train.images.shape == (512, 16, 16, 1)
     with pytest.raises(errors.UsageError, match="no task 'shapes/9'"):
         tasks.load("shapes/9")
+
+
+def test_a_callback_is_made_by_its_name(example, monkeypatch):
+    assert isinstance(callback.make("announce"), callback.Callback)
+    with pytest.raises(errors.UsageError, match="unknown callback 'absent'"):
+        callback.make("absent")
+    monkeypatch.setitem(callback.CALLBACKS._loaded, "odd", dict)
+    with pytest.raises(errors.UsageError, match="'odd' made dict"):
+        callback.make("odd")
 
 
 def test_an_unknown_name_is_refused_with_what_there_is(example):

@@ -32,10 +32,7 @@ _ALLOWED = {
     "models.keras_blocks": {"errors", "core", "models.vit"},
     "models": {"errors", "core", "models.vit", "models.keras_blocks"},
     "data": {"errors", "core"},
-    "callbacks": set(),
-    "callbacks.progress": {"errors", "core", "store"},
-    "callbacks.progress_bar": {"callbacks.progress"},
-    "callbacks.tensorboard_callback": {"errors", "core", "data", "search"},
+    "callbacks": {"errors", "core", "search", "store", "data"},
     "roots": {
         *("errors", "core", "models.vit", "models.keras_blocks", "data"),
     },
@@ -68,16 +65,16 @@ _ALLOWED = {
     "system.duplicates": {"search", "train"},
     "system.task_iteration": {
         *("errors", "core", "search", "store", "data", "train"),
-        *("callbacks.progress", "system.executor", "system.duplicates"),
+        *("callbacks", "system.executor", "system.duplicates"),
     },
     "system.task_runner": {
-        *("errors", "core", "search", "store", "data", "callbacks.progress"),
+        *("errors", "core", "search", "store", "data", "callbacks"),
         *("system.executor", "system.population_view", "system.task_data"),
         *("system.task_iteration", "system.validation"),
     },
     "system.system": {
         *("errors", "core", "search", "store", "roots", "models", "data"),
-        *("export", "callbacks.progress"),
+        *("export", "callbacks"),
         *("system.executor", "system.inference", "system.population_view"),
         *("system.task_data", "system.task_iteration", "system.task_runner"),
         "system.validation",
@@ -107,12 +104,12 @@ _ALLOWED = {
         "system.system",
     },
     "compare.runs": {
-        *("errors", "core", "store", "report", "callbacks.progress"),
+        *("errors", "core", "store", "report", "callbacks"),
         *("system.system", "system.validation"),
         *("compare", "compare.methods", "compare.results"),
     },
     "__init__": {
-        *("core", "errors", "system.inference", "callbacks.progress"),
+        *("core", "errors", "system.inference", "callbacks"),
         *("_deprecated_paths", "_keras_registration"),
         *("system.system", "version"),
     },

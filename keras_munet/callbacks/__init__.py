@@ -1,1 +1,6 @@
-"""Shows a job's progress: as lines, bars, JSON and TensorBoard events."""
+"""Follows a job: lines, bars, JSON, TensorBoard, and callbacks of your own."""
+
+from keras_munet.callbacks.callback import Callback
+from keras_munet.callbacks.callback import Run
+
+__all__ = ["Callback", "Run"]

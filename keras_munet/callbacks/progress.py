@@ -20,7 +20,9 @@ from typing import Any
 from typing import TextIO
 
 from keras_munet import errors
+from keras_munet.callbacks import callback as callback_lib
 from keras_munet.core import printable
+from keras_munet.search import plan as plan_lib
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
 from keras_munet.store import storage
@@ -32,8 +34,25 @@ _NUM_PENDING_MAX = 10_000
 _WARNING_LEVEL = 5
 
 
+class Lines(callback_lib.Callback):
+    """Prints the lines for people, each with the time since the start."""
+
+    def __init__(self, stream: TextIO):
+        """Prints nothing yet.
+
+        Args:
+          stream: where lines go.
+        """
+        self._stream = stream
+
+    def on_message(self, text: str, job_secs: float) -> None:
+        """Prints one line."""
+        self._stream.write(f"[{job_secs:7.1f} s] {text}\n")
+        self._stream.flush()
+
+
 class Progress:
-    """Prints lines and appends events; the base of quieter ones."""
+    """Records a job's events and hands them to callbacks."""
 
     def __init__(
         self,
@@ -43,7 +62,7 @@ class Progress:
         quiet: bool = False,
         stop: Callable[[], bool] | None = None,
         terminate: Callable[[], bool] | None = None,
-        listeners: Iterable[Callable[[Mapping[str, Any]], None]] = (),
+        callbacks: Iterable[callback_lib.Callback] = (),
     ):
         """Starts the clock.
 
@@ -51,11 +70,11 @@ class Progress:
           workdir: where `metrics.jsonl` grows; None writes no events.
           stream: where lines go; None for standard output.
           quiet: print nothing.
-          stop: asked after each generation, when everything is saved; True
+          stop: called after each generation, when everything is saved; True
             ends the job with KeyboardInterrupt.
-          terminate: asked before each generation and after each cycle; True
+          terminate: called before each generation and after each cycle; True
             ends the job with StoppedError, on all its workers.
-          listeners: each is given every event, as it stands in the file.
+          callbacks: follow the job, in order.
         """
         self._files: storage.Files | None = None
         if workdir:
@@ -63,14 +82,15 @@ class Progress:
         # Lines that are not in the file yet.
         self._pending: list[bytes] = []
         self._has_warned = False
-        self._stream = stream or sys.stdout
-        self._quiet = quiet
         self._stop = stop or (lambda: False)
         self.terminated = terminate or (lambda: False)
         self._started = time.monotonic()
         self._generation_secs: list[float] = []
         self._num_left = 0
-        self._listeners = tuple(listeners)
+        self._callbacks: list[callback_lib.Callback] = []
+        if not quiet:
+            self._callbacks.append(Lines(stream or sys.stdout))
+        self.add(callbacks)
 
     def __enter__(self) -> Progress:
         return self
@@ -78,68 +98,63 @@ class Progress:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def add(self, callbacks: Iterable[callback_lib.Callback]) -> None:
+        """Adds callbacks behind those that it has."""
+        self._callbacks.extend(callbacks)
+
     def close(self) -> None:
-        """Ends what is shown and listened to; lines may still follow."""
+        """Ends the callbacks' run; lines may still follow."""
         if self._pending:
             self._flush()
-        for listener in self._listeners:
-            if hasattr(listener, "close"):
-                listener.close()
+        self._call("on_run_end")
 
-    def plan(self, num_generations: int, num_iterations: int) -> None:
-        """Says what the whole job still has to do.
+    def begin_run(self, run: callback_lib.Run) -> None:
+        """Reports what the whole job still has to do."""
+        self._num_left = run.num_generations
+        self._call("on_run_begin", run)
 
-        Args:
-          num_generations: over all its task iterations.
-          num_iterations: its task iterations.
-        """
-        del num_iterations
-        self._num_left = num_generations
-
-    def begin(
+    def begin_task(
         self,
         *,
         task: str,
-        num_done: int,
         num_generations: int,
+        num_generations_done: int,
         num_children: int,
     ) -> None:
-        """Says that a task iteration begins or goes on.
+        """Reports that a task iteration begins or is resumed.
 
         Args:
           task: its task.
-          num_done: generations that were done before this job.
           num_generations: of the task iteration.
+          num_generations_done: before this job.
           num_children: of the task iteration.
         """
-        del task, num_generations, num_children
-        self._num_left = max(0, self._num_left - num_done)
+        self._num_left = max(0, self._num_left - num_generations_done)
+        self._call(
+            "on_task_begin",
+            task,
+            num_generations,
+            num_generations_done,
+            num_children,
+        )
 
-    def cycle(self, num_children: int, num_cycles: int) -> None:
-        """Says that children were validated after one of their cycles.
+    def begin_generation(self, plan: plan_lib.GenerationPlan) -> None:
+        """Reports a generation that is about to be trained; no file has it."""
+        self._call("on_generation_begin", plan)
+
+    def end_cycle(self, num_children: int, num_cycles: int) -> None:
+        """Reports that children were validated after one of their cycles.
 
         Args:
           num_children: how many.
           num_cycles: that each child has.
         """
-
-    def planned(self, plan: Any) -> None:
-        """Hands on a generation that is about to be trained; no file has it.
-
-        Args:
-          plan: a `search.plan.GenerationPlan`.
-        """
-        for listener in self._listeners:
-            if hasattr(listener, "planned"):
-                listener.planned(plan)
+        self._call("on_cycle_end", num_children, num_cycles)
 
     def line(self, text: str) -> None:
-        """Prints one line with the time since the start."""
-        if self._quiet:
-            return
+        """Reports one line to people."""
         secs = time.monotonic() - self._started
-        self._stream.write(f"[{secs:7.1f} s] {printable.printable(text)}\n")
-        self._stream.flush()
+        self._call("on_message", printable.printable(text), secs)
 
     def event(self, event: str, **values: Any) -> None:
         """Appends one event to `metrics.jsonl`.
@@ -155,12 +170,32 @@ class Progress:
             **values,
         }
         self._append(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
-        self._tell(record)
+        self._call("on_event", record)
+        if event == "generation":
+            for child in record["children"]:
+                self._call("on_child_end", record, child)
+            self._call("on_generation_end", record)
+        elif event == "published":
+            self._call("on_task_end", record)
 
-    def _tell(self, record: Mapping[str, Any]) -> None:
-        """Hands an event that was written on."""
-        for listen in self._listeners:
-            listen(record)
+    def _call(self, method: str, *args: Any) -> None:
+        """Calls a method of all callbacks; drops those that fail."""
+        for callback in tuple(self._callbacks):
+            try:
+                getattr(callback, method)(*args)
+            except BrokenPipeError:
+                # The reader of standard output has ended; so does the job.
+                raise
+            # A foreign callback may fail in any way.
+            except Exception as error:
+                self._callbacks.remove(callback)
+                warnings.warn(
+                    f"callback {type(callback).__name__} failed in {method}: "
+                    f"{type(error).__name__}: {' '.join(str(error).split())}; "
+                    "the job continues without it",
+                    RuntimeWarning,
+                    stacklevel=_WARNING_LEVEL,
+                )
 
     def _append(self, line: str) -> None:
         if self._files is not None:
@@ -184,7 +219,7 @@ class Progress:
         else:
             self._pending.clear()
 
-    def generation(
+    def end_generation(
         self,
         *,
         task: str,

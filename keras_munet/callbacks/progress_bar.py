@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 from typing import TextIO
 
+from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import progress
-
-Listener = Callable[[Mapping[str, Any]], None]
 
 
 def reporter(
@@ -28,7 +26,7 @@ def reporter(
     as_json: bool = False,
     stop: Callable[[], bool] | None = None,
     terminate: Callable[[], bool] | None = None,
-    listeners: Iterable[Listener] = (),
+    callbacks: Iterable[callback_lib.Callback] = (),
 ) -> progress.Progress:
     """Returns the progress that suits a stream.
 
@@ -39,120 +37,131 @@ def reporter(
       as_json: one JSON object a line.
       stop: see `progress.Progress`.
       terminate: see `progress.Progress`.
-      listeners: see `progress.Progress`.
+      callbacks: see `progress.Progress`.
     """
-    kind: type[progress.Progress] = progress.Progress
-    if as_json and not quiet:
-        kind = JsonLines
-    elif not quiet and stream.isatty() and os.environ.get("TERM") != "dumb":
-        kind = Bars
-    return kind(
+    display = () if quiet else (display_for(stream, as_json=as_json),)
+    return progress.Progress(
         workdir,
-        stream=stream,
-        quiet=quiet,
+        quiet=True,
         stop=stop,
         terminate=terminate,
-        listeners=listeners,
+        callbacks=[*display, *callbacks],
     )
 
 
-class JsonLines(progress.Progress):
-    """Every event as it stands in `metrics.jsonl`, and every line as one."""
+def display_for(
+    stream: TextIO, *, as_json: bool = False
+) -> callback_lib.Callback:
+    """Returns the callback that shows a job on a stream."""
+    if as_json:
+        return JsonLines(stream)
+    if stream.isatty() and os.environ.get("TERM") != "dumb":
+        return Bars(stream)
+    return progress.Lines(stream)
 
-    def line(self, text: str) -> None:
+
+class JsonLines(callback_lib.Callback):
+    """Prints every event as it stands in `metrics.jsonl`, and every line."""
+
+    def __init__(self, stream: TextIO):
+        """Prints nothing yet.
+
+        Args:
+          stream: where the objects go.
+        """
+        self._stream = stream
+
+    def on_message(self, text: str, job_secs: float) -> None:
         """Prints a line as an event of its own, which no file keeps."""
-        secs = round(time.monotonic() - self._started, 3)
-        self._print(
+        self.on_event(
             {
                 "event": "line",
                 "format_version": progress.FORMAT_VERSION,
-                "job_secs": secs,
+                "job_secs": round(job_secs, 3),
                 "text": text,
             }
         )
 
-    def _tell(self, record: Mapping[str, Any]) -> None:
-        self._print(record)
-        super()._tell(record)
-
-    def _print(self, record: Mapping[str, Any]) -> None:
-        text = json.dumps(record, sort_keys=True, allow_nan=False)
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Prints an event."""
+        text = json.dumps(event, sort_keys=True, allow_nan=False)
         self._stream.write(text + "\n")
         self._stream.flush()
 
 
-class Bars(progress.Progress):
-    """Nested bars below the lines: task iterations, generations, children."""
+class Bars(progress.Lines):
+    """Draws bars below the lines: task iterations, generations, children."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        """Takes the arguments of `progress.Progress`."""
-        super().__init__(*args, **kwargs)
+    def __init__(self, stream: TextIO):
+        """Draws nothing yet.
+
+        Args:
+          stream: a terminal.
+        """
+        super().__init__(stream)
         self._iterations: Any = None
         self._generations: Any = None
         self._children: Any = None
 
-    def plan(self, num_generations: int, num_iterations: int) -> None:
+    def on_run_begin(self, run: callback_lib.Run) -> None:
         """Draws the bar of the whole job."""
-        super().plan(num_generations, num_iterations)
-        self._iterations = self._bar("task iterations", num_iterations, 0)
+        self._iterations = self._bar(
+            "task iterations", run.num_task_iterations, 0
+        )
 
-    def begin(
+    def on_task_begin(
         self,
-        *,
         task: str,
-        num_done: int,
         num_generations: int,
+        num_generations_done: int,
         num_children: int,
     ) -> None:
         """Draws the bars of a task iteration."""
-        super().begin(
-            task=task,
-            num_done=num_done,
-            num_generations=num_generations,
-            num_children=num_children,
-        )
         self._end_iteration()
         self._generations = self._bar(task, num_generations, 1)
-        self._generations.update(num_done)
+        self._generations.update(num_generations_done)
         self._children = self._bar("children", num_children, 2)
         self._count_children()
 
-    def cycle(self, num_children: int, num_cycles: int) -> None:
+    def on_cycle_end(self, num_children: int, num_cycles: int) -> None:
         """Moves the bar of children by parts of children."""
         if self._children is not None:
             self._children.update(num_children / num_cycles)
 
-    def line(self, text: str) -> None:
+    def on_message(self, text: str, job_secs: float) -> None:
         """Prints a line above the bars."""
         if self._iterations is None and self._generations is None:
-            super().line(text)
+            super().on_message(text, job_secs)
             return
         import tqdm
 
         with tqdm.tqdm.external_write_mode(file=self._stream):
-            super().line(text)
+            super().on_message(text, job_secs)
 
-    def close(self) -> None:
-        """Takes the bars away."""
+    def on_generation_end(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar of generations."""
+        if self._generations is None:
+            return
+        if event["best_score"] is not None:
+            self._generations.set_postfix(
+                best=f"{event['best_score']:.4f}", refresh=False
+            )
+        self._generations.update()
+        self._count_children()
+
+    def on_task_end(self, event: Mapping[str, Any]) -> None:
+        """Removes the bars of the task iteration and counts it."""
+        del event
+        self._end_iteration()
+        if self._iterations is not None:
+            self._iterations.update()
+
+    def on_run_end(self) -> None:
+        """Removes all bars."""
         self._end_iteration()
         if self._iterations is not None:
             self._iterations.close()
             self._iterations = None
-        super().close()
-
-    def _tell(self, record: Mapping[str, Any]) -> None:
-        if record["event"] == "generation" and self._generations is not None:
-            if record["best_score"] is not None:
-                self._generations.set_postfix(
-                    best=f"{record['best_score']:.4f}", refresh=False
-                )
-            self._generations.update()
-            self._count_children()
-        if record["event"] == "published":
-            self._end_iteration()
-            if self._iterations is not None:
-                self._iterations.update()
-        super()._tell(record)
 
     def _count_children(self) -> None:
         """Counts those of whole generations; of twins only one is trained."""

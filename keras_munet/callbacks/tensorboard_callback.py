@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.callbacks import callback as callback_lib
 from keras_munet.core import child_record
 from keras_munet.core import names
 from keras_munet.core import system_paths
@@ -68,8 +69,8 @@ def require() -> None:
         ) from error
 
 
-class TensorBoard:
-    """A listener of `progress.Progress` that writes event files."""
+class TensorBoard(callback_lib.Callback):
+    """Writes event files."""
 
     def __init__(
         self,
@@ -96,18 +97,7 @@ class TensorBoard:
         self._tasks: dict[str, Any] = {}
         self._write(folder, [(0, _hparams_config())])
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        """Writes what an event says.
-
-        Raises:
-          StoreError: it cannot be written.
-        """
-        if event["event"] == "generation":
-            self._generation(event)
-        elif event["event"] == "published":
-            self._published(event)
-
-    def planned(self, plan: plan_lib.GenerationPlan) -> None:
+    def on_generation_begin(self, plan: plan_lib.GenerationPlan) -> None:
         """Writes the graph of a generation before it is trained.
 
         Raises:
@@ -124,13 +114,18 @@ class TensorBoard:
         run = f"round_{plan.iteration + 1}/generation_{number}"
         self._write(self._run(plan.task, run), [event])
 
-    def close(self) -> None:
+    def on_run_end(self) -> None:
         """Ends the files of all tasks."""
         for writer in self._tasks.values():
             writer.close()
         self._tasks.clear()
 
-    def _generation(self, event: Mapping[str, Any]) -> None:
+    def on_generation_end(self, event: Mapping[str, Any]) -> None:
+        """Writes the scalars of a generation.
+
+        Raises:
+          StoreError: they cannot be written.
+        """
         task, iteration = event["task"], event["iteration"]
         step = iteration * self._num_generations + event["number"]
         scalars = {f"secs/{k}": v for k, v in event["clock"].items()}
@@ -145,11 +140,25 @@ class TensorBoard:
         improved = sum(child["improved"] for child in event["children"])
         scalars["num_improved"] = float(improved)
         self._task_scalars(task, step, scalars)
-        for child in event["children"]:
-            run = f"round_{iteration + 1}/child_{child['index']:03d}"
-            self._write(self._run(task, run), _child(task, child))
 
-    def _published(self, event: Mapping[str, Any]) -> None:
+    def on_child_end(
+        self, event: Mapping[str, Any], child: Mapping[str, Any]
+    ) -> None:
+        """Writes the run of a child.
+
+        Raises:
+          StoreError: it cannot be written.
+        """
+        task = event["task"]
+        run = f"round_{event['iteration'] + 1}/child_{child['index']:03d}"
+        self._write(self._run(task, run), _child(task, child))
+
+    def on_task_end(self, event: Mapping[str, Any]) -> None:
+        """Writes the metrics of the published path.
+
+        Raises:
+          StoreError: they cannot be written.
+        """
         metrics = event["path"]["metrics"]
         self._task_scalars(
             event["task"],

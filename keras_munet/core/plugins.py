@@ -29,6 +29,7 @@ GROUPS = {
     "keras_munet.tasks": "task family",
     "keras_munet.adapters": "adapter",
     "keras_munet.layers": "component layer",
+    "keras_munet.callbacks": "callback",
 }
 
 

@@ -8,10 +8,13 @@ again after any interruption gives the same population bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -19,6 +22,7 @@ from typing import TypeVar
 from typing import overload
 
 from keras_munet import errors
+from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import progress as progress_lib
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import architecture
@@ -259,6 +263,7 @@ class System:
         *,
         strategy: str | devices.Devices = "auto",
         progress: progress_lib.Progress | None = None,
+        callbacks: Iterable[callback_lib.Callback] = (),
     ) -> bool:
         """Runs what is left of the experiment: every round over every task.
 
@@ -269,7 +274,9 @@ class System:
 
         Args:
           strategy: which devices train: a name or `core.devices.Devices`.
-          progress: is told what happens.
+          progress: records and shows what happens; the caller closes it. None
+            for a quiet one that records in the system's folder.
+          callbacks: follow the job.
 
         Returns:
           False if nothing was left to do.
@@ -280,9 +287,26 @@ class System:
         """
         with self._runner.led(strategy) as leads:
             # What others lead is done when they say so.
-            return not leads or self._runner.run(
-                strategy, progress or progress_lib.Progress(quiet=True)
-            )
+            if not leads:
+                return True
+            with self._followed(progress, callbacks) as followed:
+                return self._runner.run(strategy, followed)
+
+    @contextlib.contextmanager
+    def _followed(
+        self,
+        progress: progress_lib.Progress | None,
+        callbacks: Iterable[callback_lib.Callback],
+    ) -> Iterator[progress_lib.Progress]:
+        """Yields the progress of a job; closes it if it is made here."""
+        if progress is not None:
+            progress.add(callbacks)
+            yield progress
+            return
+        with progress_lib.Progress(
+            self._dir.where, quiet=True, callbacks=callbacks
+        ) as made:
+            yield made
 
     def evolve(
         self,
@@ -290,13 +314,15 @@ class System:
         *,
         strategy: str | devices.Devices = "auto",
         progress: progress_lib.Progress | None = None,
+        callbacks: Iterable[callback_lib.Callback] = (),
     ) -> specs.PathRecord:
         """Spends one task iteration on a task and publishes its best path.
 
         Args:
           task_name: the task; `private:NAME` keeps its paths to itself.
           strategy: which devices train.
-          progress: is told what happens.
+          progress: see `run`.
+          callbacks: see `run`.
 
         Returns:
           The published path.
@@ -311,12 +337,11 @@ class System:
         name, _ = names.split_private(task_name)
         with self._runner.led(strategy) as leads:
             if leads:
-                with self._dir.lease(name):
-                    return self._runner.evolve(
-                        task_name,
-                        strategy,
-                        progress or progress_lib.Progress(quiet=True),
-                    )
+                with (
+                    self._dir.lease(name),
+                    self._followed(progress, callbacks) as followed,
+                ):
+                    return self._runner.evolve(task_name, strategy, followed)
         return self._dir.task(name).published
 
     def remove(self, task_name: str) -> None:
@@ -610,7 +635,7 @@ class System:
                 self._dir.objects.get,
                 asked,
                 lineages,
-                self._dir.root_source,
+                roots_build.described(self._dir.root_source),
                 task_data.originals(served, self.settings.data),
             )
 

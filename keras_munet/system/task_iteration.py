@@ -69,9 +69,9 @@ def run(
         "fingerprint": fingerprint.to_json(),
     }
     _restore(search, directory, (data.class_names, fingerprint))
-    progress.begin(
+    progress.begin_task(
         task=search.task,
-        num_done=search.generation,
+        num_generations_done=search.generation,
         num_generations=settings.num_generations,
         num_children=settings.num_samples_per_task,
     )
@@ -87,7 +87,7 @@ def run(
                     search.renew(population)
                 plan = search.ask()
                 directory.use(search.task, _sources(plan))
-            progress.planned(plan)
+            progress.begin_generation(plan)
         distinct = duplicates.distinct(plan)
         trained = [
             child
@@ -95,7 +95,9 @@ def run(
             for child in crew.train(
                 part,
                 data,
-                lambda _, scores, __: progress.cycle(len(scores), num_cycles),
+                lambda _, scores, __: progress.end_cycle(
+                    len(scores), num_cycles
+                ),
             )
         ]
         trained = duplicates.spread(plan, trained)
@@ -110,7 +112,7 @@ def run(
         for report in reports:
             # Children of later generations name their parents so.
             report["path_id"] = new.get(report["index"])
-        progress.generation(
+        progress.end_generation(
             task=search.task,
             iteration=search.iteration,
             number=search.generation,

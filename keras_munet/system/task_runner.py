@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from keras_munet import errors
+from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import progress as progress_lib
 from keras_munet.core import architecture
 from keras_munet.core import devices
@@ -130,7 +131,14 @@ class TaskRunner:
             return False
         # A missing file is found now and not after hours.
         self._loader.check(self._settings.task_names, self._dir.tasks)
-        progress.plan(len(todo) * self._settings.num_generations, len(todo))
+        progress.begin_run(
+            callback_lib.Run(
+                workdir=self._dir.where,
+                settings=self._settings,
+                num_generations=len(todo) * self._settings.num_generations,
+                num_task_iterations=len(todo),
+            )
+        )
         sizes = self._loader.sizes({name for _, name in todo})
         if notice := validation.budget_notice(
             self._settings, sizes, self._family, self._dir.root

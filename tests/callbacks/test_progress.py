@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import fcntl
 import io
 import json
@@ -19,11 +20,15 @@ import pytest
 import system_samples as samples
 
 import keras_munet
+from keras_munet import callbacks
 from keras_munet.callbacks import progress
 from keras_munet.callbacks import progress_bar
 from keras_munet.report import events
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+_RUN = callbacks.Run("folder", keras_munet.Settings(), 4, 2)
 
 
 class _Terminal(io.StringIO):
@@ -42,16 +47,19 @@ def terminal_of_80_columns(monkeypatch):
 def _job(reporter, num_cycles=2):
     """Two task iterations of two generations of three children."""
     with reporter:
-        reporter.plan(4, 2)
+        reporter.begin_run(_RUN)
         for task in ("digits", "letters"):
             reporter.line(f"round 1/1: {task}")
-            reporter.begin(
-                task=task, num_done=0, num_generations=2, num_children=6
+            reporter.begin_task(
+                task=task,
+                num_generations=2,
+                num_generations_done=0,
+                num_children=6,
             )
             for number in (1, 2):
                 for _ in range(num_cycles):
-                    reporter.cycle(3, num_cycles)
-                reporter.generation(
+                    reporter.end_cycle(3, num_cycles)
+                reporter.end_generation(
                     task=task,
                     iteration=0,
                     number=number,
@@ -90,21 +98,21 @@ def test_a_terminal_gets_three_nested_bars_and_the_same_lines(tmp_path):
 
 
 def test_bars_count_what_was_done_before_the_job(tmp_path, monkeypatch):
-    bars = progress_bar.Bars(None, stream=_Terminal())
-    bars.plan(4, 2)
-    bars.begin(task="digits", num_done=1, num_generations=2, num_children=5)
+    bars = progress_bar.Bars(_Terminal())
+    bars.on_run_begin(_RUN)
+    bars.on_task_begin("digits", 2, 1, 5)
     assert bars._generations.n == 1
     assert (bars._children.n, bars._children.total) == (3, 5)
-    bars.cycle(2, 4)
+    bars.on_cycle_end(2, 4)
     assert bars._children.n == 3.5
-    bars.close()
-    bars.line("after the end")
+    bars.on_run_end()
+    bars.on_message("after the end", 1.0)
     assert "after the end" in bars._stream.getvalue()
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    assert type(progress_bar.reporter(None, _Terminal())) is progress.Progress
+    assert type(progress_bar.display_for(_Terminal())) is progress.Lines
 
 
 def test_json_is_one_object_a_line_and_holds_the_recorded_events(tmp_path):
@@ -127,45 +135,92 @@ def test_quiet_shows_nothing_and_records_everything(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 6
 
 
-def test_listeners_are_told_every_event_without_a_folder():
-    told = []
-    _job(progress.Progress(quiet=True, listeners=[told.append]))
-    assert [e["event"] for e in told[:3]] == [
-        *("generation", "generation", "published"),
+class _Recorded(callbacks.Callback):
+    """Keeps the name and arguments of every call but those of lines."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattribute__(self, name):
+        if not name.startswith("on_") or name == "on_message":
+            return super().__getattribute__(name)
+        return lambda *args: self.calls.append((name, args))
+
+
+def test_a_callback_follows_a_job_in_order():
+    recorded = _Recorded()
+    _job(progress.Progress(quiet=True, callbacks=[recorded]), num_cycles=1)
+    names = [name for name, _ in recorded.calls]
+    generation = [
+        *("on_cycle_end", "on_event"),
+        *(["on_child_end"] * 3),
+        "on_generation_end",
     ]
+    task = [
+        "on_task_begin",
+        *(2 * generation),
+        *("on_event", "on_task_end"),
+    ]
+    assert names == ["on_run_begin", *(2 * task), "on_run_end"]
+    indices = [
+        args[1]["index"] for n, args in recorded.calls if n == "on_child_end"
+    ]
+    assert indices == [0, 1, 2] * 4
 
 
-def test_a_run_tells_every_child_and_cycle(tmp_path):
-    class Counted(progress.Progress):
-        plans, begun, parts = [], [], []
+def test_a_callback_that_fails_ends_alone(tmp_path):
+    class Failing(callbacks.Callback):
+        def on_generation_end(self, event):
+            raise ZeroDivisionError("no such\nserver")
 
-        def plan(self, num_generations, num_iterations):
-            self.plans.append((num_generations, num_iterations))
-            super().plan(num_generations, num_iterations)
+    recorded = _Recorded()
+    job = progress.Progress(
+        tmp_path, quiet=True, callbacks=[Failing(), recorded]
+    )
+    with pytest.warns(RuntimeWarning, match="Failing failed in") as warned:
+        _job(job)
+    assert len(warned) == 1 and "\n" not in str(warned[0].message)
+    assert recorded.calls[-1][0] == "on_run_end"
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 6
 
-        def begin(self, **values):
-            self.begun.append(values)
-            super().begin(**values)
 
-        def cycle(self, num_children, num_cycles):
-            self.parts.append(num_children / num_cycles)
+def test_a_closed_pipe_ends_the_job():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
 
+    with pytest.raises(BrokenPipeError):
+        progress.Progress(stream=Closed()).line("to a pager that has ended")
+
+
+@pytest.mark.parametrize("by", ["progress", "callbacks alone"])
+def test_a_run_reports_every_child_and_cycle(tmp_path, by):
     settings = samples.settings(
         task_names=["digits"], num_task_iters=1, num_samples_per_task=5
     )
     system = keras_munet.System.create(tmp_path / "system", settings)
-    system.run(progress=Counted(quiet=True))
-    assert Counted.plans == [(2, 1)]
-    assert Counted.begun == [
-        {
-            "task": "digits",
-            "num_done": 0,
-            "num_generations": 2,
-            "num_children": 5,
-        }
+    recorded = _Recorded()
+    shown = progress.Progress(quiet=True) if by == "progress" else None
+    system.run(progress=shown, callbacks=[recorded])
+    calls = collections.defaultdict(list)
+    for name, args in recorded.calls:
+        calls[name].append(args)
+    (run,) = calls["on_run_begin"][0]
+    assert (run.num_generations, run.num_task_iterations) == (2, 1)
+    assert run.settings == system.settings
+    assert pathlib.Path(run.workdir) == tmp_path / "system"
+    assert calls["on_task_begin"] == [("digits", 2, 0, 5)]
+    assert [plan.generation for (plan,) in calls["on_generation_begin"]] == [
+        *(0, 1),
     ]
-    # Twins are trained once.
-    assert 0 < sum(Counted.parts) <= 5
+    # Of equal children one is trained.
+    parts = sum(n / cycles for n, cycles in calls["on_cycle_end"])
+    assert 0 < parts <= 5
+    assert len(calls["on_child_end"]) == 5
+    # The caller of a `progress` closes it, and says where it is recorded.
+    has_ended = by != "progress"
+    assert len(calls["on_run_end"]) == has_ended
+    assert (tmp_path / "system" / "metrics.jsonl").exists() == has_ended
 
 
 @pytest.mark.slow

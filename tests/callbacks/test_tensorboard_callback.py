@@ -43,9 +43,9 @@ def evolved(tmp_path_factory):
     folder = board_lib.folder_of(str(workdir), "", True)
     board = board_lib.TensorBoard(folder, settings.num_generations, system.data)
     system.run(
-        progress=keras_munet.Progress(workdir, quiet=True, listeners=[board])
+        progress=keras_munet.Progress(workdir, quiet=True, callbacks=[board])
     )
-    board.close()
+    board.on_run_end()
     text = (workdir / "metrics.jsonl").read_text()
     return workdir, folder, [json.loads(line) for line in text.splitlines()]
 
@@ -221,8 +221,10 @@ def test_a_job_that_goes_on_counts_on(evolved, tmp_path):
     generation = next(e for e in events if e["event"] == "generation")
     for iteration in (0, 1):
         board = board_lib.TensorBoard(str(tmp_path), 4)
-        board({**generation, "iteration": iteration, "number": 2})
-        board.close()
+        board.on_generation_end(
+            {**generation, "iteration": iteration, "number": 2}
+        )
+        board.on_run_end()
     steps = [step for step, _ in _scalars(tmp_path, "digits")["best_score"]]
     assert steps == [2, 6]
 

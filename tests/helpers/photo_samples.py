@@ -87,4 +87,6 @@ def build(base: pathlib.Path) -> None:
     )
     system = keras_munet.System.create(base / "system", settings)
     system.run()
-    keras_munet.System.open(base / "system").export(base / "served")
+    # A folder without data: the default one may have a task of this name.
+    no_data = settings_lib.DataSettings(data_dir=str(base / "nothing"))
+    keras_munet.System.open(base / "system", no_data).export(base / "served")

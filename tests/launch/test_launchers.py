@@ -350,9 +350,9 @@ def test_an_interrupt_that_was_swallowed_still_stops_after_a_generation():
         "clock": {},
         "secs": 1.0,
     }
-    progress.generation(**report)
+    progress.end_generation(**report)
     with pytest.raises(KeyboardInterrupt):
-        progress.generation(**report)
+        progress.end_generation(**report)
 
 
 def test_interrupting_exits_130_and_the_same_command_continues(tmp_path):

@@ -28,7 +28,7 @@ def test_the_file_is_the_one_that_jobs_write(tmp_path):
     assert events.FORMAT_VERSION_MAX == progress.FORMAT_VERSION
     job = progress.Progress(tmp_path, quiet=True)
     event = generation("birds", 1)
-    job.generation(
+    job.end_generation(
         task="birds",
         iteration=0,
         number=1,

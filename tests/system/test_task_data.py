@@ -146,7 +146,7 @@ def test_an_iteration_that_was_begun_on_other_data_is_not_continued(tmp_path):
     def stop(**_):
         raise KeyboardInterrupt
 
-    progress.generation = stop
+    progress.end_generation = stop
     with pytest.raises(KeyboardInterrupt):
         system.run(progress=progress)
     other = _open(tmp_path / "w", _keep(tmp_path / "o", seed=3))
@@ -155,7 +155,7 @@ def test_an_iteration_that_was_begun_on_other_data_is_not_continued(tmp_path):
     # What the message advises.
     other.remove(NAME)
     other.run()
-    assert other.tasks[NAME].data == other._loader.fingerprints[NAME]
+    assert other.tasks[NAME].data == other._runner._loader.fingerprints[NAME]
     with pytest.raises(errors.UsageError):
         other.remove("own/nothing")
 
