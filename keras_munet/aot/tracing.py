@@ -25,7 +25,6 @@ from keras_munet.models.vit import hybrid
 from keras_munet.models.vit import keras_state
 from keras_munet.models.vit import variants
 from keras_munet.roots import build as roots_build
-from keras_munet.roots import packaged
 from keras_munet.roots import root as root_lib
 from keras_munet.search import baselines
 from keras_munet.search import evolution
@@ -210,11 +209,8 @@ def _root(
 ) -> tuple[architecture.Family, dict[str, Any]]:
     """Returns the root's family and hyperparameters; reads no weights."""
     root = settings.root
-    variant = root.variant
-    if root.source == "packaged":
-        variant = packaged.VARIANT
-    known = root.source in ("random", "packaged", "npz", "hub")
-    if not known or not variant:
+    variant = roots_build.find(root.source).traced_variant(root)
+    if not variant:
         built = roots_build.build(root, num_layers_max=settings.num_layers_max)
         return built.family, dict(built.hparams)
     found = variants.variant(variant)

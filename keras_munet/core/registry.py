@@ -6,8 +6,10 @@ only another name makes a registry with a group of entry points look there.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
@@ -21,7 +23,11 @@ class Registry:
     """Maps a public name to a class, function or object of one kind."""
 
     def __init__(
-        self, kind: str, group: str = "", reserved: Iterable[str] = ()
+        self,
+        kind: str,
+        group: str = "",
+        reserved: Iterable[str] = (),
+        builtin: Mapping[str, str] | None = None,
     ):
         """Makes an empty table.
 
@@ -30,10 +36,13 @@ class Registry:
           group: entry points that other distributions add entries by, a key
             of `plugins.GROUPS`; empty for none.
           reserved: built-in names that are found elsewhere.
+          builtin: name -> `module:attribute`, imported when it is first
+            needed, as an entry point is.
         """
         self.kind = kind
         self.group = group
         self._reserved = tuple(reserved)
+        self._builtin = dict(builtin or {})
         self._entries: dict[str, Any] = {}
         self._loaded: dict[str, Any] = {}
 
@@ -50,7 +59,7 @@ class Registry:
 
     def names(self) -> list[str]:
         """Returns the names of what is built in, sorted."""
-        return sorted({*self._entries, *self._reserved})
+        return sorted({*self._entries, *self._reserved, *self._builtin})
 
     def plugins(self) -> dict[str, plugins.Plugin]:
         """Returns name -> what other distributions add; loads nothing.
@@ -76,6 +85,11 @@ class Registry:
         for table in (self._entries, self._loaded):
             if name in table:
                 return table[name]
+        if name in self._builtin:
+            target = self._builtin[name]
+            entry = importlib.metadata.EntryPoint(name, target, self.group)
+            self._loaded[name] = entry.load()
+            return self._loaded[name]
         found = self.plugins()
         if name not in found:
             seen = f"config key {key} is {name!r}" if key else repr(name)

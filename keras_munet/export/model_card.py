@@ -19,12 +19,6 @@ from keras_munet.data.tfds import catalogue_sources
 # A task of more classes has no table of them.
 _NUM_CLASSES_MAX = 100
 _UNKNOWN = "not known to keras_munet; ask whoever gave the data"
-_UNKNOWN_ROOT = "licence and data as whoever gave the file states them"
-_ROOTS = {
-    "random": "trained on nothing",
-    "packaged": "comes with keras_munet; pretrained on letters drawn from the "
-    "fonts of matplotlib and on Omniglot, MIT licence",
-}
 _EMBEDDED = {
     "digits": "UCI optical digits, CC BY 4.0 (with scikit-learn)",
     "glyphs": "drawn from the fonts that come with matplotlib",
@@ -47,8 +41,8 @@ def text(
       weights: how weights are stored.
       num_unique_params: parameters of all components, each once.
       lineages: task name -> the tasks its path descends from, nearest first.
-      root_source: where the values of the root came from; None if nobody
-        says.
+      root_source: where the values of the root came from, and their licence;
+        None where no record says it.
     """
     rows = []
     origins = []
@@ -185,9 +179,7 @@ def _cell(name: str) -> str:
 def _root(source: str | None) -> list[str]:
     if source is None:
         return []
-    kind, _, _ = source.partition(" ")
-    what = _ROOTS.get(kind, _UNKNOWN_ROOT)
-    return [f"The root, whose components came first: {source}; {what}.", ""]
+    return [f"The root, whose components came first: {source}.", ""]
 
 
 def licence(task_name: str) -> str:

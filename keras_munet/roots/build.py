@@ -10,22 +10,36 @@ from keras_munet import errors
 from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
-from keras_munet.roots import hub
-from keras_munet.roots import keras_file
-from keras_munet.roots import keras_hub_source
-from keras_munet.roots import npz
-from keras_munet.roots import packaged
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import source as source_lib
 
-# What `root.path` is for each source that reads it.
-PATHS = {
-    "npz": "an .npz file or an AugReg query",
-    "hub": "a hub handle or a SavedModel folder",
-    "keras_hub": "a preset of a keras_hub ViTBackbone",
-    "keras": "a .keras file of a functional or Sequential model",
-}
-SOURCES = ("random", "packaged", *PATHS)
-PLUGINS = registry.Registry("root source", "keras_munet.roots", SOURCES)
+SOURCES = registry.Registry(
+    "root source",
+    "keras_munet.roots",
+    builtin={
+        "hub": "keras_munet.roots.hub:SOURCE",
+        "keras": "keras_munet.roots.keras_file:SOURCE",
+        "keras_hub": "keras_munet.roots.keras_hub_source:SOURCE",
+        "npz": "keras_munet.roots.npz:SOURCE",
+        "packaged": "keras_munet.roots.packaged:SOURCE",
+        "random": "keras_munet.roots.random_source:SOURCE",
+    },
+)
+
+
+def find(name: str) -> source_lib.RootSource:
+    """Returns a root source.
+
+    Args:
+      name: as config key `root.source` has it.
+
+    Raises:
+      UsageError: there is none, or its plug-in cannot be loaded.
+    """
+    source = SOURCES.get(name, "root.source")
+    if isinstance(source, source_lib.RootSource):
+        return source
+    return source_lib.RootSource(build=source)
 
 
 def build(
@@ -45,57 +59,42 @@ def build(
       UsageError: an unknown source, variant or size.
       CheckpointError: the file or model of a source does not fit.
     """
-    source = settings.source
-    if source in PATHS and not settings.path:
+    source = find(settings.source)
+    if source.path_help and not settings.path:
         raise errors.UsageError(
-            f"config key root.path is empty; source {source} needs "
-            f"{PATHS[source]}"
+            f"config key root.path is empty; source {settings.source} needs "
+            f"{source.path_help}"
         )
     settings = dataclasses.replace(
         settings, path=os.path.expanduser(settings.path)
     )
     depth = settings.num_layers
-    shared: dict[str, Any] = {
+    sizes: dict[str, Any] = {
         "num_layers": None if depth == settings_lib.ALL_LAYERS else depth,
         "num_layers_max": num_layers_max,
         "image_size": settings.image_size,
         "num_classes": num_classes,
     }
-    variant = settings.variant
-    if source not in SOURCES:
-        return _plugin(settings, shared)
-    if source == "packaged":
-        return packaged.packaged(**shared)
-    if source == "random":
-        return root_lib.random(variant, seed=settings.seed, **shared)
-    if source == "keras_hub":
-        return keras_hub_source.from_keras_hub(settings.path, **shared)
-    if source == "keras":
-        return keras_file.from_file(
-            settings.path,
-            blocks=settings.blocks or None,
-            features=settings.features or None,
-            pixel_range=(settings.pixel_min, settings.pixel_max),
-            **shared,
-        )
-    read = npz.from_npz if source == "npz" else hub.from_hub
-    return read(settings.path, variant=variant or None, **shared)
-
-
-def _plugin(
-    settings: settings_lib.RootSettings, shared: dict[str, Any]
-) -> root_lib.Root:
-    """Returns what a plug-in builds: `build(settings, **shared)`.
-
-    Raises:
-      UsageError: there is none of that name, or it builds no root.
-    """
-    build_root = PLUGINS.get(settings.source, "root.source")
+    if settings.source in SOURCES.names():
+        return source.build(settings, **sizes)
     with plugins.naming("root source", settings.source):
-        built = build_root(settings, **shared)
+        built = source.build(settings, **sizes)
     if not isinstance(built, root_lib.Root):
         raise errors.UsageError(
             f"root source {settings.source!r} built {type(built).__name__}; "
-            "it must return a keras_munet.roots.Root; mend the plug-in"
+            "it must return a keras_munet.roots.Root; fix the plug-in"
         )
     return built
+
+
+def described(root_source: str) -> str:
+    """Returns a root's record of its source with the licence of its weights.
+
+    Args:
+      root_source: `Root.source`, which begins with the name of its source.
+    """
+    name = root_source.partition(" ")[0]
+    licence = source_lib.RootSource.licence
+    if name in SOURCES.names():
+        licence = find(name).licence
+    return f"{root_source}; {licence}"

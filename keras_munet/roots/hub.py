@@ -11,10 +11,12 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import registry
+from keras_munet.core import settings as settings_lib
 from keras_munet.models.vit import architecture as vit_architecture
 from keras_munet.roots import augreg_names
 from keras_munet.roots import root as root_lib
 from keras_munet.roots import saved_model_variables
+from keras_munet.roots import source as source_lib
 from keras_munet.roots import vit_loader
 
 # What TensorFlow reads in place; anything else with a scheme is fetched.
@@ -151,3 +153,14 @@ def _resolve(name: str) -> str:
             f"{handle} cannot be fetched ({lines[0][:160]}); check the "
             "handle and the network, or give a local SavedModel folder"
         ) from e
+
+
+def _build(settings: settings_lib.RootSettings, **sizes: Any) -> root_lib.Root:
+    return from_hub(settings.path, variant=settings.variant or None, **sizes)
+
+
+SOURCE = source_lib.RootSource(
+    build=_build,
+    path_help="a hub handle or a SavedModel folder",
+    traced_variant=lambda settings: settings.variant,
+)

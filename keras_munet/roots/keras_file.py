@@ -14,9 +14,11 @@ from concurrent import futures
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import settings as settings_lib
 from keras_munet.data import npz_reader
 from keras_munet.roots import keras_source
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import source as source_lib
 
 _SUFFIX = ".keras"
 _CONFIG = "config.json"
@@ -95,3 +97,19 @@ def _num_values(config: dict[str, Any]) -> int:
     with keras.StatelessScope(initialize_variables=False):
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
         return sum(math.prod(v.shape) for v in model.variables)
+
+
+def _build(settings: settings_lib.RootSettings, **sizes: Any) -> root_lib.Root:
+    return from_file(
+        settings.path,
+        blocks=settings.blocks or None,
+        features=settings.features or None,
+        pixel_range=(settings.pixel_min, settings.pixel_max),
+        **sizes,
+    )
+
+
+SOURCE = source_lib.RootSource(
+    build=_build,
+    path_help="a .keras file of a functional or Sequential model",
+)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import settings as settings_lib
 from keras_munet.roots import augreg_names
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import source as source_lib
 from keras_munet.roots import vit_loader
 
 _EMBEDDING = "vit_patching_and_embedding/"
@@ -154,3 +156,12 @@ def _check_kind(backbone: Any) -> None:
             f"the ViTBackbone has patches of {tuple(backbone.patch_size)} and "
             f"images of {tuple(backbone.image_shape)}; both must be square"
         )
+
+
+def _build(settings: settings_lib.RootSettings, **sizes: Any) -> root_lib.Root:
+    return from_keras_hub(settings.path, **sizes)
+
+
+SOURCE = source_lib.RootSource(
+    build=_build, path_help="a preset of a keras_hub ViTBackbone"
+)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from keras_munet.core import settings as settings_lib
 from keras_munet.data import npz_reader
 from keras_munet.roots import augreg_catalogue
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import source as source_lib
 from keras_munet.roots import vit_loader
 
 
@@ -36,3 +38,14 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
     with npz_reader.Archive(name) as opened:
         source = f"npz {os.path.basename(name)}"
         return vit_loader.load(opened, source, **options)
+
+
+def _build(settings: settings_lib.RootSettings, **sizes: Any) -> root_lib.Root:
+    return from_npz(settings.path, variant=settings.variant or None, **sizes)
+
+
+SOURCE = source_lib.RootSource(
+    build=_build,
+    path_help="an .npz file or an AugReg query",
+    traced_variant=lambda settings: settings.variant,
+)

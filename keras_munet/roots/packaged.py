@@ -10,8 +10,10 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from keras_munet.core import settings as settings_lib
 from keras_munet.roots import hub
 from keras_munet.roots import root as root_lib
+from keras_munet.roots import source as source_lib
 
 FOLDER = pathlib.Path(__file__).with_name("packaged_mu")
 VARIANT = "mu/8"
@@ -30,3 +32,16 @@ def packaged(**options: Any) -> root_lib.Root:
     """
     root = hub.from_hub(FOLDER, variant=VARIANT, **options)
     return dataclasses.replace(root, source=f"packaged {VARIANT}")
+
+
+def _build(settings: settings_lib.RootSettings, **sizes: Any) -> root_lib.Root:
+    del settings
+    return packaged(**sizes)
+
+
+SOURCE = source_lib.RootSource(
+    build=_build,
+    licence="comes with keras_munet; pretrained on letters drawn from the "
+    "fonts of matplotlib and on Omniglot, MIT licence",
+    traced_variant=lambda settings: VARIANT,
+)
