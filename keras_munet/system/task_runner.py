@@ -119,6 +119,10 @@ class TaskRunner:
 
         Returns:
           False if nothing was left to do.
+
+        Raises:
+          UsageError: no task is named.
+          StoppedError: the job was to stop while it waited for others.
         """
         if not self._settings.task_names:
             raise errors.UsageError(
