@@ -52,14 +52,18 @@ if TYPE_CHECKING:
     from keras_munet.errors import MunetError
     from keras_munet.errors import StoreError
     from keras_munet.errors import UsageError
+    from keras_munet.system.first_system import evolve
     from keras_munet.system.inference import PictureFeatures
     from keras_munet.system.inference import Prediction
+    from keras_munet.system.records import Evaluation
+    from keras_munet.system.records import TaskInfo
     from keras_munet.system.system import System
 
 _HOMES = {
     "CheckpointError": "errors",
     "ChildError": "errors",
     "DataError": "errors",
+    "Evaluation": "system.records",
     "MunetError": "errors",
     "PictureFeatures": "system.inference",
     "Prediction": "system.inference",
@@ -67,13 +71,16 @@ _HOMES = {
     "Settings": "core.settings",
     "StoreError": "errors",
     "System": "system.system",
+    "TaskInfo": "system.records",
     "UsageError": "errors",
+    "evolve": "system.first_system",
 }
 
 __all__ = [
     "CheckpointError",
     "ChildError",
     "DataError",
+    "Evaluation",
     "MunetError",
     "PictureFeatures",
     "Prediction",
@@ -81,8 +88,10 @@ __all__ = [
     "Settings",
     "StoreError",
     "System",
+    "TaskInfo",
     "UsageError",
     "__version__",
+    "evolve",
 ]
 
 _deprecated_paths.install()

@@ -48,7 +48,8 @@ def main() -> None:
     measured = opened.evaluate(_TASKS.value, strategy=devices)
     if not job.is_chief:
         return
-    text = json.dumps(measured, indent=2, sort_keys=True) + "\n"
+    plain = {name: one.to_json() for name, one in measured.items()}
+    text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
     if _OUT.value:
         launching.write_file(_OUT.value, text)
     else:

@@ -72,12 +72,16 @@ _ALLOWED = {
         *("system.executor", "system.population_view", "system.task_data"),
         *("system.task_iteration", "system.validation"),
     },
+    "system.records": {"core", "search", "store"},
+    "system.first_system": {
+        *("errors", "core", "config", "callbacks", "system.system"),
+    },
     "system.system": {
         *("errors", "core", "search", "store", "roots", "models", "data"),
         *("export", "callbacks"),
         *("system.executor", "system.inference", "system.population_view"),
-        *("system.task_data", "system.task_iteration", "system.task_runner"),
-        "system.validation",
+        *("system.records", "system.task_data", "system.task_iteration"),
+        *("system.task_runner", "system.validation"),
     },
     "system": {"system.system"},
     "report": {
@@ -110,6 +114,7 @@ _ALLOWED = {
     },
     "__init__": {
         *("core", "errors", "system.inference", "callbacks"),
+        *("system.first_system", "system.records"),
         *("_deprecated_paths", "_keras_registration"),
         *("system.system", "version"),
     },

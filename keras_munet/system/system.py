@@ -44,6 +44,7 @@ from keras_munet.store import system_dir
 from keras_munet.store import task_state
 from keras_munet.system import inference
 from keras_munet.system import population_view
+from keras_munet.system import records
 from keras_munet.system import task_data
 from keras_munet.system import task_runner
 from keras_munet.system import validation
@@ -219,6 +220,70 @@ class System:
         """The root path."""
         return self._dir.root
 
+    def __repr__(self) -> str:
+        states = self.tasks
+        names = [*list(states)[:4], *(["..."] if len(states) > 4 else [])]
+        tasks = f"{len(states)} task{'s' * (len(states) != 1)}"
+        shown = f": {', '.join(names)}" if names else ""
+        return f"<System {self._dir.where}, {tasks}{shown}>"
+
+    def _repr_html_(self) -> str:
+        return records.leaderboard_html(
+            repr(self)[1:-1],
+            [self[name] for name in self],
+            self.settings.search.quality.replace("_", " "),
+        )
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __bool__(self) -> bool:
+        # A system without a task is one all the same.
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tasks)
+
+    def __contains__(self, task_name: object) -> bool:
+        return task_name in self.tasks
+
+    def __getitem__(self, task_name: str) -> records.TaskInfo:
+        """Returns the record of a published task.
+
+        Raises:
+          UsageError: the system has no such task.
+
+        Example:
+          >>> system["digits"].num_classes, "greek" in system, list(system)
+          (10, False, ['digits'])
+        """
+        state = self._dir.task(names.split_private(task_name)[0])
+        return records.task_info(state, self.population())
+
+    def history(self) -> list[dict[str, Any]]:
+        """Returns a record of plain values per child, in order of training.
+
+        `pandas.DataFrame(system.history())` is the table of all children.
+
+        Example:
+          >>> best = max(system.history(), key=lambda child: child["score"])
+          >>> best["task"], best["score"] > 0.9
+          ('digits', True)
+        """
+        return records.history(self._dir)
+
+    def sharing(self) -> list[dict[str, Any]]:
+        """Returns a record of plain values per component in use.
+
+        Each has `place`, `component_id`, `num_params`, `from_root` and
+        `tasks`, the names of those that use it.
+
+        Example:
+          >>> [c["tasks"] for c in system.sharing() if c["place"] == "head"]
+          [['digits']]
+        """
+        return records.sharing(self.population())
+
     def population(self) -> population_lib.Population:
         """Returns the living paths as the search sees them."""
         return population_view.read(self._dir)
@@ -375,7 +440,7 @@ class System:
         task_names: Sequence[str] | None = None,
         *,
         strategy: str | devices.Devices = "auto",
-    ) -> dict[str, Any]:
+    ) -> dict[str, records.Evaluation]:
         """Measures published paths on their validation and test data.
 
         Args:
@@ -383,13 +448,15 @@ class System:
           strategy: which devices compute.
 
         Returns:
-          Task name -> `path_id`, `validation_accuracy`, `test_accuracy`,
-          `score`, `num_params`, `accounted_params`, `num_layers`, and
-          `test_metrics`, the measures of `core.classification_metrics` by
-          name, or None where a logit is not finite.
+          Task name -> its measures.
 
         Raises:
           UsageError: a task is not in the system.
+
+        Example:
+          >>> measured = system.evaluate()["digits"]
+          >>> measured.test_accuracy == system["digits"].test_accuracy
+          True
         """
         from keras_munet.system import task_iteration
 
@@ -409,7 +476,8 @@ class System:
                         )
                     )
                     crew.forget(name)
-        return crew.trainer.workers.share(measured)
+        shared = crew.trainer.workers.share(measured)
+        return {name: records.Evaluation(**m) for name, m in shared.items()}
 
     def model(
         self,
@@ -503,7 +571,12 @@ class System:
             named, or an array is of another kind.
 
         Example:
-          system.predict("digits", ["photo.jpg", "folder"])[0].label
+          >>> pictures = np.zeros([2, 8, 8, 1], np.uint8)
+          >>> answers = system.predict("digits", pictures)
+          >>> answers[0].scores[answers[0].label] == answers[0].score
+          True
+          >>> system.predict("digits", "absent.jpg")[0].reason
+          'cannot be read: No such file or directory'
         """
 
         def load() -> inference.Classifier:
@@ -568,8 +641,10 @@ class System:
             component; or as of `predict`.
 
         Example:
-          pictures = system.features("digits", images_or_paths=["folder"])
-          np.stack([p.values for p in pictures if p.values is not None])
+          >>> raw = np.zeros([2, 8, 8, 1], np.uint8)
+          >>> pictures = system.features("digits", images_or_paths=raw)
+          >>> np.stack([p.values for p in pictures]).shape
+          (2, 64)
         """
         (name,) = validation.published_names([task_name], self.tasks)
         get = self._dir.objects.get
