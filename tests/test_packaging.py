@@ -18,6 +18,7 @@ import zipfile
 import pytest
 
 import keras_munet.__main__ as command_lib
+from keras_munet import version
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = _ROOT / "keras_munet"
@@ -110,6 +111,35 @@ def test_the_folder_of_configs_is_printed(tmp_path):
     done = _command("configs", cwd=tmp_path)
     folder = pathlib.Path(done.stdout.strip())
     assert (folder / "quickstart.py").exists()
+
+
+def test_the_readme_renders_away_from_its_repository():
+    text = (_ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)", text)
+    links += re.findall(r"(?:src|href)=[\"']([^\"']+)", text)
+    links += re.findall(r"^\[[^\]]+\]: *(\S+)", text, re.MULTILINE)
+    assert links
+    relative = [x for x in links if not re.match(r"https?://|#", x)]
+    assert relative == []
+
+
+def test_the_files_of_a_release_are_of_this_version():
+    for name in ("CITATION.cff", "MODULE.bazel"):
+        text = (_ROOT / name).read_text(encoding="utf-8")
+        (stated,) = re.findall(r"^\s*version\W+([\d.]+)", text, re.MULTILINE)
+        assert stated == version.__version__, name
+    for name in ("SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md"):
+        assert (_ROOT / name).stat().st_size > 500
+    minor = version.__version__.rpartition(".")[0]
+    supported = (_ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"| {minor} | yes |" in supported
+
+
+def test_classifiers_are_those_that_an_index_knows():
+    trove = pytest.importorskip("trove_classifiers")
+    named = _SETUP["metadata"]["classifiers"].split("\n")
+    assert set(filter(None, named)) <= trove.classifiers
 
 
 def test_every_requirement_has_a_floor():
