@@ -6,6 +6,7 @@
     python launch/inspect_root.py --root=npz:FILE --image_size=224
     python launch/inspect_root.py --root=hub:FOLDER_OR_HANDLE
     python launch/inspect_root.py --root=keras_hub:PRESET
+    python launch/inspect_root.py --root=keras_applications:MobileNetV3Small
     python launch/inspect_root.py --root=keras:FILE.keras --blocks='block[0-9]+'
 
 A file that does not fit is shown with every difference.

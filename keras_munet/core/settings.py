@@ -281,8 +281,8 @@ class RootSettings:
     """Where the first components come from.
 
     Attributes:
-      source: `random`, `packaged`, `npz`, `hub`, `keras_hub`, `keras` or a
-        plug-in.
+      source: `random`, `packaged`, `npz`, `hub`, `hf`, `keras_hub`, `keras`,
+        `keras_applications` or a plug-in; `SOURCE:PATH` gives `path` too.
       variant: the ViT's name, e.g. `Ti/16`, for `random`; `npz` and `hub`
         refuse another, and tell it from the file where this is empty.
       num_layers: how many blocks to keep; -1 keeps all.
@@ -310,6 +310,16 @@ class RootSettings:
 
     def __post_init__(self):
         config_parsing.normalize(self, "root.")
+        source, colon, path = self.source.partition(":")
+        if colon:
+            if self.path:
+                raise errors.UsageError(
+                    f"config key root.source is {self.source!r} and root.path "
+                    f"{self.path!r}; give what follows the colon alone, or the "
+                    "path alone"
+                )
+            object.__setattr__(self, "source", source)
+            object.__setattr__(self, "path", path)
         _check_numbers(self, "root.")
 
 

@@ -19,6 +19,7 @@ SOURCES = registry.Registry(
     builtin={
         "hub": "keras_munet.roots.hub:SOURCE",
         "keras": "keras_munet.roots.keras_file:SOURCE",
+        "keras_applications": "keras_munet.roots.keras_applications:SOURCE",
         "keras_hub": "keras_munet.roots.keras_hub_source:SOURCE",
         "npz": "keras_munet.roots.npz:SOURCE",
         "packaged": "keras_munet.roots.packaged:SOURCE",
