@@ -29,7 +29,10 @@ _WEIGHTS = flags.DEFINE_string(
     "weights", "float32", "How weights are stored: float32, bfloat16 or int8."
 )
 _CLASSIFY = flags.DEFINE_bool("classify", False, "Add classify_<task>.")
-_TFLITE = flags.DEFINE_bool("tflite", False, "Add tflite/<task>.tflite.")
+_FORMATS = flags.DEFINE_list(
+    "formats", ["savedmodel"], "savedmodel, and onnx, tflite or a plug-in's."
+)
+_TFLITE = flags.DEFINE_bool("tflite", False, "As --formats=savedmodel,tflite.")
 _FEATURES = flags.DEFINE_string(
     "feature_component", None, "What `features` returns; default the head's."
 )
@@ -71,6 +74,7 @@ def main() -> None:
         versioned=_VERSIONED.value,
         weights=_WEIGHTS.value,
         classify=_CLASSIFY.value,
+        formats=_FORMATS.value,
         tflite=_TFLITE.value,
         feature_component=_FEATURES.value,
         model_name=_MODEL_NAME.value,

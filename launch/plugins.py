@@ -20,6 +20,7 @@ from keras_munet.core import adapters
 from keras_munet.core import plugins
 from keras_munet.core import registry
 from keras_munet.data import plugin_tasks
+from keras_munet.export import options
 from keras_munet.roots import build
 from keras_munet.search import plugins as search_plugins
 
@@ -64,6 +65,7 @@ def _registries() -> list[registry.Registry]:
         adapters.ADAPTERS,
         registry.LAYERS,
         callback.CALLBACKS,
+        options.FORMATS,
     ]
 
 

@@ -1,4 +1,4 @@
-"""The eight kinds of plug-ins, installed as other people's packages are."""
+"""The nine kinds of plug-ins, installed as other people's packages are."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import plugin_tasks
 from keras_munet.data import tasks
+from keras_munet.export import options
 from keras_munet.roots import build
 from keras_munet.search import plugins as search_plugins
 
@@ -62,7 +63,7 @@ again = keras_munet.System.open(sys.argv[1])
 path = again.tasks["shapes/3"].published
 images = np.zeros([2, 16, 16, 3], np.float32)
 logits = again.model("shapes/3")(images)
-out = again.export(sys.argv[1] + "/served")
+out = again.export(sys.argv[1] + "/served", formats=["savedmodel", "sizes"])
 import tensorflow as tf
 served = tf.saved_model.load(out).signatures["predict_shapes_3"]
 pixels = tf.zeros([2, 16, 16, 3], tf.uint8)
@@ -84,6 +85,7 @@ print(json.dumps({
     "test": path.metrics["test_quality"],
     "shape": list(logits.shape),
     "served": list(served(images=pixels)["logits"].shape),
+    "sizes": json.load(open(out + "/sizes/shapes_3.json")),
     "problems": again.check(),
 }))
 """
@@ -127,6 +129,7 @@ def example(installed, monkeypatch):
         registry.LAYERS,
         plugin_tasks.loaders(),
         callback.CALLBACKS,
+        options.FORMATS,
     ):
         monkeypatch.setattr(known, "_loaded", {})
 
@@ -157,6 +160,7 @@ def test_a_search_with_one_plugin_of_each_kind_runs(installed, tmp_path):
     assert "ResidualAdapter" not in said["layers"]
     assert said["test"] > 0.2
     assert said["shape"] == said["served"] == [2, 3]
+    assert said["sizes"] == {"image_size": 16, "num_classes": 3}
     assert said["problems"] == []
 
 

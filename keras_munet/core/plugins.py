@@ -30,6 +30,7 @@ GROUPS = {
     "keras_munet.adapters": "adapter",
     "keras_munet.layers": "component layer",
     "keras_munet.callbacks": "callback",
+    "keras_munet.export_formats": "export format",
 }
 
 

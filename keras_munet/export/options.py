@@ -11,9 +11,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
+from keras_munet.core import registry
 from keras_munet.export import serving
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
+SAVED_MODEL = "savedmodel"
+FORMATS = registry.Registry(
+    "export format",
+    "keras_munet.export_formats",
+    reserved=[SAVED_MODEL],
+    builtin={
+        "onnx": "keras_munet.export.onnx_file:FORMAT",
+        "tflite": "keras_munet.export.tflite:FORMAT",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +41,9 @@ class Options:
         e.g. `encoderblock_0`; None for what the head reads.
       classify: whether to add `classify_<task>`, which takes serialised
         `tf.Example`s and answers with labels.
-      tflite: whether to add `tflite/<task>.tflite`.
+      formats: `savedmodel` and what to add to it: `tflite` adds
+        `tflite/<task>.tflite`, `onnx` adds `onnx/<task>.onnx`, a plug-in's
+        format its own; see `formats.ExportFormat`.
       model_name: the name that the model is served under.
       webp: whether `predict_bytes_<task>` decodes WebP files too. Such an
         export loads in TensorFlow 2.20 and later alone, so not in TensorFlow
@@ -41,7 +54,7 @@ class Options:
     versioned: bool = False
     feature_component: str | None = None
     classify: bool = False
-    tflite: bool = False
+    formats: tuple[str, ...] = (SAVED_MODEL,)
     model_name: str = "keras_munet"
     webp: bool = False
 
@@ -50,12 +63,18 @@ class Options:
         """Returns checked options.
 
         Args:
-          given: values by the names of the attributes.
+          given: values by the names of the attributes; `formats` may be a
+            list. `tflite=True` is the earlier way to add that format.
 
         Raises:
           UsageError: a name is unknown, or a value is not allowed.
         """
         fields = [field.name for field in dataclasses.fields(cls)]
+        given = dict(given)
+        names = given.get("formats", cls.formats)
+        given["formats"] = tuple(names) if isinstance(names, list) else names
+        if given.pop("tflite", False) is True:
+            given["formats"] = tuple(dict.fromkeys([*names, "tflite"]))
         for name in given:
             if name not in fields:
                 close = difflib.get_close_matches(name, fields, n=1)
@@ -72,9 +91,10 @@ class Options:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if type(value).__name__ not in str(field.type).split(
-                " | "
-            ) and not (value is None and "None" in str(field.type)):
+            kinds = str(field.type).replace("[str, ...]", "").split(" | ")
+            if type(value).__name__ not in kinds and not (
+                value is None and "None" in kinds
+            ):
                 raise errors.UsageError(
                     f"export option {field.name} is {value!r}; it takes a "
                     f"value of type {field.type}"

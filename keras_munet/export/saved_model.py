@@ -30,20 +30,19 @@ from keras_munet.core import names
 from keras_munet.core import plain_paths
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
+from keras_munet.export import formats
 from keras_munet.export import golden_outputs
 from keras_munet.export import model_card
 from keras_munet.export import options as options_lib
 from keras_munet.export import output_dir
 from keras_munet.export import saved_model_reader
 from keras_munet.export import serving_functions
-from keras_munet.export import tflite
 from keras_munet.export import warmup
 from keras_munet.models import path_model
 from keras_munet.models.vit import keras_state
 
 ALL_TASKS = "all_tasks"
 DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-TFLITE_FOLDER = "tflite"
 _KINDS = ("predict", "predict_bytes")
 _CLASSIFY = "classify"
 _CLASSIFY_METHOD = "tensorflow/serving/classify"
@@ -122,6 +121,7 @@ def export(
       StoreError: `out` cannot be written.
     """
     options = options or options_lib.Options()
+    formats.require(options.formats, options.weights)
     plain_paths.refuse_pattern(out, "the folder of an export")
     folder = pathlib.Path(out)
     if options.versioned:
@@ -153,11 +153,13 @@ def export(
         )
         (part / "README.md").write_text(text, encoding="utf-8")
         warmup.write(part, options.model_name, requests)
-        if options.tflite:
-            (part / TFLITE_FOLDER).mkdir()
-            for name, path in paths.items():
-                file = part / TFLITE_FOLDER / f"{keys[name]}.tflite"
-                file.write_bytes(tflite.converted(path, get, options.weights))
+        formats.write(
+            part,
+            options.formats,
+            {keys[name]: path for name, path in paths.items()},
+            get,
+            options.weights,
+        )
         golden_outputs.record(part, originals)
     return str(folder)
 

@@ -363,7 +363,7 @@ class _Graph:
         pools = self._pool.tensors()
         for step in steps:
             place = self._pool.place(step.component_id)[: len(pools)]
-            places = [tf.constant(start, tf.int64) for start in place]
+            places = [tf.constant([start], tf.int64) for start in place]
             tensor = self._kind(step)(tensor, pools, places)
         return tensor
 

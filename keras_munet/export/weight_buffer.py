@@ -103,14 +103,16 @@ class Pool:
         Args:
           spec: of the component.
           pools: as `tensors` gives them.
-          places: where it begins in each, `[] int64`.
+          places: where it begins in each, `[1] int64`. Not a scalar: OpenVINO
+            2026.4 folds an axis that is added to a constant scalar from unset
+            memory.
         """
         at = [0] * len(pools)
 
         def take(pool: int, count: int) -> tf.Tensor:
             start = places[pool] + at[pool]
             at[pool] += _padded(count, pools[pool].dtype.size)
-            return tf.slice(pools[pool], start[tf.newaxis], [count])
+            return tf.slice(pools[pool], start, [count])
 
         found = []
         for name, shape in spec.weights:

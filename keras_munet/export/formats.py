@@ -1,0 +1,158 @@
+"""Describes the file formats that an export adds to its SavedModel.
+
+A format is one file with an `ExportFormat` and one line in `options.FORMATS`,
+or an entry point of group `keras_munet.export_formats` in another distribution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_munet import errors
+from keras_munet.core import plugins
+from keras_munet.core import specs
+from keras_munet.data import preprocessing
+from keras_munet.export import options
+from keras_munet.models import layer_factory
+from keras_munet.models import path_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """One task's path as a function whose weights are constants.
+
+    Attributes:
+      function: a `tf.function` from `images`, `[batch, size, size, 3] uint8`
+        of the path's own size, to `logits` and `scores`,
+        `[batch, num_classes] float32`.
+      image_size: side of its images, pixels.
+      weights: how weights are stored; see `options.Options`.
+    """
+
+    function: Any
+    image_size: int
+    weights: str
+
+
+def _nothing_needed() -> None:
+    """Accepts a format without packages of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportFormat:
+    """One file per task beside the SavedModel, `<format>/<task><suffix>`.
+
+    Attributes:
+      suffix: how a file's name ends, e.g. `.onnx`.
+      convert: returns the bytes of a classifier's file.
+      weights: the ways of storing weights that it has.
+      require: raises UsageError where a package is missing that it needs.
+    """
+
+    suffix: str
+    convert: Callable[[Classifier], bytes]
+    weights: tuple[str, ...]
+    require: Callable[[], None] = _nothing_needed
+
+
+def require(names: tuple[str, ...], weights: str) -> None:
+    """Refuses formats that cannot be written, before anything is.
+
+    Args:
+      names: of formats, `savedmodel` among them.
+      weights: how weights are to be stored.
+
+    Raises:
+      UsageError: a format is unknown, needs a package that is missing, or
+        does not store weights so; or the SavedModel is left out.
+    """
+    if options.SAVED_MODEL not in names:
+        raise errors.UsageError(
+            f"formats={','.join(names)!r} leaves out "
+            f"{options.SAVED_MODEL}, which every export has; add it"
+        )
+    for name in names:
+        if name == options.SAVED_MODEL:
+            continue
+        export_format = options.FORMATS.get(name)
+        if weights not in export_format.weights:
+            raise errors.UsageError(
+                f"weights={weights} cannot be stored in format {name}; use "
+                f"one of {', '.join(export_format.weights)}, or leave out "
+                f"the format"
+            )
+        export_format.require()
+
+
+def write(
+    folder: pathlib.Path,
+    names: tuple[str, ...],
+    paths: Mapping[str, specs.PathRecord],
+    get: Callable[[specs.ComponentRef], specs.Component],
+    weights: str,
+) -> None:
+    """Writes the files of all formats but the SavedModel.
+
+    Args:
+      folder: of the export.
+      names: of formats.
+      paths: file name without suffix -> a task's path.
+      get: returns a component by its reference.
+      weights: see `Classifier`.
+
+    Raises:
+      UsageError: a format's converter failed.
+    """
+    added = [name for name in names if name != options.SAVED_MODEL]
+    for name in added:
+        (folder / name).mkdir()
+    for stem, path in paths.items() if added else ():
+        task = classifier(path, get, weights)
+        for name in added:
+            export_format = options.FORMATS.get(name)
+            with plugins.naming("export format", name):
+                data = export_format.convert(task)
+            (folder / name / f"{stem}{export_format.suffix}").write_bytes(data)
+
+
+def classifier(
+    path: specs.PathRecord,
+    get: Callable[[specs.ComponentRef], specs.Component],
+    weights: str,
+) -> Classifier:
+    """Returns the classifier of a path.
+
+    Args:
+      path: the path.
+      get: returns a component by its reference.
+      weights: see `Classifier`.
+    """
+    components = [get(ref) for ref in path.components]
+    chain = [
+        layer_factory.make_layer(c.spec, c.spec.name, dtype="float32")
+        for c in components
+    ]
+    size = path.hparams["ds_image_size"]
+    spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
+
+    @tf.function(autograph=False, input_signature=[spec])
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        tensor = preprocessing.evaluation_images(images, size)
+        for component, layer, narrow in zip(
+            components, chain, path_model.narrowed(chain), strict=True
+        ):
+            values = [
+                tf.constant(component.weights[name])
+                for name, _ in component.spec.weights
+            ]
+            narrowing = path_model.narrowing(narrow)
+            tensor = layer.compute(tensor, values, **narrowing)
+        return {"logits": tensor, "scores": tf.nn.softmax(tensor)}
+
+    return Classifier(predict, size, weights)

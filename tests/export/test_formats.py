@@ -1,0 +1,136 @@
+"""Formats beside the SavedModel: their runtimes' answers, and refusals."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import export_samples
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn import datasets
+
+from keras_munet import errors
+from keras_munet.data import preprocessing
+from keras_munet.export import formats
+from keras_munet.export import options
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("formats")
+    return export_samples.system(folder / "system", {"a/b": 10, "c": 3})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Real pictures at the model's size, `[64, 16, 16, 3] uint8`."""
+    pixels = datasets.load_digits().images[:64].repeat(2, 1).repeat(2, 2)
+    grey = np.rint(pixels * 255 / 16).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, -1)
+
+
+def _expected(system, task, images):
+    pixels = preprocessing.evaluation_images(images, 16, True)
+    return tf.nn.softmax(system.model(task)(pixels)).numpy()
+
+
+def test_onnx_runtime_answers_as_the_path(system, digits, tmp_path):
+    onnxruntime = pytest.importorskip(
+        "onnxruntime", reason="needs keras_munet[onnx]"
+    )
+    out = system.export(tmp_path / "out", formats=["savedmodel", "onnx"])
+    files = sorted(p.name for p in (pathlib.Path(out) / "onnx").iterdir())
+    assert files == ["a_b.onnx", "c.onnx"]
+    for file, task in zip(files, ("a/b", "c"), strict=True):
+        session = onnxruntime.InferenceSession(
+            pathlib.Path(out, "onnx", file).read_bytes(),
+            providers=["CPUExecutionProvider"],
+        )
+        for count in (1, 64):
+            logits, scores = session.run(
+                ["logits", "scores"], {"images": digits[:count]}
+            )
+            expected = _expected(system, task, digits[:count])
+            np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+            np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
+
+
+def test_a_file_with_other_scores_is_not_written(system, tmp_path, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+
+    class Other(runtime.InferenceSession):
+        def run(self, *args, **kwargs):
+            return [v + 0.01 for v in super().run(*args, **kwargs)]
+
+    monkeypatch.setattr(runtime, "InferenceSession", Other)
+    with pytest.raises(errors.StoreError, match=r"scores differ by 0\.01"):
+        system.export(tmp_path / "out", formats=["savedmodel", "onnx"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"formats": ["onnx"]}, "leaves out savedmodel"),
+        ({"formats": ["savedmodel", "coreml"]}, "unknown export format"),
+        ({"formats": "savedmodel"}, "takes a value of type"),
+        (
+            {"formats": ["savedmodel", "onnx"], "weights": "int8"},
+            "weights=int8 cannot be stored in format onnx",
+        ),
+    ],
+)
+def test_formats_that_cannot_be_written_are_refused(
+    system, tmp_path, given, message
+):
+    with pytest.raises(errors.UsageError, match=message):
+        system.export(tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("package", ["onnx", "tf2onnx", "onnxruntime"])
+def test_a_missing_package_is_named(system, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    pattern = "onnx.* is absent.*keras_munet.onnx."
+    with pytest.raises(errors.UsageError, match=pattern):
+        system.export(tmp_path / "out", formats=["savedmodel", "onnx"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_of_a_plugin_is_written_for_each_task(
+    system, tmp_path, monkeypatch
+):
+    def width(task):
+        outputs = task.function.get_concrete_function().structured_outputs
+        return str(outputs["scores"].shape[1]).encode()
+
+    shape = formats.ExportFormat(".txt", width, ("float32",))
+    monkeypatch.setitem(options.FORMATS._loaded, "width", shape)
+    out = system.export(tmp_path / "out", formats=["savedmodel", "width"])
+    assert (pathlib.Path(out) / "width" / "a_b.txt").read_text() == "10"
+    assert (pathlib.Path(out) / "width" / "c.txt").read_text() == "3"
+
+    def fail(task):
+        raise ZeroDivisionError("no such layer")
+
+    broken = formats.ExportFormat(".txt", fail, ("float32",))
+    monkeypatch.setitem(options.FORMATS._loaded, "width", broken)
+    with pytest.raises(errors.UsageError, match="'width' failed"):
+        system.export(tmp_path / "other", formats=["savedmodel", "width"])
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_openvino_reads_the_onnx_file(system, digits, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    out = system.export(tmp_path / "out", formats=["savedmodel", "onnx"])
+    compiled = openvino.Core().compile_model(
+        # Without it products round to bfloat16 where the CPU can.
+        *(f"{out}/onnx/a_b.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    )
+    answer = compiled({"images": digits})
+    np.testing.assert_allclose(
+        answer["scores"], _expected(system, "a/b", digits), rtol=0, atol=1e-4
+    )
