@@ -5,6 +5,7 @@
     python launch/inspect_root.py --root=random:R26+S/32 --image_size=224
     python launch/inspect_root.py --root=npz:FILE --image_size=224
     python launch/inspect_root.py --root=hub:FOLDER_OR_HANDLE
+    python launch/inspect_root.py --root=hf:FOLDER
     python launch/inspect_root.py --root=keras_hub:PRESET
     python launch/inspect_root.py --root=keras_applications:MobileNetV3Small
     python launch/inspect_root.py --root=keras:FILE.keras --blocks='block[0-9]+'

@@ -17,6 +17,7 @@ SOURCES = registry.Registry(
     "root source",
     "keras_munet.roots",
     builtin={
+        "hf": "keras_munet.roots.hugging_face:SOURCE",
         "hub": "keras_munet.roots.hub:SOURCE",
         "keras": "keras_munet.roots.keras_file:SOURCE",
         "keras_applications": "keras_munet.roots.keras_applications:SOURCE",
