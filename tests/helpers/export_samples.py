@@ -9,12 +9,14 @@ from keras_munet.core import classification_metrics
 from keras_munet.core import seeds
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.data import tasks
 from keras_munet.roots import root as root_lib
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
 # What a task has of its own, if nothing else is said.
 OWN = ("encoder_norm", "head")
+_EMBEDDED = tasks.embedded_names()
 
 
 def system(
@@ -84,7 +86,7 @@ def publish(
             task=task,
             private=False,
             num_classes=num_classes,
-            class_names=tuple(f"class {i}" for i in range(num_classes)),
+            class_names=_class_names(task, num_classes),
             num_iterations_done=1,
             published=path,
             test_metrics=classification_metrics.ClassificationMetrics(
@@ -94,3 +96,11 @@ def publish(
             ),
         )
     )
+
+
+def _class_names(task: str, num_classes: int) -> tuple[str, ...]:
+    """Returns those of a task's data where the package has them."""
+    names = tasks.load(task).class_names if task in _EMBEDDED else ()
+    if len(names) == num_classes:
+        return names
+    return tuple(f"class {i}" for i in range(num_classes))
