@@ -41,12 +41,12 @@ def main() -> None:
         sys.argv = [path, *sys.argv[2:]]
         runpy.run_path(path, run_name="__main__")
     else:
-        known = [*commands(folder), _CONFIGS]
-        close = difflib.get_close_matches(command, known, n=1)
+        choices = [*commands(folder), _CONFIGS]
+        close = difflib.get_close_matches(command, choices, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         print(
             f"error: {command!a} is no command; {hint}give one of "
-            f"{', '.join(known)}",
+            f"{', '.join(choices)}",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -64,22 +64,24 @@ def installed(name: str) -> pathlib.Path:
 
 def commands(folder: str | os.PathLike[str]) -> dict[str, str]:
     """Returns command -> the first line of its docstring, sorted."""
-    found = {}
+    summaries = {}
     for path in sorted(pathlib.Path(folder).glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if _MARK in text:
-            said = ast.get_docstring(ast.parse(text)) or ""
-            found[path.stem] = said.partition("\n")[0]
-    return found
+            docstring = ast.get_docstring(ast.parse(text)) or ""
+            summaries[path.stem] = docstring.partition("\n")[0]
+    return summaries
 
 
 def _usage(folder: pathlib.Path) -> str:
-    known = {
+    summaries = {
         **commands(folder),
         _CONFIGS: "Prints the folder of the published experiments.",
     }
-    width = max(map(len, known))
-    lines = [f"  {name:<{width}}  {said}" for name, said in known.items()]
+    width = max(map(len, summaries))
+    lines = [
+        f"  {name:<{width}}  {summary}" for name, summary in summaries.items()
+    ]
     return "\n".join(
         [
             "usage: keras-munet COMMAND [--flag=value ...]",

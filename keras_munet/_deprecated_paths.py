@@ -1,4 +1,4 @@
-"""Forwards imports of modules that moved, with a warning, until 0.3.
+"""Forwards imports of what moved or was renamed, with a warning, until 0.3.
 
 Invariant: an old path gives the very module of its new path, never a second
 copy, and warns once a process.
@@ -6,6 +6,7 @@ copy, and warns once a process.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -14,8 +15,10 @@ import sys
 import types
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 _NAME = "keras_munet"
+_SourceFileLoader = importlib.machinery.SourceFileLoader
 # Old path -> new path, below keras_munet; of a package, its modules too.
 MOVED = {
     "agents": "jobs.agents",
@@ -169,6 +172,14 @@ MOVED = {
     "vit.quantizing": "models.vit.quantization",
     "vit.resample": "models.vit.position_embedding",
 }
+# Module -> its names of 0.1 that the documentation gave -> today's.
+RENAMED = {
+    "search.hparam_ranges": {"ranges": "ranges_in_force"},
+    "search.random_draws": {"Draws": "RandomDraws"},
+    "search.scoring": {"Facts": "ScoreInputs"},
+    "train.devices.cpu_threads": {"share_cores": "divide_cores"},
+    "train.devices.strategy": {"make": "make_strategy"},
+}
 # `from keras_munet.vit import family` looks for it below the new package.
 _ALL = {
     **MOVED,
@@ -208,10 +219,37 @@ class _Finder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None = None,
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
+        if fullname.partition(".")[2] in RENAMED:
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+            if spec and isinstance(spec.loader, _SourceFileLoader):
+                spec.loader = _RenamedLoader(spec.loader.name, spec.loader.path)
+            return spec
         new = new_path(fullname)
         if new is None or importlib.util.find_spec(new) is None:
             return None
         return importlib.machinery.ModuleSpec(fullname, _Loader(new))
+
+
+class _RenamedLoader(_SourceFileLoader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        vars(module)["__getattr__"] = functools.partial(_renamed, module)
+
+
+def _renamed(module: types.ModuleType, old: str) -> Any:
+    """Returns what `old` is called today in a module."""
+    names = RENAMED[module.__name__.partition(".")[2]]
+    if old not in names:
+        raise AttributeError(
+            f"module {module.__name__!r} has no attribute {old!r}"
+        )
+    warnings.warn(
+        f"{module.__name__}.{old} is now {names[old]}; the old name is removed "
+        "in 0.3",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(module, names[old])
 
 
 class _Loader(importlib.abc.Loader):

@@ -65,7 +65,7 @@ class _Loader(importlib.abc.Loader):
         self._finder = finder
 
     def __getattr__(self, name: str):
-        # Resources and source lines are asked of a module's loader too.
+        # Resources and source lines go through a module's loader too.
         return getattr(self._loader, name)
 
     def create_module(

@@ -12,7 +12,7 @@ class MunetError(Exception):
 
 
 class UsageError(MunetError):
-    """The caller asked for something that cannot be: a user's mistake."""
+    """The caller requested something impossible: a user's mistake."""
 
     exit_code = 2
 
@@ -30,7 +30,7 @@ class StoreError(MunetError):
 
 
 class StoppedError(MunetError):
-    """The job was asked to stop, and did so where nothing is lost.
+    """The job got a stop request and stopped where nothing is lost.
 
     Everything finished is published; running it again continues.
     """

@@ -44,7 +44,7 @@ _SSH = flags.DEFINE_string("ssh", "ssh", "What reaches a host, with options.")
 
 def main(evolve: Sequence[str]) -> int:
     """Runs the agents; returns the exit code."""
-    made = agents.Agents(
+    agent_jobs = agents.Agents(
         evolve,
         _NUM_AGENTS.value,
         program=str(pathlib.Path(__file__).with_name("evolve.py")),
@@ -54,8 +54,8 @@ def main(evolve: Sequence[str]) -> int:
         num_threads=_NUM_THREADS.value,
         ssh=shlex.split(_SSH.value),
     )
-    running = supervisor.Restarts(
-        made.jobs(), launching.print_line, on_line=made.on_line
+    running = supervisor.Supervisor(
+        agent_jobs.jobs(), launching.print_line, on_line=agent_jobs.on_line
     )
     # Ctrl-C and SIGTERM alike: all agents stop at their next boundary.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -60,18 +60,18 @@ def main() -> None:
     from keras_munet.train.devices import strategy
 
     # Before anything is written: a wrong strategy leaves nothing behind.
-    strategy.make(devices)
+    strategy.make_strategy(devices)
     compared = runs.Comparison(_WORKDIR.value, settings, methods, seeds)
     mins = _DEADLINE_MINS.value
-    found = compared.run(
+    result = compared.run(
         strategy=devices,
         deadline_secs=math.inf if mins is None else 60 * mins,
         quiet=_QUIET.value,
         stop=interrupted,
     )
-    print(report.text(found), end="")
+    print(report.text(result), end="")
     print(f"\nwritten: {os.path.join(_WORKDIR.value, report.HTML_FILE)}")
-    reasons = found.missing.values()
+    reasons = result.missing_runs.values()
     failed = [why for why in reasons if why.startswith(runs.FAILED)]
     if failed:
         raise errors.ChildError(

@@ -69,13 +69,13 @@ def _keys(record: Any, prefix: str) -> Iterator[tuple[str, Any, str]]:
             yield key, plain, meanings.get(field.name, "")
 
 
-def attributes(kind: type) -> dict[str, str]:
+def attributes(settings_type: type) -> dict[str, str]:
     """Returns what the docstring of a class says of each attribute.
 
     Args:
-      kind: the class, with a section `Attributes:` in Google's style.
+      settings_type: the class, with a section `Attributes:` in Google's style.
     """
-    section = (kind.__doc__ or "").partition("Attributes:\n")[2]
+    section = (settings_type.__doc__ or "").partition("Attributes:\n")[2]
     entries = re.findall(
         r"^      (\w+): (.*(?:\n {8,}.*)*)", section, re.MULTILINE
     )

@@ -40,19 +40,19 @@ def get_config(config: str) -> ml_collections.ConfigDict:
         )
     try:
         program = runpy.run_path(path, run_name=_RUN_NAME)
-        made = program["get_config"](*([argument] if colon else []))
+        result = program["get_config"](*([argument] if colon else []))
     except errors.MunetError:
         # A config's own word about its argument.
         raise
     # The config is the user's program, and may fail in any way.
     except (Exception, SystemExit) as error:
         raise errors.UsageError(_failure(path, error)) from error
-    if not isinstance(made, Mapping | ml_collections.ConfigDict):
+    if not isinstance(result, Mapping | ml_collections.ConfigDict):
         raise errors.UsageError(
-            f"--config={path}: get_config returns {type(made).__name__}; it "
+            f"--config={path}: get_config returns {type(result).__name__}; it "
             "must return a ConfigDict or a dict"
         )
-    return _with_tuples(made)
+    return _with_tuples(result)
 
 
 def _failure(path: str, error: BaseException) -> str:
@@ -75,10 +75,10 @@ def _failure(path: str, error: BaseException) -> str:
     return f"--config={where}: {type(error).__name__}: {text}; correct it"
 
 
-def _with_tuples(made: Any) -> ml_collections.ConfigDict:
+def _with_tuples(mapping: Any) -> ml_collections.ConfigDict:
     """Returns a config of the same values, whose lists are tuples."""
     config = ml_collections.ConfigDict()
-    for key, value in made.items():
+    for key, value in mapping.items():
         if isinstance(value, Mapping | ml_collections.ConfigDict):
             value = _with_tuples(value)
         elif isinstance(value, list):

@@ -64,17 +64,17 @@ def main() -> None:
     launching.quiet_tensorflow()
     from keras_munet.aot import dry_run
 
-    report = dry_run.run(
+    report = dry_run.compile_steps(
         settings,
         _TOPOLOGY.value,
-        wanted=_PLACEMENT.value,
+        placement_name=_PLACEMENT.value,
         fullest=_FULLEST.value,
         whole_batches=_WHOLE.value,
         on_report=lambda report: _say(_news(report)),
     )
-    found = None
+    proposal = None
     if not report.fits:
-        found = dry_run.way_out(
+        proposal = dry_run.way_out(
             settings,
             report,
             fullest=_FULLEST.value,
@@ -82,9 +82,9 @@ def main() -> None:
             on_try=lambda what: _say(f"compiling with {what}"),
         )
     if _JSON.value:
-        print(json.dumps(_as_json(report, found)))
+        print(json.dumps(_as_json(report, proposal)))
     if not report.fits:
-        raise errors.UsageError(_misfit(report, found))
+        raise errors.UsageError(_misfit(report, proposal))
 
 
 def _say(text: str) -> None:
@@ -92,7 +92,7 @@ def _say(text: str) -> None:
         print(text, flush=True)
 
 
-def _news(report: dry_run.Report) -> str:
+def _news(report: dry_run.DryRunReport) -> str:
     """Returns what a report that grows has new."""
     if report.steps:
         return _step_lines(report.steps[-1])
@@ -110,7 +110,8 @@ def _step_lines(step: dry_run.StepReport) -> str:
     if not figures.fits:
         return f"{step.name}: does not fit: {used}"
     collectives = ", ".join(
-        f"{count} {kind}" for kind, (count, _) in figures.collectives.items()
+        f"{count} {collective}"
+        for collective, (count, _) in figures.collectives.items()
     )
     return (
         f"{step.name}: peak memory {used}\n"
@@ -129,16 +130,17 @@ def _step_lines(step: dry_run.StepReport) -> str:
 
 
 def _misfit(
-    report: dry_run.Report, found: tuple[str, dry_run.Report] | None
+    report: dry_run.DryRunReport,
+    proposal: tuple[str, dry_run.DryRunReport] | None,
 ) -> str:
     step = next(step for step in report.steps if not step.figures.fits)
     problem = (
         f"step {step.name} takes {_share(step.figures)} of a core of "
         f"{report.topology}"
     )
-    if found is None:
+    if proposal is None:
         return f"{problem}; nothing that was tried fits: use a smaller root"
-    what, other = found
+    what, other = proposal
     return (
         f"{problem}; {what} was compiled and takes "
         f"{_share(other.steps[0].figures)}"
@@ -151,11 +153,12 @@ def _share(figures: compiler.Figures) -> str:
 
 
 def _as_json(
-    report: dry_run.Report, found: tuple[str, dry_run.Report] | None
+    report: dry_run.DryRunReport,
+    proposal: tuple[str, dry_run.DryRunReport] | None,
 ) -> dict[str, Any]:
     value = {"fits": report.fits, **dataclasses.asdict(report)}
-    if found is not None:
-        what, other = found
+    if proposal is not None:
+        what, other = proposal
         value["way_out"] = {"change": what, **dataclasses.asdict(other)}
     return value
 

@@ -37,7 +37,7 @@ def main() -> None:
     from keras_munet.train.devices import strategy
     from keras_munet.train.devices import workers
 
-    job = workers.of(strategy.make(devices))
+    job = workers.strategy_workers(strategy.make_strategy(devices))
 
     opened = system.System.open(
         _WORKDIR.value,

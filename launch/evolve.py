@@ -49,7 +49,7 @@ def main() -> None:
 
         # A preset that is chosen by the data is `small` as a rule.
         num_children = settings.children_per_generation or 1
-        cpu_threads.share_cores(devices.strategy, num_children)
+        cpu_threads.divide_cores(devices.strategy, num_children)
 
     launching.quiet_tensorflow(configure)
     from keras_munet.callbacks import callback
@@ -60,15 +60,15 @@ def main() -> None:
     from keras_munet.train.devices import workers
 
     # Before anything is written: a wrong strategy leaves nothing behind.
-    job = workers.of(strategy.make(devices))
-    folder = tensorboard_callback.folder_of(
+    job = workers.strategy_workers(strategy.make_strategy(devices))
+    folder = tensorboard_callback.log_folder(
         _WORKDIR.value, _TENSORBOARD_DIR.value, _TENSORBOARD.value
     )
     if folder:
-        tensorboard_callback.require()
+        tensorboard_callback.require_tensorboard()
     # Before anything is written, as a plug-in may be missing.
     callbacks = [callback.make(name) for name in _CALLBACKS.value]
-    evolved = job.first(
+    evolved = job.from_chief(
         lambda: system.System.create_or_open(_WORKDIR.value, settings),
         lambda: system.System.open(_WORKDIR.value, settings.data),
     )
@@ -78,7 +78,7 @@ def main() -> None:
                 folder, evolved.settings.num_generations, evolved.data
             )
         )
-    reporter = progress_bar.reporter(
+    reporter = progress_bar.make_reporter(
         _WORKDIR.value,
         launching.terminal(),
         quiet=_QUIET.value,
@@ -88,7 +88,9 @@ def main() -> None:
         callbacks=callbacks,
     )
     if folder and job.is_chief:
-        reporter.line(f"to look at: {tensorboard_callback.command(folder)}")
+        reporter.line(
+            f"to look at: {tensorboard_callback.tensorboard_command(folder)}"
+        )
     # What is there by now stays; walking through it again with every
     # collection would cost a tenth of all tracing.
     gc.freeze()

@@ -4,7 +4,7 @@
         [--data_dir=DATA]
     python launch/export.py --verify --out=OUT
 
-`--verify` asks the export, or the newest version, with its canary and compares
+`--verify` runs the export, or the newest version, on its canary and compares
 bit for bit; then with those of the older versions, for every task that has
 not changed since. With `--data_dir` the canary of a task of one's own pictures
 holds some of the original files.
@@ -90,10 +90,10 @@ def _verify(out: pathlib.Path) -> None:
     recorded = output_dir.versions(out) or [out]
     newest = recorded[-1]
     for folder in reversed(recorded):
-        found = golden_outputs.replay(newest, folder)
-        line = f"{newest}: {found.num_outputs} outputs equal to {folder}"
-        if found.num_skipped:
-            line += f", {found.num_skipped} of other paths or weights"
+        result = golden_outputs.replay(newest, folder)
+        line = f"{newest}: {result.num_outputs} outputs equal to {folder}"
+        if result.num_skipped:
+            line += f", {result.num_skipped} of other paths or weights"
         print(line)
 
 

@@ -46,9 +46,9 @@ def main() -> None:
     from keras_munet.roots import vit_loader
 
     source, _, path = _ROOT.value.partition(":")
-    asked = settings.RootSettings(
+    root_settings = settings.RootSettings(
         source=source,
-        # Told from the file where there is one.
+        # From the file where there is one.
         variant=(path or "Ti/16") if source == "random" else "",
         num_layers=_NUM_LAYERS.value,
         image_size=_IMAGE_SIZE.value,
@@ -59,12 +59,12 @@ def main() -> None:
         pixel_max=_PIXEL_MAX.value,
     )
     try:
-        root = build.build(asked)
+        root = build.build(root_settings)
     except vit_loader.MismatchError as error:
         for difference in error.differences:
             print(difference)
         raise
-    sys.stdout.write(inspection.text(root))
+    sys.stdout.write(inspection.root_text(root))
 
 
 if __name__ == "__main__":

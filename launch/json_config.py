@@ -29,7 +29,7 @@ def get_config(path: str) -> ml_collections.ConfigDict:
         a key or value is not allowed.
     """
     try:
-        data = guarded_file.read(path, NUM_BYTES_MAX, follow=True)
+        data = guarded_file.read_file(path, NUM_BYTES_MAX, follow=True)
     except OSError as error:
         raise errors.UsageError(
             f"--config={path} cannot be read: {error.strerror}; the "
@@ -63,7 +63,7 @@ def get_config(path: str) -> ml_collections.ConfigDict:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("an object has one key twice")
-    return found
+    return mapping

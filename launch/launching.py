@@ -1,4 +1,4 @@
-"""What every launcher shares: quiet start, one-line errors, exit codes.
+"""Holds what launchers share: quiet start, one-line errors, exit codes.
 
 Exit codes: 0 done, 1 the job failed (data, store, checkpoint), 2 the command
 was wrong, 75 stopped as asked (SIGTERM), 130 interrupted; the same command
@@ -121,7 +121,7 @@ def run_passing_on(main: Callable[[Sequence[str]], int]) -> None:
 
 
 def print_line(line: str) -> None:
-    """Prints a line now, whoever reads it."""
+    """Prints a line now, to a terminal or a pipe."""
     print(line, flush=True)
 
 
@@ -261,9 +261,9 @@ def write_file(path: str, text: str) -> None:
     Raises:
       StoreError: it cannot be written.
     """
-    files_lib.local_only(path, "--out")
+    files_lib.require_local(path, "--out")
     system_paths.refuse_links(path)
-    part = f"{path}.{unfinished.writer()}.part"
+    part = f"{path}.{unfinished.new_writer_id()}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:
             file.write(text)
@@ -308,8 +308,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _prepare_help(argv)
     try:
         # Flag files first: they too may name a config.
-        asked = ["--help" if arg == "-h" else arg for arg in argv]
-        flat = flags.FLAGS.read_flags_from_files(asked)
+        arguments = ["--help" if arg == "-h" else arg for arg in argv]
+        flat = flags.FLAGS.read_flags_from_files(arguments)
         return _with_home(flags.FLAGS(_with_config_readers(flat)))
     except flags.Error as e:
         raise errors.UsageError(_one_line(e)) from e
@@ -385,9 +385,9 @@ def _command(argv: Sequence[str], commands: Sequence[str]) -> str:
 
 def _first(argv: Sequence[str], commands: Sequence[str]) -> str:
     if len(argv) < 2 or argv[1] not in commands:
-        seen = repr(argv[1]) if len(argv) > 1 else "no command"
+        problem = repr(argv[1]) if len(argv) > 1 else "no command"
         raise errors.UsageError(
-            f"{seen} is given; give one of {', '.join(commands)} and flags "
+            f"{problem} is given; give one of {', '.join(commands)} and flags "
             "as --name=value"
         )
     return argv[1]
@@ -408,7 +408,7 @@ def _one_line_errors():
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # The one door for what a launcher prints: nothing of it commands the
-    # terminal, whoever named a class or wrote a log.
+    # terminal, from any class name or log.
     sys.stdout = printable.PrintableStream(sys.stdout)  # type: ignore[assignment]
     warnings.formatwarning = _warning_line
     try:
@@ -422,7 +422,7 @@ def _one_line_errors():
             sys.exit(0)
         raise
     except BrokenPipeError:
-        # The reader, e.g. `head`, has enough; nothing more can be told.
+        # The reader, e.g. `head`, has enough; nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_BROKEN_PIPE)
     except errors.StoppedError as e:

@@ -54,13 +54,16 @@ def main() -> None:
     from keras_munet.train.devices import strategy
 
     say = (lambda line: None) if _QUIET.value else print
-    found = run.run(
-        settings, _OUTPUT_DIR.value, strategy.make(_STRATEGY.value), say=say
+    result = run.run(
+        settings,
+        _OUTPUT_DIR.value,
+        strategy.make_strategy(_STRATEGY.value),
+        say=say,
     )
-    for task, values in sorted(found["metrics"].items()):
-        shown = ", ".join(f"{k} {v:.4f}" for k, v in values.items())
-        say(f"{task}: {shown}")
-    cost = found["cost"]
+    for task, values in sorted(result["metrics"].items()):
+        values_text = ", ".join(f"{k} {v:.4f}" for k, v in values.items())
+        say(f"{task}: {values_text}")
+    cost = result["cost"]
     say(
         f"deployed: {cost['deployed_params']:,} parameters, "
         f"{cost['multiply_adds'] / 1e6:.1f} M multiply-adds an image"

@@ -4,7 +4,7 @@
 
 One line each: group, name, where it is and what brought it. Nothing is
 imported without --load. A name that is taken twice, or a plug-in that cannot
-be imported, is told, and the exit code is 2.
+be imported, is reported, and the exit code is 2.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def main() -> None:
         # Its layers are built in only once they are there.
         from keras_munet.models import layer_factory  # noqa: F401
     problems = []
-    for known in _registries():
-        for plugin in plugins.installed(known.group):
+    for group in _registries():
+        for plugin in plugins.installed_plugins(group.group):
             print(
                 f"{plugin.group:<28} {plugin.name:<20} {plugin.target:<40} "
                 f"{plugin.distribution}"
             )
         try:
-            usable = known.plugins()
+            usable = group.plugins()
             if _LOAD.value:
                 for name in usable:
-                    known.get(name)
+                    group.get(name)
         except errors.UsageError as error:
             problems.append(str(error))
     for problem in problems:

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         _QUEUED.value,
     )
     tell = launching.print_line
-    made = control.Control(
+    pod_control = control.PodControl(
         pod,
         gcloud.Gcloud(tell, dry_run=_DRY_RUN.value),
         tell,
@@ -82,20 +82,20 @@ def main(arguments: Sequence[str]) -> int:
     if command in ("create", "run"):
         # Nothing is cut off in between; both end soon after.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: made.stop())
+            signal.signal(number, lambda number, frame: pod_control.stop())
     project = pathlib.Path(__file__).resolve().parents[1]
     if command == "create":
-        made.create()
+        pod_control.create()
     elif command == "setup":
-        made.setup(project, _WHEEL.value)
+        pod_control.setup(project, _WHEEL.value)
     elif command == "run":
-        return made.run(rest, project, _WHEEL.value)
+        return pod_control.run(rest, project, _WHEEL.value)
     elif command == "status":
-        tell(made.status())
+        tell(pod_control.status())
     elif command == "logs":
-        made.logs(_NUM_LINES.value, _FOLLOW.value)
+        pod_control.logs(_NUM_LINES.value, _FOLLOW.value)
     else:
-        made.delete()
+        pod_control.delete()
     return supervisor.DONE_CODE
 
 

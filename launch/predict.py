@@ -74,7 +74,7 @@ def main(images: Sequence[str]) -> None:
 
 
 def _predictions(images: Sequence[str]) -> list[inference.Prediction]:
-    """Asks the system or the export.
+    """Predicts with the system or the export.
 
     Raises:
       UsageError: both are named, or neither.
@@ -122,10 +122,10 @@ def _top(prediction: inference.Prediction) -> list[tuple[str, float]]:
 def _table(predictions: Iterable[inference.Prediction]) -> str:
     rows = []
     for p in predictions:
-        others = ", ".join(f"{name} {s:.4f}" for name, s in _top(p)[1:])
+        other_scores = ", ".join(f"{name} {s:.4f}" for name, s in _top(p)[1:])
         score = "-" if p.score is None else f"{p.score:.4f}"
         path = printable.printable(p.path or "")
-        rows.append((path, p.label or "-", score, p.reason or others))
+        rows.append((path, p.label or "-", score, p.reason or other_scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(
         "  ".join(

@@ -46,7 +46,7 @@ def main() -> None:
             f"--out={folder} is in use; give a folder that does not exist"
         )
     say = (lambda line: None) if _QUIET.value else print
-    made = training.pretrain(settings, say)
+    result = training.pretrain(settings, say)
     digits = tasks.load("digits")
     random = [
         root_lib.random(
@@ -60,15 +60,15 @@ def main() -> None:
             **dataclasses.asdict(settings),
             "omniglot_dir": "given" if settings.omniglot_dir else "",
         },
-        "secs": round(made.secs, 1),
-        "num_classes": made.num_classes,
-        "validation_accuracy": made.accuracies,
-        "digits_probe": probe.linear_probe(made.root, digits),
+        "secs": round(result.secs, 1),
+        "num_classes": result.num_classes,
+        "validation_accuracy": result.accuracies,
+        "digits_probe": probe.linear_probe(result.root, digits),
         "digits_probe_random": [
             probe.linear_probe(root, digits) for root in random
         ],
     }
-    hub.save(made.root, folder)
+    hub.save(result.root, folder)
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
     launching.write_file(os.path.join(folder, RECORD), text)
     say(text + f"written: {folder}")

@@ -49,8 +49,8 @@ def main() -> None:
     """Prints the text and says where the page is."""
     out = _OUT.value or os.path.join(_WORKDIR.value, "report")
     if _WATCH.value:
-        place = os.path.join(out, report.HTML_FILE)
-        print(f"watching; open {place}, stop with Ctrl-C", flush=True)
+        html_path = os.path.join(out, report.HTML_FILE)
+        print(f"watching; open {html_path}, stop with Ctrl-C", flush=True)
         written = report.watch(
             _WORKDIR.value,
             out,
@@ -82,13 +82,15 @@ def _predict(out: str) -> None:
             manual_dir=_MANUAL_DIR.value, data_dir=_DATA_DIR.value
         ),
     )
-    known = predictions_lib.read(out)
+    stored = predictions_lib.read_predictions(out)
     published = {n: s.published.id for n, s in opened.tasks.items()}
-    found = {n: p for n, p in known.items() if published.get(n) == p.path_id}
+    by_task = {n: p for n, p in stored.items() if published.get(n) == p.path_id}
     for name in published:
-        if name not in found:
-            found[name] = measure_predictions.measure(opened, name)
-            predictions_lib.write(out, found)
+        if name not in by_task:
+            by_task[name] = measure_predictions.measure_predictions(
+                opened, name
+            )
+            predictions_lib.write_predictions(out, by_task)
 
 
 if __name__ == "__main__":

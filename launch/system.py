@@ -42,7 +42,7 @@ _GRACE_SECS = flags.DEFINE_float(
     "`collect` leaves what was written later than that.",
     lower_bound=0.0,
 )
-_REPAIR = flags.DEFINE_bool("repair", False, "Let `check` mend what it can.")
+_REPAIR = flags.DEFINE_bool("repair", False, "Let `check` repair what it can.")
 _SOURCE = flags.DEFINE_string(
     "source", None, "The system to merge, or the copy to repair from."
 )
@@ -57,23 +57,23 @@ def main(command: str) -> None:
 
 def _check() -> None:
     # Not through `open`, which refuses a damaged system.
-    files = files_lib.at(_WORKDIR.value)
+    files = files_lib.open_storage(_WORKDIR.value)
     if _REPAIR.value:
         copy = None
         if _SOURCE.value is not None:
             copy = system_dir.SystemDir.open(_SOURCE.value).files
-        for done in repair.repair(files, copy):
-            print(done)
+        for line in repair.repair(files, copy):
+            print(line)
     elif not system_dir.SystemDir.is_system(files):
         system_dir.SystemDir.open(files)
     num_problems = 0
-    for problem in check.problems(files):
+    for problem in check.find_problems(files):
         num_problems += 1
         print(problem)
     if num_problems:
         raise errors.StoreError(
             f"{_WORKDIR.value} is damaged: {num_problems} problem"
-            f"{'s' * (num_problems > 1)}, listed above; --repair mends what "
+            f"{'s' * (num_problems > 1)}, listed above; --repair fixes what "
             "it can"
         )
     num_tasks = len(system_dir.SystemDir.open(files).tasks())
@@ -93,15 +93,17 @@ def _log() -> None:
 
 def _collect() -> None:
     opened = system_dir.SystemDir.open(_WORKDIR.value)
-    found = opened.collect(dry_run=_DRY_RUN.value, grace_secs=_GRACE_SECS.value)
+    garbage = opened.collect(
+        dry_run=_DRY_RUN.value, grace_secs=_GRACE_SECS.value
+    )
     verb = "would remove" if _DRY_RUN.value else "removed"
     print(
-        f"{verb} {found.num_objects} objects ({found.num_bytes:,} bytes) "
-        f"and {found.num_temporaries} unfinished writes"
+        f"{verb} {garbage.num_objects} objects ({garbage.num_bytes:,} bytes) "
+        f"and {garbage.num_temporaries} unfinished writes"
     )
-    if found.num_young:
+    if garbage.num_young:
         print(
-            f"{found.num_young} more objects stay, as they were written less "
+            f"{garbage.num_young} more objects stay, as they were written less "
             f"than {_GRACE_SECS.value:g} s ago; --grace_secs=0 takes them too"
         )
 
@@ -118,10 +120,11 @@ def _remove() -> None:
 def _merge() -> None:
     source = system_dir.SystemDir.open(_needed(_SOURCE, "merge"))
     target = system_dir.SystemDir.open(_WORKDIR.value)
-    done = merge.merge(target, source, _TASK.value)
+    report = merge.merge(target, source, _TASK.value)
     print(
-        f"brought in {', '.join(done.tasks) or 'nothing'}: {done.num_objects} "
-        f"new components, {done.num_shared} that were there"
+        f"brought in {', '.join(report.tasks) or 'nothing'}: "
+        f"{report.num_objects} new components, "
+        f"{report.num_shared} that were there"
     )
 
 
@@ -134,8 +137,8 @@ def _export_archive() -> None:
 
 def _import_archive() -> None:
     archive = _needed(_ARCHIVE, "import-archive")
-    made = archives.import_archive(archive, _WORKDIR.value)
-    print(f"made {_WORKDIR.value}: {len(made.tasks())} tasks")
+    directory = archives.import_archive(archive, _WORKDIR.value)
+    print(f"made {_WORKDIR.value}: {len(directory.tasks())} tasks")
 
 
 def _needed(flag: flags.FlagHolder, command: str) -> str:

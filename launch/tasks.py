@@ -102,22 +102,22 @@ def main(command: str, names: Sequence[str]) -> None:
 
 def _list() -> None:
     lines = [(n, "embedded", "comes with the install") for n in embedded()]
-    for place in folders.folders(_DATA_DIR.value):
-        lines += [(n, "own", f"in {place}") for n in own_store.listed(place)]
+    for folder in folders.folders(_DATA_DIR.value):
+        lines += [(n, "own", f"in {folder}") for n in own_store.listed(folder)]
     for task in catalogue.tasks().values():
         source = sources.SOURCES[task.source]
-        told = f"{task.num_classes} classes, {task.source}:{source.version}"
+        note = f"{task.num_classes} classes, {task.source}:{source.version}"
         if source.manual_files:
-            told += ", needs files by hand"
-        lines.append((task.name, task.benchmark, told))
+            note += ", needs files by hand"
+        lines.append((task.name, task.benchmark, note))
     lines += [(n, "other", "a data set of TFDS") for n in catalogue.OTHERS]
     lines += [
         (f"{family}[/...]", "plug-in", f"of {plugin.distribution}")
         for family, plugin in plugin_tasks.loaders().plugins().items()
     ]
     width = max(len(name) for name, _, _ in lines)
-    for name, benchmark, told in lines:
-        print(f"{name:<{width}}  {benchmark:<10}  {told}")
+    for name, benchmark, note in lines:
+        print(f"{name:<{width}}  {benchmark:<10}  {note}")
 
 
 def embedded() -> list[str]:
@@ -177,8 +177,8 @@ def _show_loaded(data: tasks.TaskData) -> None:
     for split in ("train", "validation", "test"):
         number = len(getattr(data, split).labels)
         print(f"{split + ':':<11} {number:,} examples")
-    shown = ", ".join(map(printable.printable, data.class_names))
-    print(f"classes:    {data.num_classes:,}: {shown}")
+    class_names = ", ".join(map(printable.printable, data.class_names))
+    print(f"classes:    {data.num_classes:,}: {class_names}")
     print(f"stored as:  {shape}")
     _show_input(data.train.images.shape[1:])
     for notice in data.notices:
@@ -198,18 +198,20 @@ def _show_input(stored: Sequence[int]) -> None:
         image_size=size,
         batch_size=32,
         num_children=2,
-        multiply_adds=sum(flops.forward(family.layout(hparams, 2)).values()),
+        multiply_adds=sum(
+            flops.forward_costs(family.layout(hparams, 2)).values()
+        ),
     )
-    told = input_share.text(stored, generation)
-    print(f"input:      {told}, 2 children of {variant.name}")
+    text = input_share.share_text(stored, generation)
+    print(f"input:      {text}, 2 children of {variant.name}")
 
 
 def _prepare(names: Sequence[str]) -> None:
     for name in names:
         if not own_sources.is_own(name) and pathlib.Path(name).exists():
-            kind = "folder" if pathlib.Path(name).is_dir() else "table"
+            form = "folder" if pathlib.Path(name).is_dir() else "table"
             raise errors.UsageError(
-                f"{name!r} is a {kind} of this machine; give {kind}:{name}"
+                f"{name!r} is a {form} of this machine; give {form}:{name}"
             )
     num_own = sum(own_sources.is_own(name) for name in names)
     if _NAME.value and (num_own, len(names)) != (1, 1):
@@ -228,7 +230,7 @@ def _prepare(names: Sequence[str]) -> None:
             "given; prepare those by themselves"
         )
     for name in names:
-        # A misspelt one is told before hours of work on the others.
+        # A misspelt one is reported before hours of work on the others.
         if not own_sources.is_own(name):
             tasks.check_name(name, data_dir=_DATA_DIR.value)
     failed = []
@@ -239,7 +241,7 @@ def _prepare(names: Sequence[str]) -> None:
             else:
                 _prepare_named(name)
         except errors.DataError as e:
-            # The others may be had; this one is told again at the end.
+            # The others may be had; this one is reported again at the end.
             if len(names) == 1:
                 raise
             print(f"{name}: {e}", file=sys.stderr)
@@ -262,7 +264,7 @@ def _prepare_named(name: str) -> None:
         print(f"{name}: is prepared")
         return
     launching.quiet_tensorflow()
-    done = tasks.prepare(
+    prepared = tasks.prepare(
         name,
         data_dir=_DATA_DIR.value,
         manual_dir=_MANUAL_DIR.value,
@@ -270,7 +272,8 @@ def _prepare_named(name: str) -> None:
         progress=sys.stderr.isatty(),
         image_size=_IMAGE_SIZE.value,
     )
-    print(f"{name}: {'prepared ' + ', '.join(done) if done else 'is prepared'}")
+    text = f"prepared {', '.join(prepared)}" if prepared else "is prepared"
+    print(f"{name}: {text}")
 
 
 def _prepare_own(source: str) -> None:
@@ -285,7 +288,7 @@ def _prepare_own(source: str) -> None:
     if own_store.exists(name, folder) and not _REPLACE.value:
         _compare(name, folder, source)
         return
-    data, skipped = prepare.prepare(
+    data, skipped = prepare.prepare_task(
         source,
         folder,
         name=name,
@@ -327,7 +330,7 @@ def _compare_size(name: str) -> None:
 
 
 def _compare(name: str, folder: str, source: str) -> None:
-    """Says whether prepared own images are those that are asked for.
+    """Says whether prepared own images are those requested.
 
     Raises:
       DataError: they are not, or were changed.

@@ -6,8 +6,8 @@
         --strategy=coordinator --workers=first:4001,second:4001
 
 The first two on their machines, the third anywhere that reaches them. A worker
-that dies, or stands still for a minute, begins again. Whoever reaches its port
-can have it compute anything: keep it inside a private network.
+that dies, or stands still for a minute, begins again. A client that reaches its
+port can have it compute anything: keep it inside a private network.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
         (sys.executable, *sys.argv, "--serve"),
         stop=lambda process: process.kill(),
     )
-    watched = supervisor.Restarts(
+    watched = supervisor.Supervisor(
         [job],
         launching.print_line,
         silent_secs=_SILENT_SECS.value,
@@ -64,9 +64,9 @@ def _serve() -> None:
     launching.quiet_tensorflow()
     from keras_munet.train.devices import cluster
 
-    workers = cluster.workers_of(_WORKERS.value)
+    workers = cluster.parse_workers(_WORKERS.value)
     try:
-        cluster.serve(workers, _INDEX.value)
+        cluster.serve_worker(workers, _INDEX.value)
     finally:
         ended.set()
 
@@ -76,7 +76,7 @@ def _say_alive(ended: threading.Event) -> None:
         try:
             print(_ALIVE, flush=True)
         except OSError:
-            # Nobody watches any more: a server alone would stay for ever.
+            # Its supervisor is gone: a server alone would stay for ever.
             os._exit(1)
 
 

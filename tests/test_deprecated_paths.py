@@ -80,6 +80,27 @@ def test_old_paths_work_as_attributes_of_the_package():
     assert "keras_munet.models.vit.shapes;" not in said
 
 
+@pytest.mark.parametrize("path", _deprecated_paths.RENAMED)
+def test_every_old_name_is_the_new_one_with_a_warning(path):
+    module = importlib.import_module(f"keras_munet.{path}")
+    for old, new in _deprecated_paths.RENAMED[path].items():
+        assert old not in vars(module)
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new};"):
+            assert getattr(module, old) is vars(module)[new]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing
+
+
+def test_an_old_name_can_be_imported_and_the_warning_gives_the_line():
+    said = _run(
+        "import keras_munet\n"
+        "from keras_munet.vit import family\n"
+        "from keras_munet.search.scoring import Facts, ScoreInputs\n"
+        "assert Facts is ScoreInputs\n"
+    )
+    assert "<string>:3: DeprecationWarning: keras_munet.search.scoring" in said
+
+
 def test_what_never_existed_is_not_found_and_new_paths_warn_of_nothing():
     with pytest.raises(ModuleNotFoundError, match="nothing"):
         importlib.import_module("keras_munet.models.vit.nothing")

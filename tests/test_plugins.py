@@ -206,7 +206,7 @@ def test_a_callback_is_made_by_its_name(example, monkeypatch):
 def test_an_unknown_name_is_refused_with_what_there_is(example):
     search = settings_lib.SearchSettings(scorer="rot_budget")
     with pytest.raises(errors.UsageError) as refused:
-        search_plugins.load(search)
+        search_plugins.load_plugins(search)
     assert str(refused.value) == (
         "config key search.scorer is 'rot_budget', which is no known scorer; "
         "there are: size_penalty, root_budget"
@@ -225,7 +225,9 @@ def test_a_plugin_that_does_not_load_is_named(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(errors.UsageError) as refused:
-        search_plugins.load(settings_lib.SearchSettings(scorer="broken"))
+        search_plugins.load_plugins(
+            settings_lib.SearchSettings(scorer="broken")
+        )
     said = str(refused.value)
     assert "scorer 'broken' of plug-in broken_munet 1.0" in said
     assert "No module named 'absent_module_of_munet'" in said
@@ -247,7 +249,9 @@ def test_a_name_is_not_given_twice(entry, said, example, tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(errors.UsageError, match=said) as refused:
-        search_plugins.load(settings_lib.SearchSettings(scorer="root_budget"))
+        search_plugins.load_plugins(
+            settings_lib.SearchSettings(scorer="root_budget")
+        )
     assert "second_munet 1.0" in str(refused.value)
 
 
@@ -302,7 +306,9 @@ def _crash(*args, **kwargs):
     [
         (
             "mutation 'mine'",
-            lambda: search_plugins.mutate(["mine"], None, None, 0.0, None),
+            lambda: search_plugins.apply_mutations(
+                ["mine"], None, None, 0.0, None
+            ),
         ),
         (
             "parent policy 'mine'",
@@ -320,7 +326,7 @@ def _crash(*args, **kwargs):
             "root source 'mine'",
             lambda: build.build(settings_lib.RootSettings(source="mine")),
         ),
-        ("task family 'mine'", lambda: plugin_tasks.load("mine/3")),
+        ("task family 'mine'", lambda: plugin_tasks.load_plugin_task("mine/3")),
     ],
 )
 def test_a_plugin_that_fails_is_named_with_its_place(kind, use, monkeypatch):
@@ -335,6 +341,6 @@ def test_a_plugin_that_fails_is_named_with_its_place(kind, use, monkeypatch):
 def test_an_error_of_the_library_passes_through_a_plugin():
     with (
         pytest.raises(errors.DataError, match=r"^mine$"),
-        plugins.naming("scorer", "x"),
+        plugins.name_errors("scorer", "x"),
     ):
         raise errors.DataError("mine")

@@ -35,14 +35,14 @@ class Bound:
 
     @property
     def resource(self) -> str:
-        """What bounds it: `compute`, `memory` or `links`."""
+        """Returns the busiest resource: `compute`, `memory` or `links`."""
         return max(
             ("compute", "memory", "links"),
             key=lambda name: getattr(self, f"{name}_secs"),
         )
 
 
-def bound(
+def program_bound(
     figures: compiler.Figures, reduced_bytes: int, where: compiler.Slice
 ) -> Bound:
     """Returns the bound of a compiled program.
@@ -55,7 +55,7 @@ def bound(
       reduced_bytes: what a core puts in sums over all cores.
       where: the cores that run it.
     """
-    chip = chips.chip(where.name)
+    chip = chips.chip_of(where.name)
     per_chip = chip.cores
     num_chips = len({core[:3] for core in where.cores})
     sent = 2 * reduced_bytes * (num_chips - 1) / num_chips

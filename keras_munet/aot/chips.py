@@ -1,7 +1,7 @@
-"""What each generation of TPU chips can do at most, as published.
+"""Lists the published peak rates of each generation of TPU chips.
 
 Invariant: every figure is a chip's own and has its source here; what the
-compiler leaves to a program is asked of the compiler, not of this table.
+compiler leaves to a program comes from the compiler, not from this table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Chip:
       cores: programs that it runs at a time, each with its part of all.
       compiler_name: what the compiler calls the generation.
       is_cube: whether chips lie in three dimensions.
-      compiler_options: how the compiler is told which cores act as one.
+      compiler_options: the options that say which cores act as one.
     """
 
     flops_per_sec: float
@@ -66,16 +66,16 @@ _CHIPS = {
 }
 
 
-def chip(slice_name: str) -> Chip:
+def chip_of(slice_name: str) -> Chip:
     """Returns the chip of a TPU type such as `v3-32`.
 
     Raises:
       UsageError: there is no such generation.
     """
-    kind = slice_name.partition("-")[0]
-    if kind not in _CHIPS:
+    name = slice_name.partition("-")[0]
+    if name not in _CHIPS:
         raise errors.UsageError(
             f"{slice_name!r} is no TPU type; it must be one of "
             f"{', '.join(f'{k}-N' for k in _CHIPS)}, e.g. v3-32"
         )
-    return _CHIPS[kind]
+    return _CHIPS[name]

@@ -35,18 +35,20 @@ _PROBE_NUM_ARRAYS = 1024
 _PROBE_NUM_FLOATS = 2**28
 
 
-def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+def answer_request(request: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the compiler's figures, or its refusal under `error`."""
     topology = topologies.get_topology_desc(
         platform="tpu",
         topology_name=request["topology"],
         **request["options"],
     )
-    found = {
+    by_coordinates = {
         (*device.coords, device.core_on_chip): device
         for device in topology.devices
     }
-    devices = [found[tuple(place)] for place in request["devices"]]
+    devices = [
+        by_coordinates[tuple(coordinates)] for coordinates in request["devices"]
+    ]
     with mlir.make_ir_context():
         if request["hlo"] is None:
             module = ir.Module.parse(_probe())
@@ -85,12 +87,12 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _probe() -> str:
     """Returns a module that hands through more than any chip holds."""
-    kind = f"tensor<{_PROBE_NUM_FLOATS}xf32>"
+    tensor_type = f"tensor<{_PROBE_NUM_FLOATS}xf32>"
     names = [f"%a{i}" for i in range(_PROBE_NUM_ARRAYS)]
-    kinds = ", ".join([kind] * len(names))
-    taken = ", ".join(f"{name}: {kind}" for name in names)
+    kinds = ", ".join([tensor_type] * len(names))
+    params = ", ".join(f"{name}: {tensor_type}" for name in names)
     return (
-        f"module @probe {{ func.func public @main({taken}) -> ({kinds}) {{ "
+        f"module @probe {{ func.func public @main({params}) -> ({kinds}) {{ "
         f"return {', '.join(names)} : {kinds} }} }}"
     )
 
@@ -117,15 +119,15 @@ def _donate(module: ir.Module, aliases: Mapping[str, int]) -> None:
 
 def _collectives(text: str) -> dict[str, list[int]]:
     """Returns kind -> [how many, bytes each core puts in] of a module."""
-    found: dict[str, list[int]] = {}
-    for shape, kind in _COLLECTIVE.findall(text):
-        seen = found.setdefault(kind, [0, 0])
-        seen[0] += 1
-        seen[1] += sum(
+    collectives: dict[str, list[int]] = {}
+    for shape, operation in _COLLECTIVE.findall(text):
+        counts = collectives.setdefault(operation, [0, 0])
+        counts[0] += 1
+        counts[1] += sum(
             int(bits) // _BITS_PER_BYTE * _product(sides)
             for _, bits, sides in _SHAPE.findall(shape)
         )
-    return found
+    return collectives
 
 
 def _product(sides: str) -> int:
@@ -133,7 +135,7 @@ def _product(sides: str) -> int:
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1], encoding="utf-8") as asked:
-        result = answer(json.load(asked))
-    with open(sys.argv[2], "w", encoding="utf-8") as told:
-        json.dump(result, told)
+    with open(sys.argv[1], encoding="utf-8") as request_file:
+        result = answer_request(json.load(request_file))
+    with open(sys.argv[2], "w", encoding="utf-8") as result_file:
+        json.dump(result, result_file)

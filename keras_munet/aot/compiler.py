@@ -1,4 +1,4 @@
-"""The real TPU compiler, asked about a program on a machine without TPUs.
+"""Runs the real TPU compiler on a machine without TPUs.
 
 Invariant: every figure is the compiler's own, of one core of the slice that
 was named; each question is a process of its own, whose end frees everything.
@@ -40,12 +40,12 @@ _ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
-Place = tuple[int, int, int, int]
+CoreCoordinates = tuple[int, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """What the compiler says of a program, for one core.
+    """The compiler's figures of a program, for one core.
 
     Attributes:
       peak_bytes: most memory in use at one time, arguments included; as far
@@ -79,9 +79,9 @@ class Slice:
     """
 
     name: str
-    cores: tuple[Place, ...]
+    cores: tuple[CoreCoordinates, ...]
 
-    def box(self) -> tuple[tuple[int, ...], tuple[Place, ...]]:
+    def box(self) -> tuple[tuple[int, ...], tuple[CoreCoordinates, ...]]:
         """Returns the sides of the least box of chips, and cores within it.
 
         The compiler refuses a part of some slices, but knows every box.
@@ -106,10 +106,10 @@ def check_installed() -> None:
         for name in (d.name for d in importlib.metadata.distributions())
         if name
     }
-    missing = [name for name in _NEEDED if name not in installed]
-    if missing:
+    missing_packages = [name for name in _NEEDED if name not in installed]
+    if missing_packages:
         raise errors.UsageError(
-            f"the TPU compiler needs {', '.join(missing)}, which this "
+            f"the TPU compiler needs {', '.join(missing_packages)}, which this "
             f"environment does not have; {_INSTALL}"
         )
     if "tensorflow" in installed:
@@ -125,7 +125,7 @@ def compile_module(
     """Returns the compiler's figures of a lowered program.
 
     Args:
-      hlo: the module, as `lowering.lower` returns it.
+      hlo: the module, as `lowering.lower_program` returns it.
       aliases: argument number -> output number that takes its memory over.
       where: the cores that run it.
 
@@ -171,14 +171,16 @@ def _ask(where: Slice, request: Mapping[str, Any], folder: str) -> Any:
     Raises:
       UsageError: it ended without an answer.
     """
-    chip = chips.chip(where.name)
+    chip = chips.chip_of(where.name)
     sides, cores = where.box()
     # A host feeds 2 x 2 chips, or what there is of them.
     host = [2 - side % 2 for side in sides[:2]] + [1]
     # Flat slices have two sides only.
     sides = sides if chip.is_cube else sides[:2]
-    asked, told = (pathlib.Path(folder, n) for n in ("asked", "told"))
-    asked.write_text(
+    request_file, result_file = (
+        pathlib.Path(folder, n) for n in ("asked", "told")
+    )
+    request_file.write_text(
         json.dumps(
             {
                 **request,
@@ -197,23 +199,23 @@ def _ask(where: Slice, request: Mapping[str, Any], folder: str) -> Any:
     environment = {**os.environ, **_ENVIRONMENT}
     # It keeps TensorFlow from loading the library, which is needed here.
     environment.pop("TPU_LOAD_LIBRARY", None)
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(sys.executable, "-m", "keras_munet.aot.compile_process"),
-            *(str(asked), str(told)),
+            *(str(request_file), str(result_file)),
         ],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode or not told.exists():
-        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+    if process.returncode or not result_file.exists():
+        lines = process.stderr.strip().splitlines() or ["it says nothing"]
         raise errors.UsageError(
             f"the TPU compiler for {where.name} ended with code "
-            f"{done.returncode}: {lines[-1]}"
+            f"{process.returncode}: {lines[-1]}"
         )
-    return json.loads(told.read_text(encoding="utf-8"))
+    return json.loads(result_file.read_text(encoding="utf-8"))
 
 
 def _memory_refusal(message: str) -> tuple[int, int]:
@@ -225,11 +227,11 @@ def _memory_refusal(message: str) -> tuple[int, int]:
     array = _ARRAY.search(message)
     if array is not None:
         return int(array[1]), int(array[2])
-    found = _HBM.search(message)
-    if found is None:
+    match = _HBM.search(message)
+    if match is None:
         first = message.strip().partition("\n")[0]
         raise errors.UsageError(f"the TPU compiler refuses the step: {first}")
-    used, used_unit, limit, limit_unit = found.groups()
+    used, used_unit, limit, limit_unit = match.groups()
     return (
         int(float(used) * _UNITS[used_unit]),
         int(float(limit) * _UNITS[limit_unit]),

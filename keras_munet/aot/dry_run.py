@@ -58,8 +58,8 @@ class StepReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What a dry run found on the slice of a placement with most to hold.
+class DryRunReport:
+    """The result of a dry run on the fullest slice of a placement.
 
     Attributes:
       topology: the TPU type.
@@ -84,44 +84,46 @@ class Report:
 
     @property
     def fits(self) -> bool:
-        """Whether every step was compiled."""
+        """Returns whether every step was compiled."""
         return all(step.figures.fits for step in self.steps)
 
 
-def run(
+def compile_steps(
     settings: settings_lib.Settings,
     topology_name: str,
     *,
-    wanted: str = placement.AUTO,
+    placement_name: str = placement.AUTO,
     fullest: bool = False,
     whole_batches: bool = False,
     step_names: Sequence[str] = (TRAIN, EVALUATE),
-    on_report: Callable[[Report], None] = lambda report: None,
-) -> Report:
+    on_report: Callable[[DryRunReport], None] = lambda report: None,
+) -> DryRunReport:
     """Returns the compiler's word on a config's steps.
 
     Args:
       settings: the experiment.
       topology_name: a TPU type, e.g. `v3-32`.
-      wanted: the placement, see `train.placement.plan`.
+      placement_name: the placement, see `train.placement.plan`.
       fullest: whether the children train all that the search can ever give
         them, and not what its first generation does.
       whole_batches: whether a batch is computed at once, where a job would
         divide it in parts to save memory.
       step_names: which steps to compile.
-      on_report: is told the report before any step, and after each.
+      on_report: gets the report before any step, and after each.
 
     Raises:
       UsageError: there is no such type, a step has an operation that no TPU
         can run, or the batch does not divide.
     """
-    topology = topology_lib.named(topology_name)
+    topology = topology_lib.named_topology(topology_name)
     worst = tracing.children_of(settings, fullest=True)
     # As a job does, for the fullest children that there can be.
-    plan = placement.plan(topology, _needs(worst), settings.batch_size, wanted)
+    plan = placement.plan_placement(
+        topology, _needs(worst), settings.batch_size, placement_name
+    )
     cores = plan.slices[0]
     children = worst if fullest else tracing.children_of(settings)
-    groups = placement.assign(len(children), len(plan.slices))
+    groups = placement.assign_children(len(children), len(plan.slices))
     together, num_parts = max(
         (
             _largest_pass(
@@ -133,7 +135,7 @@ def run(
             for group in groups
             if group
         ),
-        key=lambda found: sum(need.bytes_at(1) for need in _needs(found[0])),
+        key=lambda chosen: sum(need.bytes_at(1) for need in _needs(chosen[0])),
     )
     num_parts = 1 if whole_batches else num_parts
     steps = tracing.steps_of(
@@ -146,9 +148,9 @@ def run(
         TRAIN: (steps.train, steps.train_inputs),
         EVALUATE: (steps.evaluate, steps.evaluate_inputs),
     }
-    report = Report(
+    report = DryRunReport(
         topology=topology.name,
-        placement=plan.kind,
+        placement=plan.placement,
         num_slices=len(plan.slices),
         num_replicas=len(cores),
         num_children=len(together),
@@ -166,12 +168,12 @@ def run(
 
 def way_out(
     settings: settings_lib.Settings,
-    report: Report,
+    report: DryRunReport,
     *,
     fullest: bool = False,
     whole_batches: bool = False,
     on_try: Callable[[str], None] = lambda what: None,
-) -> tuple[str, Report] | None:
+) -> tuple[str, DryRunReport] | None:
     """Returns a setting or slice with which a step fits that did not.
 
     A smaller batch is looked for first, then cores with more memory; what is
@@ -179,10 +181,10 @@ def way_out(
 
     Args:
       settings: the experiment.
-      report: of `run`, which does not fit.
-      fullest: as it was for `run`.
+      report: of `compile_steps`, which does not fit.
+      fullest: as it was for `compile_steps`.
       whole_batches: likewise.
-      on_try: is told what is compiled.
+      on_try: gets what is compiled.
 
     Returns:
       What to change, and its report; None where nothing was found.
@@ -191,15 +193,15 @@ def way_out(
 
     def tried(what: str, changed: settings_lib.Settings, name: str):
         on_try(what)
-        found = run(
+        dry_run = compile_steps(
             changed,
             name,
-            wanted=report.placement,
+            placement_name=report.placement,
             fullest=fullest,
             whole_batches=whole_batches,
             step_names=[failed.name],
         )
-        return (what, found) if found.fits else None
+        return (what, dry_run) if dry_run.fits else None
 
     for batch_size in proposals.smaller_batches(
         report.batch_size,
@@ -209,17 +211,17 @@ def way_out(
     ):
         changed = dataclasses.replace(settings, batch_size=batch_size)
         what = f"--config.batch_size={batch_size}"
-        found = tried(what, changed, report.topology)
-        if found:
-            return found
+        proposal = tried(what, changed, report.topology)
+        if proposal:
+            return proposal
     for name in proposals.larger_types(report.topology):
         try:
-            found = tried(f"--topology={name}", settings, name)
+            proposal = tried(f"--topology={name}", settings, name)
         except errors.UsageError:
             # No such size of that type, or the batch does not divide there.
             continue
-        if found:
-            return found
+        if proposal:
+            return proposal
     return None
 
 
@@ -230,9 +232,9 @@ def _slice(
     return compiler.Slice(topology.name, tuple(cores))
 
 
-def _needs(children: Sequence[child_job.ChildJob]) -> list[memory.Need]:
+def _needs(children: Sequence[child_job.ChildJob]) -> list[memory.MemoryNeed]:
     return [
-        memory.need(child, int(child.hparams["ds_image_size"]), "TPU")
+        memory.child_need(child, int(child.hparams["ds_image_size"]), "TPU")
         for child in children
     ]
 
@@ -248,7 +250,7 @@ def _largest_pass(
     As `Trainer.passes` divides them.
     """
     needs = _needs(children)
-    passes = memory.passes(
+    passes = memory.divide_into_passes(
         needs,
         batch_size,
         # Every type that has a name has a known memory.
@@ -267,9 +269,9 @@ def _compiled(
 ) -> StepReport:
     started = time.perf_counter()
     traced = function.get_concrete_function(*inputs)
-    (program,) = programs.programs(traced)
+    (program,) = programs.core_programs(traced)
     try:
-        hlo = lowering.lower(program)
+        hlo = lowering.lower_program(program)
     except errors.UsageError as e:
         raise errors.UsageError(f"step {name}: {e}") from e
     lower_secs = time.perf_counter() - started
@@ -277,7 +279,7 @@ def _compiled(
     return StepReport(
         name=name,
         figures=figures,
-        bound=bounds.bound(figures, program.reduced_bytes, where),
+        bound=bounds.program_bound(figures, program.reduced_bytes, where),
         reduced_bytes=program.reduced_bytes,
         variable_bytes=program.variable_bytes,
         changed_bytes=program.changed_bytes,

@@ -18,7 +18,7 @@ _PREFIX = "Failed getting HLO text: '"
 _AT = re.compile(r"\{\{node ([^}]+)\}\}")
 
 
-def lower(program: programs.Program) -> bytes:
+def lower_program(program: programs.Program) -> bytes:
     """Returns the program as a serialized HLO module.
 
     Raises:

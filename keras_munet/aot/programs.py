@@ -1,4 +1,4 @@
-"""What a traced function has a TPU core compute, as a pure function.
+"""Turns a traced function into the pure function that a TPU core runs.
 
 Invariant: a program is the part of the graph that the strategy replicates,
 operation by operation, on replica 0; variables become arguments, and what they
@@ -62,31 +62,33 @@ class Program:
     changed_bytes: int
 
 
-def programs(traced: tf.types.experimental.ConcreteFunction) -> list[Program]:
+def core_programs(
+    traced: tf.types.experimental.ConcreteFunction,
+) -> list[Program]:
     """Returns what the cores are given by a function traced under TPUStrategy.
 
     Raises:
       UsageError: nothing in it is replicated.
     """
-    found = [
+    result = [
         _program(graph, cluster) for graph, cluster in _clusters(traced.graph)
     ]
-    if not found:
+    if not result:
         raise errors.UsageError(
             "the traced function replicates nothing; trace a function that "
             "calls strategy.run under a TPUStrategy"
         )
-    return found
+    return result
 
 
 def _clusters(graph: tf.Graph) -> Iterator[tuple[tf.Graph, str]]:
     """Yields each replicated part, also of functions that the host calls."""
-    seen = set()
+    clusters = set()
     for op in graph.get_operations():
         cluster = _cluster(op)
         if cluster is not None:
-            if cluster not in seen:
-                seen.add(cluster)
+            if cluster not in clusters:
+                clusters.add(cluster)
                 yield graph, cluster
             continue
         for name in _function_names(op):
@@ -109,8 +111,8 @@ def _program(graph: tf.Graph, cluster: str) -> Program:
     handles: list[tf.Tensor] = []
     for tensor in _distinct(t for op in inside for t in op.inputs):
         if tensor.name not in produced:
-            kept = handles if tensor.dtype == tf.resource else values
-            kept.append(tensor)
+            inputs = handles if tensor.dtype == tf.resource else values
+            inputs.append(tensor)
     results = [
         tensor
         for op in outside
@@ -121,26 +123,26 @@ def _program(graph: tf.Graph, cluster: str) -> Program:
 
     def function(*arguments: tf.Tensor) -> list[tf.Tensor]:
         cells = [_Cell(value) for value in arguments[len(values) :]]
-        known: dict[str, Any] = dict(
+        tensors: dict[str, Any] = dict(
             zip((t.name for t in values + handles), arguments, strict=True)
         )
-        known.update(zip((t.name for t in handles), cells, strict=True))
-        _replay(graph, inside, known)
-        return [known[tensor.name] for tensor in results] + [
+        tensors.update(zip((t.name for t in handles), cells, strict=True))
+        _replay(graph, inside, tensors)
+        return [tensors[tensor.name] for tensor in results] + [
             cell.value
             for handle, cell in zip(handles, cells, strict=True)
             if handle.name in changed
         ]
 
-    given = [tf.TensorSpec(t.shape, t.dtype) for t in values]
+    input_specs = [tf.TensorSpec(t.shape, t.dtype) for t in values]
     variables = [_variable_spec(handle) for handle in handles]
     places = [i for i, t in enumerate(handles) if t.name in changed]
     return Program(
         function=function,
-        arguments=(*given, *variables),
+        arguments=(*input_specs, *variables),
         aliases={
-            len(values) + place: len(results) + number
-            for number, place in enumerate(places)
+            len(values) + position: len(results) + number
+            for number, position in enumerate(places)
         },
         host_ops=collections.Counter(
             op.type for op in outside if op.type not in _FREE
@@ -167,8 +169,8 @@ def _variable_spec(handle: tf.Tensor) -> tf.TensorSpec:
     if data is None or not data.is_set:
         # A handle on its way through ops of placement.
         return _variable_spec(handle.op.inputs[0])
-    (held,) = data.shape_and_type
-    return tf.TensorSpec(tf.TensorShape(held.shape), held.dtype)
+    (cell,) = data.shape_and_type
+    return tf.TensorSpec(tf.TensorShape(cell.shape), cell.dtype)
 
 
 def _assigned(
@@ -181,21 +183,21 @@ def _assigned(
       ops: in an order in which they can run.
       handles: tensor name -> which variable it is the handle of.
     """
-    handles, found = dict(handles), set()
+    handles, assigned = dict(handles), set()
     for op in ops:
         names = [handles.get(tensor.name, "") for tensor in op.inputs]
         if not any(names):
             continue
         if op.type.startswith("Assign"):
-            found.add(names[0])
+            assigned.add(names[0])
         elif op.type == "Identity":
             handles[op.outputs[0].name] = names[0]
         for function in _function_names(op):
             body = _function_graph(graph, function)
-            taken = zip((t.name for t in body.inputs), names, strict=False)
-            inner = {key: name for key, name in taken if name}
-            found |= _assigned(body, body.get_operations(), inner)
-    return found
+            pairs = zip((t.name for t in body.inputs), names, strict=False)
+            inner = {key: name for key, name in pairs if name}
+            assigned |= _assigned(body, body.get_operations(), inner)
+    return assigned
 
 
 class _Cell:
@@ -210,21 +212,21 @@ class _Cell:
 
 
 def _replay(
-    graph: tf.Graph, ops: list[tf.Operation], known: dict[str, Any]
+    graph: tf.Graph, ops: list[tf.Operation], tensors: dict[str, Any]
 ) -> None:
     """Adds `ops`, in their order, to the graph that is being traced.
 
     Args:
       graph: whose ops they are.
       ops: in an order in which they can run.
-      known: tensor name -> its tensor or cell; what the ops make is added.
+      tensors: tensor name -> its tensor or cell; what the ops make is added.
     """
     for op in ops:
         if op.type in _IGNORED:
             continue
-        inputs = [known[tensor.name] for tensor in op.inputs]
+        inputs = [tensors[tensor.name] for tensor in op.inputs]
         outputs = _replayed(graph, op, inputs)
-        known.update(
+        tensors.update(
             (tensor.name, value)
             for tensor, value in zip(op.outputs, outputs, strict=True)
         )
@@ -234,7 +236,7 @@ def _replayed(graph: tf.Graph, op: tf.Operation, inputs: list[Any]) -> Any:
     """Returns the outputs of one op on `inputs`."""
     if op.type in _CALLS:
         # What a called function returns as a constant, e.g. the axis that a
-        # gradient asks for, must be one for whoever compiles the caller.
+        # gradient needs, must be one when the caller is compiled.
         return _called(_function_graph(graph, op.get_attr("f").name), inputs)
     if not any(isinstance(value, _Cell) for value in inputs):
         return _copied(graph, op, inputs)
@@ -263,9 +265,9 @@ def _replayed(graph: tf.Graph, op: tf.Operation, inputs: list[Any]) -> Any:
 
 
 def _called(body: tf.Graph, inputs: list[Any]) -> list[Any]:
-    known = dict(zip((t.name for t in body.inputs), inputs, strict=True))
-    _replay(body, _computed(body), known)
-    return [known[tensor.name] for tensor in body.outputs]
+    tensors = dict(zip((t.name for t in body.inputs), inputs, strict=True))
+    _replay(body, _computed(body), tensors)
+    return [tensors[tensor.name] for tensor in body.outputs]
 
 
 def _computed(body: tf.Graph) -> list[tf.Operation]:
@@ -280,15 +282,15 @@ def _looped(graph: tf.Graph, op: tf.Operation, inputs: list[Any]) -> list[Any]:
 
     def opened(values: Sequence[tf.Tensor]) -> list[Any]:
         return [
-            _Cell(value) if place in places else value
-            for place, value in enumerate(values)
+            _Cell(value) if position in places else value
+            for position, value in enumerate(values)
         ]
 
     def advance(*values: tf.Tensor) -> list[tf.Tensor]:
         carried = opened(values)
         after = _called(body, carried)
-        for place in places:
-            after[place] = carried[place].value
+        for position in places:
+            after[position] = carried[position].value
         return after
 
     ends = list(
@@ -298,9 +300,9 @@ def _looped(graph: tf.Graph, op: tf.Operation, inputs: list[Any]) -> list[Any]:
             [v.value if isinstance(v, _Cell) else v for v in inputs],
         )
     )
-    for place in places:
-        inputs[place].assign(ends[place])
-        ends[place] = inputs[place]
+    for position in places:
+        inputs[position].assign(ends[position])
+        ends[position] = inputs[position]
     return ends
 
 
@@ -326,11 +328,11 @@ def _copied(graph: tf.Graph, op: tf.Operation, inputs: list[tf.Tensor]) -> Any:
 
 def _function_names(op: tf.Operation) -> list[str]:
     """Returns the functions that are attributes of `op`."""
-    found = []
+    names = []
     for value in op.node_def.attr.values():
-        found += [value.func.name] if value.HasField("func") else []
-        found += [function.name for function in value.list.func]
-    return found
+        names += [value.func.name] if value.HasField("func") else []
+        names += [function.name for function in value.list.func]
+    return names
 
 
 def _function_graph(graph: tf.Graph, name: str) -> tf.Graph:

@@ -1,4 +1,4 @@
-"""What to try where a step does not fit in a core's memory.
+"""Proposes changes where a step does not fit in a core's memory.
 
 Invariant: nothing is proposed from a guess. These are candidates, best first;
 each is compiled before it is named.
@@ -29,7 +29,7 @@ def smaller_batches(
       batch_size: the one that does not fit, over all replicas.
       num_replicas: cores that divide it.
       figures: the compiler's, of the step that does not fit.
-      variable_bytes: what a core holds whatever the batch is.
+      variable_bytes: what a core holds for any batch.
     """
     share = batch_size // num_replicas
     per_example = (figures.peak_bytes - variable_bytes) / share
@@ -45,6 +45,6 @@ def larger_types(name: str) -> Iterator[str]:
     Args:
       name: the type that is too small, e.g. `v3-8`.
     """
-    kind, _, number = name.partition("-")
-    for larger in _KINDS[_KINDS.index(kind) + 1 :]:
+    chip, _, number = name.partition("-")
+    for larger in _KINDS[_KINDS.index(chip) + 1 :]:
         yield f"{larger}-{number}"

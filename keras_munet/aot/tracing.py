@@ -1,7 +1,7 @@
 """A config's generation without its data, weights or devices.
 
 Invariant: what is traced here are the functions that a job of the config
-runs, for the children that its search asks for first; only values are missing.
+runs, for the children that its search requests first; only values are missing.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Steps:
     num_parts: int
 
 
-@keras_state.shielded()
+@keras_state.default_keras_state()
 def steps_of(
     settings: settings_lib.Settings,
     strategy: fake_tpu.Strategy,
@@ -88,7 +88,7 @@ def steps_of(
     Raises:
       UsageError: the batch does not divide over replicas and parts.
     """
-    settings = baselines.budgeted(presets.resolved(settings, {}))
+    settings = baselines.budgeted(presets.resolve_preset(settings, {}))
     chosen = tuple(children_of(settings) if children is None else children)
     batch_size = batch_size or settings.batch_size
     num_replicas = strategy.num_replicas_in_sync
@@ -103,9 +103,11 @@ def steps_of(
     with fake_tpu.without_values():
         graph = generation_lib.GenerationGraph(
             generation_structure.structure_of(chosen, image_size),
-            layer_pool.SlotPool(strategy),
+            layer_pool.LayerPool(strategy),
             strategy,
-            matmul_precision.products(settings.compute_dtype, device_type),
+            matmul_precision.choose_precision(
+                settings.compute_dtype, device_type
+            ),
             num_parts,
         )
     share = batch_size // num_replicas
@@ -159,7 +161,7 @@ def children_of(
             "config key task_names is empty; name the tasks to evolve"
         )
     # Without data, `auto` is the preset of the fewest.
-    settings = presets.resolved(settings, {})
+    settings = presets.resolve_preset(settings, {})
     task, _ = names.split_private(settings.task_names[0])
     published = catalogue.find(task)
     if num_classes is None:
@@ -196,7 +198,7 @@ def children_of(
         if not child.is_solved
     ]
     if fullest:
-        largest = child_job.fullest(settings, family, first, num_classes)
+        largest = child_job.largest_child(settings, family, first, num_classes)
         children = [
             dataclasses.replace(largest, index=child.index)
             for child in children
@@ -213,12 +215,12 @@ def _root(
     if not variant:
         built = roots_build.build(root, num_layers_max=settings.num_layers_max)
         return built.family, dict(built.hparams)
-    found = variants.variant(variant)
+    vit_variant = variants.variant(variant)
     depth = root.num_layers
     if depth == settings_lib.ALL_LAYERS:
-        depth = found.num_layers
+        depth = vit_variant.num_layers
     deepest = max(depth, settings.num_layers_max or depth)
-    family = hybrid.family_of(found, deepest, 0)
+    family = hybrid.family_of(vit_variant, deepest, 0)
     return family, {"num_layers": depth, "ds_image_size": root.image_size}
 
 

@@ -124,7 +124,7 @@ def make(name: str) -> Callback:
       UsageError: there is none of that name, or it makes no `Callback`.
     """
     factory = CALLBACKS.get(name)
-    with plugins.naming("callback", name):
+    with plugins.name_errors("callback", name):
         callback = factory()
     if not isinstance(callback, Callback):
         raise errors.UsageError(

@@ -1,4 +1,4 @@
-"""What a person and a program can follow while a job runs.
+"""Reports a running job: lines for people, events for programs.
 
 Invariant: every generation and publication is an event in `metrics.jsonl`, one
 JSON object a line, every duration in seconds with `_secs` in its name.
@@ -76,9 +76,9 @@ class Progress:
             ends the job with StoppedError, on all its workers.
           callbacks: follow the job, in order.
         """
-        self._files: storage.Files | None = None
+        self._files: storage.Storage | None = None
         if workdir:
-            self._files = files_lib.at(workdir)
+            self._files = files_lib.open_storage(workdir)
         # Lines that are not in the file yet.
         self._pending: list[bytes] = []
         self._has_warned = False
@@ -206,7 +206,9 @@ class Progress:
     def _flush(self) -> None:
         assert self._files is not None
         try:
-            event_log.append(self._files, METRICS_FILE, b"".join(self._pending))
+            event_log.append_lines(
+                self._files, METRICS_FILE, b"".join(self._pending)
+            )
         except errors.StoreError as error:
             if not self._has_warned:
                 self._has_warned = True
@@ -257,7 +259,7 @@ class Progress:
         best = "-" if best_score is None else f"{best_score:.4f}"
         self.line(
             f"{task} generation {number}/{num_generations}: {scores} | best "
-            f"{best} | {secs:.1f} s | {self._left()}"
+            f"{best} | {secs:.1f} s | {self._remaining_time()}"
         )
         self.event(
             "generation",
@@ -307,6 +309,6 @@ class Progress:
         recent = sorted(self._generation_secs[-9:])
         return recent[len(recent) // 2] if recent else 0.0
 
-    def _left(self) -> str:
+    def _remaining_time(self) -> str:
         secs = self._median_secs() * self._num_left
         return f"about {secs:.0f} s left" if self._num_left else "last one"

@@ -18,7 +18,7 @@ from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import progress
 
 
-def reporter(
+def make_reporter(
     workdir: str | os.PathLike[str] | None,
     stream: TextIO,
     *,
@@ -167,8 +167,8 @@ class Bars(progress.Lines):
         """Counts those of whole generations; of twins only one is trained."""
         total = self._children.total
         per_generation = -(-total // self._generations.total)
-        done = min(self._generations.n * per_generation, total)
-        self._children.update(done - self._children.n)
+        num_done = min(self._generations.n * per_generation, total)
+        self._children.update(num_done - self._children.n)
 
     def _end_iteration(self) -> None:
         for bar in (self._children, self._generations):

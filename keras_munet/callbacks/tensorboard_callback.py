@@ -37,23 +37,23 @@ _SCORE = "score"
 _SIDE_MIN = 64
 
 
-def folder_of(workdir: str, asked: str, wanted: bool) -> str | None:
+def log_folder(workdir: str, folder: str, enabled: bool) -> str | None:
     """Returns where a job writes for TensorBoard; None for nowhere.
 
     Args:
       workdir: of the system.
-      asked: the folder that was asked for, which may be empty.
-      wanted: whether to write beside the system without one.
+      folder: the folder that was requested, which may be empty.
+      enabled: whether to write beside the system without one.
     """
-    return asked or (os.path.join(workdir, FOLDER) if wanted else None)
+    return folder or (os.path.join(workdir, FOLDER) if enabled else None)
 
 
-def command(folder: str) -> str:
+def tensorboard_command(folder: str) -> str:
     """Returns the command that shows a folder."""
     return f"tensorboard --logdir={shlex.quote(folder)}"
 
 
-def require() -> None:
+def require_tensorboard() -> None:
     """Does nothing where TensorBoard is installed.
 
     Raises:
@@ -90,7 +90,7 @@ class TensorBoard(callback_lib.Callback):
           UsageError: the package tensorboard is not installed.
           StoreError: the folder cannot be written.
         """
-        require()
+        require_tensorboard()
         self._folder = folder
         self._num_generations = num_generations
         self._samples = samples
@@ -186,10 +186,10 @@ class TensorBoard(callback_lib.Callback):
         data = self._samples(task)
         count = min(_NUM_IMAGES, len(data.train))
         pixels, labels = data.train.batch(np.arange(count))
-        found: dict[str, list[np.ndarray]] = {}
+        images: dict[str, list[np.ndarray]] = {}
         for image, label in zip(pixels, labels, strict=True):
-            found.setdefault(data.class_names[label], []).append(image)
-        return [_image(f"samples/{k}", v) for k, v in sorted(found.items())]
+            images.setdefault(data.class_names[label], []).append(image)
+        return [_image(f"samples/{k}", v) for k, v in sorted(images.items())]
 
     def _run(self, task: str, run: str = "") -> str:
         # A task's own slash would look like a run of the task before it.
@@ -269,11 +269,11 @@ def _hparams_config() -> Any:
 
 
 def _child(task: str, child: Mapping[str, Any]) -> list[tuple[int, Any]]:
-    """Returns (step, summary) of everything that is told of a child."""
+    """Returns (step, summary) of every fact of a child."""
     from tensorboard.plugins.hparams import summary
     from tensorboard.plugins.hparams import summary_v2 as hparams
 
-    told: dict[str, Any] = {
+    hparam_values: dict[str, Any] = {
         "task": task,
         "parent_task": child["parent_task"],
         "num_trained": len(child["trained"]),
@@ -282,28 +282,28 @@ def _child(task: str, child: Mapping[str, Any]) -> list[tuple[int, Any]]:
     record = None
     if child_record.KEY in child:
         record = child_record.ChildRecord.from_json(child[child_record.KEY])
-        told["size_factor"] = record.size_factor
-        told["accounted_params"] = record.accounted_params
-        told["num_mutations"] = len(record.mutations)
+        hparam_values["size_factor"] = record.size_factor
+        hparam_values["accounted_params"] = record.accounted_params
+        hparam_values["num_mutations"] = len(record.mutations)
         for init, number in record.num_by_init.items():
-            told[f"num_{init}"] = number
-    found = [(0, hparams.hparams_pb(told))]
+            hparam_values[f"num_{init}"] = number
+    events = [(0, hparams.hparams_pb(hparam_values))]
     if record is not None and record.quality is not None:
-        found.append((0, _scalar("quality", record.quality)))
+        events.append((0, _scalar("quality", record.quality)))
     for cycle, (score, loss) in enumerate(
         zip(child["scores"], child["losses"], strict=True), start=1
     ):
         # A child that diverged has neither.
         if score is not None:
-            found.append((cycle, _scalar("cycle/score", score)))
+            events.append((cycle, _scalar("cycle/score", score)))
         if loss is not None:
-            found.append((cycle, _scalar("cycle/loss", loss)))
+            events.append((cycle, _scalar("cycle/loss", loss)))
     if child["score"] is not None:
-        found.append((0, _scalar(_SCORE, child["score"])))
+        events.append((0, _scalar(_SCORE, child["score"])))
     failed = child["score"] is None
     status = "STATUS_FAILURE" if failed else "STATUS_SUCCESS"
-    found.append((0, summary.session_end_pb(status)))
-    return found
+    events.append((0, summary.session_end_pb(status)))
+    return events
 
 
 def _graph(plan: plan_lib.GenerationPlan) -> Any:
@@ -318,23 +318,23 @@ def _graph(plan: plan_lib.GenerationPlan) -> Any:
     from tensorboard.compat.proto import versions_pb2
 
     nodes = [node_def_pb2.NodeDef(name="images", op="Images")]
-    known: dict[tuple[str, str], str] = {}
+    node_names: dict[tuple[str, str], str] = {}
     for child in plan.children:
         below = "images"
         for part in child.components:
-            place = f"child_{child.index}/{part.spec.name}"
-            identity = place
+            scope = f"child_{child.index}/{part.spec.name}"
+            identity = scope
             if not part.is_new:
                 identity = part.known_source().id
-                place = f"shared/{part.spec.name}_{identity[:8]}"
-            if (identity, below) in known:
-                below = known[identity, below]
+                scope = f"shared/{part.spec.name}_{identity[:8]}"
+            if (identity, below) in node_names:
+                below = node_names[identity, below]
                 continue
-            name, number = place, 1
-            while name in known.values():
+            name, number = scope, 1
+            while name in node_names.values():
                 number += 1
-                name = f"{place}_{number}"
-            known[identity, below] = name
+                name = f"{scope}_{number}"
+            node_names[identity, below] = name
             node = node_def_pb2.NodeDef(
                 name=name, op=part.spec.layer, input=[below]
             )

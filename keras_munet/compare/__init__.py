@@ -1,4 +1,4 @@
-"""What became of a comparison of methods: JSON, Markdown and one HTML page.
+"""Writes a comparison of methods as JSON, Markdown and one HTML page.
 
 Invariant: the three files say the same, and need no TensorFlow to be made.
 """
@@ -21,7 +21,7 @@ HTML_FILE = "comparison.html"
 
 def text(comparison: comparison_records.Comparison) -> str:
     """Returns the comparison as Markdown, with a newline at its end."""
-    return markdown.render(comparison)
+    return markdown.render_markdown(comparison)
 
 
 def write(
@@ -39,9 +39,9 @@ def write(
     Raises:
       StoreError: a file cannot be written.
     """
-    files = files_lib.at(out)
+    files = files_lib.open_storage(out)
     contents = {
-        HTML_FILE: page.render(comparison),
+        HTML_FILE: page.render_page(comparison),
         TEXT_FILE: text(comparison),
         JSON_FILE: json.dumps(comparison.to_json(), indent=1) + "\n",
     }

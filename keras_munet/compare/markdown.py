@@ -12,10 +12,10 @@ from keras_munet.report import comparison_records
 from keras_munet.report import formatting
 
 
-def render(comparison: comparison_records.Comparison) -> str:
+def render_markdown(comparison: comparison_records.Comparison) -> str:
     """Returns the document with a newline at its end."""
     ours = statements.reference(comparison)
-    others = statements.versus(comparison)
+    comparisons = statements.versus(comparison)
     blocks = [
         [f"# Comparison {_text(comparison.name)}"],
         [
@@ -33,14 +33,17 @@ def render(comparison: comparison_records.Comparison) -> str:
         ),
         [statements.SUMMARY, statements.COMPUTE],
     ]
-    if others:
+    if comparisons:
         blocks += [
             [f"## {ours} against the others"],
             table(
                 statements.VERSUS_COLUMNS,
                 [
-                    [item.method, *statements.versus_cells(item, len(others))]
-                    for item in others
+                    [
+                        item.method,
+                        *statements.versus_cells(item, len(comparisons)),
+                    ]
+                    for item in comparisons
                 ],
             ),
             [statements.PAIRS],
@@ -83,14 +86,16 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [[_text(cell).strip() for cell in row] for row in [columns, *rows]]
     widths = [max(3, *map(len, cells)) for cells in zip(*lines, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    shown = [
+    padded = [
         [
             cell.rjust(width) if i else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         for line in lines
     ]
-    return [f"| {' | '.join(line)} |" for line in [shown[0], rule, *shown[1:]]]
+    return [
+        f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]
+    ]
 
 
 def _text(value: str) -> str:

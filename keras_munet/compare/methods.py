@@ -46,9 +46,9 @@ class Method:
                 f"method {text!a} is unknown; there are: "
                 f"{', '.join(_allowed())}"
             )
-        kind, number = search.policy_parts
+        policy_name, number = search.policy_parts
         # One name and folder per method: a number may have leading zeros.
-        policy = kind if number is None else f"{kind}:{number}"
+        policy = policy_name if number is None else f"{policy_name}:{number}"
         return cls(policy, {"policy": policy})
 
     def settings(
@@ -74,14 +74,14 @@ def parse(texts: Sequence[str]) -> tuple[Method, ...]:
     return methods
 
 
-def refuse_repeated(kind: str, values: Sequence[Any]) -> None:
+def refuse_repeated(noun: str, values: Sequence[Any]) -> None:
     """Raises UsageError if there is no value, or one of them twice."""
     if not values:
-        raise errors.UsageError(f"no {kind} is named; name at least one")
+        raise errors.UsageError(f"no {noun} is named; name at least one")
     for value in values:
         if values.count(value) > 1:
             raise errors.UsageError(
-                f"{kind} {value} is named twice; name it once"
+                f"{noun} {value} is named twice; name it once"
             )
 
 

@@ -23,7 +23,7 @@ _COLORS = {
 }
 
 
-def render(comparison: comparison_records.Comparison) -> str:
+def render_page(comparison: comparison_records.Comparison) -> str:
     """Returns the page."""
     title = f"Comparison {html_elements.esc(comparison.name)}"
     parts = [
@@ -67,7 +67,7 @@ def _methods(comparison: comparison_records.Comparison) -> str:
             "Methods",
             map(html_elements.column, statements.COLUMNS),
             rows,
-            kind=_KIND,
+            attrs=_KIND,
         )
         + f'\n<p class="quiet">{html_elements.esc(statements.COMPUTE)}</p>',
     )
@@ -100,25 +100,25 @@ def _plot(
         f"Accuracy against {cost}",
         "Large dots are means over the seeds, joined to the small ones, the "
         "runs. A dashed line joins methods of one kind.",
-        f"{plot.render(series, cost)}\n<p>{legend}</p>",
+        f"{plot.render_plot(series, cost)}\n<p>{legend}</p>",
     )
 
 
 def _versus(comparison: comparison_records.Comparison) -> str:
-    others = statements.versus(comparison)
+    comparisons = statements.versus(comparison)
     rows = [
         [html_elements.th(_name(comparison, item.method))]
         + [
             html_elements.td(html_elements.esc(cell))
-            for cell in statements.versus_cells(item, len(others))[:-1]
+            for cell in statements.versus_cells(item, len(comparisons))[:-1]
         ]
         + [
             html_elements.td(
-                html_elements.esc(statements.verdict(item, len(others))),
+                html_elements.esc(statements.verdict(item, len(comparisons))),
                 ' class="text said"',
             )
         ]
-        for item in others
+        for item in comparisons
     ]
     head = [
         *map(html_elements.column, statements.VERSUS_COLUMNS[:-1]),
@@ -129,7 +129,7 @@ def _versus(comparison: comparison_records.Comparison) -> str:
         f"{html_elements.name(ours)} against the others",
         html_elements.esc(statements.PAIRS),
         html_elements.table(
-            f"{ours} against the others", head, rows, kind=_KIND
+            f"{ours} against the others", head, rows, attrs=_KIND
         ),
     )
 
@@ -158,7 +158,7 @@ def _by_task(comparison: comparison_records.Comparison) -> str:
             "Test accuracy by task",
             map(html_elements.column, head),
             rows,
-            kind=_KIND,
+            attrs=_KIND,
         ),
     )
 
@@ -182,7 +182,7 @@ def _by_seed(comparison: comparison_records.Comparison) -> str:
             "Mean test accuracy by seed",
             map(html_elements.column, head),
             rows,
-            kind=_KIND,
+            attrs=_KIND,
         ),
     )
 

@@ -95,7 +95,7 @@ class Series:
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """Where values lie between two ends of the drawing."""
+    """Maps values to positions between two ends of the drawing."""
 
     low: float
     high: float
@@ -119,36 +119,42 @@ class _Axis:
         powers = range(
             math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         )
-        found = [m * 10.0**p for p in powers for m in (1, 2, 5)]
-        return [v for v in found if self.low <= v <= self.high]
+        candidates = [m * 10.0**p for p in powers for m in (1, 2, 5)]
+        return [v for v in candidates if self.low <= v <= self.high]
 
     def _scaled(self, value: float) -> float:
         return math.log10(value) if self.is_log else value
 
 
-def render(series: Sequence[Series], cost: str) -> str:
+def render_plot(series: Sequence[Series], cost: str) -> str:
     """Returns the drawing; at least one of the series has a run.
 
     Args:
       series: the methods.
       cost: what the first number of a run is, e.g. `CPU seconds per task`.
     """
-    drawn = [one for one in series if one.runs]
-    x_axis, y_axis = _axes([point for one in drawn for point in one.runs])
-    parts = [*_grid(x_axis, y_axis, cost), *_families(drawn, x_axis, y_axis)]
-    dots = [(x_axis.at(x), y_axis.at(y)) for one in drawn for x, y in one.runs]
+    non_empty = [one for one in series if one.runs]
+    x_axis, y_axis = _axes([point for one in non_empty for point in one.runs])
+    parts = [
+        *_grid(x_axis, y_axis, cost),
+        *_families(non_empty, x_axis, y_axis),
+    ]
+    dots = [
+        (x_axis.at(x), y_axis.at(y)) for one in non_empty for x, y in one.runs
+    ]
     centers = [
-        (x_axis.at(one.center[0]), y_axis.at(one.center[1])) for one in drawn
+        (x_axis.at(one.center[0]), y_axis.at(one.center[1]))
+        for one in non_empty
     ]
     labels = _labels(centers, dots)
-    for one in drawn:
+    for one in non_empty:
         parts.append(_runs(one, x_axis, y_axis))
     for one, (x, y), (label_x, label_y) in zip(
-        drawn, centers, labels, strict=True
+        non_empty, centers, labels, strict=True
     ):
-        told = f"{one.number}: {one.name}, {_told(one, cost)}"
+        text = f"{one.number}: {one.name}, {_tooltip(one, cost)}"
         parts.append(
-            f'<g class="{one.color}"><title>{html_elements.esc(told)}</title>'
+            f'<g class="{one.color}"><title>{html_elements.esc(text)}</title>'
             f"{_leader((x, y), (label_x, label_y))}"
             f'<circle class="mean" cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>'
             f"{_label(one.number, label_x, label_y)}</g>"
@@ -207,10 +213,10 @@ def _grid(x_axis: _Axis, y_axis: _Axis, cost: str) -> list[str]:
 
 
 def _families(
-    drawn: Sequence[Series], x_axis: _Axis, y_axis: _Axis
+    series: Sequence[Series], x_axis: _Axis, y_axis: _Axis
 ) -> list[str]:
     """Returns a line through the methods of each family, by parameters."""
-    ordered = sorted(drawn, key=lambda one: (one.family, one.center))
+    ordered = sorted(series, key=lambda one: (one.family, one.center))
     lines = []
     for _, group in itertools.groupby(ordered, key=lambda one: one.family):
         members = list(group)
@@ -291,10 +297,10 @@ def _label(number: int, x: float, y: float) -> str:
     return f'<text class="number" x="{x:.1f}" y="{y + 5:.1f}">{number}</text>'
 
 
-def _told(one: Series, cost: str) -> str:
+def _tooltip(one: Series, cost: str) -> str:
     x, y = one.center
-    shown = formatting.count(x) if x >= 100 else f"{x:.3g}"
-    return f"test accuracy {formatting.fraction(y)}, {shown} {cost}"
+    cost_text = formatting.count(x) if x >= 100 else f"{x:.3g}"
+    return f"test accuracy {formatting.fraction(y)}, {cost_text} {cost}"
 
 
 def _step(rough: float) -> float:

@@ -1,4 +1,4 @@
-"""What a finished run ended with, read from its system.
+"""Reads the results of a finished run from its system.
 
 Invariant: every figure follows from the records and the events, so that a
 run that was interrupted reports what it would have without. Only the time is
@@ -24,8 +24,8 @@ from keras_munet.train import child_job
 from keras_munet.train import closed_form
 
 
-def read(
-    place: str,
+def read_results(
+    directory: str,
     method: str,
     seed: int,
     num_train_examples: Mapping[str, int],
@@ -33,7 +33,7 @@ def read(
     """Returns the record of a run, or None if it is not finished.
 
     Args:
-      place: the run's directory.
+      directory: the run's directory.
       method: its method's name.
       seed: its root seed.
       num_train_examples: task -> examples of its train split, for the tasks
@@ -42,9 +42,9 @@ def read(
     Raises:
       StoreError: the system is damaged.
     """
-    if not system_dir.SystemDir.is_system(place):
+    if not system_dir.SystemDir.is_system(directory):
         return None
-    opened = system_lib.System.open(place)
+    opened = system_lib.System.open(directory)
     states = opened.tasks
     num_rounds = opened.settings.num_task_iters
     if any(
@@ -52,13 +52,13 @@ def read(
         for name in num_train_examples
     ):
         return None
-    found = summary_lib.read(place)
-    tasks = {task.name: task for task in found.tasks}
+    summary = summary_lib.read_summary(directory)
+    tasks = {task.name: task for task in summary.tasks}
     return comparison_records.Run(
         method=method,
         seed=seed,
         tasks=tuple(
-            _result(opened, tasks[name], found.history, num_examples)
+            _result(opened, tasks[name], summary.history, num_examples)
             for name, num_examples in num_train_examples.items()
         ),
     )
@@ -75,7 +75,7 @@ def _result(
     num_planned = (
         opened.settings.num_generations * opened.settings.num_task_iters
     )
-    known = len(generations) == num_planned
+    is_complete = len(generations) == num_planned
     # What the components of other families cost is not known.
     counted = isinstance(opened.family, vit_architecture.VitFamily)
     return comparison_records.TaskResult(
@@ -90,11 +90,11 @@ def _result(
         ),
         train_multiply_adds=(
             _train_multiply_adds(opened, task, generations, num_examples)
-            if counted and known
+            if counted and is_complete
             else None
         ),
-        train_secs=sum(g.secs for g in generations) if known else None,
-        cpu_secs=_cpu_secs(generations) if known else None,
+        train_secs=sum(g.secs for g in generations) if is_complete else None,
+        cpu_secs=_cpu_secs(generations) if is_complete else None,
     )
 
 
@@ -111,7 +111,7 @@ def _image_multiply_adds(
 ) -> int:
     adapters = _adapters(ref.name for ref in path.components)
     layout = opened.family.layout(path.hparams, task.num_classes, adapters)
-    return sum(flops.forward(layout).values())
+    return sum(flops.forward_costs(layout).values())
 
 
 def _train_multiply_adds(
@@ -154,7 +154,7 @@ def _train_multiply_adds(
             record = child[child_record.KEY]
             if record is not None and record.is_solved:
                 num_seen = min(num_train_examples, closed_form.NUM_EXAMPLES_MAX)
-            total += num_seen * flops.training(layout, trained)
+            total += num_seen * flops.training_cost(layout, trained)
     return total
 
 

@@ -64,7 +64,7 @@ class Comparison:
           DataError: a task's data are missing or damaged.
           StoreError: a run is damaged.
         """
-        files_lib.local_only(workdir, "a comparison")
+        files_lib.require_local(workdir, "a comparison")
         methods_lib.refuse_repeated("seed", list(seeds))
         if not settings.task_names:
             raise errors.UsageError(
@@ -82,8 +82,8 @@ class Comparison:
         # Seed by seed, so that what is there at any time is balanced.
         self._keys = [(m, seed) for seed in seeds for m in self._methods]
         for key in self._keys:
-            if system_dir.SystemDir.is_system(self._place(key)):
-                directory = system_dir.SystemDir.open(self._place(key))
+            if system_dir.SystemDir.is_system(self._directory(key)):
+                directory = system_dir.SystemDir.open(self._directory(key))
                 directory.compare_experiment(self._run_settings(key).to_json())
         self._task_names = tuple(
             names.split_private(name)[0] for name in settings.task_names
@@ -117,26 +117,26 @@ class Comparison:
         """
         started = time.monotonic()
         reporter = progress_lib.Progress(quiet=quiet)
-        done = {key: self._read(key) for key in self._keys}
-        missing = {key: NOT_YET for key in self._keys if done[key] is None}
+        runs = {key: self._read(key) for key in self._keys}
+        missing_runs = {key: NOT_YET for key in self._keys if runs[key] is None}
         for number, key in enumerate(self._keys, 1):
             label = f"run {number}/{len(self._keys)}, {key[0]} seed {key[1]}"
-            if done[key] is not None:
+            if runs[key] is not None:
                 reporter.line(f"{label}: finished before")
             elif time.monotonic() - started >= deadline_secs:
-                missing[key] = self._late(key)
+                missing_runs[key] = self._late(key)
             else:
-                reporter.line(f"{label}: {self._place(key)}")
+                reporter.line(f"{label}: {self._directory(key)}")
                 try:
                     self._evolve(key, strategy, quiet, stop)
                 except errors.ChildError as error:
-                    missing[key] = f"{FAILED} ({error})"
-                    reporter.line(f"{label}: {missing[key]}")
+                    missing_runs[key] = f"{FAILED} ({error})"
+                    reporter.line(f"{label}: {missing_runs[key]}")
                 else:
-                    done[key] = self._read(key)
-                    del missing[key]
-                self._write(done, missing)
-        return self._write(done, missing)
+                    runs[key] = self._read(key)
+                    del missing_runs[key]
+                self._write(runs, missing_runs)
+        return self._write(runs, missing_runs)
 
     def _evolve(
         self,
@@ -145,20 +145,22 @@ class Comparison:
         quiet: bool,
         stop: Callable[[], bool] | None,
     ) -> None:
-        place = self._place(key)
+        directory = self._directory(key)
         opened = system_lib.System.create_or_open(
-            place, self._run_settings(key)
+            directory, self._run_settings(key)
         )
         opened.run(
             strategy=strategy,
-            progress=progress_lib.Progress(place, quiet=quiet, stop=stop),
+            progress=progress_lib.Progress(directory, quiet=quiet, stop=stop),
         )
         # Graphs and data of a run hold memory in cycles of references.
         del opened
         gc.collect()
 
     def _read(self, key: _Key) -> comparison_records.Run | None:
-        return results.read(self._place(key), *key, self._num_train_examples)
+        return results.read_results(
+            self._directory(key), *key, self._num_train_examples
+        )
 
     def _count_examples(self) -> dict[str, int]:
         """Returns task -> examples of its train split.
@@ -167,8 +169,8 @@ class Comparison:
         runs needs no data.
         """
         try:
-            place = os.path.join(self._workdir, compare_report.JSON_FILE)
-            data = guarded_file.read(place, _NUM_BYTES_MAX)
+            path = os.path.join(self._workdir, compare_report.JSON_FILE)
+            data = guarded_file.read_file(path, _NUM_BYTES_MAX)
             counted = dict(guarded_json.loads(data)["num_train_examples"])
         except (
             *(OSError, errors.StoreError),
@@ -188,30 +190,30 @@ class Comparison:
         return len(loaded[name].train.labels)
 
     def _late(self, key: _Key) -> str:
-        begun = system_dir.SystemDir.is_system(self._place(key))
+        begun = system_dir.SystemDir.is_system(self._directory(key))
         return NOT_FINISHED if begun else NOT_STARTED
 
     def _run_settings(self, key: _Key) -> settings_lib.Settings:
         return self._methods[key[0]].settings(self._settings, key[1])
 
-    def _place(self, key: _Key) -> str:
+    def _directory(self, key: _Key) -> str:
         return os.path.join(self._workdir, self._methods[key[0]].folder(key[1]))
 
     def _write(
         self,
-        done: Mapping[_Key, comparison_records.Run | None],
-        missing: Mapping[_Key, str],
+        runs: Mapping[_Key, comparison_records.Run | None],
+        missing_runs: Mapping[_Key, str],
     ) -> comparison_records.Comparison:
         """Writes the report of what is there, and returns it."""
-        found = comparison_records.Comparison(
+        record = comparison_records.Comparison(
             name=os.path.basename(os.path.abspath(self._workdir)),
             methods=tuple(self._methods),
             seeds=self._seeds,
             task_names=self._task_names,
             settings=self._settings.to_json(),
             num_train_examples=self._num_train_examples,
-            runs=tuple(run for run in done.values() if run is not None),
-            missing=dict(missing),
+            runs=tuple(run for run in runs.values() if run is not None),
+            missing_runs=dict(missing_runs),
         )
-        compare_report.write(found, self._workdir)
-        return found
+        compare_report.write(record, self._workdir)
+        return record

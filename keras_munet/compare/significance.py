@@ -43,7 +43,7 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """How two methods differ over pairs.
+    """The difference of two methods over pairs.
 
     Attributes:
       num_pairs: n.
@@ -113,16 +113,16 @@ def sign_flip_p(differences: np.ndarray) -> float:
     Args:
       differences: `[n] float64`, at least one.
     """
-    seen = abs(differences.sum()) - _TOLERANCE
+    observed = abs(differences.sum()) - _TOLERANCE
     if len(differences) <= _NUM_PAIRS_EXACT_MAX:
         # Flipping every sign changes no distance: the first may stay.
         sums = differences[:1]
         for value in differences[1:]:
             sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= seen))
+        return float(np.mean(np.abs(sums) >= observed))
     rng = seeds_lib.generator(0, "sign flips", len(differences))
     signs = rng.integers(0, 2, (_NUM_DRAWS, len(differences)), np.int8)
-    num = np.sum(np.abs((2.0 * signs - 1.0) @ differences) >= seen)
+    num = np.sum(np.abs((2.0 * signs - 1.0) @ differences) >= observed)
     # The pattern that was seen is one of them.
     return float((num + 1) / (_NUM_DRAWS + 1))
 

@@ -57,7 +57,7 @@ class MethodSummary:
     Attributes:
       method: its name.
       num_runs: finished runs.
-      num_asked: runs that were asked for.
+      num_asked: runs that were requested.
       test: over seeds, of the mean test accuracy of a run; None without runs.
       accounted: over seeds, of the accounted parameters per task.
       means: key of a task's result -> mean over tasks and seeds; None where
@@ -129,13 +129,13 @@ def reference(comparison: comparison_records.Comparison) -> str:
 def versus(comparison: comparison_records.Comparison) -> list[Versus]:
     """Returns the reference against every other method."""
     ours = reference(comparison)
-    others = [m for m in comparison.methods if m != ours]
-    found = {m: _paired(comparison, ours, m) for m in others}
-    known = {m: pair for m, pair in found.items() if pair is not None}
+    other_methods = [m for m in comparison.methods if m != ours]
+    pairs = {m: _paired(comparison, ours, m) for m in other_methods}
+    complete_pairs = {m: pair for m, pair in pairs.items() if pair is not None}
     adjusted = dict(
         zip(
-            known,
-            significance.holm([pair.p for pair in known.values()]),
+            complete_pairs,
+            significance.holm([pair.p for pair in complete_pairs.values()]),
             strict=True,
         )
     )
@@ -143,12 +143,12 @@ def versus(comparison: comparison_records.Comparison) -> list[Versus]:
     return [
         Versus(
             method,
-            found[method],
+            pairs[method],
             adjusted.get(method),
             _seeds_higher(comparison, ours, method),
             _share(accounted[ours], accounted[method]),
         )
-        for method in others
+        for method in other_methods
     ]
 
 
@@ -177,9 +177,9 @@ def verdict(item: Versus, num_comparisons: int) -> str:
 
 def versus_cells(item: Versus, num_comparisons: int) -> list[str]:
     """Returns a text per column of VERSUS_COLUMNS after the first."""
-    pair, said = item.paired, verdict(item, num_comparisons)
+    pair, verdict_text = item.paired, verdict(item, num_comparisons)
     if pair is None:
-        return [*[formatting.NONE] * (len(VERSUS_COLUMNS) - 2), said]
+        return [*[formatting.NONE] * (len(VERSUS_COLUMNS) - 2), verdict_text]
     interval = formatting.NONE
     if pair.low is not None and pair.high is not None:
         interval = f"{pair.low:+.4f} to {pair.high:+.4f}"
@@ -192,7 +192,7 @@ def versus_cells(item: Versus, num_comparisons: int) -> list[str]:
         item.seeds_higher,
         _p(pair.p),
         item.params_share,
-        said,
+        verdict_text,
     ]
 
 
@@ -206,11 +206,11 @@ def task_cell(
         for result in run.tasks
         if result.task == task
     ]
-    found = significance.spread(values)
-    if found is None:
+    spread = significance.spread(values)
+    if spread is None:
         return MISSING, ""
-    sd = "" if found.sd is None else f"±{found.sd:.4f}"
-    return formatting.fraction(found.mean), sd
+    sd = "" if spread.sd is None else f"±{spread.sd:.4f}"
+    return formatting.fraction(spread.mean), sd
 
 
 def run_cell(
@@ -224,9 +224,9 @@ def run_cell(
 def missing_notes(comparison: comparison_records.Comparison) -> list[str]:
     """Returns one line per reason: which runs are not there."""
     by_reason: dict[str, list[str]] = {}
-    for (method, seed), reason in comparison.missing.items():
-        shown = f"{method} seed {seed}"
-        by_reason.setdefault(reason, []).append(shown)
+    for (method, seed), reason in comparison.missing_runs.items():
+        run_name = f"{method} seed {seed}"
+        by_reason.setdefault(reason, []).append(run_name)
     return [
         f"{formatting.number_of(len(runs), 'run')} missing, {reason}: "
         f"{', '.join(runs)}"
@@ -303,10 +303,10 @@ def _share(
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(values):
         return None
-    return sum(known) / len(known)
+    return sum(numbers) / len(numbers)
 
 
 def _secs(value: float | None) -> str:

@@ -28,7 +28,7 @@ PREFIX = "residual_adapter_"
 
 
 class Adapter(Protocol):
-    """What an entry point of group `keras_munet.adapters` names."""
+    """An adapter; an entry point of group `keras_munet.adapters` names one."""
 
     def spec(self, built_in: specs.ComponentSpec) -> specs.ComponentSpec:
         """Returns the record of this adapter.
@@ -84,7 +84,7 @@ class _Adapted:
         )
 
     def can_resample(self, spec: specs.ComponentSpec) -> bool:
-        """Whether values of another shape can be resampled to `spec`."""
+        """Returns whether other shapes can be resampled to `spec`."""
         return not spec.name.startswith(PREFIX) and self.family.can_resample(
             spec
         )
@@ -99,15 +99,17 @@ class _Adapted:
         """
         if not spec.name.startswith(PREFIX):
             return self.family.initial(spec, rng)
-        with plugins.naming("adapter", self.adapter_name):
-            made = self.adapter.initial(spec, rng)
-        seen = {name: np.shape(array) for name, array in made.weights.items()}
-        if seen != dict(spec.weights):
+        with plugins.name_errors("adapter", self.adapter_name):
+            component = self.adapter.initial(spec, rng)
+        shapes = {
+            name: np.shape(array) for name, array in component.weights.items()
+        }
+        if shapes != dict(spec.weights):
             raise errors.UsageError(
-                f"adapter {self.adapter_name!r} gives weights {seen}; its "
-                f"record has {dict(spec.weights)}; mend the plug-in"
+                f"adapter {self.adapter_name!r} gives weights {shapes}; its "
+                f"record has {dict(spec.weights)}; fix the plug-in"
             )
-        return made
+        return component
 
     def resample(
         self, component: specs.Component, spec: specs.ComponentSpec
@@ -120,11 +122,11 @@ class _Adapted:
         return self.family.to_json()
 
     def _replaced(self, built_in: specs.ComponentSpec) -> specs.ComponentSpec:
-        with plugins.naming("adapter", self.adapter_name):
+        with plugins.name_errors("adapter", self.adapter_name):
             spec = self.adapter.spec(built_in)
         if spec.name != built_in.name:
             raise errors.UsageError(
                 f"adapter {self.adapter_name!r} calls itself {spec.name!r}; "
-                f"its place is {built_in.name!r}; mend the plug-in"
+                f"its place is {built_in.name!r}; fix the plug-in"
             )
         return spec

@@ -1,4 +1,4 @@
-"""What the search must know of an architecture, without building any of it.
+"""Describes an architecture to the search without building any of it.
 
 A family says which components a path needs for given hyperparameters. The
 search compares that list with what ancestors have; it never sees a layer.
@@ -24,7 +24,7 @@ class Family(Protocol):
 
     @property
     def name(self) -> str:
-        """What records call the family."""
+        """Returns the family's name in records."""
         ...
 
     def layout(
@@ -43,7 +43,7 @@ class Family(Protocol):
         ...
 
     def can_resample(self, spec: specs.ComponentSpec) -> bool:
-        """Whether values of another shape can be resampled to `spec`."""
+        """Returns whether other shapes can be resampled to `spec`."""
         ...
 
     def initial(

@@ -27,6 +27,6 @@ def dumps(value: Any) -> str:
     )
 
 
-def digest(value: Any, num_chars: int = 64) -> str:
+def json_digest(value: Any, num_chars: int = 64) -> str:
     """Returns the first `num_chars` hex characters of `value`'s SHA-256."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()[:num_chars]

@@ -154,7 +154,7 @@ class ChildRecord:
 
     @property
     def is_solved(self) -> bool:
-        """Whether its head was solved and nothing of it was trained."""
+        """Returns whether its head was solved and nothing of it was trained."""
         return any(component.init == SOLVED for component in self.components)
 
     def to_json(self) -> dict[str, Any]:
@@ -179,11 +179,11 @@ class ChildRecord:
         """
         if not isinstance(value, Mapping):
             raise ValueError("a child's record is no object")
-        missing = [
+        missing_keys = [
             f.name for f in dataclasses.fields(cls) if f.name not in value
         ]
-        if missing:
-            raise ValueError(f"a child's record lacks {missing[0]}")
+        if missing_keys:
+            raise ValueError(f"a child's record lacks {missing_keys[0]}")
         quality, first = value["quality"], value["duplicate_of"]
         return cls(
             components=tuple(

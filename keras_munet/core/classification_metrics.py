@@ -141,9 +141,9 @@ class ClassificationMetrics:
           class_names: one per class; numbers where there are none.
         """
         names = class_names or [str(i) for i in range(self.num_classes)]
-        found = {k: v for k, v in vars(self).items() if v is not None}
+        values = {k: v for k, v in vars(self).items() if v is not None}
         return {
-            **found,
+            **values,
             "confusion": [list(cell) for cell in self.confusion],
             "num_examples": self.num_examples,
             "accuracy_interval": _rounded(self.accuracy_interval),
@@ -197,7 +197,7 @@ class ClassificationMetrics:
                 raise ValueError(f"its {field.name} must be a number from 0")
 
 
-def measure(
+def measure_classifier(
     logits: np.ndarray,
     labels: np.ndarray,
     validation: tuple[np.ndarray, np.ndarray] | None = None,

@@ -22,22 +22,22 @@ _OPTIONAL_FLOAT = "float | None"
 _PLAIN_TYPES = ("bool", "float", "int", "str", _TEXTS, _OPTIONAL_FLOAT)
 
 
-def mapping(key: str, seen: Any) -> Mapping[str, Any]:
-    """Returns `seen`, the value of `key`, if it is a mapping.
+def checked_mapping(key: str, value: Any) -> Mapping[str, Any]:
+    """Returns `value`, the value of `key`, if it is a mapping.
 
     Raises:
       UsageError: it is not.
     """
-    if not isinstance(seen, Mapping):
+    if not isinstance(value, Mapping):
         raise errors.UsageError(
-            f"config key {key} is {seen!r}; it takes settings by name"
+            f"config key {key} is {value!r}; it takes settings by name"
             if key
-            else f"a config is {seen!r}; it takes settings by name"
+            else f"a config is {value!r}; it takes settings by name"
         )
-    return seen
+    return value
 
 
-def normalize(record: Any, prefix: str) -> None:
+def normalize_fields(record: Any, prefix: str) -> None:
     """Gives the plain fields of a frozen dataclass their very types.
 
     Args:
@@ -49,7 +49,7 @@ def normalize(record: Any, prefix: str) -> None:
     """
     for field in dataclasses.fields(record):
         if str(field.type) in _PLAIN_TYPES:
-            value = converted(
+            value = convert_value(
                 str(field.type),
                 getattr(record, field.name),
                 prefix + field.name,
@@ -57,38 +57,40 @@ def normalize(record: Any, prefix: str) -> None:
             object.__setattr__(record, field.name, value)
 
 
-def record(kind: type, value: Mapping[str, Any], prefix: str) -> Any:
+def parse_record(
+    record_type: type, value: Mapping[str, Any], prefix: str
+) -> Any:
     """Returns a dataclass made of plain values.
 
     Args:
-      kind: the dataclass.
+      record_type: the dataclass.
       value: field -> its value; fields that are left out keep their default.
       prefix: of the dotted keys in messages.
 
     Raises:
       UsageError: a key is unknown or a value of the wrong kind.
     """
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name: f for f in dataclasses.fields(record_type)}
     refuse_unknown(prefix, value, fields)
-    given = {}
-    for key, seen in value.items():
+    field_values = {}
+    for key, field_value in value.items():
         annotation = str(fields[key].type)
         if annotation in _PLAIN_TYPES:
-            seen = converted(annotation, seen, prefix + key)
+            field_value = convert_value(annotation, field_value, prefix + key)
         # Others are the dataclass's own to check.
-        given[key] = seen
-    return kind(**given)
+        field_values[key] = field_value
+    return record_type(**field_values)
 
 
 def refuse_unknown(
-    prefix: str, seen: Iterable[Any], allowed: Collection[str]
+    prefix: str, keys: Iterable[Any], allowed: Collection[str]
 ) -> None:
-    """Does nothing if every key of `seen` is allowed.
+    """Does nothing if every key of `keys` is allowed.
 
     Raises:
       UsageError: one is not; the nearest allowed one is named.
     """
-    for key in seen:
+    for key in keys:
         if key not in allowed:
             if not isinstance(key, str) or not key.isprintable():
                 raise errors.UsageError(
@@ -103,38 +105,38 @@ def refuse_unknown(
             )
 
 
-def converted(annotation: str, seen: Any, key: str) -> Any:
+def convert_value(annotation: str, value: Any, key: str) -> Any:
     """Returns a value as its field's type.
 
     Args:
       annotation: the type as the dataclass writes it.
-      seen: the value.
+      value: the value.
       key: its dotted key, for messages.
 
     Raises:
       UsageError: it is of another type; nothing is guessed.
     """
     if annotation == _TEXTS:
-        if not isinstance(seen, list | tuple) or not all(
-            isinstance(s, str) for s in seen
+        if not isinstance(value, list | tuple) or not all(
+            isinstance(s, str) for s in value
         ):
             raise errors.UsageError(
-                f"config key {key} is {seen!r}; it takes a list of strings"
+                f"config key {key} is {value!r}; it takes a list of strings"
             )
-        return tuple(seen)
+        return tuple(value)
     if annotation == _OPTIONAL_FLOAT:
-        if seen is None:
+        if value is None:
             return None
         annotation = "float"
-    if isinstance(seen, np.generic):
-        seen = seen.item()
+    if isinstance(value, np.generic):
+        value = value.item()
     # Beyond that, there is no such float.
-    if annotation == "float" and type(seen) is int and abs(seen) < 2**1023:
-        seen = float(seen)
+    if annotation == "float" and type(value) is int and abs(value) < 2**1023:
+        value = float(value)
     # By exact type: True is an int to isinstance.
-    if type(seen).__name__ != annotation:
+    if type(value).__name__ != annotation:
         raise errors.UsageError(
-            f"config key {key} is {seen!r}; it takes a value of type "
+            f"config key {key} is {value!r}; it takes a value of type "
             f"{annotation}"
         )
-    return seen
+    return value

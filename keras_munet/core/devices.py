@@ -1,4 +1,4 @@
-"""Which devices a job asks for, as its flags name them.
+"""Holds the devices of a job, as its flags name them.
 
 Invariant: what contradicts itself is refused before TensorFlow is imported.
 """
@@ -18,7 +18,7 @@ PLACEMENTS = ("auto", "fused", "sliced")
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """What trains; values of the flags of the same names.
+    """The devices that train; values of the flags of the same names.
 
     Attributes:
       strategy: `one_device`; `mirrored`, every GPU or logical CPU of this
@@ -42,13 +42,13 @@ class Devices:
     workers: str = ""
 
     def __post_init__(self):
-        for kind, seen, allowed in (
+        for setting, value, allowed in (
             ("strategy", self.strategy, STRATEGIES),
             ("placement", self.placement, PLACEMENTS),
         ):
-            if seen not in allowed:
+            if value not in allowed:
                 raise errors.UsageError(
-                    f"unknown {kind} {seen!r}; choose one of "
+                    f"unknown {setting} {value!r}; choose one of "
                     f"{', '.join(allowed)}"
                 )
         if self.strategy == "auto" and self.tpu:

@@ -119,16 +119,16 @@ def digest_text(sha256: str) -> str:
 
 def bounded_notices(notices: Sequence[str]) -> tuple[str, ...]:
     """Returns notices that a fingerprint can hold."""
-    shown = [
+    lines = [
         text
         if len(text) <= _NUM_NOTICE_CHARS_MAX
         else text[: _NUM_NOTICE_CHARS_MAX - 3] + "..."
         for text in notices
     ]
-    if len(shown) > _NUM_NOTICES_MAX:
-        num_left = len(shown) - _NUM_NOTICES_MAX + 1
-        shown = [*shown[: _NUM_NOTICES_MAX - 1], f"and {num_left} more notices"]
-    return tuple(shown)
+    if len(lines) > _NUM_NOTICES_MAX:
+        num_left = len(lines) - _NUM_NOTICES_MAX + 1
+        lines = [*lines[: _NUM_NOTICES_MAX - 1], f"and {num_left} more notices"]
+    return tuple(lines)
 
 
 def class_difference(before: Sequence[str], now: Sequence[str]) -> str:
@@ -152,7 +152,7 @@ def class_difference(before: Sequence[str], now: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
-def difference(before: DataFingerprint, now: DataFingerprint) -> str:
+def data_difference(before: DataFingerprint, now: DataFingerprint) -> str:
     """Returns in words how data differ; empty where they are equal."""
     for name in SPLITS:
         old, new = before.splits[name], now.splits[name]
@@ -196,7 +196,7 @@ def refuse_other_data(
     """
     problem = class_difference(before[0], now[0]) if before[0] else ""
     if not problem and before[1] is not None:
-        problem = difference(before[1], now[1])
+        problem = data_difference(before[1], now[1])
     if problem:
         raise errors.DataError(
             f"task {task!r} was trained on other data than those at hand: "
@@ -215,5 +215,7 @@ def _shape(fingerprint: DataFingerprint) -> str:
 
 
 def _some(names: Sequence[str], num: int = 3) -> str:
-    shown = ", ".join(ascii(name)[:60] for name in names[:num])
-    return shown + (f" and {len(names) - num} more" if len(names) > num else "")
+    listed = ", ".join(ascii(name)[:60] for name in names[:num])
+    return listed + (
+        f" and {len(names) - num} more" if len(names) > num else ""
+    )

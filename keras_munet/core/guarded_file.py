@@ -15,7 +15,7 @@ from keras_munet import errors
 
 
 @contextlib.contextmanager
-def opened(
+def open_regular(
     path: str | os.PathLike[str], *, follow: bool = False
 ) -> Iterator[int]:
     """Yields the handle of a regular file that is open for reading.
@@ -46,11 +46,11 @@ def check_regular(handle: int, path: str | os.PathLike[str]) -> None:
     """
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         raise errors.StoreError(
-            f"{shown(path)} is no regular file; put a file there"
+            f"{show(path)} is no regular file; put a file there"
         )
 
 
-def read(
+def read_file(
     path: str | os.PathLike[str], num_bytes_max: int, *, follow: bool = False
 ) -> bytes:
     """Returns a whole file.
@@ -64,18 +64,18 @@ def read(
       StoreError: it is no regular file, or larger.
       OSError: it cannot be read.
     """
-    with opened(path, follow=follow) as handle:
+    with open_regular(path, follow=follow) as handle:
         num_bytes = os.fstat(handle).st_size
         if num_bytes > num_bytes_max:
             raise errors.StoreError(
-                f"{shown(path)} has {num_bytes} bytes; at most "
+                f"{show(path)} has {num_bytes} bytes; at most "
                 f"{num_bytes_max} are allowed: it is not what its name says"
             )
         return read_up_to(handle, num_bytes)
 
 
 def read_up_to(handle: int, num_bytes: int) -> bytes:
-    """Returns at most `num_bytes`: one buffer, whatever a read returns."""
+    """Returns at most `num_bytes`, in one buffer, after any number of reads."""
     data = os.read(handle, num_bytes)
     if len(data) == num_bytes:
         return data
@@ -87,7 +87,7 @@ def read_up_to(handle: int, num_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def show(path: str | os.PathLike[str]) -> str:
     """Returns a path for a message: as it is, unless it breaks the line."""
     text = os.fspath(path)
     return text if text.isprintable() else ascii(text)

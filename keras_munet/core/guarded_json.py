@@ -39,13 +39,13 @@ def loads(
         value = None
         num_levels = NUM_LEVELS_MAX + 1
     else:
-        num_levels = nesting(value)
+        num_levels = nesting_depth(value)
     if num_levels > NUM_LEVELS_MAX:
         raise ValueError(f"it has more than {NUM_LEVELS_MAX} levels")
     return value
 
 
-def nesting(value: Any) -> int:
+def nesting_depth(value: Any) -> int:
     """Returns how deeply lists and objects are nested."""
     num_levels = 0
     level = [value]

@@ -1,7 +1,7 @@
 """Kernels as 8-bit whole numbers with a float32 scale per output channel.
 
 Invariant: what a kernel is read back as differs from it by at most half a
-step, whoever stores it.
+step, in every format.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def is_kernel(weight_name: str) -> bool:
     return weight_name.endswith("kernel")
 
 
-def quantized(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize_kernel(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (8-bit kernel, float32 scale of each output channel).
 
     Args:

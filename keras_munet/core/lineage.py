@@ -1,4 +1,4 @@
-"""Who descends from whom (section 2, end).
+"""Follows paths to their ancestors (section 2, end).
 
 Invariant: published records never change, so a dead parent stays written in
 its children; what is read from a lineage is derived here, never stored.
@@ -28,16 +28,16 @@ def ancestors(
     Raises:
       StoreError: the records go round in a circle.
     """
-    seen = {path.id}
+    visited = {path.id}
     ancestor = path.parent
     while ancestor is not None:
-        if ancestor in seen:
+        if ancestor in visited:
             raise errors.StoreError(
                 f"the lineage of path {path.id} comes back to {ancestor}; a "
                 "parent must be older than its child: restore the task from "
                 "a copy of the system"
             )
-        seen.add(ancestor)
+        visited.add(ancestor)
         yield ancestor
         record = living.get(ancestor)
         ancestor = record.parent if record else retired.get(ancestor)

@@ -51,7 +51,7 @@ def split_private(task_name: str) -> tuple[str, bool]:
 
 
 def is_task(name: str) -> bool:
-    """Whether a name can be that of a task."""
+    """Returns whether a name can be that of a task."""
     try:
         split_private(name)
     except errors.UsageError:

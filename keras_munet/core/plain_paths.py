@@ -30,10 +30,10 @@ def refuse_pattern(path: str | os.PathLike[str], flag: str) -> None:
     """
     text = os.fspath(path)
     local = "://" not in text
-    found = _PATTERN.search(os.path.abspath(text) if local else text)
-    if found:
+    match = _PATTERN.search(os.path.abspath(text) if local else text)
+    if match:
         raise errors.UsageError(
-            f"{flag} {text!a} has the character {found[0]!r} in its path, "
+            f"{flag} {text!a} has the character {match[0]!r} in its path, "
             "which TensorFlow takes for a pattern of names; choose a folder "
             "without brackets, * ? and \\ in its whole path"
         )

@@ -1,6 +1,6 @@
-"""What other distributions add to the library, found by entry point.
+"""Finds by entry point what other distributions add to the library.
 
-Invariant: a plug-in is imported when its name is asked for and not before. A
+Invariant: a plug-in is imported when its name is used and not before. A
 name means one object: within a group no two plug-ins may share it, nor may a
 plug-in have the name of something built in.
 """
@@ -77,11 +77,11 @@ class Plugin:
 
 
 @contextlib.contextmanager
-def naming(kind: str, name: str) -> Iterator[None]:
+def name_errors(noun: str, name: str) -> Iterator[None]:
     """Names a plug-in in the error that it raises within.
 
     Args:
-      kind: what it is called, see `GROUPS`.
+      noun: what it is called, see `GROUPS`.
       name: what settings call it.
 
     Raises:
@@ -95,15 +95,15 @@ def naming(kind: str, name: str) -> Iterator[None]:
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise errors.UsageError(
-            f"{kind} {name!r} failed: {type(error).__name__}: "
+            f"{noun} {name!r} failed: {type(error).__name__}: "
             f"{' '.join(str(error).split())[-_NUM_CHARS_MAX:]} "
             f"({frame.filename}, line {frame.lineno}); fix the plug-in"
         ) from error
 
 
-def installed(group: str) -> list[Plugin]:
+def installed_plugins(group: str) -> list[Plugin]:
     """Returns the plug-ins of a group, sorted by name; imports none."""
-    found = [
+    plugins = [
         Plugin(
             group,
             entry.name,
@@ -112,10 +112,10 @@ def installed(group: str) -> list[Plugin]:
         )
         for entry in importlib.metadata.entry_points(group=group)
     ]
-    return sorted(found, key=lambda p: (p.name, p.distribution))
+    return sorted(plugins, key=lambda p: (p.name, p.distribution))
 
 
-def checked(group: str, built_in: Collection[str]) -> dict[str, Plugin]:
+def plugins_by_name(group: str, built_in: Collection[str]) -> dict[str, Plugin]:
     """Returns name -> plug-in of a group.
 
     Args:
@@ -125,7 +125,7 @@ def checked(group: str, built_in: Collection[str]) -> dict[str, Plugin]:
     Raises:
       UsageError: a name is taken twice.
     """
-    plugins = installed(group)
+    plugins = installed_plugins(group)
     counts = collections.Counter(plugin.name for plugin in plugins)
     for plugin in plugins:
         if plugin.name in built_in:

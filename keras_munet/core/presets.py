@@ -46,7 +46,7 @@ _FILLED = {
 }
 
 
-def resolved(
+def resolve_preset(
     settings: settings_lib.Settings, sizes: Mapping[str, DataSize]
 ) -> settings_lib.Settings:
     """Returns settings whose numbers are filled by their preset.
@@ -58,7 +58,7 @@ def resolved(
     Example:
       >>> tasks = {"own/birds": DataSize(900, 100, 3)}
       >>> auto = settings_lib.Settings(preset="auto", num_samples_per_task=0)
-      >>> filled = resolved(auto, tasks)
+      >>> filled = resolve_preset(auto, tasks)
       >>> filled.preset, filled.num_samples_per_task
       ('small', 1)
     """
@@ -77,7 +77,7 @@ def resolved(
     return dataclasses.replace(settings, preset=name, **filled)
 
 
-def recorded(
+def recorded_settings(
     settings: settings_lib.Settings, experiment: Mapping[str, Any]
 ) -> settings_lib.Settings:
     """Returns settings filled by what a system's own preset was.

@@ -24,7 +24,7 @@ class Registry:
 
     def __init__(
         self,
-        kind: str,
+        noun: str,
         group: str = "",
         reserved: Iterable[str] = (),
         builtin: Mapping[str, str] | None = None,
@@ -32,14 +32,14 @@ class Registry:
         """Makes an empty table.
 
         Args:
-          kind: what an entry is called in messages.
+          noun: what an entry is called in messages.
           group: entry points that other distributions add entries by, a key
             of `plugins.GROUPS`; empty for none.
           reserved: built-in names that are found elsewhere.
           builtin: name -> `module:attribute`, imported when it is first
             needed, as an entry point is.
         """
-        self.kind = kind
+        self.noun = noun
         self.group = group
         self._reserved = tuple(reserved)
         self._builtin = dict(builtin or {})
@@ -51,7 +51,7 @@ class Registry:
 
         def add(target: _T) -> _T:
             if name in self._entries:
-                raise ValueError(f"{self.kind} {name!r} is already registered")
+                raise ValueError(f"{self.noun} {name!r} is already registered")
             self._entries[name] = target
             return target
 
@@ -69,7 +69,7 @@ class Registry:
         """
         if not self.group:
             return {}
-        return plugins.checked(self.group, self.names())
+        return plugins.plugins_by_name(self.group, self.names())
 
     def get(self, name: str, key: str = "") -> Any:
         """Returns what is registered as `name`, loading a plug-in for it.
@@ -90,16 +90,16 @@ class Registry:
             entry = importlib.metadata.EntryPoint(name, target, self.group)
             self._loaded[name] = entry.load()
             return self._loaded[name]
-        found = self.plugins()
-        if name not in found:
-            seen = f"config key {key} is {name!r}" if key else repr(name)
-            known = ", ".join([*self.names(), *found]) or "none"
+        plugin_table = self.plugins()
+        if name not in plugin_table:
+            label = f"config key {key} is {name!r}" if key else repr(name)
+            choices = ", ".join([*self.names(), *plugin_table]) or "none"
             raise errors.UsageError(
-                f"{seen}, which is no known {self.kind}; there are: {known}"
+                f"{label}, which is no known {self.noun}; there are: {choices}"
                 if key
-                else f"unknown {self.kind} {name!r}; there are: {known}"
+                else f"unknown {self.noun} {name!r}; there are: {choices}"
             )
-        self._loaded[name] = found[name].load()
+        self._loaded[name] = plugin_table[name].load()
         return self._loaded[name]
 
 

@@ -161,7 +161,7 @@ ROOT_HPARAMS = ("num_layers", "ds_image_size")
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """How children are made and judged.
+    """Sets how children are made and scored.
 
     Attributes:
       version: `munet` (v1) or `mu2net` (v2).
@@ -242,23 +242,23 @@ class SearchSettings:
     finetune_all_below: float = 0.0
 
     def __post_init__(self):
-        config_parsing.normalize(self, "search.")
+        config_parsing.normalize_fields(self, "search.")
         _check_numbers(self, "search.")
         for pattern in self.force_finetune_components:
             _check_pattern(pattern)
 
-    def forces(self, place: str, places: Sequence[str]) -> bool:
-        """Whether the component at a place is always cloned.
+    def forces(self, slot: str, places: Sequence[str]) -> bool:
+        """Returns whether the component at a place is always cloned.
 
         Args:
-          place: its name.
+          slot: its name.
           places: the names of all components of the path, input first.
         """
         upper_half = places[-(-len(places) // 2) :]
         return any(
             pattern == ALL_PLACES
-            or (pattern == UPPER_HALF and place in upper_half)
-            or re.fullmatch(pattern, place)
+            or (pattern == UPPER_HALF and slot in upper_half)
+            or re.fullmatch(pattern, slot)
             for pattern in self.force_finetune_components
         )
 
@@ -278,7 +278,7 @@ class SearchSettings:
 
 @dataclasses.dataclass(frozen=True)
 class RootSettings:
-    """Where the first components come from.
+    """Names the source of the first components.
 
     Attributes:
       source: `random`, `packaged`, `npz`, `hub`, `hf`, `keras_hub`, `keras`,
@@ -346,7 +346,7 @@ class DataSettings:
     class_weights: str | Mapping[str, float] = class_weights.NONE
 
     def __post_init__(self):
-        config_parsing.normalize(self, "data.")
+        config_parsing.normalize_fields(self, "data.")
         weights = class_weights.normalize(self.class_weights)
         object.__setattr__(self, "class_weights", weights)
 
@@ -457,7 +457,9 @@ class Settings:
           UsageError: a key is unknown, or a value of the wrong kind or
             outside what is allowed.
         """
-        return config_parsing.record(cls, config_parsing.mapping("", value), "")
+        return config_parsing.parse_record(
+            cls, config_parsing.checked_mapping("", value), ""
+        )
 
 
 def _normalize(settings: Settings) -> None:
@@ -467,21 +469,21 @@ def _normalize(settings: Settings) -> None:
       UsageError: a key is unknown, or a value of the wrong kind or outside
         what is allowed.
     """
-    config_parsing.normalize(settings, "")
+    config_parsing.normalize_fields(settings, "")
     for key, group in _GROUPS.items():
-        given = getattr(settings, key)
-        if not isinstance(given, group):
-            made = config_parsing.record(
-                group, config_parsing.mapping(key, given), f"{key}."
+        value = getattr(settings, key)
+        if not isinstance(value, group):
+            record = config_parsing.parse_record(
+                group, config_parsing.checked_mapping(key, value), f"{key}."
             )
-            object.__setattr__(settings, key, made)
-    hparams = dict(config_parsing.mapping("hparams", settings.hparams))
+            object.__setattr__(settings, key, record)
+    hparams = dict(config_parsing.checked_mapping("hparams", settings.hparams))
     config_parsing.refuse_unknown("hparams.", hparams, DEFAULT_HPARAMS)
     hparams = {
         key: _hparam(key, hparams.get(key, default), f"hparams.{key}")
         for key, default in DEFAULT_HPARAMS.items()
     }
-    ranges = dict(config_parsing.mapping("ranges", settings.ranges))
+    ranges = dict(config_parsing.checked_mapping("ranges", settings.ranges))
     config_parsing.refuse_unknown(
         "ranges.", ranges, [*DEFAULT_HPARAMS, *ROOT_HPARAMS]
     )
@@ -490,21 +492,21 @@ def _normalize(settings: Settings) -> None:
     object.__setattr__(settings, "ranges", ranges)
 
 
-def _hparam(key: str, seen: Any, shown: str) -> Any:
+def _hparam(key: str, value: Any, label: str) -> Any:
     """Returns a hyperparameter's value if it is of its kind and bounds."""
     default = DEFAULT_HPARAMS.get(key, 0)
-    seen = config_parsing.converted(type(default).__name__, seen, shown)
+    value = config_parsing.convert_value(type(default).__name__, value, label)
     if key == "opt_lr_schedule":
-        _one_of(shown, seen, SCHEDULES)
+        _one_of(label, value, SCHEDULES)
     if key == "opt_name":
-        _one_of(shown, seen, OPTIMIZERS)
-    low, high = HPARAM_BOUNDS.get(key, (seen, seen))
-    if not low <= seen <= high:
+        _one_of(label, value, OPTIMIZERS)
+    low, high = HPARAM_BOUNDS.get(key, (value, value))
+    if not low <= value <= high:
         raise errors.UsageError(
-            f"config key {shown} has the value {seen}; it must lie between "
+            f"config key {label} has the value {value}; it must lie between "
             f"{low} and {high}"
         )
-    return seen
+    return value
 
 
 def _steps(key: str, steps: Any) -> tuple[Any, ...]:
@@ -528,16 +530,16 @@ def _check_numbers(group: Any, prefix: str) -> None:
         bounds = BOUNDS.get(prefix + field.name)
         if bounds is None:
             continue
-        seen = config_parsing.converted(
+        value = config_parsing.convert_value(
             str(field.type), getattr(group, field.name), prefix + field.name
         )
-        if seen is None:
+        if value is None:
             continue
         low, high = bounds
         # Not the other way round: NaN lies nowhere.
-        if not low <= seen <= high:
+        if not low <= value <= high:
             raise errors.UsageError(
-                f"config key {prefix}{field.name} is {seen}; it must lie "
+                f"config key {prefix}{field.name} is {value}; it must lie "
                 f"between {low} and {high}"
             )
 
@@ -611,11 +613,11 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _check_factors(settings: Settings) -> None:
-    for kind in settings.factorized:
-        _one_of("factorized", kind, FACTORIZED)
-        if settings.factorized.count(kind) > 1:
+    for layer in settings.factorized:
+        _one_of("factorized", layer, FACTORIZED)
+        if settings.factorized.count(layer) > 1:
             raise errors.UsageError(
-                f"{kind!r} is named twice in config key factorized; name it "
+                f"{layer!r} is named twice in config key factorized; name it "
                 "once"
             )
 
@@ -625,21 +627,21 @@ def _check_policy(policy: str) -> None:
     if name in NUMBERED_POLICIES:
         # An adapter has a width; 0 frozen layers are all trained.
         pattern = r"[1-9][0-9]{0,4}" if name == "adapters" else r"[0-9]{1,4}"
-        known = re.fullmatch(pattern, number) is not None
+        is_valid = re.fullmatch(pattern, number) is not None
     else:
-        known = name in POLICIES and not colon
-    if not known:
-        shown = [n + ":N" * (n in NUMBERED_POLICIES) for n in POLICIES]
+        is_valid = name in POLICIES and not colon
+    if not is_valid:
+        choices = [n + ":N" * (n in NUMBERED_POLICIES) for n in POLICIES]
         raise errors.UsageError(
             f"config key search.policy is {policy!r}; it must be one of "
-            f"{', '.join(shown)}"
+            f"{', '.join(choices)}"
         )
 
 
-def _one_of(key: str, seen: str, allowed: tuple[str, ...]) -> None:
-    if seen not in allowed:
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
         raise errors.UsageError(
-            f"config key {key} is {seen!r}; it must be one of "
+            f"config key {key} is {value!r}; it must be one of "
             f"{', '.join(allowed)}"
         )
 

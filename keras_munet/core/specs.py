@@ -31,7 +31,7 @@ Hparams = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class ComponentSpec:
-    """What a component is, without its values.
+    """The description of a component, without its values.
 
     Attributes:
       name: its place in a path, e.g. `encoderblock_0`.
@@ -53,7 +53,7 @@ class ComponentSpec:
     @property
     def spec_id(self) -> str:
         """A short digest; equal for specs that can exchange values."""
-        return canonical_json.digest(self.to_json(), SPEC_ID_CHARS)
+        return canonical_json.json_digest(self.to_json(), SPEC_ID_CHARS)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` is the inverse."""
@@ -156,7 +156,7 @@ class PathRecord:
     @functools.cached_property
     def id(self) -> str:
         """Digest of what made the path; its metrics are not part of it."""
-        return canonical_json.digest(
+        return canonical_json.json_digest(
             [
                 self.task,
                 self.parent,
@@ -169,7 +169,7 @@ class PathRecord:
 
     @property
     def is_root(self) -> bool:
-        """Whether the path belongs to no task."""
+        """Returns whether the path belongs to no task."""
         return self.task == NOT_TRAINABLE
 
     @property
@@ -229,7 +229,7 @@ class PathRecord:
 
 
 def is_path_id(value: Any) -> bool:
-    """Whether a value has the form of `PathRecord.id`."""
+    """Returns whether a value has the form of `PathRecord.id`."""
     return isinstance(value, str) and _PATH_ID.fullmatch(value) is not None
 
 
@@ -240,7 +240,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_kinds(path: PathRecord) -> None:
-    """Verifies the kinds of what JSON leaves open; it may come from anybody.
+    """Verifies the kinds of what JSON leaves open; it need not be trusted.
 
     Raises:
       ValueError: a part is of the wrong kind.

@@ -1,4 +1,4 @@
-"""Paths that lie in the folder of a system, which may come from anybody.
+"""Paths that lie in the folder of a system, which need not be trusted.
 
 Invariant: what lies below such a folder is reached without a symbolic link;
 how the folder itself is reached is its user's own business.
@@ -22,15 +22,15 @@ def guarded_folder(path: str | os.PathLike[str]) -> str:
       An absolute path; `path` itself if there is none.
     """
     path = os.path.abspath(os.fspath(path))
-    found = above = path
+    folder = above = path
     while above != os.path.dirname(above):
         above = os.path.dirname(above)
         if any(
             os.path.lexists(os.path.join(above, name))
             for name in (SYSTEM_FILE, COMPARISON_FILE)
         ):
-            found = above
-    return found
+            folder = above
+    return folder
 
 
 def refuse_links(
@@ -55,11 +55,11 @@ def refuse_links(
         try:
             is_link = stat.S_ISLNK(os.lstat(part).st_mode)
         except OSError:
-            # Missing, or said by whatever opens it.
+            # Missing, or reported by its opener.
             return
         if is_link:
-            shown = part if part.isprintable() else ascii(part)
+            part_text = part if part.isprintable() else ascii(part)
             raise errors.StoreError(
-                f"{shown} is a symbolic link, which could lead out of the "
+                f"{part_text} is a symbolic link, which could lead out of the "
                 "system; put the folder or file itself there"
             )

@@ -23,16 +23,16 @@ _NUM_HOST_CHARS = 60
 _WRITER = re.compile(r"([A-Za-z0-9+]+)-([0-9]{1,10})-[0-9a-f]{12}(\.part)?\Z")
 
 
-def writer() -> str:
+def new_writer_id() -> str:
     """Returns a new text that names one write: host, process, random bits."""
     return f"{_host()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def is_abandoned(name: str, age_secs: float) -> bool:
-    """Whether no writer will finish the file or folder of this name.
+    """Returns whether no writer will finish the file or folder of this name.
 
     Args:
-      name: ends with the text of `writer`, or that and `.part`; other names
+      name: ends with a text of `new_writer_id` and maybe `.part`; other names
         are judged by their age alone.
       age_secs: since its last write.
     """
@@ -54,8 +54,8 @@ def _host() -> str:
         # Another system than Linux: its processes share one set of ids.
         pass
     digest = hashlib.sha256(f"{host} {boot} {ids}".encode()).hexdigest()
-    shown = re.sub(r"[^A-Za-z0-9]", "+", host)[:_NUM_HOST_CHARS]
-    return f"{shown}+{digest[:8]}"
+    host_text = re.sub(r"[^A-Za-z0-9]", "+", host)[:_NUM_HOST_CHARS]
+    return f"{host_text}+{digest[:8]}"
 
 
 def is_running(pid: int) -> bool:

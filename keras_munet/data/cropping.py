@@ -2,7 +2,7 @@
 
 Invariant: a crop followed by a bilinear resize equals the product of row
 weights, image and column weights, to the precision of the device's matrix
-products. All shapes are fixed, whatever the boxes are.
+products. All shapes are fixed, for any boxes.
 """
 
 from __future__ import annotations
@@ -162,9 +162,9 @@ def _moved(centre: tf.Tensor, length: tf.Tensor, move: Move) -> tf.Tensor:
     """Returns places that were shifted and zoomed, reflected at the borders."""
     # From -1/2 to length - 1/2, about the middle.
     middle = 0.5 * (length - 1.0)
-    place = middle + (centre - middle) * move.zoom[:, None]
-    place = place + move.shift[:, None] * length + 0.5
-    folded = tf.math.floormod(place, 2.0 * length)
+    position = middle + (centre - middle) * move.zoom[:, None]
+    position = position + move.shift[:, None] * length + 0.5
+    folded = tf.math.floormod(position, 2.0 * length)
     return length - tf.abs(folded - length) - 0.5
 
 

@@ -33,8 +33,8 @@ def of(data: types.TaskData) -> fingerprint.DataFingerprint:
         splits={
             name: fingerprint.SplitFingerprint(
                 num_examples=len(split),
-                labels=digest(split.labels),
-                images=split.images_digest or digest(split.images),
+                labels=digest_split(split.labels),
+                images=split.images_digest or digest_split(split.images),
                 files=split.files_digest,
             )
             for name, split in splits.items()
@@ -43,7 +43,7 @@ def of(data: types.TaskData) -> fingerprint.DataFingerprint:
     )
 
 
-def digest(array: np.ndarray) -> str:
+def digest_split(array: np.ndarray) -> str:
     """Returns the digest of the `.npy` file of an array."""
     total = hashlib.sha256(array_files.header(array.shape, array.dtype))
     row_bytes = max(1, array.nbytes // max(1, len(array)))

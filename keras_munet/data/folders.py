@@ -43,7 +43,7 @@ def folders(data_dir: str) -> list[str]:
 
 
 def is_remote(folder: str) -> bool:
-    """Whether a folder lies in a bucket, e.g. of gs://, not on a disk."""
+    """Returns whether a folder lies in a bucket, e.g. gs://, not on a disk."""
     return "://" in folder
 
 
@@ -55,17 +55,17 @@ def unfinished(folder: epath.Path) -> epath.Path:
     """
     host = socket.gethostname().replace("_", "-")
     if folder.is_dir():
-        for left in folder.iterdir():
-            mine, _, rest = left.name.partition(f"{_UNFINISHED}{host}_")
+        for entry in folder.iterdir():
+            mine, _, rest = entry.name.partition(f"{_UNFINISHED}{host}_")
             pid = rest.partition("_")[0]
             if (
                 not mine
                 and pid.isdigit()
                 and not unfinished_lib.is_running(int(pid))
-                and not _is_young(left)
+                and not _is_young(entry)
             ):
                 # Another process may remove it as well.
-                shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(entry, ignore_errors=True)
     name = f"{_UNFINISHED}{host}_{os.getpid()}_{uuid.uuid4().hex}"
     return folder / name
 
@@ -104,7 +104,7 @@ def exchange(part: epath.Path, folder: epath.Path) -> None:
 
 
 def _is_young(folder: epath.Path) -> bool:
-    """Whether something in a folder was written lately.
+    """Returns whether something in a folder was written lately.
 
     A process of another container looks as if it had ended.
     """

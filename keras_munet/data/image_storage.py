@@ -1,7 +1,7 @@
-"""How large the stored images of a task are, and whether in memory or a file.
+"""Chooses the stored size of a task's images, in memory or in a file.
 
 Invariant: the shape that images are stored with depends on the data set and on
-the largest input asked for alone, never on the machine, so that an
+the largest input requested alone, never on the machine, so that an
 experiment's data are the same everywhere.
 """
 
@@ -21,7 +21,7 @@ IMAGE_SIZE = 32
 
 
 class Stored(NamedTuple):
-    """How the images of a task are kept.
+    """The form in which a task's images are stored.
 
     Attributes:
       shape: height, width, channels of each.
@@ -35,7 +35,7 @@ class Stored(NamedTuple):
 
 
 def fits(num_images: int, shape: tuple[int, int, int]) -> bool:
-    """Whether memory may hold so many images, height, width, channels."""
+    """Returns whether memory may hold images, height, width, channels."""
     return num_images * math.prod(shape) <= NUM_BYTES_MAX
 
 
@@ -69,14 +69,14 @@ def stored(
         side_max = min(side_max, height, width)
     else:
         side_max = max(side_max, SIDES[-1])
-    wanted = min(image_size, side_max)
+    target_side = min(image_size, side_max)
     for side in SIDES:
         square = (side, side, num_channels)
-        if wanted <= side <= side_max and fits(num_images, square):
+        if target_side <= side <= side_max and fits(num_images, square):
             return Stored(square, resized=True, resident=True)
-    square = (wanted, wanted, num_channels)
+    square = (target_side, target_side, num_channels)
     if fits(num_images, square):
         return Stored(square, resized=True, resident=True)
-    if one_shape and wanted == min(height, width):
+    if one_shape and target_side == min(height, width):
         return Stored(shape, resized=False, resident=False)
     return Stored(square, resized=True, resident=False)

@@ -85,7 +85,7 @@ def estimated(stored: Sequence[int], generation: Generation) -> float:
     return input_secs / (input_secs + generation.num_children * child_secs)
 
 
-def text(stored: Sequence[int], generation: Generation) -> str:
+def share_text(stored: Sequence[int], generation: Generation) -> str:
     """Returns the estimate as the end of a line."""
     share = estimated(stored, generation)
     shape = " x ".join(map(str, stored))
@@ -103,7 +103,7 @@ def _num_varied(stored: Sequence[int], generation: Generation) -> int:
     height, width, channels = stored
     hparams = generation.hparams
     varies = any(
-        hparams.get(f"ds_{kind}_delta", 0.0) for kind in ("saturation", "hue")
+        hparams.get(f"ds_{color}_delta", 0.0) for color in ("saturation", "hue")
     )
     if not varies or channels != 3:
         return 0

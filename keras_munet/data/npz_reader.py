@@ -1,4 +1,4 @@
-"""Arrays of an `.npz` file that nobody vouches for.
+"""Arrays of an `.npz` file that is not trusted.
 
 Invariant: nothing is unpickled, and no memory is taken for an array before
 its header, its member's size and the bound on the whole file agree. Every
@@ -69,7 +69,7 @@ class Archive:
 
     @property
     def num_bytes(self) -> int:
-        """What all arrays take in memory together."""
+        """Returns the bytes of all arrays in memory together."""
         return sum(
             math.prod(shape) * self.dtypes[name].itemsize
             for name, shape in self.shapes.items()
@@ -146,9 +146,9 @@ def _opened(path: str) -> Any:
     """Returns a file to read and seek in, local or of a bucket."""
     if "://" not in path:
         if not os.path.isfile(path):
-            kind = "a folder" if os.path.isdir(path) else "absent"
+            state = "a folder" if os.path.isdir(path) else "absent"
             raise errors.CheckpointError(
-                f"{path} is {kind}; give the path of an .npz file"
+                f"{path} is {state}; give the path of an .npz file"
             )
         return open(path, "rb")
     import tensorflow as tf

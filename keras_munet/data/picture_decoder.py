@@ -62,11 +62,11 @@ def decoded(data: tf.Tensor, *, webp: bool = True) -> tf.Tensor:
         message = "bytes are no JPEG, PNG, GIF, BMP or WebP image"
     else:
         message = "bytes are no JPEG, PNG, GIF or BMP image"
-    known = tf.debugging.Assert(
+    check = tf.debugging.Assert(
         tf.reduce_any(matches[: len(decoders)]),
         [f"{message}; send one of these"],
     )
-    with tf.control_dependencies([known]):
+    with tf.control_dependencies([check]):
         which = tf.argmax(tf.cast(matches, tf.int32), output_type=tf.int32)
 
     def branch(decode: Callable[[tf.Tensor], tf.Tensor]):
@@ -397,7 +397,7 @@ def _bmp(data: tf.Tensor) -> tf.Tensor:
     has_alpha = has_masks & (head[69] == 0xFF) & (_little(head[14:18]) >= 56)
     usual = _equal(head[54:66], b"\0\0\xff\0\0\xff\0\0\xff\0\0\0")
     is_plain = (packing == 0) & ((bits == 8) | (bits == 24) | (bits == 32))
-    known = tf.debugging.Assert(
+    check = tf.debugging.Assert(
         is_plain | (has_masks & usual),
         [
             "a BMP of",
@@ -407,7 +407,7 @@ def _bmp(data: tf.Tensor) -> tf.Tensor:
             "is not read; send PNG",
         ],
     )
-    with tf.control_dependencies([known]):
+    with tf.control_dependencies([check]):
         data = _bounded(data, width, height)
 
     def paletted() -> tf.Tensor:

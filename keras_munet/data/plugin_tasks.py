@@ -42,17 +42,17 @@ def family(task_name: str) -> str:
 
 
 def has(task_name: str) -> bool:
-    """Whether a plug-in, and nothing built in, has the family of a task.
+    """Returns whether only a plug-in has the family of a task.
 
     Raises:
       UsageError: two plug-ins share a name, or one has a built-in one.
     """
-    known = loaders()
+    registry_ = loaders()
     name = family(task_name)
-    return name not in known.names() and name in known.plugins()
+    return name not in registry_.names() and name in registry_.plugins()
 
 
-def load(task_name: str) -> types.TaskData:
+def load_plugin_task(task_name: str) -> types.TaskData:
     """Returns the data of a task that a plug-in `has`.
 
     Raises:
@@ -60,12 +60,12 @@ def load(task_name: str) -> types.TaskData:
       DataError: what it returns is not the task's data.
     """
     load_task = loaders().get(family(task_name))
-    with plugins.naming("task family", family(task_name)):
+    with plugins.name_errors("task family", family(task_name)):
         data = load_task(task_name)
     if not isinstance(data, types.TaskData) or data.name != task_name:
-        seen = getattr(data, "name", type(data).__name__)
+        label = getattr(data, "name", type(data).__name__)
         raise errors.DataError(
-            f"the plug-in for task {task_name!r} returned {seen!a:.40}; it "
-            "must return a TaskData of that name; mend the plug-in"
+            f"the plug-in for task {task_name!r} returned {label!a:.40}; it "
+            "must return a TaskData of that name; fix the plug-in"
         )
     return types.checked(data)

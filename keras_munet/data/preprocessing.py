@@ -1,4 +1,4 @@
-"""What turns uint8 images into a model's input, for training and otherwise.
+"""Turns uint8 images into a model's input, for training and otherwise.
 
 Invariant: every hyperparameter is a tensor and every shape is fixed, so one
 trace serves all values; a crop followed by a bilinear resize is computed as
@@ -49,7 +49,7 @@ _NUM_AT_A_TIME = 256
 
 
 class AugmentHparams(NamedTuple):
-    """How training images are varied; Python values or scalar tensors.
+    """The strengths of augmentation; Python values or scalar tensors.
 
     Attributes:
       crop: bool; False keeps the whole image.
@@ -156,8 +156,8 @@ def augment_hparams(
       The record, of Python values, and when saturation and hue vary.
     """
     deltas = {
-        f"{kind}_delta": float(hparams.get(f"ds_{kind}_delta", 0.0))
-        for kind in ("brightness", "contrast", "saturation", "hue")
+        f"{color}_delta": float(hparams.get(f"ds_{color}_delta", 0.0))
+        for color in ("brightness", "contrast", "saturation", "hue")
     }
     record = AugmentHparams(
         crop=bool(hparams.get("ds_crop", True)),
@@ -253,9 +253,9 @@ def evaluation_images(
 
 
 def _shrinks(images: tf.Tensor, image_size: int) -> bool:
-    """Whether some image may be larger than the input; else none is averaged.
+    """Returns whether some image may be larger than the input.
 
-    Averaging costs more than reading between pixels, whatever the sizes are.
+    Averaging costs more than reading between pixels, at any size.
     """
     height, width = images.shape[1], images.shape[2]
     return (

@@ -1,6 +1,6 @@
-"""Where a task's data come from: one door for every kind of task.
+"""Loads and prepares the data of every kind of task.
 
-Invariant: what `load` returns was checked, whatever its source, and a name
+Invariant: what `load` returns was checked, from any source, and a name
 means the same data on every machine. Reading the module starts no TensorFlow;
 only a task of TensorFlow Datasets (TFDS) does.
 """
@@ -75,20 +75,20 @@ def load(
         return _built(task_name)
     name, _ = names.split_private(task_name)
     if name.partition("/")[0] == own_store.FAMILY:
-        return own_store.load(name, folders.folders(data_dir))
+        return own_store.load_task(name, folders.folders(data_dir))
     if name == digits.TASK:
-        return types.checked(digits.load())
+        return types.checked(digits.load_digits())
     if name in glyphs.ALPHABETS:
-        return types.checked(glyphs.load(name))
+        return types.checked(glyphs.load_glyphs(name))
     if plugin_tasks.has(name):
-        return plugin_tasks.load(name)
-    known = _known(name, data_dir)
+        return plugin_tasks.load_plugin_task(name)
+    task = _embedded_task(name, data_dir)
 
     from keras_munet.data.tfds import tasks as tfds_tasks
 
     return types.checked(
-        tfds_tasks.load(
-            known,
+        tfds_tasks.load_task(
+            task,
             data_dir=data_dir,
             manual_dir=manual_dir,
             download=download,
@@ -131,7 +131,7 @@ def check_name(task_name: str, *, data_dir: str = "") -> None:
     own = name.partition("/")[0] == own_store.FAMILY
     ready = name in embedded_names() or plugin_tasks.has(name)
     if not own and not ready:
-        _known(name, data_dir)
+        _embedded_task(name, data_dir)
 
 
 def describe(
@@ -154,7 +154,7 @@ def describe(
     from keras_munet.data.tfds import tasks as tfds_tasks
 
     return tfds_tasks.describe(
-        _known(task_name, data_dir), data_dir, image_size
+        _embedded_task(task_name, data_dir), data_dir, image_size
     )
 
 
@@ -187,8 +187,8 @@ def prepare(
     """
     from keras_munet.data.tfds import tasks as tfds_tasks
 
-    return tfds_tasks.prepare(
-        _known(task_name, data_dir),
+    return tfds_tasks.prepare_task(
+        _embedded_task(task_name, data_dir),
         data_dir=data_dir,
         manual_dir=manual_dir,
         download=download,
@@ -197,7 +197,7 @@ def prepare(
     )
 
 
-def _known(task_name: str, data_dir: str) -> str:
+def _embedded_task(task_name: str, data_dir: str) -> str:
     """Returns the bare name of a task of TFDS.
 
     Raises:
@@ -214,21 +214,21 @@ def _known(task_name: str, data_dir: str) -> str:
     from keras_munet.data.tfds import builders as tfds_builders
 
     if not tfds_builders.exists(name, data_dir):
-        others = [*catalogue.tasks(), *tfds_builders.data_set_names()]
-        raise errors.UsageError(_unknown(name, others, data_dir))
+        other_names = [*catalogue.tasks(), *tfds_builders.data_set_names()]
+        raise errors.UsageError(_unknown(name, other_names, data_dir))
     return name
 
 
 def _built(source: str) -> TaskData:
-    """Reads a folder or table; what it skips is told as a warning."""
+    """Reads a folder or table; what it skips becomes a warning."""
     # Needs Pillow, which nothing else does.
     from keras_munet.data.own import tasks as own_tasks
 
-    data, skipped = own_tasks.build(source)
+    data, skipped = own_tasks.build_data(source)
     if skipped:
-        shown = "; ".join(f"{s.where}: {s.reason}" for s in skipped)
+        listed = "; ".join(f"{s.where}: {s.reason}" for s in skipped)
         warnings.warn(
-            f"{source!r}: {len(skipped)} skipped: {shown}", stacklevel=3
+            f"{source!r}: {len(skipped)} skipped: {listed}", stacklevel=3
         )
     return data
 
@@ -237,7 +237,7 @@ def _embedded_families() -> set[str]:
     return {name.partition("/")[0] for name in embedded_names()}
 
 
-def _unknown(name: str, others: list[str], data_dir: str = "") -> str:
+def _unknown(name: str, other_names: list[str], data_dir: str = "") -> str:
     embedded = embedded_names()
     own = {
         task
@@ -247,8 +247,8 @@ def _unknown(name: str, others: list[str], data_dir: str = "") -> str:
     if f"{own_store.FAMILY}/{name}" in own:
         close = [f"{own_store.FAMILY}/{name}"]
     else:
-        known = [*sorted(own), *embedded, *others]
-        close = difflib.get_close_matches(name, known, n=5)
+        all_names = [*sorted(own), *embedded, *other_names]
+        close = difflib.get_close_matches(name, all_names, n=5)
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return (
         f"there is no task {name!r}{hint} embedded tasks: "

@@ -1,4 +1,4 @@
-"""What a task's data are once loaded: three splits of images and labels.
+"""Defines a loaded task: three splits of images and labels.
 
 Invariant: a `TaskData` that left `checked` holds uint8 images of one shape
 and labels inside [0, num_classes), and no split is empty. No pixel of a split
@@ -125,9 +125,9 @@ def checked(data: TaskData) -> TaskData:
                 f"shape {shape} where train has {first}; all splits need one "
                 "shape"
             )
-    shown = tuple(map(printable.printable, data.class_names))
-    if shown != data.class_names:
-        data = dataclasses.replace(data, class_names=shown)
+    printable_names = tuple(map(printable.printable, data.class_names))
+    if printable_names != data.class_names:
+        data = dataclasses.replace(data, class_names=printable_names)
     return data
 
 

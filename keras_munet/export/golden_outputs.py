@@ -43,7 +43,7 @@ _ODD = (
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What comparing two exports found.
+    """The result of comparing two exports.
 
     Attributes:
       num_outputs: outputs compared.
@@ -73,12 +73,12 @@ def encoded() -> list[bytes]:
 def record(
     folder: pathlib.Path, originals: Mapping[str, Sequence[bytes]] | None = None
 ) -> None:
-    """Asks the export in `folder` and keeps its answers beside it.
+    """Runs the export in `folder` and stores its answers beside it.
 
     Args:
       folder: of the export.
       originals: by task, picture files that it was made from; those that the
-        export decodes are asked of `predict_bytes_<task>` too.
+        export decodes go to `predict_bytes_<task>` too.
     """
     data = encoded()
     pixels = images()
@@ -120,7 +120,7 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     """Sends one export's canary to another, or to itself.
 
     Args:
-      folder: the export that is asked; it may come from anybody.
+      folder: the export that runs; it need not be trusted.
       canary: the export whose inputs and answers are kept.
 
     Returns:
@@ -145,28 +145,28 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
 def _replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
     index, inputs, expected = _read(canary)
     described = saved_model_reader.described(folder)
-    asked = {
+    expected_tasks = {
         task
         for task, path_id in index["tasks"].items()
         if described["tasks"].get(task, {}).get("path_id") == path_id
         and described["weights"] == index["weights"]
     }
     same_features = described["feature_component"] == index["feature_component"]
-    found = {
+    actual = {
         (name, output): value
         for name, output, task, value in _answers(folder, described, inputs)
-        if task in asked and (name != FEATURES or same_features)
+        if task in expected_tasks and (name != FEATURES or same_features)
     }
-    common = [key for key in expected if key in found]
+    common = [key for key in expected if key in actual]
     different = [
         key
         for key in common
-        if found[key].shape != expected[key].shape
-        or found[key].tobytes() != expected[key].tobytes()
+        if actual[key].shape != expected[key].shape
+        or actual[key].tobytes() != expected[key].tobytes()
     ]
     if different:
         name, output = different[0]
-        apart = np.abs(found[name, output] - expected[name, output]).max()
+        apart = np.abs(actual[name, output] - expected[name, output]).max()
         raise errors.StoreError(
             f"{len(different)} of {len(common)} outputs of {folder} are not "
             f"what {canary} recorded, the first {output!r} of {name} by up to "
@@ -182,8 +182,8 @@ def _answers(
     inputs: Mapping[str, Any],
 ) -> Iterator[tuple[str, str, str, np.ndarray]]:
     """Yields (signature, output, task, value) of every numeric output."""
-    loaded = saved_model_reader.load(folder)
-    given = {
+    loaded = saved_model_reader.load_saved_model(folder)
+    arguments = {
         "images": tf.constant(inputs["images"]),
         "encoded": tf.constant(inputs["encoded"]),
         "inputs": tf.constant(
@@ -191,24 +191,24 @@ def _answers(
         ),
     }
     # Signature -> output -> its task; None for every output of one task.
-    asked: dict[str, dict[str | None, str]] = {
+    signatures_wanted: dict[str, dict[str | None, str]] = {
         signature: {None: task}
         for task, record in described["tasks"].items()
         for signature in record["signatures"].values()
     }
-    asked["all_tasks"] = {
+    signatures_wanted["all_tasks"] = {
         f"{record['key']}_{output}": task
         for task, record in described["tasks"].items()
         for output in ("logits", "scores")
     }
-    asked[FEATURES] = {
+    signatures_wanted[FEATURES] = {
         f"{record['key']}_features": task
         for task, record in described["tasks"].items()
     }
-    for name, tasks in sorted(asked.items()):
+    for name, tasks in sorted(signatures_wanted.items()):
         signature = loaded.signatures[name]
         (key,) = signature.structured_input_signature[1]
-        answer = signature(**{key: given[key]})
+        answer = signature(**{key: arguments[key]})
         for output, tensor in sorted(answer.items()):
             if tensor.dtype == tf.float32:
                 task = tasks.get(None) or tasks[output]
@@ -230,18 +230,18 @@ def _read(folder: pathlib.Path):
     """Returns (index, inputs, (signature, output) -> answer)."""
     try:
         # The whole is bounded here, each array by the archive.
-        guarded_file.read(folder / FILE, _NUM_BYTES_MAX, follow=True)
-        with npz_reader.Archive(folder / FILE) as kept:
-            if kept.num_bytes > _NUM_BYTES_MAX:
-                raise ValueError(f"it unpacks to {kept.num_bytes} bytes")
-            index = guarded_json.loads(kept.read("index").tobytes())
-            values = kept.read("values")
+        guarded_file.read_file(folder / FILE, _NUM_BYTES_MAX, follow=True)
+        with npz_reader.Archive(folder / FILE) as archive:
+            if archive.num_bytes > _NUM_BYTES_MAX:
+                raise ValueError(f"it unpacks to {archive.num_bytes} bytes")
+            index = guarded_json.loads(archive.read("index").tobytes())
+            values = archive.read("values")
             inputs = {
-                "images": kept.read("images"),
-                "encoded": [kept.read(n).tobytes() for n in ("png", "jpeg")],
+                "images": archive.read("images"),
+                "encoded": [archive.read(n).tobytes() for n in ("png", "jpeg")],
                 # Exports of before 2026-12 have none.
                 "originals": [
-                    (task, kept.read(f"original_{i}").tobytes())
+                    (task, archive.read(f"original_{i}").tobytes())
                     for i, task in enumerate(index.get("originals", ()))
                 ],
             }

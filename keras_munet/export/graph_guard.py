@@ -65,11 +65,11 @@ def check(folder: pathlib.Path) -> None:
     for node in graph.object_graph_def.nodes:
         called.update(node.function.concrete_functions)
         called.add(node.bare_concrete_function.concrete_function_name)
-    left = called & functions.keys()
-    seen: set[str] = set()
-    while left:
-        name = left.pop()
-        seen.add(name)
+    pending = called & functions.keys()
+    visited: set[str] = set()
+    while pending:
+        name = pending.pop()
+        visited.add(name)
         for node in functions[name].node_def:
             if node.op not in functions and not _only_computes(node.op):
                 raise _refused(
@@ -77,7 +77,7 @@ def check(folder: pathlib.Path) -> None:
                     f"its function {name!a} has the operation {node.op!a}, "
                     "which may reach files or machines",
                 )
-            left |= set(_names(node)) & functions.keys() - seen
+            pending |= set(_names(node)) & functions.keys() - visited
     # TensorFlow runs none of what else is in the file: the graph of version 1
     # and the functions that save and restore variables.
 
@@ -85,7 +85,7 @@ def check(folder: pathlib.Path) -> None:
 def _read(folder: pathlib.Path) -> Any:
     """Returns the one graph of a SavedModel."""
     try:
-        data = guarded_file.read(
+        data = guarded_file.read_file(
             folder / _GRAPH_FILE, _GRAPH_NUM_BYTES_MAX, follow=True
         )
         saved = saved_model_pb2.SavedModel.FromString(data)
@@ -100,10 +100,10 @@ def _read(folder: pathlib.Path) -> Any:
 
 
 def _only_computes(op: str) -> bool:
-    found = op_def_registry.get(op)
-    if found is None:
+    op_def = op_def_registry.get(op)
+    if op_def is None:
         return False
-    if found.is_stateful:
+    if op_def.is_stateful:
         return op in _STATES
     return _REACHING.search(op) is None
 

@@ -18,14 +18,14 @@ from keras_munet.data.tfds import catalogue_sources
 
 # A task of more classes has no table of them.
 _NUM_CLASSES_MAX = 100
-_UNKNOWN = "not known to keras_munet; ask whoever gave the data"
+_UNKNOWN = "not known to keras_munet; ask the data's provider"
 _EMBEDDED = {
     "digits": "UCI optical digits, CC BY 4.0 (with scikit-learn)",
     "glyphs": "drawn from the fonts that come with matplotlib",
 }
 
 
-def text(
+def card_text(
     tasks: Mapping[str, Any],
     keys: Mapping[str, str],
     weights: str,
@@ -49,11 +49,13 @@ def text(
     for name, state in tasks.items():
         path = state.published
         accuracy = path.metrics.get("test_quality")
-        shown = "not measured" if accuracy is None else f"{accuracy:.4f}"
+        accuracy_text = (
+            "not measured" if accuracy is None else f"{accuracy:.4f}"
+        )
         size = path.hparams["ds_image_size"]
         rows.append(
             f"| {name} | `predict_{keys[name]}` | {state.num_classes} | "
-            f"{shown} | {path.num_params:,} | {size} |"
+            f"{accuracy_text} | {path.num_params:,} | {size} |"
         )
         ancestors = (
             "the root" if task == specs.NOT_TRAINABLE else task
@@ -189,7 +191,7 @@ def licence(task_name: str) -> str:
         return _EMBEDDED[family]
     task = catalogue.find(task_name)
     source = task.source if task is not None else task_name
-    found = catalogue_sources.SOURCES.get(source)
-    if found is None:
+    data_source = catalogue_sources.SOURCES.get(source)
+    if data_source is None:
         return _UNKNOWN
-    return found.licence
+    return data_source.licence

@@ -1,4 +1,4 @@
-"""What an export may be asked for.
+"""Defines the options of an export.
 
 Invariant: options are checked before anything is written.
 """
@@ -29,7 +29,7 @@ FORMATS = registry.Registry(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How published paths are written.
+    """The options by which published paths are written.
 
     Attributes:
       weights: how they are stored. `float32` gives the system's own results;
@@ -59,7 +59,7 @@ class Options:
     webp: bool = False
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Options:
+    def of(cls, values: Mapping[str, Any]) -> Options:
         """Returns checked options.
 
         Args:
@@ -86,7 +86,7 @@ class Options:
                         else f"there are: {', '.join(fields)}"
                     )
                 )
-        return cls(**given)
+        return cls(**values)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -1,4 +1,4 @@
-"""Where an export is written, and that it is there whole or not at all.
+"""Writes an export's folder whole or not at all.
 
 Invariant: a reader sees a finished folder or none; a version's number is never
 used twice while the version is there.
@@ -41,8 +41,8 @@ def versions(base: pathlib.Path) -> list[pathlib.Path]:
     """Returns the versions in a folder, oldest first."""
     if not base.is_dir():
         return []
-    found = [p for p in base.iterdir() if p.name.isdecimal() and p.is_dir()]
-    return sorted(found, key=lambda path: int(path.name))
+    folders = [p for p in base.iterdir() if p.name.isdecimal() and p.is_dir()]
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def next_version(base: pathlib.Path) -> pathlib.Path:
@@ -55,19 +55,19 @@ def next_version(base: pathlib.Path) -> pathlib.Path:
         raise errors.UsageError(
             f"{base} is a file; give --out a folder for the versions"
         )
-    known = versions(base)
-    names = {path.name for path in known} | set(SERVING_FILES)
-    others = sorted(
+    existing = versions(base)
+    names = {path.name for path in existing} | set(SERVING_FILES)
+    other = sorted(
         path.name
         for path in (base.iterdir() if base.is_dir() else ())
         if path.name not in names and not _is_part(path.name)
     )
-    if others:
+    if other:
         raise errors.UsageError(
-            f"{base} holds {others[0]!r}, which is no version; give --out a "
+            f"{base} holds {other[0]!r}, which is no version; give --out a "
             "folder of versions 1, 2, ... or a new one"
         )
-    return base / str(int(known[-1].name) + 1 if known else 1)
+    return base / str(int(existing[-1].name) + 1 if existing else 1)
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def written_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     system_paths.refuse_links(folder)
     start = f".{folder.name}."
-    part = folder.with_name(f"{start}{unfinished.writer()}.part")
+    part = folder.with_name(f"{start}{unfinished.new_writer_id()}.part")
     try:
         part.mkdir(parents=True)
         for other in folder.parent.iterdir():

@@ -50,7 +50,7 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessIf")
 
 
 class TaskRecord(Protocol):
-    """What an export must know of a task."""
+    """The facts of a task that an export needs."""
 
     @property
     def published(self) -> specs.PathRecord:
@@ -75,7 +75,7 @@ class TaskRecord(Protocol):
         """The measures of its path on test data; None if none was recorded."""
 
 
-@keras_state.shielded()
+@keras_state.default_keras_state()
 def export(
     out: str | os.PathLike[str],
     tasks: Mapping[str, TaskRecord],
@@ -137,7 +137,7 @@ def export(
     served = serving_functions.Served(paths, inputs, get, options)
     signatures = _signatures(served, tasks, keys, options)
     unique = {c.id: c.num_params for p in paths.values() for c in p.components}
-    text = model_card.text(
+    text = model_card.card_text(
         tasks,
         keys,
         options.weights,
@@ -174,19 +174,19 @@ def _signatures(
     keys: Mapping[str, str],
     options: options_lib.Options,
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    signatures: dict[str, Any] = {}
     for name, state in tasks.items():
         key = keys[name]
-        found[f"predict_{key}"] = served.predict(name)
-        found[f"predict_bytes_{key}"] = served.predict_bytes(name)
+        signatures[f"predict_{key}"] = served.predict(name)
+        signatures[f"predict_bytes_{key}"] = served.predict_bytes(name)
         if options.classify:
             labels = _labels(state)
-            found[f"{_CLASSIFY}_{key}"] = served.classify(name, labels)
-    found[golden_outputs.FEATURES] = served.features(
+            signatures[f"{_CLASSIFY}_{key}"] = served.classify(name, labels)
+    signatures[golden_outputs.FEATURES] = served.features(
         keys, options.feature_component
     )
-    found[ALL_TASKS] = found[DEFAULT] = served.all_tasks(keys)
-    return found
+    signatures[ALL_TASKS] = signatures[DEFAULT] = served.all_tasks(keys)
+    return signatures
 
 
 def _save(
@@ -222,12 +222,12 @@ def _strip(function: Any) -> None:
 
     Shapes of operations follow from their inputs, those of arguments stand in
     the function's own attributes too, and captured variables have no name
-    that anybody gave.
+    of any source.
     """
     for node in function.node_def:
         if node.op not in _CALLS:
             node.attr.pop("_output_shapes", None)
-        # Gradients of what is served are never asked for; loading would warn.
+        # Gradients of what is served are never requested; loading would warn.
         node.attr.pop("_gradient_op_type", None)
     if "_input_shapes" in function.attr:
         for number, arg in enumerate(function.signature.input_arg):
@@ -267,8 +267,8 @@ def _signature_keys(
     keys = {name: names.signature_name(name) for name in tasks}
     owners: dict[str, str] = {}
     for name, key in keys.items():
-        for kind in kinds:
-            signature = f"{kind}_{key}"
+        for signature_type in kinds:
+            signature = f"{signature_type}_{key}"
             if signature in owners:
                 raise errors.UsageError(
                     f"tasks {owners[signature]!r} and {name!r} would both be "
@@ -292,7 +292,10 @@ def _described(
     described = {
         name: {
             "key": keys[name],
-            "signatures": {kind: f"{kind}_{keys[name]}" for kind in kinds},
+            "signatures": {
+                signature_type: f"{signature_type}_{keys[name]}"
+                for signature_type in kinds
+            },
             "class_names": _labels(state),
             "path_id": state.published.id,
             # `image_size`, `antialias` and `stored`.

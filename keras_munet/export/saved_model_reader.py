@@ -28,7 +28,7 @@ def described(folder: pathlib.Path) -> dict[str, Any]:
       StoreError: it cannot be read.
     """
     try:
-        data = guarded_file.read(
+        data = guarded_file.read_file(
             folder / SIGNATURES_FILE, _NUM_BYTES_MAX, follow=True
         )
         return guarded_json.loads(data)
@@ -39,17 +39,17 @@ def described(folder: pathlib.Path) -> dict[str, Any]:
         ) from error
 
 
-def load(folder: pathlib.Path) -> Any:
+def load_saved_model(folder: pathlib.Path) -> Any:
     """Returns an export; its `signatures` are its functions by name.
 
-    The caller has `graph_guard.check` pass an export of somebody else first.
+    The caller has `graph_guard.check` pass an untrusted export first.
 
     Raises:
       StoreError: the SavedModel cannot be loaded.
     """
     try:
         return tf.saved_model.load(plain_paths.without_patterns(str(folder)))
-    # Damage shows as whatever TensorFlow's reader stumbles over.
+    # TensorFlow's reader raises errors of any type on damage.
     except Exception as error:
         raise errors.StoreError(
             f"{folder} cannot be loaded: {' '.join(str(error).split())[:200]}; "

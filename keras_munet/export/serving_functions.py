@@ -1,7 +1,7 @@
 """Published paths as TensorFlow functions that share what paths share.
 
 Invariant: a component is evaluated once per call for the tasks that apply it
-to the same tensor, and its function is the same whatever else is exported, so
+to the same tensor, and its function does not depend on the other tasks, so
 another task in the export changes no bit of a task's results.
 
 Where paths part is a fork. What leads from one fork to the next is one
@@ -52,7 +52,7 @@ _Prefix = tuple[preprocessing.ModelInput, tuple[_Step, ...]]
 
 
 class Answer(NamedTuple):
-    """What a path gives.
+    """The outputs of a path.
 
     Attributes:
       logits: `[batch, num_classes] float32`.
@@ -66,7 +66,7 @@ class Answer(NamedTuple):
 
 
 class _Module(tf.Module):
-    """What TensorFlow saves: variables, each once, and no function twice."""
+    """Holds for TensorFlow each variable and each function once."""
 
     def __init__(self, pool: weight_buffer.Pool):
         super().__init__(name="keras_munet")
@@ -133,12 +133,12 @@ class Served:
 
         def features(images):
             if component is not None:
-                found = graph.component_outputs(
+                outputs = graph.component_outputs(
                     component, graph.from_images, images
                 )
             else:
-                found = ((t, a.features) for t, a in graph.answers(images))
-            return {f"{keys[task]}_features": value for task, value in found}
+                outputs = ((t, a.features) for t, a in graph.answers(images))
+            return {f"{keys[task]}_features": value for task, value in outputs}
 
         return _function(features, _IMAGES)
 
@@ -196,7 +196,7 @@ class Served:
 
 
 class _Graph:
-    """Makes the functions, each when it is first asked for, and keeps them."""
+    """Makes each function at its first request and caches it."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class _Graph:
         self._inputs = inputs
         self._webp = webp
         self._specs: dict[str, specs.ComponentSpec] = {}
-        self._made: dict[Any, Any] = {}
+        self._functions: dict[Any, Any] = {}
         for path in paths.values():
             for ref in path.components:
                 if ref.id not in self._specs:
@@ -238,7 +238,9 @@ class _Graph:
             images = tf.ensure_shape(images, _IMAGES.shape)
             return model_input.of(images)
 
-        return self._kept(("images", model_input), from_images, _IMAGES)
+        return self._cached_function(
+            ("images", model_input), from_images, _IMAGES
+        )
 
     def from_bytes(self, model_input: preprocessing.ModelInput):
         """Returns the bytes of picture files -> the model's input."""
@@ -258,7 +260,9 @@ class _Graph:
                 parallel_iterations=1,
             )
 
-        return self._kept(("bytes", model_input), from_bytes, _ENCODED)
+        return self._cached_function(
+            ("bytes", model_input), from_bytes, _ENCODED
+        )
 
     def answer(
         self,
@@ -271,17 +275,17 @@ class _Graph:
 
     def answers(self, images: tf.Tensor) -> Iterator[tuple[str, Answer]]:
         """Yields (task, its answer), computing what is shared once."""
-        found: dict[_Prefix, tf.Tensor] = {}
+        tensors: dict[_Prefix, tf.Tensor] = {}
 
         def reach(prefix: _Prefix) -> tf.Tensor:
-            if prefix not in found:
+            if prefix not in tensors:
                 model_input, steps = prefix
-                found[prefix] = (
+                tensors[prefix] = (
                     self._segment(prefix)(reach(self._below[prefix]))
                     if steps
                     else self.from_images(model_input)(images)
                 )
-            return found[prefix]
+            return tensors[prefix]
 
         for task in self._paths:
             yield task, self._rest(task)(reach(self._fork(task)))
@@ -293,7 +297,7 @@ class _Graph:
         inputs: tf.Tensor,
     ) -> Iterator[tuple[str, tf.Tensor]]:
         """Yields (task, the whole output of its component of that name)."""
-        found: dict[_Prefix, tf.Tensor] = {}
+        tensors: dict[_Prefix, tf.Tensor] = {}
         for task, path in self._paths.items():
             model_input = self._inputs[task]
             end = path_model.position(path, component) + 1
@@ -303,9 +307,9 @@ class _Graph:
             tensor = source(model_input)(inputs)
             for i in range(end):
                 prefix = (model_input, steps[: i + 1])
-                if prefix not in found:
-                    found[prefix] = self._run(steps[i : i + 1], tensor)
-                tensor = found[prefix]
+                if prefix not in tensors:
+                    tensors[prefix] = self._run(steps[i : i + 1], tensor)
+                tensor = tensors[prefix]
             yield task, tensor
 
     def _fork(self, task: str) -> _Prefix:
@@ -327,7 +331,7 @@ class _Graph:
             return segment(before(inputs))
 
         key = ("reach", source.__name__, prefix)
-        return self._kept(key, reach, *before.input_signature)
+        return self._cached_function(key, reach, *before.input_signature)
 
     def _segment(self, prefix: _Prefix):
         """Returns the function from the fork before to a fork."""
@@ -337,7 +341,7 @@ class _Graph:
         def segment(tensor):
             return self._run(steps[num_before:], tensor)
 
-        return self._kept(("segment", prefix), segment)
+        return self._cached_function(("segment", prefix), segment)
 
     def _rest(self, task: str):
         """Returns the function from a task's last fork to its answer."""
@@ -355,7 +359,7 @@ class _Graph:
                 path_model.read_by_head(head_layer, tensor),
             )
 
-        return self._kept(("rest", task), rest)
+        return self._cached_function(("rest", task), rest)
 
     def _run(self, steps: Sequence[_Step], tensor: tf.Tensor) -> tf.Tensor:
         if not steps:
@@ -367,10 +371,10 @@ class _Graph:
             tensor = self._kind(step)(tensor, pools, places)
         return tensor
 
-    def _kind(self, step: _Step):
+    def _layer_function(self, step: _Step):
         """Returns the function of all components of one spec."""
         spec = self._specs[step.component_id]
-        options = path_model.narrowing(step.narrow)
+        options = path_model.call_options(step.narrow)
 
         def component(tensor, pools, places):
             # Mixed precision is for training; here sums are float32.
@@ -378,7 +382,9 @@ class _Graph:
             weights = self._pool.read(spec, pools, places)
             return layer.compute(tensor, weights, **options)
 
-        return self._kept(("kind", spec.spec_id, step.narrow), component)
+        return self._cached_function(
+            ("kind", spec.spec_id, step.narrow), component
+        )
 
     def _path_steps(self, path: specs.PathRecord) -> tuple[_Step, ...]:
         chain = [
@@ -388,14 +394,18 @@ class _Graph:
         return tuple(
             _Step(ref.id, narrow)
             for ref, narrow in zip(
-                path.components, path_model.narrowed(chain), strict=True
+                path.components,
+                path_model.class_token_flags(chain),
+                strict=True,
             )
         )
 
-    def _kept(self, key: Any, function: Callable, *signature: tf.TensorSpec):
-        if key not in self._made:
-            self._made[key] = _function(function, *signature)
-        return self._made[key]
+    def _cached_function(
+        self, key: Any, function: Callable, *signature: tf.TensorSpec
+    ):
+        if key not in self._functions:
+            self._functions[key] = _function(function, *signature)
+        return self._functions[key]
 
 
 def _forks(

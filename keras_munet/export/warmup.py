@@ -30,7 +30,7 @@ _ENTRY_VALUE = 2
 _LENGTH_DELIMITED = 2
 
 
-def write(
+def write_warmup(
     folder: pathlib.Path,
     model_name: str,
     requests: Iterable[tuple[str, str, Any]],

@@ -23,8 +23,8 @@ from keras_munet.core import specs
 _ALIGNMENT = 64
 
 
-class Place(NamedTuple):
-    """Where a component begins, in elements.
+class Offsets(NamedTuple):
+    """The offsets at which a component begins, in elements.
 
     Attributes:
       values: in the pool of values.
@@ -54,7 +54,7 @@ class Pool:
         self._parts: list[np.ndarray] = []
         self._kernel_parts: list[np.ndarray] = []
         self._num_elements = [0, 0]
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, Offsets] = {}
         self.values: tf.Variable | None = None
         self.kernels: tf.Variable | None = None
 
@@ -62,11 +62,11 @@ class Pool:
         """Appends the weights of a component, unless they are there."""
         if component_id in self._places:
             return
-        self._places[component_id] = Place(*self._num_elements)
+        self._places[component_id] = Offsets(*self._num_elements)
         for name, _ in component.spec.weights:
             value = np.asarray(component.weights[name], np.float32)
             if self._is_kernel(name):
-                kernel, scale = int8.quantized(value)
+                kernel, scale = int8.quantize_kernel(value)
                 self._append(1, kernel)
                 self._append(0, scale)
             else:
@@ -83,7 +83,7 @@ class Pool:
             )
         self._parts, self._kernel_parts = [], []
 
-    def place(self, component_id: str) -> Place:
+    def offsets(self, component_id: str) -> Offsets:
         """Returns where a component begins."""
         return self._places[component_id]
 
@@ -114,16 +114,16 @@ class Pool:
             at[pool] += _padded(count, pools[pool].dtype.size)
             return tf.slice(pools[pool], start, [count])
 
-        found = []
+        arrays = []
         for name, shape in spec.weights:
             if self._is_kernel(name):
                 kernel = tf.reshape(take(1, math.prod(shape)), shape)
                 scale = take(0, shape[-1])
-                found.append(tf.cast(kernel, tf.float32) * scale)
+                arrays.append(tf.cast(kernel, tf.float32) * scale)
             else:
                 value = tf.cast(take(0, math.prod(shape)), tf.float32)
-                found.append(tf.reshape(value, shape))
-        return found
+                arrays.append(tf.reshape(value, shape))
+        return arrays
 
     def _is_kernel(self, weight_name: str) -> bool:
         return self._weights == "int8" and int8.is_kernel(weight_name)

@@ -2,7 +2,7 @@
 
 Invariant: an agent is one job of `launch/evolve.py`, like any other. Which
 task each takes is decided by the store's leases alone, so agents know nothing
-of one another and one that dies leaves its task to whoever comes next.
+of one another and one that dies leaves its task to the next one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PID_MARK = "agent process "
 
 
 class Agents:
-    """Agents as jobs that `supervisor.Restarts` runs."""
+    """Agents as jobs that `supervisor.Supervisor` runs."""
 
     def __init__(
         self,

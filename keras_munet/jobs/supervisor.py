@@ -1,6 +1,6 @@
 """Processes that are begun again until their work is done.
 
-Invariant: a process is told nothing but its command, so one that begins again
+Invariant: a process gets nothing but its command, so one that begins again
 is like one that begins: what was done before lies in the store. When the
 caller is stopped, so is every process, and none is left behind.
 """
@@ -26,7 +26,7 @@ USAGE_CODE = 2
 # A job that was stopped on purpose and may be continued.
 STOPPED_CODE = 75
 INTERRUPTED_CODE = 130
-# Whoever lived so long did not fail at its start.
+# A process that lived so long did not fail at its start.
 _STEADY_SECS = 60.0
 _PAUSE_SECS_MAX = 60.0
 _LOOK_SECS = 0.1
@@ -51,7 +51,7 @@ class Job:
     stop: Callable[[subprocess.Popen], None] | None = None
 
 
-class Restarts:
+class Supervisor:
     """Runs jobs side by side until each is done or has failed for good."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Restarts:
             at once, up to a minute.
           silent_secs: a job without a line for so long is killed; None lets
             it be.
-          on_line: told (job, line) first; False keeps the line back.
+          on_line: gets (job, line) first; False keeps the line back.
         """
         self._tell = tell
         self._num_failures_max = num_failures_max
@@ -90,7 +90,7 @@ class Restarts:
         """Has `run` end all jobs; a second call has it kill them.
 
         Args:
-          number: the signal that asked for it.
+          number: the signal that requested it.
         """
         self._signals.append(number)
 
@@ -100,17 +100,17 @@ class Restarts:
         That is 130 or 75 after `stop`, else the first code that a job failed
         for good with.
         """
-        told = 0
+        num_forwarded = 0
         try:
             for job in self._running:
                 job.begin(self._lines)
             while any(job.is_open for job in self._running):
                 self._hand_on(_LOOK_SECS)
-                if len(self._signals) > told:
-                    told = len(self._signals)
-                    self._stop_all(kill=told > 1)
+                if len(self._signals) > num_forwarded:
+                    num_forwarded = len(self._signals)
+                    self._stop_all(kill=num_forwarded > 1)
                 for job in self._running:
-                    self._look_at(job, stopping=told > 0)
+                    self._look_at(job, stopping=num_forwarded > 0)
         finally:
             for job in self._running:
                 job.kill()
@@ -125,13 +125,13 @@ class Restarts:
     def _hand_on(self, secs: float) -> None:
         """Tells the lines that have come, waiting a while for the first."""
         try:
-            found = self._lines.get(block=secs > 0, timeout=secs or None)
+            item = self._lines.get(block=secs > 0, timeout=secs or None)
             while True:
-                job, line = found
+                job, line = item
                 job.spoke_at = time.monotonic()
                 if self._on_line(job.job, line):
                     self._tell(f"[{job.job.name}] {line}")
-                found = self._lines.get_nowait()
+                item = self._lines.get_nowait()
         except queue.Empty:
             pass
 
@@ -256,7 +256,7 @@ class _Running:
 
     def kill(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            # With whatever it started: nothing may be left.
+            # With its own children: no process may stay.
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 

@@ -52,7 +52,7 @@ def make_layer(
 
 
 @functools.lru_cache(maxsize=256)
-def unbuilt(
+def unbuilt_layer(
     spec: specs.ComponentSpec, dtype: str | None = None
 ) -> keras.layers.Layer:
     """Returns the one layer of `spec` that is never built.
@@ -64,7 +64,7 @@ def unbuilt(
     return make_layer(spec, spec.name, dtype)
 
 
-def assign(
+def assign_values(
     layer: keras.layers.Layer,
     spec: specs.ComponentSpec,
     weights: Mapping[str, np.ndarray],
@@ -84,7 +84,7 @@ def assign(
         variable.assign(weights[name])
 
 
-def values(
+def layer_values(
     layer: keras.layers.Layer, spec: specs.ComponentSpec
 ) -> dict[str, np.ndarray]:
     """Returns copies of a layer's values: weight name -> float32 array."""

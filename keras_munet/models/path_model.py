@@ -31,7 +31,7 @@ from keras_munet.models.vit import layers as vit_layers
 Chain = Sequence[keras.layers.Layer]
 
 
-def build(
+def build_model(
     chains: Mapping[str, Chain],
     image_size: int,
     name: str | None = "munet",
@@ -58,14 +58,14 @@ def build(
     else:
         images = keras.Input((None, None, 3), name="images", dtype="uint8")
         tensor = preprocessing(images)
-    done: dict[tuple[int, int, bool], keras.KerasTensor] = {}
+    tensors: dict[tuple[int, int, bool], keras.KerasTensor] = {}
     outputs = {
-        key: _apply(chain, tensor, done) for key, chain in chains.items()
+        key: _apply(chain, tensor, tensors) for key, chain in chains.items()
     }
     return keras.Model(images, outputs, name=name)
 
 
-def check(chain: Chain, image_size: int) -> None:
+def check_layers(chain: Chain, image_size: int) -> None:
     """Refuses layers that do not fit together.
 
     Args:
@@ -76,13 +76,15 @@ def check(chain: Chain, image_size: int) -> None:
       UsageError: a layer cannot take what the one below it gives.
     """
     shape: tuple[int | None, ...] = (None, image_size, image_size, 3)
-    for layer, narrow in zip(chain, narrowed(chain), strict=True):
-        options = narrowing(narrow)
+    for layer, narrow in zip(chain, class_token_flags(chain), strict=True):
+        options = call_options(narrow)
         shape = layer.compute_output_shape(shape, **options)
 
 
-def logits(chains: Sequence[Chain], images: tf.Tensor) -> list[tf.Tensor]:
-    """Returns what `build`'s model does, without making one.
+def compute_logits(
+    chains: Sequence[Chain], images: tf.Tensor
+) -> list[tf.Tensor]:
+    """Returns what `build_model`'s model does, without making one.
 
     A step that is traced once needs no model, and is traced faster so.
 
@@ -93,12 +95,12 @@ def logits(chains: Sequence[Chain], images: tf.Tensor) -> list[tf.Tensor]:
     Returns:
       `[batch, num_classes] float32` of each path.
     """
-    done: dict[tuple[int, int, bool], tf.Tensor] = {}
+    tensors: dict[tuple[int, int, bool], tf.Tensor] = {}
 
     def call(layer: keras.layers.Layer, x: tf.Tensor, **options: Any) -> Any:
-        return layer.call(accepted(layer, x), **options)
+        return layer.call(as_layer_input(layer, x), **options)
 
-    return [_apply(chain, images, done, call) for chain in chains]
+    return [_apply(chain, images, tensors, call) for chain in chains]
 
 
 def path_model(
@@ -114,7 +116,7 @@ def path_model(
       paths: task -> its path.
       get: returns a component by its reference.
       single: whether the one path's logits stand alone, not in a dict.
-      preprocessing: as of `build`.
+      preprocessing: as of `build_model`.
 
     Returns:
       A functional model whose layers are named `<place>_<id>`.
@@ -134,7 +136,7 @@ def path_model(
         for name, path in paths.items()
     }
     size = next(iter(sizes.values()))
-    model = build(chains, size, None, preprocessing)
+    model = build_model(chains, size, None, preprocessing)
     live.assign()
     if single:
         (output,) = model.output.values()
@@ -211,7 +213,7 @@ def read_by_head(
     return tensor[:, 0]
 
 
-def narrowed(chain: Chain) -> list[bool]:
+def class_token_flags(chain: Chain) -> list[bool]:
     """Returns for each layer of a path whether token 0 alone is computed.
 
     The head reads the class token alone, so the top block and all above it
@@ -229,16 +231,16 @@ def narrowed(chain: Chain) -> list[bool]:
     ]
 
 
-def narrowing(narrow: bool) -> dict[str, bool]:
+def call_options(narrow: bool) -> dict[str, bool]:
     """Returns the options of a layer's call.
 
     Args:
-      narrow: whether token 0 alone is computed, see `narrowed`.
+      narrow: whether token 0 alone is computed, see `class_token_flags`.
     """
     return {"class_token_only": True} if narrow else {}
 
 
-def accepted(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+def as_layer_input(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
     """Returns `x` as Keras gives it to `layer`, in the layer's dtype."""
     return tf.cast(x, layer.compute_dtype) if layer.autocast else x
 
@@ -265,7 +267,7 @@ class _Live:
     def assign(self) -> None:
         """Gives the layers, which are built by now, their values."""
         for component_id, component in self._components.items():
-            layer_factory.assign(
+            layer_factory.assign_values(
                 self._layers[component_id], component.spec, component.weights
             )
 
@@ -273,15 +275,15 @@ class _Live:
 def _apply(
     chain: Chain,
     images: Any,
-    done: dict[tuple[int, int, bool], Any],
+    tensors: dict[tuple[int, int, bool], Any],
     call: Callable[..., Any] = keras.layers.Layer.__call__,
 ) -> Any:
-    """Extends the graph by a path, reusing whatever it shares so far."""
+    """Extends the graph by a path, reusing what it shares so far."""
     tensor = images
-    for layer, narrow in zip(chain, narrowed(chain), strict=True):
+    for layer, narrow in zip(chain, class_token_flags(chain), strict=True):
         key = id(layer), id(tensor), narrow
-        if key not in done:
-            options = narrowing(narrow)
-            done[key] = call(layer, tensor, **options)
-        tensor = done[key]
+        if key not in tensors:
+            options = call_options(narrow)
+            tensors[key] = call(layer, tensor, **options)
+        tensor = tensors[key]
     return tensor

@@ -33,14 +33,16 @@ class Keeper:
     """
 
     def __init__(
-        self, place: files_lib.Place, settings: Mapping[str, Any] | None = None
+        self,
+        directory: files_lib.Location,
+        settings: Mapping[str, Any] | None = None,
     ):
         """Takes the place and the settings that belong to the state.
 
         Raises:
           UsageError: the settings are not plain values.
         """
-        self._files = files_lib.at(place)
+        self._files = files_lib.open_storage(directory)
         try:
             self._settings = canonical_json.dumps(dict(settings or {}))
         except (TypeError, ValueError) as error:
@@ -111,12 +113,12 @@ class Keeper:
             return num_steps_done
         where = f"{self._files.where}/{NAME}"
         try:
-            kept, metadata = tensors.from_bytes(
+            arrays, metadata = tensors.from_bytes(
                 self._files.read(NAME, _NUM_BYTES_MAX)
             )
             if metadata["format"] != _FORMAT:
                 raise ValueError(f"its format is {metadata['format']!a}")
-            done = int(metadata["num_steps_done"])
+            num_steps = int(metadata["num_steps_done"])
             settings = metadata["settings"]
             dtypes = metadata["dtypes"]
         except (KeyError, ValueError) as error:
@@ -129,17 +131,17 @@ class Keeper:
                 f"{where} was made with settings {settings}, not "
                 f"{self._settings}; use another folder, or the same settings"
             )
-        self._check(where, variables, kept, dtypes)
+        self._check(where, variables, arrays, dtypes)
         for name, variable in variables.items():
             shape = tuple(variable.shape)
-            variable.assign(_as_used(kept[name], str(variable.dtype), shape))
-        return done
+            variable.assign(_as_used(arrays[name], str(variable.dtype), shape))
+        return num_steps
 
     def _check(
         self,
         where: str,
         variables: Mapping[str, keras.Variable],
-        kept: Mapping[str, np.ndarray],
+        arrays: Mapping[str, np.ndarray],
         dtypes: str,
     ) -> None:
         expected = {
@@ -149,9 +151,9 @@ class Keeper:
         own = canonical_json.dumps(
             {n: str(v.dtype) for n, v in variables.items()}
         )
-        fits = set(expected) == set(kept) and own == dtypes
+        fits = set(expected) == set(arrays) and own == dtypes
         if not fits or any(
-            expected[name].shape != kept[name].shape for name in expected
+            expected[name].shape != arrays[name].shape for name in expected
         ):
             raise errors.UsageError(
                 f"{where} holds the state of another network or optimizer; "
@@ -173,15 +175,15 @@ def _as_kept(value: np.ndarray) -> np.ndarray:
 
 
 def _as_used(
-    kept: np.ndarray, dtype: str, shape: tuple[int, ...]
+    array: np.ndarray, dtype: str, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Returns what `_as_kept` was given."""
-    wanted = _numpy_dtype(dtype)
-    if wanted == np.float32:
-        return np.array(kept)
-    if wanted.itemsize == 1:
-        return kept.astype(wanted).reshape(shape)
-    return np.ascontiguousarray(kept).view(wanted).reshape(shape)
+    target = _numpy_dtype(dtype)
+    if target == np.float32:
+        return np.array(array)
+    if target.itemsize == 1:
+        return array.astype(target).reshape(shape)
+    return np.ascontiguousarray(array).view(target).reshape(shape)
 
 
 def _numpy_dtype(dtype: str) -> np.dtype:

@@ -1,7 +1,7 @@
 """From the losses of several tasks to one update of what they share.
 
-Invariant: a combiner is told the losses and gradients of the whole batch,
-whatever the number of replicas, and gives one gradient per shared variable.
+Invariant: a combiner gets the losses and gradients of the whole batch,
+for any number of replicas, and gives one gradient per shared variable.
 """
 
 from __future__ import annotations

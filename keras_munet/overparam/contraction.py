@@ -16,7 +16,7 @@ import keras
 from keras_munet import errors
 from keras_munet.overparam import layers
 
-# What the ordinary layers are not told.
+# What the ordinary layers do not get.
 _OWN_KEYS = ("tasks", "depth", "combination", "task_factor")
 
 
@@ -57,14 +57,14 @@ def rewritten(
         new.trainable = layer.trainable
         return new
 
-    made = keras.models.clone_model(model, clone_function=replaced)
-    made.name = model.name
-    made.trainable = model.trainable
-    for old, new in zip(model.layers, made.layers, strict=True):
+    clone = keras.models.clone_model(model, clone_function=replaced)
+    clone.name = model.name
+    clone.trainable = model.trainable
+    for old, new in zip(model.layers, clone.layers, strict=True):
         if isinstance(old, keras.Model):
             continue
         copy(old, new)
-    return made
+    return clone
 
 
 def check_graph(model: Any) -> None:

@@ -24,7 +24,7 @@ TASK_FACTORS = ("full", "diagonal")
 
 @dataclasses.dataclass(frozen=True)
 class Arrangement:
-    """How the values of a kernel stand in matrices.
+    """The arrangement of a kernel's values in matrices.
 
     Attributes:
       kernel_shape: `[in, out]`, or `[height, width, in / groups, out]` as

@@ -28,7 +28,7 @@ def train(
     batch_of: Callable[[int], Batch],
     num_steps: int,
     *,
-    place: files_lib.Place | None = None,
+    place: files_lib.Location | None = None,
     save_every: int = 0,
     settings: Mapping[str, Any] | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
@@ -41,19 +41,19 @@ def train(
     Args:
       trainer: new, or as an earlier call has left it.
       batch_of: returns (images, labels by task) of a step, the same for the
-        same step whenever it is asked.
+        same step at every call.
       num_steps: of the whole training, those of earlier calls included.
       place: where the checkpoint is kept; None for no checkpoint.
       save_every: steps between checkpoints; 0 for one at the end.
       settings: plain values that must be equal when training is resumed.
-      on_step: told (step, losses by task) after each step.
+      on_step: gets (step, losses by task) after each step.
 
     Raises:
       UsageError: `place` holds the checkpoint of another training, another
         job trains there, or the workers of this one see different places.
       DataError: a loss is not finite.
     """
-    job = workers.of(trainer.strategy)
+    job = workers.strategy_workers(trainer.strategy)
     with contextlib.ExitStack() as stack:
         keeper = None
         if place is not None:
@@ -66,9 +66,9 @@ def train(
                 for task, loss in trainer.step(*batch_of(step)).items()
             }
             _check_finite(step, losses)
-            done = trainer.num_steps_done
-            is_due = save_every and done % save_every == 0
-            if keeper is not None and (is_due or done == num_steps):
+            num_done = trainer.num_steps_done
+            is_due = save_every and num_done % save_every == 0
+            if keeper is not None and (is_due or num_done == num_steps):
                 _save(trainer, keeper, job)
             if on_step is not None:
                 on_step(step, losses)
@@ -90,21 +90,21 @@ def _begin(
         stack.enter_context(keeper)
         return restore()
 
-    done = job.first(lead, restore)
-    if job.any(done != job.share(done)):
+    num_done = job.from_chief(lead, restore)
+    if job.all_reduce_any(num_done != job.broadcast(num_done)):
         raise errors.UsageError(
             f"the workers of this job do not see one training in "
             f"{keeper.where}; give all of them one shared folder"
         )
-    trainer.num_steps_done = done
+    trainer.num_steps_done = num_done
 
 
 def _save(
     trainer: training.Trainer, keeper: checkpoints.Keeper, job: workers.Workers
 ) -> None:
-    done = trainer.num_steps_done
-    job.first(
-        lambda: keeper.save(trainer.state_variables(), done), lambda: None
+    num_done = trainer.num_steps_done
+    job.from_chief(
+        lambda: keeper.save(trainer.state_variables(), num_done), lambda: None
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Values:
-    """The first values of a layer's factors, made when one is asked for.
+    """The first values of a layer's factors, made on request.
 
     A model that is only counted, or whose weights are about to be loaded,
     needs none of them.

@@ -3,7 +3,7 @@
 Invariant: a layer computes what an ordinary one with the kernel
 `U D_1 .. D_n C(M_1 .. M_T) V` computes: U, V and the D are trained for all
 tasks, M_t for task t alone, and C is their product or their mean. There is ONE
-kernel, whatever the number of tasks. Products are made in float32; a dtype
+kernel, for any number of tasks. Products are made in float32; a dtype
 policy rounds the kernel, as it does an ordinary layer's.
 """
 
@@ -26,7 +26,7 @@ _serializable = keras.saving.register_keras_serializable(package="keras_munet")
 
 
 class Factorized(keras.layers.Layer):
-    """What both layers share: a kernel made of factors.
+    """The base of both layers: a kernel made of factors.
 
     Attributes:
       tasks: those with a factor of their own; where there are none, one
@@ -70,7 +70,7 @@ class Factorized(keras.layers.Layer):
 
     @property
     def arrangement(self) -> factorization.Arrangement:
-        """How the kernel's values stand in matrices; of a built layer."""
+        """Returns the arrangement of the kernel's values; of a built layer."""
         return self._arrangement
 
     @property
@@ -84,10 +84,10 @@ class Factorized(keras.layers.Layer):
             if self.task_factor == "diagonal":
                 first, *rest = self._inner
                 square = first * middle[:, None, :]
-                others = rest
+                factors = rest
             else:
-                others = self._inner
-            for factor in others:
+                factors = self._inner
+            for factor in factors:
                 square = ops.matmul(factor, square)
             # Onto the shorter side first: there it is square.
             _, num_rows, num_columns = self._arrangement.shape
@@ -144,7 +144,7 @@ class Factorized(keras.layers.Layer):
         )
 
         def add(name: str, shape: tuple[int, ...]) -> keras.Variable:
-            # float32 whatever the policy: the product is what is rounded.
+            # float32 under any policy: the product is what is rounded.
             return self.add_weight(
                 name=name,
                 shape=shape,
@@ -190,12 +190,12 @@ class Factorized(keras.layers.Layer):
         return functools.reduce(times, factors)
 
     def _factor_variables(self) -> list[tuple[str, keras.Variable]]:
-        found = [("u", self.u), ("v", self.v)]
-        found += [(f"inner_{i}", v) for i, v in enumerate(self._inner)]
-        found += [(f"task_{t}", v) for t, v in self._task_factors.items()]
+        variables = [("u", self.u), ("v", self.v)]
+        variables += [(f"inner_{i}", v) for i, v in enumerate(self._inner)]
+        variables += [(f"task_{t}", v) for t, v in self._task_factors.items()]
         if self._common is not None:
-            found.append((_COMMON, self._common))
-        return found
+            variables.append((_COMMON, self._common))
+        return variables
 
     def _finished(self, y: Any, channel_axis: int = -1) -> Any:
         """Returns an output with bias and activation."""

@@ -1,7 +1,7 @@
 """The loss of each kind of task, over what is labelled.
 
 Invariant: an element that is not labelled has no influence on the loss or on
-any gradient, whatever its value (NaN included). A loss is a sum and a weight,
+any gradient, for any value (NaN included). A loss is a sum and a weight,
 so that the mean over a batch that lies on several devices is exact; a batch
 without any label of a task has weight 0.
 
@@ -37,7 +37,7 @@ _NEARNESS = 4
 _BOX_WEIGHT = 5.0
 
 
-def make(tasks: Sequence[tasks_lib.Task]) -> dict[str, Loss]:
+def make_loss(tasks: Sequence[tasks_lib.Task]) -> dict[str, Loss]:
     """Returns the loss of each task by its name.
 
     A loss takes labels and outputs of a batch and returns two float32 scalars:
@@ -60,14 +60,14 @@ def loss(
     Raises:
       UsageError: labels and outputs are not of one size.
     """
-    rank = 1 if task.kind == tasks_lib.PRESENCE else 3
+    rank = 1 if task.task_type == tasks_lib.PRESENCE else 3
     if not outputs.shape[:rank].is_compatible_with(labels.shape[:rank]):
         raise errors.UsageError(
             f"task {task.name!r} has labels of {tuple(labels.shape)} for "
             f"outputs of {tuple(outputs.shape)}; give images and labels one "
             "number, height and width"
         )
-    return _LOSSES[task.kind](labels, tf.cast(outputs, tf.float32))
+    return _LOSSES[task.task_type](labels, tf.cast(outputs, tf.float32))
 
 
 def _segmentation(labels, logits):

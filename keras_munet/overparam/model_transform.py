@@ -63,11 +63,13 @@ def overparameterize(
         "combination": combination,
         "task_factor": task_factor,
     }
-    kept = _pattern(keep)
+    keep_pattern = _pattern(keep)
     reached = _tasks_of_layers(model, tasks)
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if not _has_kernel(layer) or (kept and kept.match(layer.name)):
+        if not _has_kernel(layer) or (
+            keep_pattern and keep_pattern.match(layer.name)
+        ):
             return type(layer).from_config(layer.get_config())
         own = [t for t, names in reached.items() if layer.name in names]
         return _factorized(layer, own, options)
@@ -130,16 +132,16 @@ def _tasks_of_layers(
 
 def _names(model: keras.Model) -> set[str]:
     """Returns the names of a model's layers and of those within them."""
-    found = set()
+    layer_names = set()
     for layer in model.layers:
-        found.add(layer.name)
+        layer_names.add(layer.name)
         if isinstance(layer, keras.Model):
-            found |= _names(layer)
-    return found
+            layer_names |= _names(layer)
+    return layer_names
 
 
 def _has_kernel(layer: keras.layers.Layer) -> bool:
-    """Whether a layer has weights that could be a product."""
+    """Returns whether a layer has weights that could be a product."""
     if isinstance(layer, layers.Factorized):
         return True
     return any(
@@ -160,13 +162,13 @@ def _factorized(
         )
     config = layer.get_config()
     own = {key: item for key, item in config.items() if key not in _NOT_KEPT}
-    made = (
+    layer_type = (
         layers.FactorizedConv2D
         if type(layer) is keras.layers.Conv2D
         else layers.FactorizedDense
     )
     # Not through from_config, which would hide what is wrong with an option.
-    return made(**{**own, "tasks": tasks, **options})
+    return layer_type(**{**own, "tasks": tasks, **options})
 
 
 def _obstacle(layer: keras.layers.Layer) -> str:
@@ -177,9 +179,9 @@ def _obstacle(layer: keras.layers.Layer) -> str:
     if type(layer) not in (keras.layers.Conv2D, keras.layers.Dense):
         return "only Conv2D and Dense have factors"
     config = layer.get_config()
-    given = [key for key in _NOT_KEPT if config.get(key) is not None]
-    if given:
-        return f"its {given[0]} would act on the kernel, which is no weight"
+    present = [key for key in _NOT_KEPT if config.get(key) is not None]
+    if present:
+        return f"its {present[0]} would act on the kernel, which is no weight"
     if getattr(layer, "quantization_mode", None):
         return "its kernel is quantized"
     return ""

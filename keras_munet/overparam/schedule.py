@@ -1,4 +1,4 @@
-"""What each batch trains: factors of all tasks, or those of one.
+"""Decides what each batch trains: factors of all tasks, or of one.
 
 Invariant: what a step trains follows from its number alone, so that training
 goes on after an interruption as it would have gone on without.
@@ -14,12 +14,12 @@ from keras_munet import errors
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """What one batch trains.
+    """The factors that one batch trains.
 
     Attributes:
       shared: whether what serves several tasks, or has no factors, is trained
         with the combined losses.
-      task: whose own factors are trained with its own loss; None for nobody's.
+      task: whose own factors are trained with its own loss; None for no task.
     """
 
     shared: bool
@@ -28,7 +28,7 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How batches are divided over what there is to train.
+    """Divides batches among the shared factors and those of tasks.
 
     Attributes:
       shared_steps: batches in a row for the shared variables.
@@ -66,10 +66,10 @@ class Schedule:
         if self.together:
             return Phase(True, tasks[step % len(tasks)])
         own = self.task_steps * len(tasks)
-        place = step % (self.shared_steps + own) - self.shared_steps
-        if place < 0:
+        position = step % (self.shared_steps + own) - self.shared_steps
+        if position < 0:
             return Phase(True, None)
-        return Phase(False, tasks[place // self.task_steps])
+        return Phase(False, tasks[position // self.task_steps])
 
     def phases(self, tasks: Sequence[str]) -> list[Phase]:
         """Returns each phase that there is, once, in the order of steps."""

@@ -105,10 +105,10 @@ class Trainer:
                 f"a batch of {len(images)} does not divide over {num_replicas} "
                 "replicas; choose a multiple of it"
             )
-        missing = [task for task in self.tasks if task not in labels]
-        if missing:
+        absent = [task for task in self.tasks if task not in labels]
+        if absent:
             raise errors.UsageError(
-                f"the batch has no labels for task {missing[0]!r}; give labels "
+                f"the batch has no labels for task {absent[0]!r}; give labels "
                 "that the task's loss counts as none"
             )
         rng = seeds_lib.generator(self._seed, "combine", self.num_steps_done)
@@ -130,13 +130,15 @@ class Trainer:
 
     def state_variables(self) -> dict[str, keras.Variable]:
         """Returns name -> each variable that the next steps depend on."""
-        found = {f"model.{i}": v for i, v in enumerate(self.model.variables)}
+        variables = {
+            f"model.{i}": v for i, v in enumerate(self.model.variables)
+        }
         for name, optimizer in self._named_optimizers():
             for i, variable in enumerate(optimizer.variables):
-                found[f"{name}.{i}"] = variable
+                variables[f"{name}.{i}"] = variable
         for i, variable in enumerate(self._combiner_variables):
-            found[f"combiner.{i}"] = variable
-        return found
+            variables[f"combiner.{i}"] = variable
+        return variables
 
     def _group_variables(self) -> None:
         """Says which optimizer each trained variable belongs to."""
@@ -377,13 +379,13 @@ def _check_outputs(model: keras.Model, tasks: Sequence[str]) -> bool:
 
 
 def _factorized_layers(model: keras.Model) -> list[layers.Factorized]:
-    found = []
+    layers_below = []
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found += _factorized_layers(layer)
+            layers_below += _factorized_layers(layer)
         elif isinstance(layer, layers.Factorized):
-            found.append(layer)
-    return found
+            layers_below.append(layer)
+    return layers_below
 
 
 def _gradient(tape, value, variables):

@@ -8,13 +8,13 @@ from typing import Any
 from keras_munet import errors
 
 
-def tasks(given: Sequence[str]) -> tuple[str, ...]:
+def tasks(task_names: Sequence[str]) -> tuple[str, ...]:
     """Returns the names of tasks, different identifiers.
 
     Raises:
       UsageError: they are not.
     """
-    names = (given,) if isinstance(given, str) else tuple(given)
+    names = (task_names,) if isinstance(task_names, str) else tuple(task_names)
     bad = [n for n in names if not isinstance(n, str) or not n.isidentifier()]
     if bad or len(set(names)) < len(names):
         raise errors.UsageError(

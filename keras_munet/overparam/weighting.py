@@ -1,4 +1,4 @@
-"""How the losses of several tasks become one step of what they share.
+"""Combines the losses of several tasks into one step of shared weights.
 
 `Uncertainty` learns a weight per task (Kendall, Gal and Cipolla 2018, arXiv
 1705.07115); `PCGrad` takes from each task's gradient what goes against another
@@ -113,8 +113,8 @@ def projected_sum(gradients: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
             stable=True,
         )
         parts = tf.one_hot(i, num)
-        for place in range(num):
-            j = order[place]
+        for position in range(num):
+            j = order[position]
             against = tf.reduce_sum(parts * products[j])
             square = products[j, j]
             conflicts = (against < 0) & (j != i) & (square > _SQUARE_MIN)

@@ -1,4 +1,4 @@
-"""What became of a system, for people: a text and one HTML page.
+"""Reports a system to people: a text and one HTML page.
 
 Invariant: a report only reads a system, works while a job evolves it, and
 needs no TensorFlow. Equal systems give equal bytes. What was predicted before
@@ -40,7 +40,7 @@ def text(workdir: PathLike) -> str:
       UsageError: there is no system.
       StoreError: it is damaged or of a newer format.
     """
-    return plain_text.render(summary_lib.read(workdir))
+    return plain_text.render_text(summary_lib.read_summary(workdir))
 
 
 def write(
@@ -106,16 +106,16 @@ def watch(
       StoreError: the system is damaged, or `out` cannot be written.
       KeyboardInterrupt: it was interrupted; the last page is written.
     """
-    seen: Any = None
+    last_state: Any = None
     try:
         while True:
             state = _state(workdir)
-            if state is None or state != seen:
+            if state is None or state != last_state:
                 prepare()
-                _, done = _write(workdir, out, every_secs, comparison)
-                if done:
+                _, is_done = _write(workdir, out, every_secs, comparison)
+                if is_done:
                     break
-            seen = state
+            last_state = state
             sleep(every_secs)
     except KeyboardInterrupt:
         _write(workdir, out, 0, comparison)
@@ -130,17 +130,17 @@ def _write(
     comparison: PathLike | None,
 ) -> tuple[list[str], bool]:
     """Writes the files; returns their paths and whether nothing is to come."""
-    files = files_lib.at(out)
-    read = summary_lib.read(workdir)
-    html = page.render(
+    files = files_lib.open_storage(out)
+    read = summary_lib.read_summary(workdir)
+    html = page.render_page(
         read,
         live_secs=live_secs,
         baselines=None
         if comparison is None
-        else comparison_points.read(comparison),
-        predictions=predictions.read(out),
+        else comparison_points.read_points(comparison),
+        predictions=predictions.read_predictions(out),
     )
-    written = {HTML_FILE: html, TEXT_FILE: plain_text.render(read) + "\n"}
+    written = {HTML_FILE: html, TEXT_FILE: plain_text.render_text(read) + "\n"}
     for name, content in written.items():
         try:
             files.write_atomic(name, content.encode())
@@ -151,20 +151,20 @@ def _write(
                 "folder for the report"
             ) from error
     planned = read.num_iterations_planned
-    done = planned is not None and read.num_iterations_done >= planned
-    return [os.path.join(os.fspath(out), name) for name in written], done
+    is_done = planned is not None and read.num_iterations_done >= planned
+    return [os.path.join(os.fspath(out), name) for name in written], is_done
 
 
 def _state(workdir: PathLike) -> Any:
-    """Returns what differs when a report would; None where nobody knows."""
+    """Returns what differs when a report would; None where it is unknown."""
     if files_lib.is_remote(workdir):
         return None
     num_changes = reader.SystemReader.open(workdir).num_changes()
     try:
-        found = os.stat(os.path.join(workdir, events.METRICS_FILE))
+        status = os.stat(os.path.join(workdir, events.METRICS_FILE))
     except FileNotFoundError:
         return num_changes, 0
-    return num_changes, found.st_size
+    return num_changes, status.st_size
 
 
 __all__ = ["HTML_FILE", "TEXT_FILE", "text", "watch", "write"]

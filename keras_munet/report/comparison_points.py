@@ -23,11 +23,11 @@ FILE = system_paths.COMPARISON_FILE
 _NUM_BYTES_MAX = 1 << 28
 
 
-def read(place: str | os.PathLike[str]) -> dict[str, Any]:
+def read_points(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Returns what a report shows of a comparison, as plain JSON values.
 
     Args:
-      place: the folder that `launch/compare.py` wrote.
+      directory: the folder that `launch/compare.py` wrote.
 
     Returns:
       `name`, `tasks` (names), and `runs`: `method`, `seed`, and `params` and
@@ -37,7 +37,7 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
       UsageError: the folder has no such file.
       StoreError: the file is damaged or of another version.
     """
-    files = files_lib.at(place)
+    files = files_lib.open_storage(directory)
     try:
         text = files.read(FILE, _NUM_BYTES_MAX)
     except storage.MissingFileError as error:

@@ -1,7 +1,7 @@
 """A comparison of methods over seeds, as records.
 
-Invariant: every (method, seed) that was asked for is either in `runs` or in
-`missing`, never in both; a run holds every task of the experiment.
+Invariant: every (method, seed) that was requested is either in `runs` or in
+`missing_runs`, never in both; a run holds every task of the experiment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
-    """What a run ended with for one task.
+    """The result of a run for one task.
 
     Attributes:
       task: the task's bare name.
@@ -51,7 +51,7 @@ class Run:
     """One finished run.
 
     Attributes:
-      method: as it was asked for, e.g. `adapters:16`.
+      method: as it was requested, e.g. `adapters:16`.
       seed: the root seed.
       tasks: in the order of the experiment.
     """
@@ -82,7 +82,7 @@ class Comparison:
 
     Attributes:
       name: how a report calls it.
-      methods: those that were asked for, in this order.
+      methods: those that were requested, in this order.
       seeds: likewise.
       task_names: bare names, in the order of the experiment.
       settings: the experiment; each run sets its own seed and method.
@@ -99,17 +99,17 @@ class Comparison:
     settings: Mapping[str, Any]
     num_train_examples: Mapping[str, int]
     runs: tuple[Run, ...]
-    missing: Mapping[tuple[str, int], str]
+    missing_runs: Mapping[tuple[str, int], str]
 
     def runs_of(self, method: str) -> list[Run]:
         """Returns the finished runs of a method in the order of the seeds."""
-        found = [run for run in self.runs if run.method == method]
-        return sorted(found, key=lambda run: self.seeds.index(run.seed))
+        own_runs = [run for run in self.runs if run.method == method]
+        return sorted(own_runs, key=lambda run: self.seeds.index(run.seed))
 
     def run(self, method: str, seed: int) -> Run | None:
         """Returns one run, or None if it is missing."""
-        found = (r for r in self.runs_of(method) if r.seed == seed)
-        return next(found, None)
+        matches = (r for r in self.runs_of(method) if r.seed == seed)
+        return next(matches, None)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -124,6 +124,6 @@ class Comparison:
             "runs": [dataclasses.asdict(run) for run in self.runs],
             "missing": [
                 {"method": method, "seed": seed, "reason": reason}
-                for (method, seed), reason in self.missing.items()
+                for (method, seed), reason in self.missing_runs.items()
             ],
         }

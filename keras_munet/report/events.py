@@ -1,4 +1,4 @@
-"""What happened, read from `metrics.jsonl`.
+"""Reads the history of a system from `metrics.jsonl`.
 
 Invariant: of a generation that was reported several times the last report
 counts. What cannot be read costs a note and nothing else: a line, as the file
@@ -164,11 +164,11 @@ class History:
         return clock
 
 
-def read(workdir: str | os.PathLike[str]) -> History:
+def read_history(workdir: str | os.PathLike[str]) -> History:
     """Returns the history of the system in the directory `workdir`."""
     reader = _Reader()
     try:
-        files = files_lib.at(workdir)
+        files = files_lib.open_storage(workdir)
         lines = files.lines(METRICS_FILE, event_log.NUM_BYTES_MAX)
         for number, line in enumerate(lines, start=1):
             reader.take(line, number)

@@ -1,7 +1,7 @@
-"""How values look in a report, the same in the text and on the page.
+"""Formats values of a report, alike in the text and on the page.
 
 Invariant: what `plain` returns stays on its line and holds no character that
-could reorder or hide others, whatever a data set calls its classes.
+could reorder or hide others, for any class names of a data set.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def secs(value: float) -> str:
     return f"{hours:,} h {minutes:02d} min"
 
 
-def kind(clock_key: str) -> str:
+def work_type(clock_key: str) -> str:
     """Returns what a key of a generation's clock stands for."""
     name = clock_key.removesuffix("_secs")
     return _KINDS.get(name, plain(name.replace("_", " ")))

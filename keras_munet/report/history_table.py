@@ -235,25 +235,28 @@ def _record(record: child_record.ChildRecord, origins: Values) -> list[Any]:
 
 def _open_circles(parents: list[int]) -> None:
     """Takes a parent off each circle, which damaged events may hold."""
-    done: set[int] = set()
+    visited: set[int] = set()
     for start in range(len(parents)):
         walked: set[int] = set()
         row = start
-        while row >= 0 and row not in done:
+        while row >= 0 and row not in visited:
             walked.add(row)
             if parents[row] in walked:
                 parents[row] = -1
             row = parents[row]
-        done |= walked
+        visited |= walked
 
 
 def _hparams(of_rows: Sequence[Any]) -> dict[str, Any]:
-    found = [h if isinstance(h, Mapping) else {} for h in of_rows]
+    hparams_of_rows = [h if isinstance(h, Mapping) else {} for h in of_rows]
     packed = {}
-    for name in sorted({name for hparams in found for name in hparams}):
+    for name in sorted(
+        {name for hparams in hparams_of_rows for name in hparams}
+    ):
         values = Values()
         numbers = [
-            values.number(_value(h[name])) if name in h else -1 for h in found
+            values.number(_value(h[name])) if name in h else -1
+            for h in hparams_of_rows
         ]
         packed[formatting.plain(name)] = [values.values, numbers]
     return packed

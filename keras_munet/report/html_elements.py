@@ -69,12 +69,12 @@ def table(
     head: Iterable[str],
     rows: Sequence[Sequence[str]],
     foot: Sequence[str] = (),
-    kind: str = "",
+    attrs: str = "",
 ) -> str:
     """Returns a table that scrolls sideways on its own where it must."""
     lines = [
         f'<div class="wide" role="region" aria-label="{label}" tabindex="0">',
-        f"<table{kind}>\n<thead><tr>{''.join(head)}</tr></thead>\n<tbody>",
+        f"<table{attrs}>\n<thead><tr>{''.join(head)}</tr></thead>\n<tbody>",
         *(f"<tr>{''.join(row)}</tr>" for row in rows),
         "</tbody>",
     ]
@@ -93,11 +93,11 @@ def th(inner: str) -> str:
     return f'<th scope="row"><div>{inner}</div></th>'
 
 
-def td(inner: str, kind: str = "") -> str:
-    """Returns a cell; `kind` are more attributes."""
-    return f"<td{kind}>{inner}</td>"
+def td(inner: str, attrs: str = "") -> str:
+    """Returns a cell; `attrs` are more attributes."""
+    return f"<td{attrs}>{inner}</td>"
 
 
-def column(inner: str, kind: str = "") -> str:
-    """Returns the cell that names a column; `kind` are more attributes."""
-    return f'<th scope="col"{kind}><div>{inner}</div></th>'
+def column(inner: str, attrs: str = "") -> str:
+    """Returns the cell that names a column; `attrs` are more attributes."""
+    return f'<th scope="col"{attrs}><div>{inner}</div></th>'

@@ -1,4 +1,4 @@
-"""Which path descends from which, as a chain per task and as one tree.
+"""Draws the descent of paths, as a chain per task and as one tree.
 
 Invariant: published records never change, so ancestors that were replaced
 since are named in a chain, and passed over in the tree.
@@ -21,7 +21,7 @@ class Step:
 
     Attributes:
       path_id: its id.
-      task: its task, `NOT_TRAINABLE` for the root; None if nobody knows.
+      task: its task, `NOT_TRAINABLE` for the root; None if unknown.
       living: whether it is still the published path of its task, or the root.
     """
 

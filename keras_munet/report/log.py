@@ -1,4 +1,4 @@
-"""Where every path comes from and what happened, for a terminal or a program.
+"""Lists every path's origin and history, for a terminal or a program.
 
 Invariant: lineage is read from the records alone, so it is right even where
 `metrics.jsonl` is lost; what happened is read from there and may have gaps.
@@ -48,9 +48,9 @@ def entries(
         bare, _ = names.split_private(task_name)
         removed = {n: r for n, r in removed.items() if n == bare}
         states = [] if removed else [directory.task(bare)]
-    history = events.read(workdir)
+    history = events.read_history(workdir)
     tree = lineages.FamilyTree(
-        population_view.read(directory), history.path_tasks
+        population_view.read_population(directory), history.path_tasks
     )
     yield {
         "entry": "root",
@@ -64,11 +64,11 @@ def entries(
                 if event.number == 1:
                     yield from _ranked(history, event)
                 yield _generation(event)
-    for name, left in removed.items():
+    for name, removed_task in removed.items():
         yield {
             "entry": "removed",
             "task": name,
-            "num_iterations_done": left.num_iterations_done,
+            "num_iterations_done": removed_task.num_iterations_done,
         }
     for note in history.notes:
         yield {"entry": "note", "text": note}
@@ -76,33 +76,35 @@ def entries(
 
 def lines(entry: Mapping[str, Any]) -> Iterator[str]:
     """Yields an entry as lines of text."""
-    kind = entry["entry"]
-    if kind == "root":
-        yield f"root {_short(entry['path_id'])}, {_shown(entry['source'])}"
-    elif kind == "task":
+    entry_type = entry["entry"]
+    if entry_type == "root":
+        yield f"root {_short(entry['path_id'])}, {_text_of(entry['source'])}"
+    elif entry_type == "task":
         # Of the system, while events count those of the task.
         iteration, _, _ = entry["born"]
-        done = formatting.number_of(entry["num_iterations_done"], "iteration")
+        iterations = formatting.number_of(
+            entry["num_iterations_done"], "iteration"
+        )
         yield (
-            f"{_shown(entry['task'])}{' (private)' * entry['private']}: path "
-            f"{_short(entry['path_id'])}, {done}, "
+            f"{_text_of(entry['task'])}{' (private)' * entry['private']}: path "
+            f"{_short(entry['path_id'])}, {iterations}, "
             f"test {formatting.fraction(entry['test_quality'])}, born in the "
             f"system's iteration {iteration + 1}"
         )
         for step in entry["ancestors"]:
-            whose = _shown(step["task"] or "an unknown task")
+            whose = _text_of(step["task"] or "an unknown task")
             if step["task"] == specs.NOT_TRAINABLE:
                 whose = "the root"
             since = "" if step["living"] else ", replaced since"
             yield f"    from {_short(step['path_id'])} of {whose}{since}"
-    elif kind == "ranked":
+    elif entry_type == "ranked":
         paths = ", ".join(
-            f"{_shown(phrases.parent_name(path['task']))} "
+            f"{_text_of(phrases.parent_name(path['task']))} "
             f"{formatting.fraction(path['accuracy'])}"
             for path in entry["paths"]
         )
         yield f"    iteration {entry['iteration'] + 1} ranked: {paths}"
-    elif kind == "generation":
+    elif entry_type == "generation":
         children = formatting.number_of(
             entry["num_children"], "child", "children"
         )
@@ -114,14 +116,14 @@ def lines(entry: Mapping[str, Any]) -> Iterator[str]:
             f"{formatting.secs(entry['secs'])}"
         )
         yield f"        components: {_origins(entry['children'])}"
-    elif kind == "removed":
+    elif entry_type == "removed":
         num_done = entry["num_iterations_done"]
         yield (
-            f"{_shown(entry['task'])}: removed after "
+            f"{_text_of(entry['task'])}: removed after "
             f"{formatting.number_of(num_done, 'iteration')}"
         )
     else:
-        yield f"note: {_shown(entry['text'])}"
+        yield f"note: {_text_of(entry['text'])}"
 
 
 def _task(
@@ -149,15 +151,15 @@ def _task(
 def _ranked(
     history: events.History, event: events.Generation
 ) -> Iterator[dict[str, Any]]:
-    for found in history.rankings:
-        if (found.task, found.iteration) == (event.task, event.iteration):
+    for ranking in history.rankings:
+        if (ranking.task, ranking.iteration) == (event.task, event.iteration):
             yield {
                 "entry": "ranked",
-                "task": found.task,
-                "iteration": found.iteration,
+                "task": ranking.task,
+                "iteration": ranking.iteration,
                 "paths": [
                     {"task": task, "accuracy": accuracy}
-                    for task, accuracy in found.paths
+                    for task, accuracy in ranking.paths
                 ],
             }
 
@@ -205,5 +207,5 @@ def _short(path_id: str) -> str:
     return path_id[:_NUM_ID_CHARS]
 
 
-def _shown(text: str) -> str:
+def _text_of(text: str) -> str:
     return formatting.plain(text)

@@ -1,7 +1,7 @@
-"""What published paths answer on test images, for a report.
+"""Measures the answers of published paths on test images, for a report.
 
 Invariant: predictions are those of `System.model`, on every test image once
-up to a number that is told; nothing is written into the system.
+up to a given number; nothing is written into the system.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH_SIZE = 128
 _TILE_PIXELS_MAX = 96
 
 
-def measure(
+def measure_predictions(
     system: system_lib.System,
     task_name: str,
     *,
@@ -59,7 +59,7 @@ def measure(
     predicted = probs.argmax(axis=1)
     labels = np.asarray(split.labels)[chosen]
     samples = []
-    for i in _shown(labels == predicted, num_samples):
+    for i in _sample(labels == predicted, num_samples):
         image, _ = split.batch(chosen[i : i + 1])
         samples.append(
             predictions_lib.Sample(
@@ -91,7 +91,7 @@ def _probs(
     from keras_munet.data import preprocessing
     from keras_munet.models.vit import keras_state
 
-    with keras_state.shielded():
+    with keras_state.default_keras_state():
         model = system.model(name)
 
     @tf.function(reduce_retracing=True)
@@ -110,18 +110,18 @@ def _probs(
     return np.concatenate(parts)
 
 
-def _shown(right: np.ndarray, num: int) -> np.ndarray:
+def _sample(right: np.ndarray, num: int) -> np.ndarray:
     """Returns which images to show, in their order.
 
     A page of right answers says little: as many wrong ones are shown as there
     are, up to half, evenly spread like the others.
     """
     wrong = np.flatnonzero(~right)
-    found = np.flatnonzero(right)
-    num_wrong = min(len(wrong), max(num // 2, num - len(found)))
-    num_found = min(len(found), num - num_wrong)
+    hits = np.flatnonzero(right)
+    num_wrong = min(len(wrong), max(num // 2, num - len(hits)))
+    num_found = min(len(hits), num - num_wrong)
     return np.sort(
-        np.concatenate([_spread(wrong, num_wrong), _spread(found, num_found)])
+        np.concatenate([_spread(wrong, num_wrong), _spread(hits, num_found)])
     )
 
 

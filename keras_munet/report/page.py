@@ -21,19 +21,19 @@ from keras_munet.report import predictions as predictions_lib
 from keras_munet.report import summary as summary_lib
 
 
-def render(
+def render_page(
     summary: summary_lib.Summary,
     *,
     live_secs: float = 0,
     baselines: Mapping[str, Any] | None = None,
     predictions: Mapping[str, predictions_lib.Predictions] | None = None,
 ) -> str:
-    """Returns the page; the arguments are those of `page_data.build`.
+    """Returns the page; the arguments are those of `page_data.build_page_data`.
 
     Raises:
       UsageError: the plotting library is not installed.
     """
-    data = page_data.build(
+    data = page_data.build_page_data(
         summary,
         live_secs=live_secs,
         baselines=baselines,
@@ -68,8 +68,8 @@ def render(
         f'<h2 id="{name}-title">{heading}</h2>\n'
         f'<p class="quiet lead">{lead}</p>\n<div class="panel"></div>\n'
         "</section>"
-        for name, heading, lead, shown in _sections(summary)
-        if shown is None or (has_tasks if shown == "tasks" else has_events)
+        for name, heading, lead, needs in _sections(summary)
+        if needs is None or (has_tasks if needs == "tasks" else has_events)
     ]
     parts += [_rankings(summary), _data(summary)]
     plotly = plotly_js.script()
@@ -86,7 +86,7 @@ def render(
         assets.css(),
         scripts=[
             f"'{plotly.digest}'",
-            f"'{plotly_js.digest(own.encode())}'",
+            f"'{plotly_js.script_digest(own.encode())}'",
             # plotly writes programs for the graphics processor as it draws
             # many points. An evaluation needs a script that runs, and the two
             # that may evaluate nothing of a system.
@@ -163,7 +163,7 @@ def _rankings(summary: summary_lib.Summary) -> str:
         "Ranked parents",
         "Validation accuracy of a linear head on the frozen features of each "
         "path that a task could start from, before anything was trained.",
-        [phrases.ranking(found) for found in summary.history.rankings],
+        [phrases.ranking(ranking) for ranking in summary.history.rankings],
     )
 
 

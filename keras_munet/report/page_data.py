@@ -1,4 +1,4 @@
-"""What the page's script draws, as plain JSON values.
+"""Builds the plain JSON values that the page's script draws.
 
 Invariant: every text that was read from a system has gone through
 `formatting.plain`, and the numbers are those of the summary: the script chooses
@@ -26,7 +26,7 @@ _NUM_STRIPS_MAX = 50
 _NUM_SVG_POINTS_MAX = 1_500
 
 
-def build(
+def build_page_data(
     summary: summary_lib.Summary,
     *,
     live_secs: float = 0,
@@ -38,20 +38,20 @@ def build(
     Args:
       summary: of the system.
       live_secs: after how many seconds the page loads itself again; 0 never.
-      baselines: what `comparison_points.read` returned.
+      baselines: what `comparison_points.read_points` returned.
       predictions: of the published paths, by task.
     """
     names = [task.name for task in summary.tasks]
-    known = set(names)
+    task_names = set(names)
     history = summary.history
-    others = {g.task for g in history.generations} | {
+    other_names = {g.task for g in history.generations} | {
         *history.path_tasks.values()
     }
-    others -= known | {specs.NOT_TRAINABLE}
-    names += sorted(others)
+    other_names -= task_names | {specs.NOT_TRAINABLE}
+    names += sorted(other_names)
     numbers = {name: i for i, name in enumerate(names)}
     numbers[specs.NOT_TRAINABLE] = -1
-    made = predictions or {}
+    guesses = predictions or {}
     table = history_table.columns(
         history, summary.root, summary.published, numbers
     )
@@ -74,18 +74,18 @@ def build(
             "test": history_table.rounded(summary.mean_test),
         },
         "tasks": [_task(task) for task in summary.tasks],
-        "other_tasks": [formatting.plain(name) for name in sorted(others)],
+        "other_tasks": [formatting.plain(name) for name in sorted(other_names)],
         "places": _places(summary, numbers),
         "statuses": list(history_table.STATUSES),
         "inits": formatting.INITS,
         "points": table,
         "svg_points_max": _NUM_SVG_POINTS_MAX if many else None,
         "generations": _generations(summary, numbers),
-        "kinds": {key: formatting.kind(key) for key in history.clock},
+        "kinds": {key: formatting.work_type(key) for key in history.clock},
         "baselines": baselines,
-        "test_figures": _test_figures(summary, made),
-        "predictions": _predictions(summary, made),
-        "strips": _strips(summary, made),
+        "test_figures": _test_figures(summary, guesses),
+        "predictions": _predictions(summary, guesses),
+        "strips": _strips(summary, guesses),
         "settings": [
             [formatting.plain(key), formatting.plain(value)]
             for key, value in summary.flat_settings
@@ -128,7 +128,7 @@ def _places(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "name": formatting.plain(place.name),
+            "name": formatting.plain(slot.name),
             "components": [
                 {
                     "id": component.id[:12],
@@ -136,10 +136,10 @@ def _places(
                     "params": component.num_params,
                     "tasks": [numbers[task] for task in component.tasks],
                 }
-                for component in place.components
+                for component in slot.components
             ],
         }
-        for place in summary.components
+        for slot in summary.components
     ]
 
 
@@ -174,7 +174,7 @@ def _clock(clock: Mapping[str, float], secs: float, key: str) -> float:
 
 def _test_figures(
     summary: summary_lib.Summary,
-    made: Mapping[str, predictions_lib.Predictions],
+    by_task: Mapping[str, predictions_lib.Predictions],
 ) -> dict[str, Any]:
     """Returns what each published path answers on test data.
 
@@ -183,7 +183,7 @@ def _test_figures(
     figures = {}
     for task in summary.tasks:
         metrics = task.test_metrics
-        guesses = made.get(task.name)
+        guesses = by_task.get(task.name)
         if (
             metrics is None
             and guesses is not None
@@ -211,12 +211,12 @@ def _test_figures(
 
 def _predictions(
     summary: summary_lib.Summary,
-    made: Mapping[str, predictions_lib.Predictions],
+    by_task: Mapping[str, predictions_lib.Predictions],
 ) -> dict[str, Any]:
     current = {
-        task.name: made[task.name].to_json()
+        task.name: by_task[task.name].to_json()
         for task in summary.tasks
-        if task.name in made and made[task.name].path_id == task.path_id
+        if task.name in by_task and by_task[task.name].path_id == task.path_id
     }
     if not current:
         return {}
@@ -232,12 +232,12 @@ def _predictions(
 
 def _strips(
     summary: summary_lib.Summary,
-    made: Mapping[str, predictions_lib.Predictions],
+    by_task: Mapping[str, predictions_lib.Predictions],
 ) -> list[dict[str, Any]]:
     """Returns a picture of the classes of tasks without predictions."""
     strips: list[dict[str, Any]] = []
     for task in summary.tasks:
-        if task.name in made or not samples.has(task.name):
+        if task.name in by_task or not samples.has(task.name):
             continue
         if len(strips) == _NUM_STRIPS_MAX:
             break

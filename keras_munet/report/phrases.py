@@ -39,8 +39,8 @@ def iterations(summary: summary_lib.Summary) -> str:
     """Returns how far the experiment is: `6 of 8 task iterations`."""
     planned = summary.num_iterations_planned
     if planned is None:
-        done = summary.num_iterations_done
-        return formatting.number_of(done, "task iteration")
+        num_done = summary.num_iterations_done
+        return formatting.number_of(num_done, "task iteration")
     return f"{summary.num_iterations_done} of {planned} task iterations"
 
 
@@ -57,23 +57,23 @@ def node_note(node: lineages.Node) -> str:
         return "ancestors unknown"
     if not node.replaced:
         return ""
-    known = dict.fromkeys(step.task for step in node.replaced if step.task)
-    names = [formatting.plain(task) for task in known][:_NUM_REPLACED_SHOWN]
-    dots = ", .." if len(known) > len(names) else ""
+    tasks = dict.fromkeys(step.task for step in node.replaced if step.task)
+    names = [formatting.plain(task) for task in tasks][:_NUM_REPLACED_SHOWN]
+    dots = ", .." if len(tasks) > len(names) else ""
     of = f" of {', '.join(names)}{dots}" if names else ""
     return (
         f"via {formatting.number_of(len(node.replaced), 'replaced path')}{of}"
     )
 
 
-def ranking(found: events.Ranking) -> str:
+def ranking(ranking_event: events.Ranking) -> str:
     """Returns which paths suit a task: `a, iteration 1: b 0.9012, root 0.8`."""
     paths = ", ".join(
         f"{formatting.plain(parent_name(task))} {formatting.fraction(accuracy)}"
-        for task, accuracy in found.paths
+        for task, accuracy in ranking_event.paths
     )
-    iteration = f"iteration {found.iteration + 1}"
-    return f"{formatting.plain(found.task)}, {iteration}: {paths}"
+    iteration = f"iteration {ranking_event.iteration + 1}"
+    return f"{formatting.plain(ranking_event.task)}, {iteration}: {paths}"
 
 
 def children(summary: summary_lib.Summary) -> str:
@@ -106,7 +106,7 @@ def time_rows(
     total, num = history.total_secs, len(history.generations)
     for key, value in history.clock.items():
         yield (
-            formatting.kind(key),
+            formatting.work_type(key),
             formatting.secs(value),
             formatting.percent(value, total),
             formatting.secs(value / num),

@@ -20,7 +20,7 @@ _NUM_TEXT_CHARS_MIN = 8
 _DEPTH_MAX = 20
 
 
-def render(summary: summary_lib.Summary) -> str:
+def render_text(summary: summary_lib.Summary) -> str:
     """Returns the report without a newline at its end."""
     blocks = [
         _head(summary),
@@ -189,7 +189,7 @@ def _parameters(summary: summary_lib.Summary) -> list[str]:
             formatting.count(accounted),
         ]
     )
-    in_use = [c for place in summary.components for c in place.components]
+    in_use = [c for slot in summary.components for c in slot.components]
     num_shared = sum(c.is_shared for c in in_use)
     return [
         "PARAMETERS",
@@ -222,9 +222,9 @@ def _lineage(summary: summary_lib.Summary) -> list[str]:
 
 def _rankings(summary: summary_lib.Summary) -> list[str]:
     lines = []
-    for found in summary.history.rankings:
+    for ranking in summary.history.rankings:
         lines += textwrap.wrap(
-            phrases.ranking(found), NUM_COLUMNS_MAX, subsequent_indent="  "
+            phrases.ranking(ranking), NUM_COLUMNS_MAX, subsequent_indent="  "
         )
     return ["RANKED PARENTS", *lines] if lines else []
 

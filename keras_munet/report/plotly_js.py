@@ -49,11 +49,12 @@ def script() -> Script:
         )
     content = file.read_bytes()
     return Script(
-        base64.b64encode(zlib.compress(content, 9)).decode(), digest(content)
+        base64.b64encode(zlib.compress(content, 9)).decode(),
+        script_digest(content),
     )
 
 
-def digest(content: bytes) -> str:
+def script_digest(content: bytes) -> str:
     """Returns how a Content-Security-Policy names a script or style."""
     return (
         f"sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}"

@@ -1,4 +1,4 @@
-"""What published paths answer on test images, kept beside the report.
+"""Stores the answers of published paths on test images beside a report.
 
 Invariant: predictions are of one path, named by its id, so that those of a
 path that was replaced are never shown as another's. Making them takes
@@ -44,11 +44,11 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What one published path answers on its test images.
+    """The answers of one published path on its test images.
 
     Attributes:
       path_id: the path.
-      num_examples: test images that were asked for.
+      num_examples: test images that were requested.
       num_correct: those whose class was found.
       confusion: (class, predicted class, images), those with images alone.
       samples: some of the images.
@@ -107,13 +107,13 @@ class Predictions:
         )
 
 
-def read(out: files_lib.Place) -> dict[str, Predictions]:
+def read_predictions(out: files_lib.Location) -> dict[str, Predictions]:
     """Returns what the folder of a report holds, by task; maybe nothing.
 
     Raises:
       StoreError: the file is damaged or cannot be read.
     """
-    files = files_lib.at(out)
+    files = files_lib.open_storage(out)
     try:
         text = files.read(FILE, _NUM_BYTES_MAX)
     except storage.MissingFileError:
@@ -133,7 +133,9 @@ def read(out: files_lib.Place) -> dict[str, Predictions]:
         ) from error
 
 
-def write(out: files_lib.Place, found: Mapping[str, Predictions]) -> None:
+def write_predictions(
+    out: files_lib.Location, by_task: Mapping[str, Predictions]
+) -> None:
     """Replaces the folder's predictions in one step.
 
     Raises:
@@ -141,10 +143,10 @@ def write(out: files_lib.Place, found: Mapping[str, Predictions]) -> None:
     """
     record = {
         "format_version": FORMAT_VERSION,
-        "tasks": {task: found[task].to_json() for task in sorted(found)},
+        "tasks": {task: by_task[task].to_json() for task in sorted(by_task)},
     }
     text = json.dumps(record, separators=(",", ":")) + "\n"
-    files_lib.at(out).write_atomic(FILE, text.encode())
+    files_lib.open_storage(out).write_atomic(FILE, text.encode())
 
 
 def _sample(address: Any, label: Any, predicted: Any, prob: Any) -> Sample:

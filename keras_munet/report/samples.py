@@ -44,7 +44,7 @@ class Strip(NamedTuple):
 
 
 def has(task: str) -> bool:
-    """Whether a task comes with the install."""
+    """Returns whether a task comes with the install."""
     return task in tasks.embedded_names()
 
 

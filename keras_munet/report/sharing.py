@@ -1,4 +1,4 @@
-"""Which tasks use which component, place by place.
+"""Lists the tasks that use each component, slot by slot.
 
 Invariant: two tasks share a component if and only if its id is in both paths;
 every component in use is listed exactly once.
@@ -34,13 +34,13 @@ class Component:
 
     @property
     def is_shared(self) -> bool:
-        """Whether more than one task uses it."""
+        """Returns whether more than one task uses it."""
         return len(self.tasks) > 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """What the tasks have in one place of their paths.
+class Slot:
+    """The components that tasks have in one slot of their paths.
 
     Attributes:
       name: of the place, e.g. `encoderblock_0`.
@@ -52,13 +52,13 @@ class Place:
 
     def of_task(self, task: str) -> Component | None:
         """Returns the component that a task uses here, if any."""
-        found = (c for c in self.components if task in c.tasks)
-        return next(found, None)
+        matches = (c for c in self.components if task in c.tasks)
+        return next(matches, None)
 
 
 def places(
     root: specs.PathRecord, paths: Sequence[specs.PathRecord]
-) -> tuple[Place, ...]:
+) -> tuple[Slot, ...]:
     """Returns every place that a published path has, input first.
 
     Args:
@@ -67,7 +67,7 @@ def places(
     """
     of_root = {ref.id for ref in root.components}
     return tuple(
-        Place(name, _components(name, paths, of_root)) for name in _order(paths)
+        Slot(name, _components(name, paths, of_root)) for name in _order(paths)
     )
 
 

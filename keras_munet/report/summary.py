@@ -99,7 +99,7 @@ class Summary:
     root_params: int
     tasks: tuple[TaskSummary, ...]
     tree: tuple[lineages.Node, ...]
-    components: tuple[sharing.Place, ...]
+    components: tuple[sharing.Slot, ...]
     history: events.History
     root: specs.PathRecord
     published: tuple[specs.PathRecord, ...]
@@ -117,8 +117,8 @@ class Summary:
         """Parameters of the tasks' paths, each counted once."""
         return sum(
             component.num_params
-            for place in self.components
-            for component in place.components
+            for slot in self.components
+            for component in slot.components
         )
 
     @property
@@ -151,7 +151,7 @@ class Summary:
         return flat(self.settings)
 
 
-def read(workdir: str | os.PathLike[str]) -> Summary:
+def read_summary(workdir: str | os.PathLike[str]) -> Summary:
     """Returns the summary of the system in a directory.
 
     Raises:
@@ -160,12 +160,16 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
     """
     directory = system_dir.SystemDir.open(workdir)
     settings = directory.experiment
-    wanted = _task_names(settings)
-    found = directory.tasks()
-    states = [found[name] for name in wanted if name in found]
-    states += [s for name, s in found.items() if name not in wanted]
-    history = events.read(workdir)
-    population = population_view.read(directory)
+    task_names = _task_names(settings)
+    states_by_name = directory.tasks()
+    states = [
+        states_by_name[name] for name in task_names if name in states_by_name
+    ]
+    states += [
+        s for name, s in states_by_name.items() if name not in task_names
+    ]
+    history = events.read_history(workdir)
+    population = population_view.read_population(directory)
     family_tree = lineages.FamilyTree(population, history.path_tasks)
     tasks = tuple(_task(s, population, family_tree) for s in states)
     return Summary(
@@ -181,7 +185,7 @@ def read(workdir: str | os.PathLike[str]) -> Summary:
         root=directory.root,
         published=tuple(s.published for s in states),
         settings=settings,
-        num_iterations_planned=_num_planned(settings, len(wanted)),
+        num_iterations_planned=_num_planned(settings, len(task_names)),
         notes=(*_running(states, history), *history.notes),
     )
 
@@ -230,11 +234,11 @@ def _running(
     states: Sequence[task_state.TaskState], history: events.History
 ) -> list[str]:
     """Returns a note per task iteration that is not published."""
-    done = {s.task: s.num_iterations_done for s in states}
+    num_done = {s.task: s.num_iterations_done for s in states}
     newest = {
         (g.task, g.iteration): g.number
         for g in history.generations
-        if g.iteration >= done.get(g.task, 0)
+        if g.iteration >= num_done.get(g.task, 0)
     }
     return [
         f"task iteration {iteration + 1} of {formatting.plain(task)} is not "
@@ -246,15 +250,15 @@ def _running(
 
 def _task_names(settings: Mapping[str, Any]) -> list[str]:
     """Returns the bare names of the experiment's tasks, in its order."""
-    wanted = settings.get("task_names", [])
-    if not isinstance(wanted, list) or not all(
-        isinstance(name, str) for name in wanted
+    task_names = settings.get("task_names", [])
+    if not isinstance(task_names, list) or not all(
+        isinstance(name, str) for name in task_names
     ):
         raise errors.StoreError(
-            f"the experiment's task_names are {wanted!a}, not a list of "
+            f"the experiment's task_names are {task_names!a}, not a list of "
             "names; restore system.json from a copy of the system"
         )
-    return list(dict.fromkeys(names.split_private(n)[0] for n in wanted))
+    return list(dict.fromkeys(names.split_private(n)[0] for n in task_names))
 
 
 def _num_planned(settings: Mapping[str, Any], num_tasks: int) -> int | None:
@@ -265,10 +269,10 @@ def _num_planned(settings: Mapping[str, Any], num_tasks: int) -> int | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
+    numbers = [value for value in values if value is not None]
+    if not numbers or len(numbers) < len(values):
         return None
-    return sum(known) / len(known)
+    return sum(numbers) / len(numbers)
 
 
 def _flat(prefix: str, value: Any):

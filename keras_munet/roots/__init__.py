@@ -1,4 +1,4 @@
-"""Where first components come from: weights that others have trained.
+"""Reads first components from pretrained weights.
 
 The names below are imported on first use, so that naming a source needs no
 TensorFlow.

@@ -3,7 +3,7 @@
 Invariant: a query names exactly one file, or is refused with what there is.
 
 The files lie in `gs://vit_models/augreg` (Steiner et al. 2021, arXiv
-2106.10270). A folder with the published `index.csv` is asked through it;
+2106.10270). A folder with the published `index.csv` is searched through it;
 elsewhere the name is composed as the published ones are: 300 epochs, learning
 rate 0.001, and dropout equal to stochastic depth.
 """
@@ -52,8 +52,8 @@ def file_name(*, name: str, ds: str, aug: str, wd: str, sd: str) -> str:
     Raises:
       UsageError: a value that the study does not have.
     """
-    asked = {"name": name, "ds": ds, "aug": aug, "wd": wd, "sd": sd}
-    for key, value in asked.items():
+    choices = {"name": name, "ds": ds, "aug": aug, "wd": wd, "sd": sd}
+    for key, value in choices.items():
         if value not in CHOICES[key]:
             raise errors.UsageError(
                 f"AugReg query has {key}={value}; it must be one of "
@@ -87,36 +87,36 @@ def resolve(query: str) -> str:
       UsageError: the query is misspelt or names no file, or several.
       CheckpointError: the index cannot be read.
     """
-    asked = _parsed(query)
-    folder = asked.pop("folder", FOLDER).rstrip("/")
+    choices = _parsed(query)
+    folder = choices.pop("folder", FOLDER).rstrip("/")
     index = _read_index(f"{folder}/{_INDEX}") if folder != FOLDER else None
     if index is not None:
-        return f"{folder}/{_from_index(query, asked, index)}"
-    needless = sorted(set(asked) - set(CHOICES))
-    missing = [key for key in CHOICES if key not in asked]
-    if needless or missing:
-        what = f"has {needless[0]}" if needless else f"lacks {missing[0]}"
+        return f"{folder}/{_from_index(query, choices, index)}"
+    needless = sorted(set(choices) - set(CHOICES))
+    absent = [key for key in CHOICES if key not in choices]
+    if needless or absent:
+        what = f"has {needless[0]}" if needless else f"lacks {absent[0]}"
         raise errors.UsageError(
             f"AugReg query {query!r} {what}; without {_INDEX} in {folder} it "
             f"takes {', '.join(CHOICES)}"
         )
-    return f"{folder}/{file_name(**asked)}"
+    return f"{folder}/{file_name(**choices)}"
 
 
 def _parsed(query: str) -> dict[str, str]:
-    asked: dict[str, str] = {}
-    known = [*CHOICES, *_OPTIONAL]
+    choices: dict[str, str] = {}
+    allowed = [*CHOICES, *_OPTIONAL]
     for part in query.removeprefix(QUERY_PREFIX).split(","):
         key, equals, value = part.partition("=")
         key, value = key.strip(), value.strip()
-        if not equals or not value or key not in known or key in asked:
+        if not equals or not value or key not in allowed or key in choices:
             raise errors.UsageError(
                 f"AugReg query {query!r} has the part {part!r}; write each "
-                f"of {', '.join(known)} at most once, as in "
+                f"of {', '.join(allowed)} at most once, as in "
                 "'augreg:name=Ti/16,ds=i21k,aug=none,wd=0.03,sd=0.0'"
             )
-        asked[key] = value
-    return asked
+        choices[key] = value
+    return choices
 
 
 def _read_index(path: str) -> list[dict[str, str]] | None:
@@ -147,32 +147,32 @@ def _read_index(path: str) -> list[dict[str, str]] | None:
 
 
 def _from_index(
-    query: str, asked: dict[str, str], index: list[dict[str, str]]
+    query: str, choices: dict[str, str], index: list[dict[str, str]]
 ) -> str:
-    adapted = any(key.startswith("adapt_") for key in asked)
+    adapted = any(key.startswith("adapt_") for key in choices)
     column = "adapt_filename" if adapted else "filename"
-    found = sorted(
+    matches = sorted(
         {
             row[column]
             for row in index
-            if all(_same(row.get(k), v) for k, v in asked.items())
+            if all(_same(row.get(k), v) for k, v in choices.items())
         }
     )
-    if len(found) != 1:
-        named = ", ".join(found[:_NUM_NAMED_MAX]) or "none"
+    if len(matches) != 1:
+        named = ", ".join(matches[:_NUM_NAMED_MAX]) or "none"
         raise errors.UsageError(
-            f"AugReg query {query!r} fits {len(found)} files of the index "
+            f"AugReg query {query!r} fits {len(matches)} files of the index "
             f"({named}); ask for more of {', '.join(CHOICES)}, adapt_ds, "
             "adapt_resolution until one is left"
         )
-    return f"{found[0].removesuffix('.npz')}.npz"
+    return f"{matches[0].removesuffix('.npz')}.npz"
 
 
-def _same(seen: str | None, asked: str) -> bool:
-    """Whether two texts are equal, or the same number."""
-    if seen is None:
+def _same(value: str | None, expected: str) -> bool:
+    """Returns whether two texts are equal, or the same number."""
+    if value is None:
         return False
     try:
-        return float(seen) == float(asked)
+        return float(value) == float(expected)
     except ValueError:
-        return seen == asked
+        return value == expected

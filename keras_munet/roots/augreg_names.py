@@ -121,13 +121,13 @@ def weight_names(names: Iterable[str], before: str) -> dict[str, str]:
       names: the file's.
       before: the file's `prefix`.
     """
-    found = {}
+    names_by_key = {}
     for name in names:
         if name.startswith(before):
-            found[name.removeprefix(before)] = name
+            names_by_key[name.removeprefix(before)] = name
         elif not name.startswith(_STATE):
-            found[name] = name
-    return found
+            names_by_key[name] = name
+    return names_by_key
 
 
 def num_layers(names: Iterable[str]) -> int:
@@ -147,7 +147,7 @@ def num_units(names: Collection[str]) -> tuple[int, ...] | None:
 
 
 def is_group_norm(name: str) -> bool:
-    """Whether a name is that of a norm in a hybrid's ResNet."""
+    """Returns whether a name is that of a norm in a hybrid's ResNet."""
     return _GROUP_NORM.fullmatch(name) is not None
 
 
@@ -157,34 +157,36 @@ def positions(names: Collection[str]) -> str:
 
 
 def file_names(
-    layout: tuple[specs.ComponentSpec, ...], seen: Collection[str]
+    layout: tuple[specs.ComponentSpec, ...], names: Collection[str]
 ) -> dict[tuple[str, str], str]:
     """Returns (component, weight) -> the file's name, for a whole layout.
 
     Args:
       layout: components without adapters, which no such file has.
-      seen: the file's names; they say which of the spellings it uses.
+      names: the file's names; they say which of the spellings it uses.
     """
-    block = _APART if any(_APART_MARK in n for n in seen) else _TOGETHER
+    block = _APART if any(_APART_MARK in n for n in names) else _TOGETHER
     outer = {
         **_OUTER,
         **_STEM,
-        (vit_architecture.POSITION_EMBEDDING, "pos_embedding"): positions(seen),
+        (vit_architecture.POSITION_EMBEDDING, "pos_embedding"): positions(
+            names
+        ),
     }
-    found = {}
+    by_weight = {}
     for spec in layout:
         index = spec.name.removeprefix(vit_architecture.BLOCK_PREFIX)
         for weight, _ in spec.weights:
             key = (spec.name, weight)
             if spec.layer == "ResNetUnit":
                 module, _, part = weight.rpartition("_")
-                place = spec.name.replace("_", "/")
-                found[key] = f"{place}/{module}/{part}"
+                prefix = spec.name.replace("_", "/")
+                by_weight[key] = f"{prefix}/{module}/{part}"
             elif index == spec.name:
-                found[key] = outer[key]
+                by_weight[key] = outer[key]
             else:
-                found[key] = f"{_BLOCK}{index}/{block[weight]}"
-    return found
+                by_weight[key] = f"{_BLOCK}{index}/{block[weight]}"
+    return by_weight
 
 
 def flax_order(names: Iterable[str]) -> list[str]:

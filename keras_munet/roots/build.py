@@ -79,7 +79,7 @@ def build(
     }
     if settings.source in SOURCES.names():
         return source.build(settings, **sizes)
-    with plugins.naming("root source", settings.source):
+    with plugins.name_errors("root source", settings.source):
         built = source.build(settings, **sizes)
     if not isinstance(built, root_lib.Root):
         raise errors.UsageError(

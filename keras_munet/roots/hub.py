@@ -32,7 +32,7 @@ def from_hub(handle: str | os.PathLike[str], **options: Any) -> root_lib.Root:
         `https://kaggle.com/models/...`, or a short `publisher/model/version`.
         Fetched models are kept where tensorflow-hub keeps them
         (`TFHUB_CACHE_DIR`).
-      **options: as `vit_loader.load` takes them: `variant`, `num_layers`,
+      **options: as `vit_loader.load_vit` takes them: `variant`, `num_layers`,
         `num_layers_max`, `image_size`, `num_classes`.
 
     Raises:
@@ -46,7 +46,7 @@ def from_hub(handle: str | os.PathLike[str], **options: Any) -> root_lib.Root:
     source = f"hub {os.path.basename(name.rstrip('/')) or name}"
     if not os.path.isdir(name):
         source = f"hub {name}"
-    return vit_loader.load(opened, source, **options)
+    return vit_loader.load_vit(opened, source, **options)
 
 
 def save(root: root_lib.Root, folder: str | os.PathLike[str]) -> str:
@@ -104,7 +104,7 @@ def save(root: root_lib.Root, folder: str | os.PathLike[str]) -> str:
         return x
 
     class Reusable(tf.train.Checkpoint):
-        """What tensorflow.org/hub/reusable_saved_models asks for."""
+        """A model by tensorflow.org/hub/reusable_saved_models."""
 
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""What a root is made of, and what the search may do with each part.
+"""Lists the parts of a root and the search's uses of each.
 
 Invariant: shapes and costs come from the layers' own graphs at the root's
 image size, and what the search may do from the family's layouts; nothing is
@@ -53,13 +53,13 @@ def rows(root: root_lib.Root) -> list[Row]:
     size = root.hparams["ds_image_size"]
     shape: tuple[int | None, ...] = (1, size, size, 3)
     uses = _uses(root)
-    found = []
+    result = []
     for component in root.components:
         spec = component.spec
         layer = registry.LAYERS.get(spec.layer)(**spec.config)
         cost = _multiply_adds(layer, spec, shape)
         shape = tuple(layer.compute_output_shape(shape))
-        found.append(
+        result.append(
             Row(
                 name=spec.name,
                 layer=spec.layer,
@@ -69,12 +69,12 @@ def rows(root: root_lib.Root) -> list[Row]:
                 uses=uses[spec.name],
             )
         )
-    return found
+    return result
 
 
-def text(root: root_lib.Root) -> str:
+def root_text(root: root_lib.Root) -> str:
     """Returns a root as a table for people to read."""
-    found = rows(root)
+    table_rows = rows(root)
     cells = [
         (
             row.name,
@@ -83,25 +83,25 @@ def text(root: root_lib.Root) -> str:
             f"{row.num_params:,}",
             f"{row.multiply_adds:,}",
         )
-        for row in found
+        for row in table_rows
     ]
     total = (
         "total",
         "",
         "",
         f"{root.num_params:,}",
-        f"{sum(row.multiply_adds for row in found):,}",
+        f"{sum(row.multiply_adds for row in table_rows):,}",
     )
     table = [_HEADER, *cells, total]
     widths = [max(len(line[i]) for line in table) for i in range(len(_HEADER))]
-    said = ["search may", *("; ".join(row.uses) for row in found), ""]
+    uses = ["search may", *("; ".join(row.uses) for row in table_rows), ""]
     lines = [
         "  ".join(
             cell.rjust(width) if i > 2 else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         + f"  {what}"
-        for line, what in zip(table, said, strict=True)
+        for line, what in zip(table, uses, strict=True)
     ]
     size = root.hparams["ds_image_size"]
     head = (
@@ -134,7 +134,7 @@ def _uses(root: root_lib.Root) -> dict[str, tuple[str, ...]]:
         for name, after in itertools.pairwise(adapted)
         if name not in plain
     }
-    found = {}
+    uses_by_name = {}
     for component in root.components:
         name = component.spec.name
         uses = ["share", "clone"]
@@ -146,8 +146,8 @@ def _uses(root: root_lib.Root) -> dict[str, tuple[str, ...]]:
             uses.append(f"drop below num_layers {kept_from[name]}")
         if name in has_adapter:
             uses.append("put an adapter in front")
-        found[name] = tuple(uses)
-    return found
+        uses_by_name[name] = tuple(uses)
+    return uses_by_name
 
 
 def _multiply_adds(

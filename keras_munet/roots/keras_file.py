@@ -1,4 +1,4 @@
-"""A root from a `.keras` file that nobody vouches for.
+"""A root from a `.keras` file that is not trusted.
 
 Invariant: nothing in the file is run, and no memory is taken for weights
 before the file's size and the shapes that its config tells of agree.

@@ -51,7 +51,7 @@ def from_keras_hub(source: Any, **options: Any) -> root_lib.Root:
       source: a preset such as `vit_base_patch16_224_imagenet`, which
         keras_hub fetches and keeps, or a `keras_hub.models.ViTBackbone`.
       **options: `num_layers`, `num_layers_max`, `image_size` and
-        `num_classes` as `vit_loader.load` takes them.
+        `num_classes` as `vit_loader.load_vit` takes them.
 
     Raises:
       UsageError: keras_hub is not installed.
@@ -60,7 +60,7 @@ def from_keras_hub(source: Any, **options: Any) -> root_lib.Root:
     backbone = _fetched(source) if isinstance(source, str) else source
     name = source if isinstance(source, str) else backbone.name
     _check_kind(backbone)
-    return vit_loader.load(
+    return vit_loader.load_vit(
         _Variables(backbone),
         f"keras_hub {name}",
         exact_gelu=True,
@@ -131,20 +131,20 @@ def _fetched(preset: str) -> Any:
 
 
 def _check_kind(backbone: Any) -> None:
-    kind = type(backbone).__name__
-    if kind != "ViTBackbone":
+    name = type(backbone).__name__
+    if name != "ViTBackbone":
         raise errors.CheckpointError(
-            f"{kind} is another model family; supported is ViTBackbone, and "
+            f"{name} is another model family; supported is ViTBackbone, and "
             "any functional model through roots.from_keras"
         )
-    wanted = {
+    expected = {
         "use_class_token": True,
         "use_mha_bias": True,
         "use_mlp_bias": True,
         "use_patch_bias": True,
         "data_format": "channels_last",
     }
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if getattr(backbone, key) != value:
             raise errors.CheckpointError(
                 f"the ViTBackbone has {key}={getattr(backbone, key)!r}; this "

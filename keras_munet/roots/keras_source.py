@@ -35,7 +35,7 @@ _REFUSED = {
 }
 
 
-@keras_state.shielded()
+@keras_state.default_keras_state()
 def from_keras(
     model: Any,
     *,
@@ -77,7 +77,7 @@ def from_keras(
     entries = {entry["name"]: entry for entry in config["layers"]}
     _keep_statistics(entries, layers)
     _check_layers(entries, layers)
-    cut = slicing.blocks(
+    cut = slicing.cut_blocks(
         config,
         slicing.rule_of(blocks),
         features,
@@ -86,19 +86,19 @@ def from_keras(
     _check_names(cut)
     _check_range(cut, entries, pixel_range)
     own_size = _image_size(config, image_size)
-    made, widths, any_size = _components(
+    block_components, widths, any_size = _components(
         config, layers, cut, pixel_range or OWN_RANGE, own_size
     )
-    depth = len(made) - 1 if num_layers is None else num_layers
+    depth = len(block_components) - 1 if num_layers is None else num_layers
     deepest = depth if num_layers_max is None else num_layers_max
-    if not 0 <= depth <= deepest < len(made):
+    if not 0 <= depth <= deepest < len(block_components):
         raise errors.UsageError(
             f"num_layers is {depth} and may grow to {deepest}; this model "
-            f"has 0 to {len(made) - 1} blocks after the first"
+            f"has 0 to {len(block_components) - 1} blocks after the first"
         )
     size = own_size if image_size is None else image_size
     family = architecture.KerasFamily(
-        blocks=tuple(component.spec for component in made),
+        blocks=tuple(component.spec for component in block_components),
         widths=widths,
         num_layers_max=deepest,
         image_size=architecture.ANY_SIZE if any_size else own_size,
@@ -106,7 +106,7 @@ def from_keras(
     hparams = {"num_layers": depth, "ds_image_size": size}
     layout = family.layout(hparams, num_classes)
     head = family.initial(layout[-1], np.random.default_rng(0))
-    components = (*made[: depth + 1], head)
+    components = (*block_components[: depth + 1], head)
     return root_lib.Root(family, components, hparams, f"keras {model.name}")
 
 
@@ -183,11 +183,11 @@ def _keep_statistics(entries: dict[str, Any], layers: dict[str, Any]) -> None:
 
 def _check_layers(entries: dict[str, Any], layers: dict[str, Any]) -> None:
     for name, entry in entries.items():
-        for kind in _kinds(entry):
-            if kind in _REFUSED:
+        for layer_type in _kinds(entry):
+            if layer_type in _REFUSED:
                 raise errors.UsageError(
-                    f"layer {name!r} is of kind {kind}, which "
-                    f"{_REFUSED[kind]}; build the model without it"
+                    f"layer {name!r} is of kind {layer_type}, which "
+                    f"{_REFUSED[layer_type]}; build the model without it"
                 )
         for variable in layers[name].weights if name in layers else ():
             if "float" not in str(variable.dtype):
@@ -204,16 +204,16 @@ def _kinds(entry: Any) -> list[str]:
         own = [entry["class_name"]] if "class_name" in entry else []
         return own + [k for item in entry.values() for k in _kinds(item)]
     if isinstance(entry, list):
-        return [kind for item in entry for kind in _kinds(item)]
+        return [layer_type for item in entry for layer_type in _kinds(item)]
     return []
 
 
 def _check_names(cut: list[slicing.Block]) -> None:
     for block in cut:
-        taken = block.name == architecture.HEAD or block.name.startswith(
+        is_reserved = block.name == architecture.HEAD or block.name.startswith(
             architecture.ADAPTER_PREFIX
         )
-        if taken or "/" in block.name:
+        if is_reserved or "/" in block.name:
             raise errors.UsageError(
                 f"block {block.name!r} cannot have that name; let the rule "
                 "call it neither 'head' nor 'residual_adapter_...', and "
@@ -227,10 +227,10 @@ def _check_range(
     pixel_range: tuple[float, float] | None,
 ) -> None:
     for name in cut[0].layers:
-        kind = entries[name]["class_name"]
-        if kind in _SCALING and pixel_range is None:
+        cls = entries[name]["class_name"]
+        if cls in _SCALING and pixel_range is None:
             raise errors.UsageError(
-                f"layer {name!r} ({kind}) scales the model's input; say what "
+                f"layer {name!r} ({cls}) scales the model's input; say what "
                 "its pixels are, e.g. pixel_range=(0, 255)"
             )
     if pixel_range is not None and not pixel_range[0] < pixel_range[1]:
@@ -240,8 +240,8 @@ def _check_range(
         )
 
 
-def _image_size(config: dict[str, Any], asked: int | None) -> int:
-    """Returns the side of the model's input, or the one asked for."""
+def _image_size(config: dict[str, Any], image_size: int | None) -> int:
+    """Returns the side of the model's input, or the one requested."""
     source, _, _ = slicing.input_tensor(config)
     shape = next(
         entry["config"]["batch_shape"]
@@ -256,11 +256,11 @@ def _image_size(config: dict[str, Any], asked: int | None) -> int:
         )
     if shape[1] is not None:
         return int(shape[1])
-    if asked is None:
+    if image_size is None:
         raise errors.UsageError(
             "the model takes images of any size; say which with image_size"
         )
-    return asked
+    return image_size
 
 
 def _components(
@@ -271,7 +271,7 @@ def _components(
     image_size: int,
 ) -> tuple[list[specs.Component], tuple[int, ...], bool]:
     """Returns the blocks, their widths, and whether any image size does."""
-    made: list[specs.Component] = []
+    components: list[specs.Component] = []
     widths: list[int] = []
     any_size = True
     shape: tuple[int | None, ...] = (
@@ -279,7 +279,7 @@ def _components(
         _NUM_CHANNELS,
     )
     for block in cut:
-        scaling = OWN_RANGE if made else pixel_range
+        scaling = OWN_RANGE if components else pixel_range
         text, template, loose = _template(config, block, shape, scaling)
         any_size = any_size and loose
         shape = tuple(template.model.compute_output_shape(shape))
@@ -295,8 +295,10 @@ def _components(
             {"block": text},
             template.weights,
         )
-        made.append(specs.Component(spec, _values(block, layers, template)))
-    return made, tuple(widths), any_size
+        components.append(
+            specs.Component(spec, _values(block, layers, template))
+        )
+    return components, tuple(widths), any_size
 
 
 def _template(
@@ -320,7 +322,7 @@ def _template(
             )
         text = json.dumps(own, sort_keys=True, separators=(",", ":"))
         try:
-            template = layers_lib.template(text, "float32")
+            template = layers_lib.block_template(text, "float32")
         except errors.UsageError:
             if sides == shape:
                 raise
@@ -349,10 +351,10 @@ def _values(
         value = np.asarray(variable.numpy()).astype(np.float32)
         # A number behind the name keeps equal ones apart.
         own_name = layers_lib.weight_name(variable.name)
-        known = name.rstrip("0123456789.").endswith(
+        is_supported = name.rstrip("0123456789.").endswith(
             own_name.rstrip("0123456789.")
         )
-        if value.shape != shape or not known:
+        if value.shape != shape or not is_supported:
             raise errors.UsageError(
                 f"layer {layer.name!r} rebuilds its weight {variable.name} "
                 f"{list(value.shape)} as {name} {list(shape)}; its config does "

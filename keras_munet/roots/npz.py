@@ -24,7 +24,7 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
       path: a file, local or `gs://`, or an AugReg query such as
         `augreg:name=Ti/16,ds=i21k,aug=none,wd=0.03,sd=0.0`; see
         `augreg_catalogue.resolve`.
-      **options: as `vit_loader.load` takes them: `variant`, `num_layers`,
+      **options: as `vit_loader.load_vit` takes them: `variant`, `num_layers`,
         `num_layers_max`, `image_size`, `num_classes`.
 
     Raises:
@@ -37,7 +37,7 @@ def from_npz(path: str | os.PathLike[str], **options: Any) -> root_lib.Root:
         name = augreg_catalogue.resolve(name)
     with npz_reader.Archive(name) as opened:
         source = f"npz {os.path.basename(name)}"
-        return vit_loader.load(opened, source, **options)
+        return vit_loader.load_vit(opened, source, **options)
 
 
 def _build(settings: settings_lib.RootSettings, **sizes: Any) -> root_lib.Root:

@@ -72,16 +72,16 @@ def random(
     Raises:
       UsageError: an unknown variant, or a size that it cannot have.
     """
-    found = variants.variant(variant)
-    depth = found.num_layers if num_layers is None else num_layers
+    vit_variant = variants.variant(variant)
+    depth = vit_variant.num_layers if num_layers is None else num_layers
     deepest = depth if num_layers_max is None else num_layers_max
-    family = hybrid.family_of(found, deepest, representation_size)
+    family = hybrid.family_of(vit_variant, deepest, representation_size)
     hparams = {"num_layers": depth, "ds_image_size": image_size}
     layout = family.layout(hparams, num_classes)
     num_params = sum(spec.num_params for spec in layout)
     if num_params > NUM_PARAMS_MAX:
         raise errors.UsageError(
-            f"a random root {found.name} of {depth} layers for images of "
+            f"a random root {vit_variant.name} of {depth} layers for images of "
             f"{image_size} pixels has {num_params} parameters; at most "
             f"{NUM_PARAMS_MAX} are allowed: take fewer layers or a smaller "
             "variant"
@@ -90,4 +90,6 @@ def random(
         family.initial(spec, seeds.generator(seed, "root", spec.name))
         for spec in layout
     )
-    return Root(family, components, hparams, f"random {found.name} seed {seed}")
+    return Root(
+        family, components, hparams, f"random {vit_variant.name} seed {seed}"
+    )

@@ -1,4 +1,4 @@
-"""The numbered variables of a SavedModel that nobody vouches for.
+"""The numbered variables of a SavedModel that is not trusted.
 
 Invariant: only the checkpoint beside the graph is read; the graph, which is a
 program, is never loaded. No memory is taken for a variable before the sizes
@@ -105,28 +105,28 @@ class Checkpoint:
             types = self._reader.get_variable_to_dtype_map()
         except Exception as error:
             raise self._damaged(_first_line(error)) from error
-        kept = {
+        sizes = {
             key: tuple(shape)
             for key, shape in shapes.items()
             if not key.startswith(_BESIDES)
         }
         dtypes = {}
-        for key in kept:
+        for key in sizes:
             numeric = types[key].is_floating or types[key].is_integer
-            if not numeric or any(side < 0 for side in kept[key]):
+            if not numeric or any(side < 0 for side in sizes[key]):
                 raise self._damaged(
-                    f"variable {key!r} is {types[key].name} {list(kept[key])}"
+                    f"variable {key!r} is {types[key].name} {list(sizes[key])}"
                 )
             dtypes[key] = np.dtype(types[key].as_numpy_dtype)
-        return kept, dtypes
+        return sizes, dtypes
 
     def _numbered(self, keys: list[str]) -> list[str]:
         """Returns the keys by their numbers."""
         named = sorted(key for key in keys if not _VARIABLE.fullmatch(key))
         if named or not keys:
-            seen = ", ".join(named[:_NUM_NAMED_MAX]) or "no variable"
+            examples = ", ".join(named[:_NUM_NAMED_MAX]) or "no variable"
             raise errors.CheckpointError(
-                f"{self.path} holds {len(keys)} variables, such as {seen}: "
+                f"{self.path} holds {len(keys)} variables, such as {examples}: "
                 f"another model family; {_SUPPORTED}"
             )
         numbers = {int(key.split("/")[1]): key for key in keys}
@@ -137,27 +137,29 @@ class Checkpoint:
 
     def _names(self, shapes: list[tuple[int, ...]]) -> list[str]:
         axes = tuple(len(shape) for shape in shapes)
-        num_blocks, place = 0, _NUM_NORM
-        while _follows(axes, place, _BLOCK_AXES):
-            num_blocks, place = num_blocks + 1, place + len(_BLOCK_AXES)
+        num_blocks, position = 0, _NUM_NORM
+        while _follows(axes, position, _BLOCK_AXES):
+            num_blocks, position = num_blocks + 1, position + len(_BLOCK_AXES)
         if axes[:_NUM_NORM] != (1, 1) or not num_blocks:
             raise self._foreign(shapes, "no encoder blocks")
         # The position embedding is the last of the Transformer.
-        has_positions = _follows(axes, place, (3,))
-        found, end = _units(axes, place + 1)
-        units: tuple[int, ...] | None = found
+        has_positions = _follows(axes, position, (3,))
+        units_per_stage, end = _units(axes, position + 1)
+        units: tuple[int, ...] | None = units_per_stage
         num_dense = 0
         if _follows(axes, end, _HYBRID_AXES):
             end += len(_HYBRID_AXES)
-        elif not found and _follows(axes, end, _PLAIN_AXES):
+        elif not units_per_stage and _follows(axes, end, _PLAIN_AXES):
             units, end = None, end + len(_PLAIN_AXES)
         else:
             has_positions = False
         while _follows(axes, end, _DENSE_AXES):
             num_dense, end = num_dense + 1, end + len(_DENSE_AXES)
         if not has_positions or end != len(axes) or num_dense > 2:
-            seen = f"{num_blocks} encoder blocks and {len(axes) - place} more"
-            raise self._foreign(shapes, seen)
+            contents = (
+                f"{num_blocks} encoder blocks and {len(axes) - position} more"
+            )
+            raise self._foreign(shapes, contents)
         return augreg_names.unnamed(
             num_blocks,
             has_head=num_dense > 0,
@@ -165,9 +167,9 @@ class Checkpoint:
             units=units,
         )
 
-    def _foreign(self, shapes: list, seen: str) -> errors.CheckpointError:
+    def _foreign(self, shapes: list, contents: str) -> errors.CheckpointError:
         return errors.CheckpointError(
-            f"{self.path} holds {len(shapes)} variables, {seen}: another "
+            f"{self.path} holds {len(shapes)} variables, {contents}: another "
             f"model family; {_SUPPORTED}"
         )
 
@@ -177,24 +179,26 @@ class Checkpoint:
         )
 
 
-def _follows(axes: tuple[int, ...], place: int, part: tuple[int, ...]) -> bool:
-    """Whether `part` stands at `place`."""
-    return axes[place : place + len(part)] == part
+def _follows(
+    axes: tuple[int, ...], position: int, part: tuple[int, ...]
+) -> bool:
+    """Returns whether `part` stands at `position`."""
+    return axes[position : position + len(part)] == part
 
 
-def _units(axes: tuple[int, ...], place: int) -> tuple[tuple[int, ...], int]:
+def _units(axes: tuple[int, ...], position: int) -> tuple[tuple[int, ...], int]:
     """Returns (ResNet units of each stage, the place behind them)."""
-    found: list[int] = []
+    stage_units: list[int] = []
     while True:
-        if _follows(axes, place, _PROJECTED_UNIT_AXES):
+        if _follows(axes, position, _PROJECTED_UNIT_AXES):
             # Only the first unit of a stage changes the width.
-            found.append(1)
-            place += len(_PROJECTED_UNIT_AXES)
-        elif found and _follows(axes, place, _UNIT_AXES):
-            found[-1] += 1
-            place += len(_UNIT_AXES)
+            stage_units.append(1)
+            position += len(_PROJECTED_UNIT_AXES)
+        elif stage_units and _follows(axes, position, _UNIT_AXES):
+            stage_units[-1] += 1
+            position += len(_UNIT_AXES)
         else:
-            return tuple(found), place
+            return tuple(stage_units), position
 
 
 def _num_data_bytes(folder: str) -> int:
@@ -205,9 +209,9 @@ def _num_data_bytes(folder: str) -> int:
     prefix = f"{plain_paths.without_patterns(folder)}/variables/variables"
     try:
         if not gfile.isdir(folder):
-            kind = "a file" if gfile.exists(folder) else "absent"
+            state = "a file" if gfile.exists(folder) else "absent"
             raise errors.CheckpointError(
-                f"{folder} is {kind}; give the folder of a SavedModel, which "
+                f"{folder} is {state}; give the folder of a SavedModel, which "
                 "holds saved_model.pb and variables/"
             )
         if not gfile.exists(f"{prefix}.index"):

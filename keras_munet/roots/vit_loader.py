@@ -1,4 +1,4 @@
-"""A ViT root from named arrays, whatever they are stored in.
+"""A ViT root from named arrays in any kind of storage.
 
 Invariant: strict both ways. Every array has a place in the ViT and every
 weight an array of its own shape, float32 and finite; what differs is named in
@@ -37,7 +37,7 @@ class Arrays(Protocol):
 
     @property
     def path(self) -> str:
-        """Where they lie."""
+        """Returns the path of the file or folder."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -63,10 +63,10 @@ class Difference:
 
     name: str
     expected: str
-    found: str
+    actual: str
 
     def __str__(self) -> str:
-        return f"{self.name!r}: expected {self.expected}, found {self.found}"
+        return f"{self.name!r}: expected {self.expected}, found {self.actual}"
 
 
 class MismatchError(errors.CheckpointError):
@@ -88,7 +88,7 @@ class MismatchError(errors.CheckpointError):
         )
 
 
-def load(
+def load_vit(
     opened: Arrays,
     source: str,
     *,
@@ -137,23 +137,23 @@ def load(
     stored = layout if has_head else layout[:-1]
     names = augreg_names.file_names(stored, file.names)
     _check_headers(file, stored, names)
-    kept = _first("num_layers", num_layers, depth, lowest=0)
+    depth_used = _first("num_layers", num_layers, depth, lowest=0)
     classes = _first("num_classes", num_classes, own_classes, lowest=1)
-    deepest = kept if num_layers_max is None else num_layers_max
+    deepest = depth_used if num_layers_max is None else num_layers_max
     family = dataclasses.replace(family, num_layers_max=deepest)
     hparams = {
-        "num_layers": kept,
+        "num_layers": depth_used,
         "ds_image_size": own_image_size if image_size is None else image_size,
     }
-    wanted = family.layout(hparams, classes)
+    target_layout = family.layout(hparams, classes)
     by_name = {spec.name: spec for spec in stored}
-    asked = [by_name[s.name] for s in wanted if s.name in by_name]
-    read = {c.spec.name: c for c in _read(file, asked, names)}
+    file_specs = [by_name[s.name] for s in target_layout if s.name in by_name]
+    read = {c.spec.name: c for c in _read(file, file_specs, names)}
     components = tuple(
         _fitted(family, read[spec.name], spec)
         if spec.name in read
         else family.initial(spec, np.random.default_rng(0))
-        for spec in wanted
+        for spec in target_layout
     )
     return root_lib.Root(family, components, hparams, source)
 
@@ -184,7 +184,7 @@ class _File:
         return value.reshape(self.shape_of(name))
 
     def shape(self, name: str, num_axes: int) -> tuple[int, ...]:
-        """Returns the shape of an array that sizes are told from."""
+        """Returns the shape of an array that gives sizes."""
         if name not in self.names:
             raise self._foreign(name)
         shape = self.shape_of(name)
@@ -200,10 +200,10 @@ class _File:
 
     def _foreign(self, name: str) -> errors.CheckpointError:
         marks = augreg_names.STRANGERS.items()
-        found = [said for mark, said in marks if self.has(mark)]
-        seen = found[0] if found else f"lacks {name}"
+        matches = [text for mark, text in marks if self.has(mark)]
+        problem = matches[0] if matches else f"lacks {name}"
         return errors.CheckpointError(
-            f"{self.path} {seen}; supported is a ViT, plain or on a ResNet, "
+            f"{self.path} {problem}; supported is a ViT, plain or on a ResNet, "
             "with a class token in AugReg's or big_vision's names"
         )
 
@@ -221,9 +221,9 @@ def _sizes(
         depth = augreg_names.num_layers(file.names)
         family = _inferred_family(file, depth, representation_size)
     else:
-        found = variants.variant(variant)
-        depth = found.num_layers
-        family = hybrid.family_of(found, depth, representation_size)
+        vit_variant = variants.variant(variant)
+        depth = vit_variant.num_layers
+        family = hybrid.family_of(vit_variant, depth, representation_size)
     name = augreg_names.positions(file.names)
     num_positions = file.shape(name, 3)[1]
     grid = math.isqrt(_num_patches(num_positions))
@@ -294,12 +294,12 @@ def _check_headers(
             expected[positions] = (one, tokens - 1, width)
     differences = []
     for name in sorted({*expected, *file.names}):
-        wanted = _described(expected.get(name), _FLOAT32)
-        found = _ABSENT
+        expected_text = _described(expected.get(name), _FLOAT32)
+        actual = _ABSENT
         if name in file.names:
-            found = _described(file.shape_of(name), file.dtype_of(name))
-        if wanted != found:
-            differences.append(Difference(name, wanted, found))
+            actual = _described(file.shape_of(name), file.dtype_of(name))
+        if expected_text != actual:
+            differences.append(Difference(name, expected_text, actual))
     if differences:
         raise MismatchError(file.path, differences)
 
@@ -321,8 +321,8 @@ def _read(
             value = file.read(name)
             num_wrong = int((~np.isfinite(value)).sum())
             if num_wrong:
-                seen = f"{num_wrong} that are not"
-                differences.append(Difference(name, "finite values", seen))
+                problem = f"{num_wrong} that are not"
+                differences.append(Difference(name, "finite values", problem))
             if value.shape != shape:
                 # The class token's position: nothing is added to it.
                 value = np.pad(value, ((0, 0), (1, 0), (0, 0)))
@@ -333,14 +333,14 @@ def _read(
     return components
 
 
-def _first(key: str, asked: int | None, there: int, *, lowest: int) -> int:
-    if asked is None:
+def _first(key: str, number: int | None, there: int, *, lowest: int) -> int:
+    if number is None:
         return there
-    if not lowest <= asked <= there:
+    if not lowest <= number <= there:
         raise errors.UsageError(
-            f"{key} is {asked}; this checkpoint allows {lowest} to {there}"
+            f"{key} is {number}; this checkpoint allows {lowest} to {there}"
         )
-    return asked
+    return number
 
 
 def _fitted(

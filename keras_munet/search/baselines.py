@@ -1,4 +1,4 @@
-"""What the method is compared with, on the same budget and harness.
+"""Defines the baselines, on the method's budget and harness.
 
 Invariant: a baseline is one generation of children of the root per task, which
 have as many cycles together as all children of the search (section 2,
@@ -19,7 +19,7 @@ _BLOCK = "encoderblock_"
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """How a baseline makes its child from the root.
+    """The rule by which a baseline makes its child from the root.
 
     Attributes:
       trains: whether the component at a place is cloned; a new one always
@@ -28,25 +28,25 @@ class Baseline:
       is_solved: whether the head is solved and nothing is trained.
     """
 
-    trains: Callable[[str], bool]
+    should_clone: Callable[[str], bool]
     adapter_dim: int | None = None
     is_solved: bool = False
 
 
-def of(search: settings_lib.SearchSettings) -> Baseline | None:
+def parse_baseline(search: settings_lib.SearchSettings) -> Baseline | None:
     """Returns the baseline that a policy names; None for `evolve`."""
     name, number = search.policy_parts
     forced = frozenset(search.force_finetune_components)
     if name == "evolve":
         return None
     if name == "finetune_all":
-        return Baseline(lambda place: True)
+        return Baseline(lambda slot: True)
     if name == "linear_probe":
-        return Baseline(lambda place: False, is_solved=True)
+        return Baseline(lambda slot: False, is_solved=True)
     if name == "adapters":
-        return Baseline(lambda place: place in forced, adapter_dim=number)
+        return Baseline(lambda slot: slot in forced, adapter_dim=number)
     assert number is not None, search.policy
-    return Baseline(lambda place: place in forced or _layer(place) >= number)
+    return Baseline(lambda slot: slot in forced or _layer(slot) >= number)
 
 
 def budgeted(settings: settings_lib.Settings) -> settings_lib.Settings:
@@ -89,7 +89,7 @@ def changeable_keys(settings: settings_lib.Settings) -> tuple[str, ...]:
     return ("task_names",)
 
 
-def _layer(place: str) -> int:
-    """Returns the number of the layer at `place`; -1 where there is none."""
-    number = place.removeprefix(_BLOCK)
-    return int(number) if number != place else -1
+def _layer(slot: str) -> int:
+    """Returns the number of the layer at `slot`; -1 where there is none."""
+    number = slot.removeprefix(_BLOCK)
+    return int(number) if number != slot else -1

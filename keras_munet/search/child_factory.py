@@ -27,7 +27,7 @@ from keras_munet.search import random_draws
 from keras_munet.search import scoring
 
 
-class Breeder:
+class ChildFactory:
     """Makes the children of one task iteration."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Breeder:
           task: the task's bare name.
           num_classes: the width of its head.
           iteration: how many iterations the task has behind it.
-          num_root_layers: see `hparam_ranges.ranges`.
+          num_root_layers: see `hparam_ranges.ranges_in_force`.
         """
         self._settings = settings
         self._family = family
@@ -56,8 +56,8 @@ class Breeder:
         self._num_classes = num_classes
         self._iteration = iteration
         self._is_v1 = settings.search.version == "munet"
-        self._baseline = baselines.of(settings.search)
-        ranges = hparam_ranges.ranges(settings, num_root_layers)
+        self._baseline = baselines.parse_baseline(settings.search)
+        ranges = hparam_ranges.ranges_in_force(settings, num_root_layers)
         self._ranges: hparam_ranges.Ranges = {} if self._baseline else ranges
         # What a baseline is tuned by.
         self._tuned_ranges = {
@@ -190,7 +190,7 @@ class Breeder:
         same_task = parent.task == self._task
         size_factor = plugins.size_factor(
             search,
-            scoring.Facts(
+            scoring.ScoreInputs(
                 self._task,
                 accounted,
                 sum(spec.num_params for spec in layout),
@@ -253,13 +253,15 @@ class Breeder:
         proposal = plugins.Proposal(
             hparams,
             adapters,
-            lambda place: (
+            lambda slot: (
                 trains_all
-                or draws.uniform(f"clone {place}") < prob
-                or search.forces(place, places)
+                or draws.uniform(f"clone {slot}") < prob
+                or search.forces(slot, places)
             ),
         )
-        return plugins.mutate(search.mutations, proposal, parent, prob, draws)
+        return plugins.apply_mutations(
+            search.mutations, proposal, parent, prob, draws
+        )
 
     def _fixed(
         self,
@@ -276,7 +278,7 @@ class Breeder:
         if self._baseline.adapter_dim is not None:
             hparams["adapter_dim"] = self._baseline.adapter_dim
             adapters = frozenset(range(hparams["num_layers"]))
-        return plugins.Proposal(hparams, adapters, self._baseline.trains)
+        return plugins.Proposal(hparams, adapters, self._baseline.should_clone)
 
     def _tuned(self, index: int, hparams: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the hyperparameters of a later child of a baseline.
@@ -292,7 +294,7 @@ class Breeder:
             self._draws("data", index),
         )
         if "opt_lr" in self._tuned_ranges:
-            tuned["opt_lr"] = hparam_ranges.nearby(
+            tuned["opt_lr"] = hparam_ranges.neighbours(
                 hparams["opt_lr"], self._tuned_ranges["opt_lr"], index
             )
         return {**hparams, **tuned}
@@ -307,10 +309,13 @@ class Breeder:
             return search.mutation_prob
         return float(self._settings.hparams["mu"])
 
-    def _draws(self, kind: str, position: int) -> random_draws.Draws:
+    def _draws(self, purpose: str, position: int) -> random_draws.RandomDraws:
         settings = self._settings
-        return random_draws.Draws(
-            settings.search.draws, settings.seed, (kind, self._task), position
+        return random_draws.RandomDraws(
+            settings.search.draws,
+            settings.seed,
+            (purpose, self._task),
+            position,
         )
 
 

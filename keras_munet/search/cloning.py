@@ -1,4 +1,4 @@
-"""Where each component of a child comes from (section 2, "Cloning", 3).
+"""Plans the source of each component of a child (section 2, "Cloning", 3).
 
 Invariant: a component with a lock is shared frozen or cloned, never trained
 in place; what a plan shares keeps its id.
@@ -45,12 +45,12 @@ class PlannedComponent:
 
     @property
     def is_new(self) -> bool:
-        """Whether the child gets an object of its own."""
+        """Returns whether the child gets an object of its own."""
         return self.init != SHARE
 
     @property
     def origin(self) -> child_record.ComponentOrigin:
-        """What the child's record says of it."""
+        """Returns its origin for the child's record."""
         return child_record.ComponentOrigin(
             name=self.spec.name,
             init=self.init,
@@ -90,11 +90,11 @@ def plan_components(
     """
     planned = []
     for spec in layout:
-        drawn = trains(spec.name)
-        found = _find(spec, lineage, task)
-        if found is not None:
-            source, source_task = found
-            clone = drawn or not is_locked(source)
+        is_drawn = trains(spec.name)
+        match = _find(spec, lineage, task)
+        if match is not None:
+            source, source_task = match
+            clone = is_drawn or not is_locked(source)
             init = COPY if clone else SHARE
             planned.append(
                 PlannedComponent(spec, init, source, clone, source_task)
@@ -103,7 +103,7 @@ def plan_components(
         root = lineage[-1]
         other = root.component(spec.name)
         if other is not None and can_resample(spec):
-            resampled_trains = drawn or train_resampled
+            resampled_trains = is_drawn or train_resampled
             planned.append(
                 PlannedComponent(
                     spec, RESAMPLE, other, resampled_trains, root.task

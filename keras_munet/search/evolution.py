@@ -31,7 +31,7 @@ NUM_RANKED_MAX = 15
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a finished task iteration leaves behind.
+    """The result of a finished task iteration.
 
     Attributes:
       best: the task's best path.
@@ -77,7 +77,7 @@ class TaskIteration:
         """
         self._settings = settings
         self._population = population
-        self._breeder = child_factory.Breeder(
+        self._breeder = child_factory.ChildFactory(
             settings,
             family,
             task,
@@ -105,8 +105,8 @@ class TaskIteration:
         self._untried = [path.id for path in self._seeds] if self._is_v1 else []
 
     @property
-    def done(self) -> bool:
-        """Whether every generation has been told, or a stop rule holds."""
+    def is_done(self) -> bool:
+        """Returns whether all results are in or a stop rule holds."""
         return (
             self.generation >= self._settings.num_generations
             or self.stop_reason is not None
@@ -144,17 +144,17 @@ class TaskIteration:
     @property
     def active(self) -> tuple[specs.PathRecord, ...]:
         """The task's active paths, best first."""
-        return tuple(sampling.rank(self._active))
+        return tuple(sampling.rank_paths(self._active))
 
     @property
     def finetunes_all(self) -> bool:
-        """Whether no ranked path suits the task well enough to be shared."""
+        """Returns whether no ranked path suits the task enough to be shared."""
         limit = self._settings.search.finetune_all_below
         return self._ranking is not None and limit > max(self._ranking.values())
 
     @property
     def unranked(self) -> tuple[specs.PathRecord, ...]:
-        """The paths that `rank` is to be told of before the first `ask`.
+        """The paths that `rank` needs before the first `ask`.
 
         None where the search samples them, or where nothing follows from a
         single one. Of many paths some by chance, and the root.
@@ -163,11 +163,11 @@ class TaskIteration:
         if self.generation or self._ranking is not None:
             return ()
         root = self._population.root
-        others = [path for path in self._seeds if path.id != root.id]
+        other_seeds = [path for path in self._seeds if path.id != root.id]
         if search.rank_parents == "sampled":
-            others = []
-        if others or search.finetune_all_below:
-            return (root, *others[:NUM_RANKED_MAX])
+            other_seeds = []
+        if other_seeds or search.finetune_all_below:
+            return (root, *other_seeds[:NUM_RANKED_MAX])
         return ()
 
     def rank(self, accuracies: Mapping[str, float]) -> None:
@@ -186,7 +186,7 @@ class TaskIteration:
         Asking twice without telling gives the same children.
         """
         search = self._settings.search
-        drawn = self._sample_data_hparams()
+        data_hparams = self._sample_data_hparams()
         first = self.generation * self._settings.children_per_generation
         last = min(
             first + self._settings.children_per_generation,
@@ -209,7 +209,7 @@ class TaskIteration:
             elif self._choose is not None:
                 parent = self._choose(self.active, seeds, totals, rng)
             else:
-                parent, seeds = sampling.parent(
+                parent, seeds = sampling.sample_parent(
                     self._active,
                     seeds,
                     totals,
@@ -223,7 +223,9 @@ class TaskIteration:
                 self._breeder.child(
                     index,
                     [parent, *self._ancestors(parent)],
-                    drawn[(index - first) * len(drawn) // (last - first)],
+                    data_hparams[
+                        (index - first) * len(data_hparams) // (last - first)
+                    ],
                     self._population,
                     mutates=mutates,
                     trains_all=self.finetunes_all,
@@ -237,16 +239,16 @@ class TaskIteration:
                     self._population.root
                     if not self._orders_by_rank
                     else self._ordered[0],
-                    drawn[0],
+                    data_hparams[0],
                     self._population,
                 )
             )
-        self._asked = dict(counts), seeds, untried, children
+        self._pending = dict(counts), seeds, untried, children
         return plan_lib.GenerationPlan(
             task=self.task,
             iteration=self.iteration,
             generation=self.generation,
-            data_hparams=drawn[0],
+            data_hparams=data_hparams[0],
             children=tuple(children),
             accept_ties=not self._is_v1,
         )
@@ -257,7 +259,7 @@ class TaskIteration:
         Raises:
           ValueError: the results are not those of the asked children.
         """
-        counts, seeds, untried, children = self._asked
+        counts, seeds, untried, children = self._pending
         if [r.index for r in results] != [c.index for c in children]:
             raise ValueError("results do not belong to the asked children")
         for child, result in zip(children, results, strict=True):
@@ -282,7 +284,7 @@ class TaskIteration:
                 "it more samples"
             )
         # v1 keeps the first of equals; rank() puts the newest first.
-        best = sampling.rank(self._active)[0]
+        best = sampling.rank_paths(self._active)[0]
         if self._is_v1:
             best = max(
                 self._active,
@@ -322,7 +324,7 @@ class TaskIteration:
         return tuple(self._seeds)
 
     def can_restore(self, state: Mapping[str, Any]) -> bool:
-        """Whether `state` is of this very iteration.
+        """Returns whether `state` is of this very iteration.
 
         It is not if the iteration was published since. Over the same living
         paths the iteration goes on as if it had never stopped; if another job

@@ -53,7 +53,7 @@ TABLES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def ranges(
+def ranges_in_force(
     settings: settings_lib.Settings, num_root_layers: int
 ) -> dict[str, tuple[Any, ...]]:
     """Returns every range in force: the table's, then the config's own.
@@ -80,7 +80,7 @@ def ranges(
     return merged
 
 
-def nearby(value: Any, steps: tuple[Any, ...], number: int) -> Any:
+def neighbours(value: Any, steps: tuple[Any, ...], number: int) -> Any:
     """Returns a value of a range: the one at `value`, then those around it.
 
     Args:
@@ -95,5 +95,5 @@ def nearby(value: Any, steps: tuple[Any, ...], number: int) -> Any:
 
 
 def is_data(key: str) -> bool:
-    """Whether `key` is shared by a whole generation: a data hyperparameter."""
+    """Returns whether `key` is a data hyperparameter, one per generation."""
     return key.startswith("ds_")

@@ -1,4 +1,4 @@
-"""How hyperparameters and the set of adapters change from parent to child.
+"""Mutates hyperparameters and the set of adapters (section 2).
 
 Invariant: a mutation moves one step along an ordered range and stops at its
 ends (section 2, "Cloning and mutation", 1 and 2).
@@ -34,12 +34,12 @@ def step(value: Any, steps: tuple[Any, ...], direction: int) -> Any:
     return steps[min(max(index, 0), len(steps) - 1)]
 
 
-def mutate(
+def mutate_hparams(
     hparams: specs.Hparams,
     keys: Iterable[str],
     ranges: hparam_ranges.Ranges,
     prob: float,
-    draws: random_draws.Draws,
+    draws: random_draws.RandomDraws,
 ) -> dict[str, Any]:
     """Returns `hparams` with each of `keys` moved with probability `prob`.
 
@@ -58,7 +58,7 @@ def mutate(
 def mutate_child(
     hparams: specs.Hparams,
     ranges: hparam_ranges.Ranges,
-    draws: random_draws.Draws,
+    draws: random_draws.RandomDraws,
     *,
     fixed_prob: float | None,
 ) -> tuple[dict[str, Any], float]:
@@ -73,13 +73,13 @@ def mutate_child(
     """
     keys = {key for key in ranges if not hparam_ranges.is_data(key)}
     if fixed_prob is not None:
-        return mutate(hparams, keys - {"mu"}, ranges, fixed_prob, draws), (
-            fixed_prob
-        )
+        return mutate_hparams(
+            hparams, keys - {"mu"}, ranges, fixed_prob, draws
+        ), (fixed_prob)
     if "mu" in ranges:
-        hparams = mutate(hparams, ["mu"], ranges, hparams["mu"], draws)
+        hparams = mutate_hparams(hparams, ["mu"], ranges, hparams["mu"], draws)
     prob = float(hparams["mu"])
-    return mutate(hparams, keys - {"mu"}, ranges, prob, draws), prob
+    return mutate_hparams(hparams, keys - {"mu"}, ranges, prob, draws), prob
 
 
 def mutate_data(
@@ -87,7 +87,7 @@ def mutate_data(
     best: specs.Hparams | None,
     ranges: hparam_ranges.Ranges,
     prob: float,
-    draws: random_draws.Draws,
+    draws: random_draws.RandomDraws,
 ) -> dict[str, Any]:
     """Returns the data hyperparameters that a whole generation shares.
 
@@ -102,7 +102,7 @@ def mutate_data(
     if best is not None:
         values.update({k: v for k, v in best.items() if k in values})
     keys = {key for key in ranges if key in values}
-    return mutate(values, keys, ranges, prob, draws)
+    return mutate_hparams(values, keys, ranges, prob, draws)
 
 
 def adapters_of(path: specs.PathRecord) -> frozenset[int]:
@@ -118,17 +118,17 @@ def mutate_adapters(
     adapters: Set[int],
     num_layers: int,
     prob: float,
-    draws: random_draws.Draws,
+    draws: random_draws.RandomDraws,
     *,
     insert: bool,
     remove: bool,
 ) -> frozenset[int]:
     """Returns the child's adapters; those above `num_layers` are dropped."""
-    kept = set()
+    remaining = set()
     for layer in range(num_layers):
         present = layer in adapters
         number = draws.uniform(f"insert {_ADAPTER}{layer}")
         flips = (remove if present else insert) and number < prob
         if present != flips:
-            kept.add(layer)
-    return frozenset(kept)
+            remaining.add(layer)
+    return frozenset(remaining)

@@ -1,4 +1,4 @@
-"""What the search asks of training, and what training tells it back."""
+"""Defines what the search hands to training and gets back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ChildPlan:
 
     @property
     def is_solved(self) -> bool:
-        """Whether its head is solved and nothing of it is trained."""
+        """Returns whether its head is solved and nothing of it is trained."""
         return any(part.init == cloning.SOLVED for part in self.components)
 
 
@@ -84,7 +84,7 @@ class GenerationPlan:
 
 @dataclasses.dataclass(frozen=True)
 class ChildResult:
-    """What became of a child.
+    """The result of a child.
 
     Attributes:
       index: the child's number within the task iteration.

@@ -1,6 +1,6 @@
-"""What other distributions may decide in the search: three small contracts.
+"""Defines the search's three contracts for plug-ins.
 
-Invariant: whatever a plug-in returns is checked against its contract before
+Invariant: what a plug-in returns is checked against its contract before
 anything is trained or stored. Its draws are those it is given, so a search
 with plug-ins repeats and resumes like one without.
 """
@@ -52,14 +52,14 @@ class Proposal:
 
 
 class Mutation(Protocol):
-    """What an entry point of group `keras_munet.mutations` names."""
+    """A mutation; an entry point of group `keras_munet.mutations` names one."""
 
     def __call__(
         self,
         proposal: Proposal,
         parent: specs.PathRecord,
         prob: float,
-        draws: random_draws.Draws,
+        draws: random_draws.RandomDraws,
     ) -> Proposal:
         """Returns the proposal, changed or as it is.
 
@@ -74,7 +74,7 @@ class Mutation(Protocol):
 
 
 class ParentPolicy(Protocol):
-    """What an entry point of group `keras_munet.parent_policies` names."""
+    """A policy; an entry point of `keras_munet.parent_policies` names one."""
 
     def __call__(
         self,
@@ -95,14 +95,14 @@ class ParentPolicy(Protocol):
 
 
 class Scorer(Protocol):
-    """What an entry point of group `keras_munet.scorers` names."""
+    """A scorer; an entry point of group `keras_munet.scorers` names one."""
 
-    def __call__(self, facts: scoring.Facts) -> float:
+    def __call__(self, facts: scoring.ScoreInputs) -> float:
         """Returns what validation accuracy is multiplied by: above 0."""
         ...
 
 
-def load(search: settings_lib.SearchSettings) -> None:
+def load_plugins(search: settings_lib.SearchSettings) -> None:
     """Loads every plug-in that the settings name, to be refused now.
 
     Raises:
@@ -114,12 +114,12 @@ def load(search: settings_lib.SearchSettings) -> None:
     _scorer(search)
 
 
-def mutate(
+def apply_mutations(
     names: Sequence[str],
     proposal: Proposal,
     parent: specs.PathRecord,
     prob: float,
-    draws: random_draws.Draws,
+    draws: random_draws.RandomDraws,
 ) -> Proposal:
     """Returns what the mutations `names` make of a proposal, in order.
 
@@ -128,7 +128,7 @@ def mutate(
     """
     for name in names:
         mutation = MUTATIONS.get(name, "search.mutations")
-        with plugins.naming("mutation", name):
+        with plugins.name_errors("mutation", name):
             changed = mutation(proposal, parent, prob, draws)
         _check_proposal(name, proposal, changed)
         proposal = changed
@@ -152,22 +152,22 @@ def parent_policy(search: settings_lib.SearchSettings) -> ParentPolicy | None:
         num_children: Mapping[str, int],
         rng: np.random.Generator,
     ) -> specs.PathRecord:
-        with plugins.naming("parent policy", name):
+        with plugins.name_errors("parent policy", name):
             chosen = policy(active, seeds, num_children, rng)
-        known = {path.id: path for path in (*seeds, *active)}
-        if getattr(chosen, "id", None) not in known:
+        candidates = {path.id: path for path in (*seeds, *active)}
+        if getattr(chosen, "id", None) not in candidates:
             raise errors.UsageError(
                 f"parent policy {name!r} chose {type(chosen).__name__} "
                 f"{getattr(chosen, 'id', chosen)!r:.40}; it must return one "
-                "of the paths it is given; mend the plug-in"
+                "of the paths it is given; fix the plug-in"
             )
-        return known[chosen.id]
+        return candidates[chosen.id]
 
     return choose
 
 
 def size_factor(
-    search: settings_lib.SearchSettings, facts: scoring.Facts
+    search: settings_lib.SearchSettings, facts: scoring.ScoreInputs
 ) -> float:
     """Returns what a path's quality is multiplied by to be its score.
 
@@ -180,7 +180,7 @@ def size_factor(
         return scoring.size_factor(
             facts.accounted_params, facts.num_root_params, facts.base
         )
-    with plugins.naming("scorer", search.scorer):
+    with plugins.name_errors("scorer", search.scorer):
         factor = scorer(facts)
     if (
         isinstance(factor, bool)
@@ -190,7 +190,7 @@ def size_factor(
     ):
         raise errors.UsageError(
             f"scorer {search.scorer!r} returned {factor!r:.40}; it must be a "
-            "finite number above 0; mend the plug-in"
+            "finite number above 0; fix the plug-in"
         )
     return float(factor)
 
@@ -221,4 +221,4 @@ def _check_proposal(name: str, before: Proposal, after: Any) -> None:
         )
     else:
         return
-    raise errors.UsageError(f"mutation {name!r} {wrong}; mend the plug-in")
+    raise errors.UsageError(f"mutation {name!r} {wrong}; fix the plug-in")

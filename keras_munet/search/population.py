@@ -1,4 +1,4 @@
-"""Who lives, who relies on what: a frozen view of one system.
+"""Holds a frozen view of a system: living paths, locks, references.
 
 Invariant: locks and accounted parameters are derived from the published paths
 and never stored, so they cannot disagree with them (section 1).
@@ -61,14 +61,14 @@ class Population:
     def seeds(self, task: str) -> list[specs.PathRecord]:
         """Returns the paths that may seed `task`: the root and others' paths.
 
-        Private tasks' paths seed nobody.
+        Private tasks' paths seed no other task.
         """
-        others = [
+        other_roots = [
             path
             for name, path in sorted(self.published.items())
             if name != task and name not in self.private
         ]
-        return [self.root, *others]
+        return [self.root, *other_roots]
 
     def accounted_params(
         self,

@@ -23,12 +23,12 @@ from keras_munet.core import seeds
 _NUM_POSITIONS = 64
 
 
-class Draws:
+class RandomDraws:
     """The numbers of one child, or of one generation's data."""
 
     def __init__(
         self,
-        kind: str,
+        method: str,
         root_seed: int,
         event: tuple[str | int, ...],
         position: int,
@@ -36,12 +36,12 @@ class Draws:
         """Prepares the numbers of one position.
 
         Args:
-          kind: `stratified` or `independent`.
+          method: `stratified` or `independent`.
           root_seed: the experiment's.
           event: what the positions count within, e.g. ("child", task).
           position: how many came before, over all rounds, from 0.
         """
-        self._stratified = kind == "stratified"
+        self._stratified = method == "stratified"
         self._root_seed = root_seed
         self._event = event
         self._position = position

@@ -1,4 +1,4 @@
-"""Which path becomes the next parent (section 2, "Parent sampling").
+"""Samples the next parent (section 2, "Parent sampling").
 
 Invariant: a path is taken with probability 0.5 ** (children it already has),
 so that attention decays and every path keeps a chance. Ranked paths of other
@@ -18,7 +18,7 @@ from keras_munet.core import specs
 RANKED_PROB = 0.75
 
 
-def take(
+def first_passing(
     paths: Sequence[specs.PathRecord],
     num_children: Mapping[str, int],
     rng: np.random.Generator,
@@ -36,12 +36,12 @@ def take(
     return None
 
 
-def rank(paths: Sequence[specs.PathRecord]) -> list[specs.PathRecord]:
+def rank_paths(paths: Sequence[specs.PathRecord]) -> list[specs.PathRecord]:
     """Returns `paths` from best to worst; of equal scores the newest first."""
     return sorted(paths, key=lambda p: (p.score, p.born), reverse=True)
 
 
-def parent(
+def sample_parent(
     active: Sequence[specs.PathRecord],
     seeds: Sequence[specs.PathRecord],
     num_children: Mapping[str, int],
@@ -64,17 +64,17 @@ def parent(
         probability `RANKED_PROB`, or else the best.
     """
     seeds = list(seeds)
-    ranked = rank(active)
-    taken = take(ranked, num_children, rng)
-    if taken is not None:
-        return ranked[taken], seeds
+    ranked = rank_paths(active)
+    index = first_passing(ranked, num_children, rng)
+    if index is not None:
+        return ranked[index], seeds
     if is_ranked:
         is_first = not any(num_children.values())
         number = 0 if is_first else int(rng.geometric(RANKED_PROB)) - 1
         return seeds[number if number < len(seeds) else 0], seeds
     if walk_seeds:
-        taken = take(seeds, num_children, rng)
-        if taken is not None:
-            return seeds[taken], seeds[taken + 1 :] + seeds[: taken + 1]
+        index = first_passing(seeds, num_children, rng)
+        if index is not None:
+            return seeds[index], seeds[index + 1 :] + seeds[: index + 1]
     everyone = [*seeds, *ranked]
     return everyone[int(rng.integers(len(everyone)))], seeds

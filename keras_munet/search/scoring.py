@@ -1,4 +1,4 @@
-"""What a child is worth: quality times a size penalty (section 2, "Score")."""
+"""Scores a child: quality times a size penalty (section 2, "Score")."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a scorer knows of a path before it is trained.
+class ScoreInputs:
+    """The facts of a path that a scorer gets before training.
 
     Attributes:
       task: the task it solves.

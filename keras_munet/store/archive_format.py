@@ -39,12 +39,12 @@ def write_member(file: BinaryIO, name: str, data: bytes) -> None:
     file.write(bytes(-len(data) % _BLOCK_NUM_BYTES))
 
 
-def members(file: BinaryIO, shown: str) -> Iterator[tuple[str, bytes]]:
+def read_members(file: BinaryIO, path: str) -> Iterator[tuple[str, bytes]]:
     """Yields (name, content) of every file, in the order of their names.
 
     Args:
       file: the archive, at its beginning.
-      shown: its name for messages.
+      path: its name for messages.
 
     Raises:
       StoreError: it is damaged, or holds what no archive of a system holds.
@@ -55,32 +55,34 @@ def members(file: BinaryIO, shown: str) -> Iterator[tuple[str, bytes]]:
         header = file.read(_BLOCK_NUM_BYTES)
         if header == END[:_BLOCK_NUM_BYTES]:
             if header + file.read(_BLOCK_NUM_BYTES + 1) != END:
-                raise refused(shown, "it goes on after its end, or is cut off")
+                raise archive_error(
+                    path, "it goes on after its end, or is cut off"
+                )
             return
-        info = _parsed(header, shown)
+        info = _parsed(header, path)
         if info.type == tarfile.GNUTYPE_LONGNAME:
             # The name in a block of its own, then the real header.
             header += file.read(2 * _BLOCK_NUM_BYTES)
-            info = _parsed(header[-_BLOCK_NUM_BYTES:], shown)
+            info = _parsed(header[-_BLOCK_NUM_BYTES:], path)
             start = header[_BLOCK_NUM_BYTES : 2 * _BLOCK_NUM_BYTES]
             name = start.rstrip(b"\0").decode("latin-1")
         else:
             name = info.name
         num_bytes_max = num_bytes_allowed(name)
         if num_bytes_max is None:
-            raise refused(shown, f"{name!a} is no file of a system")
+            raise archive_error(path, f"{name!a} is no file of a system")
         num_bytes_left = num_bytes - file.tell()
         if not 0 <= info.size <= min(num_bytes_max, num_bytes_left):
-            raise refused(shown, f"{name!a} cannot have {info.size} bytes")
+            raise archive_error(path, f"{name!a} cannot have {info.size} bytes")
         if header != _header(name, info.size):
-            raise refused(shown, f"the header of {name!a} is another")
+            raise archive_error(path, f"the header of {name!a} is another")
         if name <= last:
-            raise refused(shown, f"{name!a} does not come after {last!a}")
+            raise archive_error(path, f"{name!a} does not come after {last!a}")
         last = name
         data = file.read(info.size)
         padding = -info.size % _BLOCK_NUM_BYTES
         if file.read(padding) != bytes(padding):
-            raise refused(shown, f"it is damaged behind {name!a}")
+            raise archive_error(path, f"it is damaged behind {name!a}")
         yield name, data
 
 
@@ -97,10 +99,10 @@ def num_bytes_allowed(name: str) -> int | None:
     return None
 
 
-def refused(shown: str, reason: str) -> errors.StoreError:
+def archive_error(path: str, reason: str) -> errors.StoreError:
     """Returns the error for an archive that cannot be imported."""
     return errors.StoreError(
-        f"{shown} cannot be imported: {reason}; give a whole file that "
+        f"{path} cannot be imported: {reason}; give a whole file that "
         "export-archive wrote"
     )
 
@@ -115,9 +117,9 @@ def _header(name: str, num_bytes: int) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
 
 
-def _parsed(header: bytes, shown: str) -> tarfile.TarInfo:
+def _parsed(header: bytes, path: str) -> tarfile.TarInfo:
     try:
         # Reads one block and follows nothing that it says.
         return tarfile.TarInfo.frombuf(header, "latin-1", "strict")
     except (tarfile.HeaderError, ValueError) as error:
-        raise refused(shown, "it is no tar file, or damaged") from error
+        raise archive_error(path, "it is no tar file, or damaged") from error

@@ -51,14 +51,14 @@ def export_archive(
       UsageError: there is such a file already.
       StoreError: the system is damaged, or `out` cannot be written.
     """
-    files_lib.local_only(out, "an archive")
+    files_lib.require_local(out, "an archive")
     path = os.path.abspath(os.fspath(out))
     if os.path.lexists(path):
         raise errors.UsageError(
-            f"{os_errors.shown(path)} exists already; choose another --archive"
+            f"{os_errors.show(path)} exists already; choose another --archive"
         )
     part = f"{path}.part-{secrets.token_hex(4)}"
-    with os_errors.named(path, "written"):
+    with os_errors.as_store_errors(path, "written"):
         try:
             # No object may go between the records and their objects.
             with open(part, "xb") as file, directory.naming():
@@ -77,7 +77,7 @@ def export_archive(
 
 
 def import_archive(
-    archive: str | os.PathLike[str], place: files_lib.Place
+    archive: str | os.PathLike[str], directory: files_lib.Location
 ) -> system_dir.SystemDir:
     """Returns the system that an archive holds, in a new place.
 
@@ -85,35 +85,35 @@ def import_archive(
     interrupted can be made again in the same place.
 
     Args:
-      archive: the file; it may come from anybody.
-      place: an empty or absent folder, or files.
+      archive: the file; it need not be trusted.
+      directory: an empty or absent folder, or files.
 
     Raises:
       UsageError: there is no such file, or the place holds something already.
       StoreError: the archive is damaged or holds something else, and nothing
         was written; or the place cannot be written, and all that was is gone.
     """
-    files_lib.local_only(archive, "an archive")
+    files_lib.require_local(archive, "an archive")
     path = os.path.abspath(os.fspath(archive))
-    shown = os_errors.shown(path)
+    path_text = os_errors.show(path)
     if not os.path.isfile(path):
         raise errors.UsageError(
-            f"{shown} is no file; give one that export-archive wrote"
+            f"{path_text} is no file; give one that export-archive wrote"
         )
-    files = files_lib.at(place)
+    files = files_lib.open_storage(directory)
     if files.exists(layout.SYSTEM_FILE):
         creation.check_free(files)
-    digests = _verified(path, shown)
+    digests = _verified(path, path_text)
     _check_free(files, digests)
-    with creation.locked(files):
+    with creation.creation_lock(files):
         _check_free(files, digests)
         written: list[str] = []
         try:
             system = b""
-            for name, data in _members(path, shown):
+            for name, data in _members(path, path_text):
                 if _digest(data) != digests.get(name):
-                    raise archive_format.refused(
-                        shown, "it has just been changed"
+                    raise archive_format.archive_error(
+                        path_text, "it has just been changed"
                     )
                 if name == layout.SYSTEM_FILE:
                     system = data
@@ -131,17 +131,17 @@ def import_archive(
     return system_dir.SystemDir.open(files)
 
 
-def _verified(path: str, shown: str) -> dict[str, bytes]:
+def _verified(path: str, path_text: str) -> dict[str, bytes]:
     """Returns name -> SHA-256 of the files of an archive without a fault.
 
     Raises:
       StoreError: it has one.
     """
     digests: dict[str, bytes] = {}
-    found: dict[str, specs.ComponentSpec | None] = {}
+    specs_by_id: dict[str, specs.ComponentSpec | None] = {}
     tasks: dict[str, task_state.TaskState | task_state.RemovedTask] = {}
     system, about = None, None
-    for name, data in _members(path, shown):
+    for name, data in _members(path, path_text):
         digests[name] = _digest(data)
         object_id = codec.id_of_file(name)
         if name == archive_format.ARCHIVE_FILE:
@@ -151,31 +151,31 @@ def _verified(path: str, shown: str) -> dict[str, bytes]:
         elif name == layout.SYSTEM_FILE:
             system = layout.parse_system(data)
         elif object_id is not None:
-            found[object_id] = codec.decode(data, object_id).spec
+            specs_by_id[object_id] = codec.decode(data, object_id).spec
         elif name != archive_format.METRICS_FILE:
             tasks[name] = layout.parse_task(data, name)
     if about is None or system is None:
-        raise archive_format.refused(
-            shown,
+        raise archive_format.archive_error(
+            path_text,
             f"it lacks {archive_format.ARCHIVE_FILE} or {layout.SYSTEM_FILE}",
         )
     if about != _about(digests.get(archive_format.METRICS_FILE)):
-        raise archive_format.refused(
-            shown,
+        raise archive_format.archive_error(
+            path_text,
             f"its {archive_format.METRICS_FILE} is not the one that its "
             f"{archive_format.ARCHIVE_FILE} tells of",
         )
-    for problem in check.broken_rules(system, tasks, found):
-        raise archive_format.refused(shown, problem)
-    unused = found.keys() - _object_ids(system, tasks)
+    for problem in check.record_problems(system, tasks, specs_by_id):
+        raise archive_format.archive_error(path_text, problem)
+    unused = specs_by_id.keys() - _object_ids(system, tasks)
     if unused:
-        raise archive_format.refused(
-            shown, f"nothing in it uses the object {min(unused)}"
+        raise archive_format.archive_error(
+            path_text, f"nothing in it uses the object {min(unused)}"
         )
     return digests
 
 
-def _check_free(files: storage.Files, digests: Mapping[str, bytes]) -> None:
+def _check_free(files: storage.Storage, digests: Mapping[str, bytes]) -> None:
     """Verifies that a place is free but for what an import left behind.
 
     Raises:
@@ -193,14 +193,14 @@ def _check_free(files: storage.Files, digests: Mapping[str, bytes]) -> None:
             creation.check_free(files)
 
 
-def _members(path: str, shown: str) -> Iterator[tuple[str, bytes]]:
-    with os_errors.named(path, "read"):
+def _members(path: str, path_text: str) -> Iterator[tuple[str, bytes]]:
+    with os_errors.as_store_errors(path, "read"):
         file = open(path, "rb")  # noqa: SIM115
     with file:
-        yield from archive_format.members(file, shown)
+        yield from archive_format.read_members(file, path_text)
 
 
-def _published_files(files: storage.Files) -> Iterator[tuple[str, bytes]]:
+def _published_files(files: storage.Storage) -> Iterator[tuple[str, bytes]]:
     """Yields (name, content) of what an archive holds, sorted by name.
 
     Raises:

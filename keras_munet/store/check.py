@@ -1,4 +1,4 @@
-"""Whether a system is what it was: every hash, reference and rule.
+"""Verifies a system: every hash, reference and rule.
 
 Invariant: what is reported is damage. What an interrupted job leaves behind
 (unreferenced objects, unfinished writes) is none; `collect` removes it.
@@ -29,7 +29,7 @@ _Task = task_state.TaskState | task_state.RemovedTask
 _Record = TypeVar("_Record")
 
 
-def problems(files: storage.Files) -> Iterator[str]:
+def find_problems(files: storage.Storage) -> Iterator[str]:
     """Yields one line per problem of the system in `files`; none if clean.
 
     Every object is read once, one at a time. A folder that cannot be listed
@@ -41,7 +41,7 @@ def problems(files: storage.Files) -> Iterator[str]:
         yield str(error)
 
 
-def _problems(files: storage.Files) -> Iterator[str]:
+def _problems(files: storage.Storage) -> Iterator[str]:
     # Records first: what a job publishes meanwhile, these do not name yet.
     system = None
     try:
@@ -63,18 +63,18 @@ def _problems(files: storage.Files) -> Iterator[str]:
                 yield progress
             elif _is_current(files, progress):
                 used[name] = list(references.component_refs(progress.payload))
-    found, wrong = _objects(files)
+    specs_by_id, wrong = _objects(files)
     yield from wrong
-    yield from broken_rules(system, tasks, found, all_read=all_read)
+    yield from record_problems(system, tasks, specs_by_id, all_read=all_read)
     for name, refs in used.items():
-        yield from _missing(name, refs, found)
+        yield from _missing_components(name, refs, specs_by_id)
     yield from _running_jobs(files)
 
 
-def broken_rules(
+def record_problems(
     system: layout.SystemRecord | None,
     tasks: Mapping[str, _Task],
-    found: Mapping[str, specs.ComponentSpec | None],
+    specs_by_id: Mapping[str, specs.ComponentSpec | None],
     *,
     all_read: bool = True,
 ) -> Iterator[str]:
@@ -83,14 +83,16 @@ def broken_rules(
     Args:
       system: what `system.json` holds; None if that is not known.
       tasks: file name -> record.
-      found: object id -> its spec; None for one that is damaged.
+      specs_by_id: object id -> its spec; None for one that is damaged.
       all_read: whether no record is left out; else a lineage may lead to one
         that is.
     """
     living: dict[str, specs.PathRecord] = {}
     if system is not None:
         living[system.root.id] = system.root
-        yield from _missing(layout.SYSTEM_FILE, system.root.components, found)
+        yield from _missing_components(
+            layout.SYSTEM_FILE, system.root.components, specs_by_id
+        )
     retired: dict[str, str | None] = {}
     small: dict[str, str] = {}
     for name, record in tasks.items():
@@ -104,8 +106,8 @@ def broken_rules(
         if isinstance(record, task_state.TaskState):
             path = record.published
             living[path.id] = path
-            yield from _missing(name, path.components, found)
-            yield from other_class_counts(name, record, found)
+            yield from _missing_components(name, path.components, specs_by_id)
+            yield from other_class_counts(name, record, specs_by_id)
     for record in tasks.values():
         if isinstance(record, task_state.TaskState):
             yield from _orphan(record, living, retired, all_read)
@@ -114,17 +116,17 @@ def broken_rules(
 def other_class_counts(
     name: str,
     state: task_state.TaskState,
-    found: Mapping[str, specs.ComponentSpec | None],
+    specs_by_id: Mapping[str, specs.ComponentSpec | None],
 ) -> Iterator[str]:
     """Yields a problem if a path's head has not a task's number of classes.
 
     Args:
       name: of the task's record, for the message.
       state: what it holds.
-      found: object id -> its spec; None for one that is damaged.
+      specs_by_id: object id -> its spec; None for one that is damaged.
     """
     for ref in state.published.components:
-        spec = found.get(ref.id)
+        spec = specs_by_id.get(ref.id)
         if spec is None or _NUM_CLASSES not in spec.config:
             continue
         num_units = spec.config[_NUM_CLASSES]
@@ -138,7 +140,7 @@ def other_class_counts(
             )
 
 
-def _running_jobs(files: storage.Files) -> Iterator[str]:
+def _running_jobs(files: storage.Storage) -> Iterator[str]:
     """Yields problems of the folders that jobs leave their marks in."""
     for folder, is_mark in (
         (layout.LEASES_DIR, layout.is_lease_file),
@@ -153,10 +155,10 @@ def _running_jobs(files: storage.Files) -> Iterator[str]:
 
 
 def _objects(
-    files: storage.Files,
+    files: storage.Storage,
 ) -> tuple[dict[str, specs.ComponentSpec | None], list[str]]:
     """Returns (id -> spec, None for a damaged object) and the problems."""
-    found: dict[str, specs.ComponentSpec | None] = {}
+    specs_by_id: dict[str, specs.ComponentSpec | None] = {}
     wrong = []
     for name in files.list(codec.OBJECTS_DIR):
         object_id = codec.id_of_file(name)
@@ -165,17 +167,17 @@ def _objects(
             continue
         try:
             data = files.read(name, objects.OBJECT_NUM_BYTES_MAX)
-            found[object_id] = codec.decode(data, object_id).spec
+            specs_by_id[object_id] = codec.decode(data, object_id).spec
         except errors.StoreError as error:
-            found[object_id] = None
+            specs_by_id[object_id] = None
             wrong.append(str(error))
-    return found, wrong
+    return specs_by_id, wrong
 
 
 def _records(
-    files: storage.Files,
+    files: storage.Storage,
     folder: str,
-    read: Callable[[storage.Files, str], _Record],
+    read: Callable[[storage.Storage, str], _Record],
 ) -> Iterator[tuple[str, _Record | str]]:
     """Yields (file name, its record or the problem with it)."""
     for name in files.list(folder):
@@ -191,8 +193,10 @@ def _records(
             yield name, str(error)
 
 
-def _is_current(files: storage.Files, progress: layout.Progress) -> bool:
-    """Whether anybody would continue it; a damaged task is told elsewhere.
+def _is_current(
+    files: storage.Storage, progress: layout.ProgressRecord
+) -> bool:
+    """Returns whether a job can continue it; others report a damaged task.
 
     A loss of power may bring progress back that was cleared, without what it
     named.
@@ -203,19 +207,19 @@ def _is_current(files: storage.Files, progress: layout.Progress) -> bool:
         return True
 
 
-def _missing(
+def _missing_components(
     name: str,
     refs: Iterable[specs.ComponentRef],
-    found: Mapping[str, specs.ComponentSpec | None],
+    specs_by_id: Mapping[str, specs.ComponentSpec | None],
 ) -> Iterator[str]:
     for ref in refs:
-        if ref.id not in found:
+        if ref.id not in specs_by_id:
             yield (
                 f"{name} needs the object {ref.id} ({ref.name!a}), which does "
                 "not exist; restore it from a copy of the system"
             )
             continue
-        spec = found[ref.id]
+        spec = specs_by_id[ref.id]
         if spec is not None:
             try:
                 objects.check_ref(ref, spec)

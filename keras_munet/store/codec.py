@@ -74,15 +74,15 @@ def decode(data: bytes, object_id: str | None = None) -> specs.Component:
       StoreError: the bytes are not those of `object_id`, or are not a
         component whose tensors fit its spec.
     """
-    shown = f"object {object_id}" if object_id else "an object without a name"
+    label = f"object {object_id}" if object_id else "an object without a name"
     if object_id is not None:
         _check_hash(data, object_id)
     try:
         arrays, metadata = tensors.from_bytes(data)
         spec, has_momentum = _spec(metadata)
     except ValueError as error:
-        raise not_a_component(shown, error) from error
-    _check_arrays(spec, arrays, has_momentum, shown)
+        raise not_a_component(label, error) from error
+    _check_arrays(spec, arrays, has_momentum, label)
     momentum = None
     if has_momentum:
         momentum = {n: arrays[_MOMENTUM + n] for n, _ in spec.weights}
@@ -105,9 +105,9 @@ def file_name(object_id: str) -> str:
 
 def id_of_file(name: str) -> str | None:
     """Returns the id of the object that a file name stands for, or None."""
-    found = name.rpartition("/")[2].removesuffix(".safetensors")
-    if _ID.fullmatch(found) and name == file_name(found):
-        return found
+    object_id = name.rpartition("/")[2].removesuffix(".safetensors")
+    if _ID.fullmatch(object_id) and name == file_name(object_id):
+        return object_id
     return None
 
 
@@ -127,20 +127,20 @@ def spec_of(head: bytes, object_id: str) -> specs.ComponentSpec:
         raise not_a_component(f"object {object_id}", error) from error
 
 
-def not_a_component(shown: str, error: Exception) -> errors.StoreError:
+def not_a_component(label: str, error: Exception) -> errors.StoreError:
     """Returns the error for bytes that are no component."""
     return errors.StoreError(
-        f"{shown} is not a component that this program can read: "
+        f"{label} is not a component that this program can read: "
         f"{' '.join(str(error).split())}; restore it from a copy of the system"
     )
 
 
 def _check_hash(data: bytes, expected_id: str) -> None:
     name = file_name(expected_id)
-    found = object_id(data)
-    if found != expected_id:
+    actual_id = object_id(data)
+    if actual_id != expected_id:
         raise errors.StoreError(
-            f"{name} is damaged: its SHA-256 is {found}, its name says "
+            f"{name} is damaged: its SHA-256 is {actual_id}, its name says "
             f"{expected_id}; restore it from a copy of the system"
         )
 
@@ -185,7 +185,7 @@ def _check_arrays(
     spec: specs.ComponentSpec,
     arrays: Mapping[str, Any],
     has_momentum: bool,
-    shown: str,
+    label: str,
 ) -> None:
     """Verifies names, shapes and dtypes of all tensors against the spec."""
     expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
@@ -196,24 +196,24 @@ def _check_arrays(
     num_names = len({name for name, _ in spec.weights})
     if num_names != len(spec.weights):
         raise errors.StoreError(
-            f"{shown} has a spec that names a weight twice; give each weight "
+            f"{label} has a spec that names a weight twice; give each weight "
             "a name of its own"
         )
     if set(expected) != set(arrays):
         raise errors.StoreError(
-            f"{shown} does not fit its spec: it lacks "
+            f"{label} does not fit its spec: it lacks "
             f"{sorted(set(expected) - set(arrays))!a} and has the unexpected "
             f"{sorted(set(arrays) - set(expected))!a}; make them agree"
         )
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if not isinstance(array, np.ndarray):
-            found = type(array).__name__
+            actual = type(array).__name__
         elif array.shape == shape and array.dtype == dtype:
             continue
         else:
-            found = f"{array.dtype} {array.shape}"
+            actual = f"{array.dtype} {array.shape}"
         raise errors.StoreError(
-            f"{shown} does not fit its spec: {name!a} is {found}, the spec "
+            f"{label} does not fit its spec: {name!a} is {actual}, the spec "
             f"says {np.dtype(dtype)} {shape}; make them agree"
         )

@@ -1,4 +1,4 @@
-"""How a system comes to be in a place.
+"""Creates a system in a directory.
 
 Invariant: `system.json` is written last and only where nothing else lies, so a
 creation that was interrupted leaves no system, and can be made again. The
@@ -25,8 +25,8 @@ from keras_munet.store import storage
 ROOT_BORN = (-1, 0, 0)
 
 
-def create(
-    files: storage.Files,
+def create_system(
+    files: storage.Storage,
     *,
     experiment: Mapping[str, Any],
     family: Mapping[str, Any],
@@ -64,7 +64,7 @@ def create(
 
     # Before the first write: settings that cannot be stored leave nothing.
     sealed_record(())
-    with locked(files):
+    with creation_lock(files):
         check_free(files)
         store = objects.ObjectStore(files)
         data = sealed_record(tuple(map(store.put, root_components)))
@@ -72,7 +72,7 @@ def create(
 
 
 @contextlib.contextmanager
-def locked(files: storage.Files) -> Iterator[None]:
+def creation_lock(files: storage.Storage) -> Iterator[None]:
     """Holds the lock of the one job that may create a system in `files`.
 
     Raises:
@@ -93,7 +93,7 @@ def locked(files: storage.Files) -> Iterator[None]:
         lock.release()
 
 
-def check_free(files: storage.Files) -> None:
+def check_free(files: storage.Storage) -> None:
     """Verifies that a system can be created in `files`.
 
     Raises:

@@ -11,8 +11,8 @@ METRICS_FILE = "metrics.jsonl"
 NUM_BYTES_MAX = 1 << 30
 
 
-def append(files: storage.Files, name: str, data: bytes) -> None:
-    """Adds `data` to the end of a file; see `storage.Files.append`.
+def append_lines(files: storage.Storage, name: str, data: bytes) -> None:
+    """Adds `data` to the end of a file; see `storage.Storage.append`.
 
     Raises:
       StoreError: the write failed, or others never stop writing.
@@ -20,7 +20,7 @@ def append(files: storage.Files, name: str, data: bytes) -> None:
     files.append(name, data)
 
 
-def lines(files: storage.Files, name: str) -> list[bytes]:
+def read_lines(files: storage.Storage, name: str) -> list[bytes]:
     """Returns the lines of a file.
 
     Raises:

@@ -37,10 +37,10 @@ _COARSE_TICK_SECS = 2.5
 _NUM_FOLDERS_MAX = 20
 
 # A local folder, or files.
-Place = str | os.PathLike[str] | storage.Files
+Location = str | os.PathLike[str] | storage.Storage
 
 
-class LocalFiles(storage.Files):
+class LocalStorage(storage.Storage):
     """Files below a local folder, which is made by the first write.
 
     Args:
@@ -60,20 +60,20 @@ class LocalFiles(storage.Files):
     @property
     def where(self) -> str:
         """The absolute path of the root."""
-        return os_errors.shown(self._root)
+        return os_errors.show(self._root)
 
     def read(self, name: str, num_bytes_max: int) -> bytes:
-        """Returns a whole file; see `storage.Files`."""
+        """Returns a whole file; see `storage.Storage`."""
         path = self._path(name)
-        with os_errors.named(path, "read"):
-            return guarded_file.read(path, num_bytes_max)
+        with os_errors.as_store_errors(path, "read"):
+            return guarded_file.read_file(path, num_bytes_max)
 
     def lines(self, name: str, num_bytes_max: int) -> Iterator[bytes]:
-        """Yields lines as they are read; see `storage.Files`."""
+        """Yields lines as they are read; see `storage.Storage`."""
         path = self._path(name)
         with (
-            os_errors.named(path, "read"),
-            guarded_file.opened(path) as handle,
+            os_errors.as_store_errors(path, "read"),
+            guarded_file.open_regular(path) as handle,
             open(handle, "rb", closefd=False) as file,
         ):
             while num_bytes_max > 0:
@@ -85,16 +85,16 @@ class LocalFiles(storage.Files):
                 num_bytes_max -= len(line)
                 yield line
         raise errors.StoreError(
-            f"{os_errors.shown(path)} is larger than is allowed: the rest of "
+            f"{os_errors.show(path)} is larger than is allowed: the rest of "
             "it is not read"
         )
 
     def append(self, name: str, data: bytes) -> None:
-        """Adds to the end of a file; see `storage.Files`."""
+        """Adds to the end of a file; see `storage.Storage`."""
         path = self._path(name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
         flags |= os.O_NONBLOCK | os.O_CLOEXEC
-        with os_errors.named(path, "written"):
+        with os_errors.as_store_errors(path, "written"):
             handle = os.open(path, flags, 0o666)
             try:
                 guarded_file.check_regular(handle, path)
@@ -103,19 +103,19 @@ class LocalFiles(storage.Files):
                 os.close(handle)
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
-        """Returns the first bytes; see `storage.Files`."""
+        """Returns the first bytes; see `storage.Storage`."""
         path = self._path(name)
         with (
-            os_errors.named(path, "read"),
-            guarded_file.opened(path) as handle,
+            os_errors.as_store_errors(path, "read"),
+            guarded_file.open_regular(path) as handle,
         ):
             return guarded_file.read_up_to(handle, num_bytes)
 
     def write_atomic(self, name: str, data: bytes) -> None:
-        """Replaces a file in one step; see `storage.Files`."""
+        """Replaces a file in one step; see `storage.Storage`."""
         self._replace(name, data, self._durable)
 
-    def write_if(
+    def compare_and_swap(
         self,
         name: str,
         expected: bytes | None,
@@ -123,13 +123,13 @@ class LocalFiles(storage.Files):
         *,
         durable: bool = True,
     ) -> bool:
-        """Replaces a file that holds `expected`; see `storage.Files`."""
+        """Replaces a file that holds `expected`; see `storage.Storage`."""
         guard = self._guard(name)
         try:
             try:
-                found = self.read(name, len(expected or b""))
+                current = self.read(name, len(expected or b""))
             except storage.MissingFileError:
-                found = None
+                current = None
             except errors.StoreError:
                 # Longer than what is expected: it holds something else.
                 if not self.exists(name) or self.num_bytes(name) <= len(
@@ -137,7 +137,7 @@ class LocalFiles(storage.Files):
                 ):
                     raise
                 return False
-            if found != expected:
+            if current != expected:
                 return False
             if data is None:
                 self.delete(name)
@@ -153,7 +153,7 @@ class LocalFiles(storage.Files):
         """Waits for the lock under which `name` is compared and written."""
         digest = hashlib.sha256(name.encode()).digest()
         guard = f"{GUARDS_DIR}/{digest[0] % _NUM_GUARDS:02}"
-        return storage.wait_for(
+        return storage.wait_for_lock(
             lambda: self.lock(guard, str(os.getpid())), _GUARD_SECS
         )
 
@@ -161,7 +161,7 @@ class LocalFiles(storage.Files):
         path = self._path(name)
         folder = os.path.dirname(path)
         temporary = self._temporary(name, path)
-        with os_errors.named(path, "written"):
+        with os_errors.as_store_errors(path, "written"):
             self._make_folder(folder)
             try:
                 self._write_new(temporary, data, durable)
@@ -181,14 +181,14 @@ class LocalFiles(storage.Files):
                 self._sync_folder(folder)
 
     def revoke(self, name: str) -> None:
-        """Makes begun changes miss their file; see `storage.Files`.
+        """Makes begun changes miss their file; see `storage.Storage`.
 
         A write misses its temporary, a delete the file that it looked at.
         """
         path = self._path(name)
         with (
             contextlib.suppress(storage.MissingFileError),
-            os_errors.named(path, "written"),
+            os_errors.as_store_errors(path, "written"),
         ):
             before = os.lstat(path)
             changed = max(time.time_ns(), before.st_mtime_ns + 1)
@@ -196,36 +196,39 @@ class LocalFiles(storage.Files):
             os.utime(path, ns=times, follow_symlinks=False)
         folder, start = os.path.split(_temporaries_of(name, path))
         try:
-            with os_errors.named(folder, "listed"):
+            with os_errors.as_store_errors(folder, "listed"):
                 begun = [n for n in os.listdir(folder) if n.startswith(start)]
         except storage.MissingFileError:
             return
         for entry in begun:
             with (
                 contextlib.suppress(storage.MissingFileError),
-                os_errors.named(path, "written"),
+                os_errors.as_store_errors(path, "written"),
             ):
                 os.unlink(os.path.join(folder, entry))
 
     def _temporary(self, name: str, path: str) -> str:
         """Returns a new path for what shall become, or was, the file."""
-        return _temporaries_of(name, path) + unfinished.writer()
+        return _temporaries_of(name, path) + unfinished.new_writer_id()
 
     def folder_version(self, folder: str) -> object:
         """Returns the time of the folder's last change, once it is past."""
         path = os.path.dirname(self._path(f"{folder}/any"))
         try:
-            with os_errors.named(path, "looked up"):
-                found = os.lstat(path)
+            with os_errors.as_store_errors(path, "looked up"):
+                status = os.lstat(path)
         except storage.MissingFileError:
             return None
-        return _version(found)
+        return _version(status)
 
     def versions(self, folder: str) -> dict[str, object]:
-        """Returns the version of every file; see `storage.Files`."""
+        """Returns the version of every file; see `storage.Storage`."""
         path = os.path.dirname(self._path(f"{folder}/any"))
         try:
-            with os_errors.named(path, "listed"), os.scandir(path) as entries:
+            with (
+                os_errors.as_store_errors(path, "listed"),
+                os.scandir(path) as entries,
+            ):
                 return {
                     f"{folder}/{e.name}": _version(
                         e.stat(follow_symlinks=False)
@@ -237,23 +240,23 @@ class LocalFiles(storage.Files):
             return {}
 
     def sync(self, name: str) -> None:
-        """Makes a file durable; see `storage.Files`."""
+        """Makes a file durable; see `storage.Storage`."""
         path = self._path(name)
-        with os_errors.named(path, "synced"):
-            with guarded_file.opened(path) as handle:
+        with os_errors.as_store_errors(path, "synced"):
+            with guarded_file.open_regular(path) as handle:
                 self._sync_handle(handle)
             folder = os.path.dirname(path)
             self._make_folder(folder)
             self._sync_folder(folder)
 
     def list(self, folder: str = "") -> Iterator[str]:
-        """Yields names; see `storage.Files`."""
+        """Yields names; see `storage.Storage`."""
         for name in self._walk(folder):
             if not storage.is_temporary(name):
                 yield name
 
     def temporaries(self) -> Iterator[str]:
-        """Yields unfinished writes; see `storage.Files`."""
+        """Yields unfinished writes; see `storage.Storage`."""
         for name in self._walk(""):
             if storage.is_temporary(name) and storage.is_name(
                 name, temporary=True
@@ -261,10 +264,10 @@ class LocalFiles(storage.Files):
                 yield name
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file; see `storage.Files`."""
+        """Returns whether there is such a file; see `storage.Storage`."""
         path = self._path(name)
         try:
-            with os_errors.named(path, "looked up"):
+            with os_errors.as_store_errors(path, "looked up"):
                 return stat.S_ISREG(os.lstat(path).st_mode)
         except storage.MissingFileError:
             return False
@@ -274,23 +277,23 @@ class LocalFiles(storage.Files):
             raise
 
     def num_bytes(self, name: str) -> int:
-        """Returns a size; see `storage.Files`."""
+        """Returns a size; see `storage.Storage`."""
         path = self._path(name)
-        with os_errors.named(path, "looked up"):
+        with os_errors.as_store_errors(path, "looked up"):
             return os.lstat(path).st_size
 
     def age_secs(self, name: str) -> float:
-        """Returns the time since the last write; see `storage.Files`."""
+        """Returns the time since the last write; see `storage.Storage`."""
         path = self._path(name, temporary=True)
-        with os_errors.named(path, "looked up"):
+        with os_errors.as_store_errors(path, "looked up"):
             return time.time() - os.lstat(path).st_mtime
 
     def delete(self, name: str) -> None:
-        """Removes a file; see `storage.Files`."""
+        """Removes a file; see `storage.Storage`."""
         path = self._path(name, temporary=True)
         with (
             contextlib.suppress(storage.MissingFileError),
-            os_errors.named(path, "deleted"),
+            os_errors.as_store_errors(path, "deleted"),
         ):
             if self._fence is None:
                 os.unlink(path)
@@ -325,13 +328,13 @@ class LocalFiles(storage.Files):
     ) -> storage.Lock:
         """Takes a lock that the kernel frees when the process dies."""
         path = self._path(name)
-        with os_errors.named(path, "locked"):
+        with os_errors.as_store_errors(path, "locked"):
             self._make_folder(os.path.dirname(path))
-            return local_lock.take(path, holder, shared=shared)
+            return local_lock.acquire_lock(path, holder, shared=shared)
 
-    def held_locks(self, names: Iterable[str]) -> set[str]:
-        """Tries each lock; see `storage.Files`."""
-        found = set()
+    def locks_in_use(self, names: Iterable[str]) -> set[str]:
+        """Tries each lock; see `storage.Storage`."""
+        locked_names = set()
         for name in names:
             if not self.exists(name):
                 continue
@@ -340,8 +343,8 @@ class LocalFiles(storage.Files):
                 # for the holder.
                 self.lock(name, "", shared=True).release()
             except storage.LockHeldError:
-                found.add(name)
-        return found
+                locked_names.add(name)
+        return locked_names
 
     def _path(self, name: str, *, temporary: bool = False) -> str:
         storage.check_name(name, temporary=temporary)
@@ -374,11 +377,11 @@ class LocalFiles(storage.Files):
         else:
             pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         try:
-            # Also for a folder that was there: whoever made it may have been
+            # Also for a folder that was there: its maker may have been
             # killed before this step.
             self._sync_folder(above)
         except PermissionError:
-            # The folder above the root may belong to somebody else.
+            # The folder above the root may belong to another user.
             if inside:
                 raise
         self._synced_folders.add(folder)
@@ -407,42 +410,42 @@ class LocalFiles(storage.Files):
         yield from _files_below(path, f"{folder}/")
 
 
-def at(place: Place) -> storage.Files:
+def open_storage(directory: Location) -> storage.Storage:
     """Returns the files at a place: a folder, or files as they are.
 
     Args:
-      place: a local folder, `gs://bucket/folder`, or files.
+      directory: a local folder, `gs://bucket/folder`, or files.
 
     Raises:
       UsageError: the place is empty or on a medium that is not supported.
     """
-    if isinstance(place, storage.Files):
-        return place
-    text = os.fspath(place)
+    if isinstance(directory, storage.Storage):
+        return directory
+    text = os.fspath(directory)
     if is_remote(text):
-        return gcs_files.GcsFiles(text)
+        return gcs_files.GcsStorage(text)
     if not text or "\0" in text or "://" in text:
         raise errors.UsageError(
             f"{text!a} is no folder that can hold a system; give the path "
             "of a local folder, or gs://BUCKET/FOLDER"
         )
-    return LocalFiles(text)
+    return LocalStorage(text)
 
 
-def is_remote(place: str | os.PathLike[str]) -> bool:
-    """Whether a place is no folder of this machine."""
-    return os.fspath(place).startswith("gs://")
+def is_remote(directory: str | os.PathLike[str]) -> bool:
+    """Returns whether a place is no folder of this machine."""
+    return os.fspath(directory).startswith("gs://")
 
 
-def local_only(place: str | os.PathLike[str], what: str) -> None:
+def require_local(directory: str | os.PathLike[str], what: str) -> None:
     """Refuses a bucket for `what` can only lie in a local folder.
 
     Raises:
-      UsageError: `place` is in a bucket.
+      UsageError: `directory` is in a bucket.
     """
-    if is_remote(place):
+    if is_remote(directory):
         raise errors.UsageError(
-            f"{what} cannot be at {os.fspath(place)}: it is for a local "
+            f"{what} cannot be at {os.fspath(directory)}: it is for a local "
             "folder; give one, and copy it to the bucket afterwards"
         )
 
@@ -454,26 +457,26 @@ def _temporaries_of(name: str, path: str) -> str:
     return os.path.join(os.path.dirname(path), start)
 
 
-def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
     """Returns what no two files share that were written one after another."""
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _version(found: os.stat_result) -> object:
+def _version(status: os.stat_result) -> object:
     """Returns what changes with a file or folder; None if it is too fresh."""
-    changed = found.st_mtime_ns
+    changed = status.st_mtime_ns
     is_coarse = changed % 1_000_000_000 == 0
     tick_secs = _COARSE_TICK_SECS if is_coarse else _TICK_SECS
     if time.time() - changed / 1e9 < tick_secs:
         return None
-    return changed, found.st_size, found.st_ino
+    return changed, status.st_size, status.st_ino
 
 
 def _files_below(path: str, above: str) -> Iterator[str]:
     # A list instead of recursion: folders of others may be nested deeply.
-    left = [""]
-    while left:
-        name = left.pop()
+    folders = [""]
+    while folders:
+        name = folders.pop()
         if name and not name.endswith("/"):
             yield above + name
             continue
@@ -484,10 +487,10 @@ def _files_below(path: str, above: str) -> Iterator[str]:
         folder = os.path.join(path, name[:-1]) if name else path
         with (
             contextlib.suppress(storage.MissingFileError),
-            os_errors.named(folder, "listed"),
+            os_errors.as_store_errors(folder, "listed"),
             os.scandir(folder) as entries,
         ):
-            left += sorted(
+            folders += sorted(
                 (
                     name + e.name + "/" * e.is_dir(follow_symlinks=False)
                     for e in entries

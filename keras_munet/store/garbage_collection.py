@@ -1,7 +1,7 @@
 """Removal of what nothing references.
 
 Invariant: nothing is removed before every record has been read, so a record
-that cannot be read never costs the objects it names; and nobody stores an
+that cannot be read never costs the objects it names; and no job stores an
 object that nothing names yet while objects are removed.
 """
 
@@ -31,7 +31,7 @@ TIDY_SECS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class CollectReport:
-    """What `collect` removed, or would have.
+    """The number of objects that `collect_garbage` removed, or would remove.
 
     Attributes:
       num_objects: objects that nothing references.
@@ -47,11 +47,11 @@ class CollectReport:
     num_young: int = 0
 
 
-def collect(
-    files: storage.Files,
+def collect_garbage(
+    files: storage.Storage,
     store: objects.ObjectStore,
     records: task_record_cache.TaskRecords,
-    job: leases.Job,
+    job: leases.JobLeases,
     suspects: Collection[str] | None,
     *,
     keep: Iterable[str] = (),
@@ -71,7 +71,7 @@ def collect(
       keep: ids of objects that stay although no record names them.
       dry_run: whether to report only.
       grace_secs: objects that were written later than that stay.
-      num_secs: how long to wait until nobody stores objects.
+      num_secs: how long to wait until no job stores objects.
 
     Returns:
       None, with nothing removed, if other jobs do not stop storing objects.
@@ -86,9 +86,9 @@ def collect(
         )
     if suspects is None:
         # In a bucket this takes a while, in which other jobs go on.
-        leases.jobs(files)
+        leases.list_jobs(files)
     try:
-        quiet = storage.wait_for(
+        quiet = storage.wait_for_lock(
             lambda: files.lock(layout.OBJECTS_LOCK, str(os.getpid())),
             num_secs,
         )
@@ -100,18 +100,18 @@ def collect(
                 # First, or an interruption would leave progress that names
                 # objects which are gone.
                 progress_files.remove_stale(files)
-            found = _collect(
+            garbage = _collect(
                 files, store, records, suspects, set(keep), grace_secs, dry_run
             )
             if suspects is None:
                 _remove_dead_jobs(files)
-            return found
+            return garbage
     finally:
         quiet.release()
 
 
 def _collect(
-    files: storage.Files,
+    files: storage.Storage,
     store: objects.ObjectStore,
     records: task_record_cache.TaskRecords,
     suspects: Collection[str] | None,
@@ -144,38 +144,38 @@ def _collect(
 
 
 def _used(
-    files: storage.Files, records: task_record_cache.TaskRecords
+    files: storage.Storage, records: task_record_cache.TaskRecords
 ) -> set[str]:
-    """Returns the ids of all objects that somebody relies on."""
+    """Returns the ids of all objects in use."""
     used = {ref.id for ref in layout.read_system(files).root.components}
     for record in records.read():
         if isinstance(record, task_state.TaskState):
             used.update(ref.id for ref in record.published.components)
-    used.update(progress_files.used(files))
+    used.update(progress_files.used_object_ids(files))
     for _, lease in leases.all_leases(files):
         if lease is not None and leases.is_alive(files, lease.job):
             used.update(lease.uses)
     return used
 
 
-def _abandoned(files: storage.Files) -> list[str]:
+def _abandoned(files: storage.Storage) -> list[str]:
     """Returns the unfinished writes that no process goes on with."""
-    found = []
+    abandoned = []
     for name in files.temporaries():
         # Finished since it was listed.
         with contextlib.suppress(storage.MissingFileError):
             if unfinished.is_abandoned(name, files.age_secs(name)):
-                found.append(name)
-    return found
+                abandoned.append(name)
+    return abandoned
 
 
-def _remove_dead_jobs(files: storage.Files) -> None:
+def _remove_dead_jobs(files: storage.Storage) -> None:
     """Removes the traces of jobs whose rubbish has been removed."""
     for name, lease in leases.all_leases(files):
         if lease is None:
             files.delete(name)
         elif not leases.is_alive(files, lease.job):
-            files.write_if(name, lease.to_bytes(), None, durable=False)
-    for job, alive in leases.jobs(files).items():
+            files.compare_and_swap(name, lease.to_bytes(), None, durable=False)
+    for job, alive in leases.list_jobs(files).items():
         if not alive:
             files.delete(layout.job_file(job))

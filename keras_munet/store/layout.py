@@ -1,4 +1,4 @@
-"""Where the records of a system lie, and how each is read.
+"""Names the records of a system and parses them.
 
 Invariant: a record is returned only if its seal holds, its version is known,
 its ids fit its content, and its file is named after what it holds.
@@ -50,14 +50,14 @@ class MisnamedError(errors.StoreError):
         super().__init__(message)
         self.own_name = own_name
 
-    def is_copy(self, files: storage.Files) -> bool:
-        """Whether the task has its record; programs that sync leave such."""
+    def is_copy(self, files: storage.Storage) -> bool:
+        """Returns whether it is a copy, such as a program that syncs leaves."""
         return files.exists(self.own_name)
 
 
 @dataclasses.dataclass(frozen=True)
 class SystemRecord:
-    """What `system.json` holds.
+    """The content of `system.json`.
 
     Attributes:
       experiment: the settings, as plain JSON values.
@@ -83,8 +83,8 @@ class SystemRecord:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
-    """What a progress file holds.
+class ProgressRecord:
+    """The content of a progress file.
 
     Attributes:
       task: the task whose iteration runs.
@@ -136,15 +136,15 @@ def job_file(job: str) -> str:
 
 
 def is_job_file(name: str) -> bool:
-    """Whether `name` can be that of a job's file."""
+    """Returns whether `name` can be that of a job's file."""
     job = name.rpartition("/")[2]
     return name == job_file(job) and _JOB.fullmatch(job) is not None
 
 
-def record_files(files: storage.Files, folder: str) -> Iterator[str]:
+def record_files(files: storage.Storage, folder: str) -> Iterator[str]:
     """Yields the names of the records in one of the folders of records.
 
-    Other files there are nobody's record: `check` names them.
+    Other files there are no record: `check` names them.
     """
     for name in files.list(folder):
         if is_record_file(name, folder):
@@ -152,7 +152,7 @@ def record_files(files: storage.Files, folder: str) -> Iterator[str]:
 
 
 def is_record_file(name: str, folder: str) -> bool:
-    """Whether `name` can be that of a record in `folder`."""
+    """Returns whether `name` can be that of a record in `folder`."""
     stem = name[len(folder) + 1 :].removesuffix(".json")
     try:
         return name == _record_file(folder, stem.replace("~", "/"))
@@ -161,11 +161,11 @@ def is_record_file(name: str, folder: str) -> bool:
 
 
 def is_lease_file(name: str) -> bool:
-    """Whether `name` can be that of a lease."""
+    """Returns whether `name` can be that of a lease."""
     return name == name.lower() and is_record_file(name, LEASES_DIR)
 
 
-def read_system(files: storage.Files) -> SystemRecord:
+def read_system(files: storage.Storage) -> SystemRecord:
     """Returns the content of `system.json`.
 
     Raises:
@@ -192,7 +192,7 @@ def parse_system(data: bytes) -> SystemRecord:
             root_source=str(body["root_source"]),
         )
         same = record.to_json() == body and record.root.is_root
-        if guarded_json.nesting(body) > _NUM_LEVELS_MAX:
+        if guarded_json.nesting_depth(body) > _NUM_LEVELS_MAX:
             raise ValueError(f"it has more than {_NUM_LEVELS_MAX} levels")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(SYSTEM_FILE, error) from error
@@ -202,7 +202,7 @@ def parse_system(data: bytes) -> SystemRecord:
 
 
 def read_task(
-    files: storage.Files, name: str
+    files: storage.Storage, name: str
 ) -> task_state.TaskState | task_state.RemovedTask:
     """Returns the published state in the file `name`, or what is left of it.
 
@@ -234,7 +234,7 @@ def parse_task(
     return state
 
 
-def base_of(files: storage.Files, task: str) -> tuple[int, str] | None:
+def base_of(files: storage.Storage, task: str) -> tuple[int, str] | None:
     """Returns what progress of a task must follow to be of use now.
 
     Raises:
@@ -249,7 +249,7 @@ def base_of(files: storage.Files, task: str) -> tuple[int, str] | None:
     return record.num_iterations_done, record.published.id
 
 
-def read_progress(files: storage.Files, name: str) -> Progress:
+def read_progress(files: storage.Storage, name: str) -> ProgressRecord:
     """Returns the progress in the file `name`.
 
     Raises:
@@ -261,7 +261,7 @@ def read_progress(files: storage.Files, name: str) -> Progress:
     )
 
 
-def parse_progress(data: bytes, name: str) -> Progress:
+def parse_progress(data: bytes, name: str) -> ProgressRecord:
     """Returns what the bytes of the file `name` say of an iteration.
 
     Raises:
@@ -276,7 +276,7 @@ def parse_progress(data: bytes, name: str) -> Progress:
         if follows is not None:
             num_iterations_done, path_id = follows
             follows = (num_iterations_done, path_id)
-        progress = Progress(body["task"], follows, dict(body["payload"]))
+        progress = ProgressRecord(body["task"], follows, dict(body["payload"]))
         same = progress.to_json() == body
         named = name in (
             progress_file(progress.task),

@@ -1,9 +1,9 @@
-"""Which job works on which task: one lease per task, and who still lives.
+"""Leases tasks to jobs: one lease per task, one lock per living job.
 
 Invariant: a task has one holder at a time. A job that dies frees its tasks at
 once, as the kernel frees the lock it holds while it lives; one that is stopped
 loses them when its leases have not been renewed for a while, and cannot renew
-them afterwards. That while is measured by whoever waits, on a clock that cannot
+them afterwards. That while is measured by the waiter, on a clock that cannot
 jump. A job leaves its lock's file behind unless it left no rubbish.
 """
 
@@ -42,7 +42,7 @@ class LeaseLostError(errors.StoreError):
 
 @dataclasses.dataclass(frozen=True)
 class Lease:
-    """What the file of a lease holds.
+    """The content of a lease's file.
 
     Attributes:
       task: the task, in small letters.
@@ -89,7 +89,7 @@ class Lease:
         return lease
 
 
-class Job:
+class JobLeases:
     """The leases of one process on one system, and the sign that it lives.
 
     Args:
@@ -98,14 +98,14 @@ class Job:
     """
 
     def __init__(
-        self, files: storage.Files, lease_secs: float = LEASE_SECS
+        self, files: storage.Storage, lease_secs: float = LEASE_SECS
     ) -> None:
         self._files = files
         self._lease_secs = lease_secs
         self._holder = f"pid {os.getpid()} on {socket.gethostname()}"
         self._id = ""
         self._alive: storage.Lock | None = None
-        self._held: dict[str, tuple[Lease, bytes]] = {}
+        self._leases: dict[str, tuple[Lease, bytes]] = {}
         # Leases of others: their bytes, and when this job first saw these.
         self._watched: dict[str, tuple[bytes, float]] = {}
         self._ended = threading.Event()
@@ -119,8 +119,8 @@ class Job:
         return self._id
 
     def holds(self, task: str) -> bool:
-        """Whether this job took the task (and has not noticed a loss)."""
-        return layout.lease_file(task) in self._held
+        """Returns whether this job has the task (and noticed no loss)."""
+        return layout.lease_file(task) in self._leases
 
     def take(self, task: str) -> bool:
         """Makes this job the only one that may change `task`.
@@ -135,9 +135,11 @@ class Job:
         """
         name = layout.lease_file(task)
         with self._mutex:
-            seen = _read(self._files, name)
-            other = _lease_or_none(seen, name)
-            if other is not None and not self._may_be_taken(name, seen, other):
+            current = _read(self._files, name)
+            other = _lease_or_none(current, name)
+            if other is not None and not self._may_be_taken(
+                name, current, other
+            ):
                 raise TaskHeldError(
                     f"another job ({other.holder}) is working on the task "
                     f"{task!a} of {self._files.where}; wait until it ends, or "
@@ -146,15 +148,17 @@ class Job:
             self._start()
             lease = Lease(task.lower(), self._id, self._holder)
             data = lease.to_bytes()
-            if not self._files.write_if(name, seen, data, durable=False):
+            if not self._files.compare_and_swap(
+                name, current, data, durable=False
+            ):
                 raise TaskHeldError(
                     f"another job has just taken the task {task!a} of "
                     f"{self._files.where}; wait until it ends, or choose "
                     "another task"
                 )
             self._watched.pop(name, None)
-            self._held[name] = lease, data
-            return seen is not None
+            self._leases[name] = lease, data
+            return current is not None
 
     def confirm(self, task: str, uses: Iterable[str] | None = None) -> None:
         """Renews a lease now.
@@ -169,7 +173,7 @@ class Job:
         name = layout.lease_file(task)
         uses = None if uses is None else tuple(uses)
         with self._mutex:
-            if name not in self._held or not self._renew(name, uses):
+            if name not in self._leases or not self._renew(name, uses):
                 raise LeaseLostError(
                     f"another job has taken the task {task!a} of "
                     f"{self._files.where} over, as this one did not answer for "
@@ -181,12 +185,14 @@ class Job:
         """Lets others have the task; the last one ends the job."""
         name = layout.lease_file(task)
         with self._mutex:
-            _, data = self._held.pop(name, (None, None))
+            _, data = self._leases.pop(name, (None, None))
             if data is not None:
                 # One that stays ends with this job all the same.
                 with contextlib.suppress(errors.StoreError):
-                    self._files.write_if(name, data, None, durable=False)
-            if not self._held:
+                    self._files.compare_and_swap(
+                        name, data, None, durable=False
+                    )
+            if not self._leases:
                 self._end()
 
     @contextlib.contextmanager
@@ -201,8 +207,8 @@ class Job:
         if not is_alive(self._files, lease.job):
             return True
         now = time.monotonic()
-        seen, since = self._watched.get(name, (None, now))
-        if seen != data:
+        last_data, since = self._watched.get(name, (None, now))
+        if last_data != data:
             since = now
         assert data is not None
         self._watched[name] = data, since
@@ -212,8 +218,8 @@ class Job:
         if self._alive is not None:
             return
         self._id = secrets.token_hex(8)
-        # Somebody may be asking just now whether this very file is locked.
-        self._alive = storage.wait_for(
+        # Another process may be testing just now whether this file is locked.
+        self._alive = storage.wait_for_lock(
             lambda: self._files.lock(layout.job_file(self._id), self._holder),
             _START_SECS,
         )
@@ -236,17 +242,17 @@ class Job:
 
     def _renew(self, name: str, uses: tuple[str, ...] | None = None) -> bool:
         """Writes a lease again; returns False, forgetting it, if it is lost."""
-        lease, data = self._held[name]
+        lease, data = self._leases[name]
         renewed = dataclasses.replace(
             lease,
             num_beats=lease.num_beats + 1,
             uses=lease.uses if uses is None else uses,
         )
         new = renewed.to_bytes()
-        if not self._files.write_if(name, data, new, durable=False):
-            del self._held[name]
+        if not self._files.compare_and_swap(name, data, new, durable=False):
+            del self._leases[name]
             return False
-        self._held[name] = renewed, new
+        self._leases[name] = renewed, new
         return True
 
     def _beat(self, ended: threading.Event) -> None:
@@ -254,33 +260,33 @@ class Job:
             with self._mutex:
                 if ended.is_set():
                     return
-                for name in list(self._held):
-                    # What the disk refuses is told where the job writes.
+                for name in list(self._leases):
+                    # What the disk refuses is raised where the job writes.
                     with contextlib.suppress(errors.StoreError):
                         self._renew(name)
 
 
-def is_alive(files: storage.Files, job: str) -> bool:
-    """Whether a job's process still runs."""
-    return bool(files.held_locks([layout.job_file(job)]))
+def is_alive(files: storage.Storage, job: str) -> bool:
+    """Returns whether a job's process still runs."""
+    return bool(files.locks_in_use([layout.job_file(job)]))
 
 
-def jobs(files: storage.Files) -> dict[str, bool]:
+def list_jobs(files: storage.Storage) -> dict[str, bool]:
     """Returns every job that left a trace, and whether it still runs."""
     names = [n for n in files.list(layout.JOBS_DIR) if layout.is_job_file(n)]
-    held = files.held_locks(names)
-    return {name.rpartition("/")[2]: name in held for name in names}
+    in_use = files.locks_in_use(names)
+    return {name.rpartition("/")[2]: name in in_use for name in names}
 
 
-def has_traces(files: storage.Files) -> bool:
-    """Whether a job that does not run any more left something behind."""
-    if any(not alive for alive in jobs(files).values()):
+def has_traces(files: storage.Storage) -> bool:
+    """Returns whether a job that has ended left something behind."""
+    if any(not alive for alive in list_jobs(files).values()):
         return True
     # A loss of power may leave a torn lease and take the job's mark.
     return any(lease is None for _, lease in all_leases(files))
 
 
-def all_leases(files: storage.Files) -> Iterator[tuple[str, Lease | None]]:
+def all_leases(files: storage.Storage) -> Iterator[tuple[str, Lease | None]]:
     """Yields (file name, its lease; None for one that is damaged)."""
     for name in files.list(layout.LEASES_DIR):
         if not layout.is_lease_file(name):
@@ -290,7 +296,7 @@ def all_leases(files: storage.Files) -> Iterator[tuple[str, Lease | None]]:
             yield name, _lease_or_none(data, name)
 
 
-def _read(files: storage.Files, name: str) -> bytes | None:
+def _read(files: storage.Storage, name: str) -> bytes | None:
     try:
         return files.read(name, checksummed_json.NUM_BYTES_MAX)
     except storage.MissingFileError:
@@ -300,7 +306,7 @@ def _read(files: storage.Files, name: str) -> bytes | None:
 def _lease_or_none(data: bytes | None, name: str) -> Lease | None:
     """Returns a lease; None for no file and for one that is damaged.
 
-    Nobody waits for a damaged one: its holder cannot renew it either.
+    No job waits for a damaged one: its holder cannot renew it either.
     """
     if data is None:
         return None

@@ -16,7 +16,7 @@ from keras_munet.store import storage
 _NUM_HOLDER_BYTES = 200
 
 
-def take(path: str, holder: str, *, shared: bool) -> storage.Lock:
+def acquire_lock(path: str, holder: str, *, shared: bool) -> storage.Lock:
     """Returns the lock on a file, which is made if it does not exist.
 
     Args:
@@ -32,8 +32,8 @@ def take(path: str, holder: str, *, shared: bool) -> storage.Lock:
     handle = os.open(path, flags | os.O_NONBLOCK, 0o666)
     try:
         guarded_file.check_regular(handle, path)
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(handle, operation | fcntl.LOCK_NB)
         if not shared:
             os.ftruncate(handle, 0)
             os.pwrite(handle, holder.encode(), 0)
@@ -41,7 +41,7 @@ def take(path: str, holder: str, *, shared: bool) -> storage.Lock:
         text = os.pread(handle, _NUM_HOLDER_BYTES, 0).decode(errors="replace")
         os.close(handle)
         raise storage.LockHeldError(
-            f"{os_errors.shown(path)} is held by {text!a}; wait until it is "
+            f"{os_errors.show(path)} is held by {text!a}; wait until it is "
             "released",
             text,
         ) from None

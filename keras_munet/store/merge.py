@@ -24,7 +24,7 @@ _NUM_SHOWN = 3
 
 @dataclasses.dataclass(frozen=True)
 class MergeReport:
-    """What `merge` did.
+    """The result of `merge`.
 
     Attributes:
       tasks: names of the tasks that were brought in.
@@ -64,36 +64,38 @@ def merge(
     if task_name is not None:
         theirs = {task_name: source.task(task_name)}
     states = _new_states(target, source, theirs)
-    seen: set[str] = set()
+    copied: set[str] = set()
     num_new = 0
     for state in states:
         with target.lease(state.task), target.naming():
             for ref in state.published.components:
-                if ref.id in seen:
+                if ref.id in copied:
                     continue
-                seen.add(ref.id)
+                copied.add(ref.id)
                 num_new += not target.objects.has(ref.id)
-                found = target.objects.put(source.objects.get(ref))
-                if found != ref:
+                written = target.objects.put(source.objects.get(ref))
+                if written != ref:
                     raise errors.StoreError(
                         f"{source.where} has a component {ref.id} that this "
-                        f"program would write as {found.id}; evolve and merge "
-                        "with the same keras_munet"
+                        f"program would write as {written.id}; evolve and "
+                        "merge with the same keras_munet"
                     )
             target.publish(state)
     return MergeReport(
-        tuple(state.task for state in states), num_new, len(seen) - num_new
+        tuple(state.task for state in states),
+        num_new,
+        len(copied) - num_new,
     )
 
 
 def _check_same_kind(
     target: system_dir.SystemDir, source: system_dir.SystemDir
 ) -> None:
-    found = settings_diff.differences(target.family_json, source.family_json)
-    if found:
+    diffs = settings_diff.differences(target.family_json, source.family_json)
+    if diffs:
         raise errors.UsageError(
             f"{source.where} has paths of another family: "
-            f"{', '.join(found[:_NUM_SHOWN])}; merge systems of one family"
+            f"{', '.join(diffs[:_NUM_SHOWN])}; merge systems of one family"
         )
     if target.root.id == source.root.id:
         return
@@ -107,7 +109,7 @@ def _check_same_kind(
     what = f"components {', '.join(differ[:_NUM_SHOWN])}" if differ else ""
     raise errors.UsageError(
         f"{source.where} grew from another root "
-        f"({os_errors.shown(source.root_source)}; other "
+        f"({os_errors.show(source.root_source)}; other "
         f"{what or 'hyperparameters'}); merge systems of one root"
     )
 
@@ -115,24 +117,24 @@ def _check_same_kind(
 def _new_states(
     target: system_dir.SystemDir,
     source: system_dir.SystemDir,
-    wanted: Mapping[str, task_state.TaskState],
+    states: Mapping[str, task_state.TaskState],
 ) -> Sequence[task_state.TaskState]:
     """Returns what is to be published, each with its whole lineage."""
     own = target.tasks()
-    taken = {name.lower(): name for name in [*own, *target.removed()]}
+    own_names = {name.lower(): name for name in [*own, *target.removed()]}
     theirs = source.tasks()
     living = {state.published.id: state.published for state in theirs.values()}
     living[source.root.id] = source.root
     retired: dict[str, str | None] = {}
-    for left in source.removed().values():
-        retired.update(left.retired)
+    for task in source.removed().values():
+        retired.update(task.retired)
     for state in theirs.values():
         retired.update(state.retired)
     new, clashes = [], []
-    for name, state in wanted.items():
+    for name, state in states.items():
         if name in own and own[name].published == state.published:
             continue
-        if name.lower() in taken:
+        if name.lower() in own_names:
             clashes.append(name)
             continue
         new.append(_with_lineage(state, living, retired))
@@ -152,15 +154,15 @@ def _with_lineage(
     retired: Mapping[str, str | None],
 ) -> task_state.TaskState:
     """Returns a state that knows the parents of all ancestors of its path."""
-    known = dict(state.retired)
+    ancestry = dict(state.retired)
     for ancestor in lineage.ancestors(state.published, living, retired):
         record = living.get(ancestor)
         if record is not None and record.is_root:
             break
-        known[ancestor] = record.parent if record else retired.get(ancestor)
+        ancestry[ancestor] = record.parent if record else retired.get(ancestor)
     else:
         raise errors.StoreError(
             f"the lineage of {state.task}'s path {state.published.id} does not "
             "lead to the root; restore the system to be merged from a copy"
         )
-    return dataclasses.replace(state, retired=known)
+    return dataclasses.replace(state, retired=ancestry)

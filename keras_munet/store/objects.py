@@ -37,7 +37,7 @@ class ObjectStore:
 
     def __init__(
         self,
-        files: storage.Files,
+        files: storage.Storage,
         *,
         cache_num_bytes: int = CACHE_NUM_BYTES,
     ):
@@ -63,7 +63,7 @@ class ObjectStore:
         ref_id = codec.object_id(data)
         name = codec.file_name(ref_id)
         if self._is_stored(name, data):
-            # Whoever wrote it may have been killed before it was durable.
+            # Its writer may have been killed before it was durable.
             self._files.sync(name)
         else:
             self.written.add(ref_id)
@@ -95,15 +95,15 @@ class ObjectStore:
         return component
 
     def has(self, object_id: str) -> bool:
-        """Whether there is an object of this id."""
+        """Returns whether there is an object of this id."""
         return self._files.exists(codec.file_name(object_id))
 
     def ids(self) -> Iterator[str]:
         """Yields the ids of all objects, sorted."""
         for name in self._files.list(codec.OBJECTS_DIR):
-            found = codec.id_of_file(name)
-            if found is not None:
-                yield found
+            object_id = codec.id_of_file(name)
+            if object_id is not None:
+                yield object_id
 
     def delete(self, object_id: str) -> None:
         """Removes an object; one that does not exist is no error."""
@@ -145,11 +145,11 @@ class ObjectStore:
 
     def _cached(self, object_id: str) -> specs.Component | None:
         with self._mutex:
-            found = self._cache.get(object_id)
-            if found is None:
+            cached = self._cache.get(object_id)
+            if cached is None:
                 return None
             self._cache.move_to_end(object_id)
-            return found[0]
+            return cached[0]
 
     def _keep(
         self, object_id: str, component: specs.Component, num_bytes: int
@@ -172,9 +172,11 @@ def check_ref(ref: specs.ComponentRef, spec: specs.ComponentSpec) -> None:
     Raises:
       StoreError: it does not.
     """
-    found = specs.ComponentRef(spec.name, ref.id, spec.spec_id, spec.num_params)
-    if found != ref:
+    actual = specs.ComponentRef(
+        spec.name, ref.id, spec.spec_id, spec.num_params
+    )
+    if actual != ref:
         raise errors.StoreError(
-            f"object {ref.id} is {found.to_json()}, its reference says "
+            f"object {ref.id} is {actual.to_json()}, its reference says "
             f"{ref.to_json()}; restore the record from a copy of the system"
         )

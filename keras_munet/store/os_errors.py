@@ -1,4 +1,4 @@
-"""What the operating system refuses, said in one line that helps.
+"""Turns errors of the operating system into one line that helps.
 
 Invariant: no OSError leaves the store; each becomes a StoreError that names
 the path, the reason and what to do.
@@ -51,12 +51,12 @@ _REASONS = {
 
 
 @contextlib.contextmanager
-def named(path: str, done: str) -> Iterator[None]:
+def as_store_errors(path: str, action: str) -> Iterator[None]:
     """Turns an OSError in its block into a StoreError.
 
     Args:
       path: what the block works on.
-      done: what is being done to it, as in "cannot be `read`".
+      action: what is being done to it, as in "cannot be `read`".
 
     Raises:
       MissingFileError: the path does not exist.
@@ -66,7 +66,7 @@ def named(path: str, done: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise storage.MissingFileError(
-            f"{shown(path)} cannot be {done}: it does not exist; check the "
+            f"{show(path)} cannot be {action}: it does not exist; check the "
             "name, or restore it from a copy of the system"
         ) from error
     except OSError as error:
@@ -79,8 +79,8 @@ def named(path: str, done: str) -> Iterator[None]:
         )
         code = errno.errorcode.get(error.errno or 0, "unknown error")
         raise errors.StoreError(
-            f"{shown(path)} cannot be {done}: {reason} ({code}); {advice}"
+            f"{show(path)} cannot be {action}: {reason} ({code}); {advice}"
         ) from error
 
 
-shown = guarded_file.shown
+show = guarded_file.show

@@ -22,27 +22,27 @@ from keras_munet.store import storage
 _WARNING_LEVEL = 4
 
 
-def encode(
-    files: storage.Files, task: str, payload: Mapping[str, Any]
+def encode_progress(
+    files: storage.Storage, task: str, payload: Mapping[str, Any]
 ) -> bytes:
-    """Returns the bytes that `save` writes.
+    """Returns the bytes that `save_progress` writes.
 
     Raises:
       StoreError: `payload` is not plain JSON, or the task's record is
         damaged.
     """
     base = layout.base_of(files, task)
-    progress = layout.Progress(task, base, dict(payload))
+    progress = layout.ProgressRecord(task, base, dict(payload))
     return checksummed_json.seal(progress.to_json(), layout.progress_file(task))
 
 
-def save(files: storage.Files, task: str, data: bytes) -> None:
-    """Keeps what `encode` returned, and what was kept before it.
+def save_progress(files: storage.Storage, task: str, data: bytes) -> None:
+    """Keeps what `encode_progress` returned, and what was kept before it.
 
     Args:
       files: of the system, fenced by the lease of the task.
       task: the task.
-      data: what `encode` returned.
+      data: what `encode_progress` returned.
 
     Raises:
       LeaseLostError: another job has taken the task over.
@@ -60,8 +60,8 @@ def save(files: storage.Files, task: str, data: bytes) -> None:
     files.write_atomic(name, data)
 
 
-def load(
-    files: storage.Files, store: objects.ObjectStore, task: str
+def load_progress(
+    files: storage.Storage, store: objects.ObjectStore, task: str
 ) -> dict[str, Any] | None:
     """Returns the newest payload that is whole, or None.
 
@@ -69,8 +69,8 @@ def load(
     killed between publishing and clearing leaves it. One that is damaged, or
     names an object that is, costs a warning.
     """
-    found = layout.progress_file(task), layout.previous_file(task)
-    for name in found:
+    names = layout.progress_file(task), layout.previous_file(task)
+    for name in names:
         try:
             progress = layout.read_progress(files, name)
             if not _follows(files, progress):
@@ -87,7 +87,7 @@ def load(
     return None
 
 
-def clear(files: storage.Files, task: str) -> None:
+def clear_progress(files: storage.Storage, task: str) -> None:
     """Forgets what was kept of a task's iteration.
 
     Args:
@@ -102,7 +102,7 @@ def clear(files: storage.Files, task: str) -> None:
     files.delete(layout.progress_file(task))
 
 
-def used(files: storage.Files) -> Iterator[str]:
+def used_object_ids(files: storage.Storage) -> Iterator[str]:
     """Yields the ids of all objects that running iterations may rely on.
 
     Progress whose bytes are damaged counts as absent, with a warning.
@@ -117,27 +117,29 @@ def used(files: storage.Files) -> Iterator[str]:
             yield from references.object_ids(progress.payload)
 
 
-def remove_stale(files: storage.Files) -> None:
-    """Removes progress that nobody continues, as its task was published."""
+def remove_stale(files: storage.Storage) -> None:
+    """Removes progress that no job continues, as its task was published."""
     for name, progress in _all(files):
         if isinstance(progress, checksummed_json.DamagedError):
             continue
         # A job that lives publishes and clears in one `naming` block.
         if not _follows(files, progress):
             data = checksummed_json.seal(progress.to_json(), name)
-            files.write_if(name, data, None)
+            files.compare_and_swap(name, data, None)
 
 
 def _all(
-    files: storage.Files,
-) -> Iterator[tuple[str, layout.Progress | checksummed_json.DamagedError]]:
+    files: storage.Storage,
+) -> Iterator[
+    tuple[str, layout.ProgressRecord | checksummed_json.DamagedError]
+]:
     for folder in (layout.PREVIOUS_DIR, layout.PROGRESS_DIR):
         for name in list(layout.record_files(files, folder)):
             try:
                 yield name, layout.read_progress(files, name)
             except storage.MissingFileError:
                 # Published since it was listed; its job still holds the lock
-                # under which all this runs, so only `clear` does that.
+                # under which all this runs, so only `clear_progress` does that.
                 continue
             except checksummed_json.DamagedError as error:
                 yield name, error
@@ -146,7 +148,7 @@ def _all(
                     raise
 
 
-def _follows(files: storage.Files, progress: layout.Progress) -> bool:
+def _follows(files: storage.Storage, progress: layout.ProgressRecord) -> bool:
     return progress.follows == layout.base_of(files, progress.task)
 
 

@@ -1,4 +1,4 @@
-"""A system directory as whoever only reads it sees it.
+"""Reads a system directory without changing it.
 
 Invariant: nothing is written. What is returned of a task is its state before or
 after a publication, never between.
@@ -29,27 +29,27 @@ _Reader = TypeVar("_Reader", bound="SystemReader")
 
 
 class SystemReader:
-    """What one system says of itself; get one with `open`.
+    """Reads one system; get one with `open`.
 
     Attributes:
       objects: its components.
     """
 
-    def __init__(self, files: storage.Files, record: layout.SystemRecord):
+    def __init__(self, files: storage.Storage, record: layout.SystemRecord):
         self._files = files
         self._record = record
         self._records = task_record_cache.TaskRecords(files)
         self.objects = objects.ObjectStore(files)
 
     @classmethod
-    def open(cls: type[_Reader], place: files_lib.Place) -> _Reader:
+    def open(cls: type[_Reader], directory: files_lib.Location) -> _Reader:
         """Returns the system in a place.
 
         Raises:
           UsageError: there is none.
           StoreError: `system.json` is damaged, newer, or cannot be read.
         """
-        files = files_lib.at(place)
+        files = files_lib.open_storage(directory)
         if not cls.is_system(files):
             raise errors.UsageError(
                 f"{files.where} holds no system (it has no "
@@ -58,13 +58,13 @@ class SystemReader:
         return cls(files, layout.read_system(files))
 
     @staticmethod
-    def is_system(place: files_lib.Place) -> bool:
-        """Whether a place holds a system that `open` could open."""
-        return files_lib.at(place).exists(layout.SYSTEM_FILE)
+    def is_system(directory: files_lib.Location) -> bool:
+        """Returns whether a place holds a system that `open` could open."""
+        return files_lib.open_storage(directory).exists(layout.SYSTEM_FILE)
 
     @property
-    def files(self) -> storage.Files:
-        """Where the system lies, for what looks after it."""
+    def files(self) -> storage.Storage:
+        """Returns the storage of the system, for maintenance."""
         return self._files
 
     @property
@@ -89,7 +89,7 @@ class SystemReader:
 
     @property
     def root_source(self) -> str:
-        """Where the root's values came from."""
+        """Returns the source of the root's values."""
         return self._record.root_source
 
     def compare_experiment(
@@ -109,23 +109,23 @@ class SystemReader:
         Raises:
           UsageError: it was not; the first differing keys are named.
         """
-        asked, seen = dict(settings_json), self.experiment
+        given_json, stored_json = dict(settings_json), self.experiment
         for key, value in (earlier or {}).items():
             group = isinstance(value, Mapping)
-            seen[key] = (
-                {**value, **seen.get(key, {})}
+            stored_json[key] = (
+                {**value, **stored_json.get(key, {})}
                 if group
-                else seen.get(key, value)
+                else stored_json.get(key, value)
             )
         for key in besides:
-            asked.pop(key, None)
-            seen.pop(key, None)
-        found = settings_diff.differences(seen, asked)
-        if found:
-            more = len(found) - _NUM_DIFFERENCES_SHOWN
+            given_json.pop(key, None)
+            stored_json.pop(key, None)
+        differences = settings_diff.differences(stored_json, given_json)
+        if differences:
+            more = len(differences) - _NUM_DIFFERENCES_SHOWN
             raise errors.UsageError(
                 f"{self.where} holds another experiment: "
-                f"{', '.join(found[:_NUM_DIFFERENCES_SHOWN])}"
+                f"{', '.join(differences[:_NUM_DIFFERENCES_SHOWN])}"
                 f"{f' and {more} more' if more > 0 else ''}; use its settings, "
                 "or another folder"
             )
@@ -181,4 +181,4 @@ class SystemReader:
 
     def check(self) -> list[str]:
         """Returns the problems of the system, one line each; none if clean."""
-        return list(check_lib.problems(self._files))
+        return list(check_lib.find_problems(self._files))

@@ -1,4 +1,4 @@
-"""Which objects a JSON value names, wherever in it they stand.
+"""Finds the objects that a JSON value names at any depth.
 
 Invariant: every object that a value names is found without knowing how the
 value is built, so that what is in use is never taken for rubbish.

@@ -1,4 +1,4 @@
-"""What can be mended in a damaged system.
+"""Repairs a damaged system where that is possible.
 
 Invariant: nothing intact is changed. What is lost and another copy of the
 system holds intact comes from there; what can be made again goes; what neither
@@ -26,9 +26,9 @@ _QUIET_SECS = 10.0
 
 
 def repair(
-    files: storage.Files, copy: storage.Files | None = None
+    files: storage.Storage, copy: storage.Storage | None = None
 ) -> Iterator[str]:
-    """Mends what can be; yields one line per thing done.
+    """Repairs what it can; yields one line per repair.
 
     Args:
       files: of the system.
@@ -70,24 +70,26 @@ def repair(
 
 
 class _Intact:
-    """Whether objects are what their names say; each is read once."""
+    """Tests whether objects match their names; reads each once."""
 
-    def __init__(self, files: storage.Files):
+    def __init__(self, files: storage.Storage):
         self._files = files
-        self._known: dict[str, bool] = {}
+        self._is_intact: dict[str, bool] = {}
 
     def __call__(self, object_id: str) -> bool:
-        if object_id not in self._known:
-            self._known[object_id] = _read(self._files, object_id) is not None
-        return self._known[object_id]
+        if object_id not in self._is_intact:
+            self._is_intact[object_id] = (
+                _read(self._files, object_id) is not None
+            )
+        return self._is_intact[object_id]
 
     def forget(self, object_id: str) -> None:
-        """Reads the object again when it is asked for again."""
-        self._known.pop(object_id, None)
+        """Forgets an object, so that its next use reads it again."""
+        self._is_intact.pop(object_id, None)
 
 
 @contextlib.contextmanager
-def _alone(files: storage.Files) -> Iterator[None]:
+def _alone(files: storage.Storage) -> Iterator[None]:
     """Keeps jobs from starting and storing in a block.
 
     Raises:
@@ -97,21 +99,21 @@ def _alone(files: storage.Files) -> Iterator[None]:
         f"a job is working on {files.where}; end it before a repair"
     )
     try:
-        lock = storage.wait_for(
+        lock = storage.wait_for_lock(
             lambda: files.lock(layout.OBJECTS_LOCK, str(os.getpid())),
             _QUIET_SECS,
         )
     except storage.NotInTimeError as error:
         raise busy from error
     try:
-        if any(leases.jobs(files).values()):
+        if any(leases.list_jobs(files).values()):
             raise busy
         yield
     finally:
         lock.release()
 
 
-def _records(files: storage.Files, copy: storage.Files) -> Iterator[str]:
+def _records(files: storage.Storage, copy: storage.Storage) -> Iterator[str]:
     """Takes damaged and lost records from a copy of the system."""
     theirs = layout.read_system(copy)
     root_ids = [ref.id for ref in theirs.root.components]
@@ -137,7 +139,7 @@ def _records(files: storage.Files, copy: storage.Files) -> Iterator[str]:
             yield f"{name} was taken, as it is there, from {copy.where}"
 
 
-def _is_lost(files: storage.Files, name: str) -> bool:
+def _is_lost(files: storage.Storage, name: str) -> bool:
     try:
         layout.read_task(files, name)
     except (checksummed_json.DamagedError, storage.MissingFileError):
@@ -148,7 +150,7 @@ def _is_lost(files: storage.Files, name: str) -> bool:
     return False
 
 
-def _published_ids(files: storage.Files) -> tuple[set[str], bool]:
+def _published_ids(files: storage.Storage) -> tuple[set[str], bool]:
     """Returns the ids that records name, and whether all could be read."""
     used: set[str] = set()
     all_readable = True
@@ -172,8 +174,8 @@ def _published_ids(files: storage.Files) -> tuple[set[str], bool]:
 
 
 def _objects(
-    files: storage.Files,
-    copy: storage.Files,
+    files: storage.Storage,
+    copy: storage.Storage,
     object_ids: set[str],
     intact: _Intact,
 ) -> Iterator[str]:
@@ -190,7 +192,7 @@ def _objects(
 
 
 def _progress(
-    files: storage.Files, copy: storage.Files | None, intact: _Intact
+    files: storage.Storage, copy: storage.Storage | None, intact: _Intact
 ) -> Iterator[str]:
     """Removes progress that cannot be continued: it is made again."""
     for folder in (layout.PROGRESS_DIR, layout.PREVIOUS_DIR):
@@ -216,7 +218,7 @@ def _progress(
                 )
 
 
-def _read(files: storage.Files, object_id: str) -> bytes | None:
+def _read(files: storage.Storage, object_id: str) -> bytes | None:
     """Returns an object's bytes, or None if it is damaged or missing."""
     try:
         data = files.read(

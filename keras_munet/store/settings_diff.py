@@ -1,4 +1,4 @@
-"""How two settings differ, said so that a person can mend it."""
+"""Lists the differences of two settings, key by key."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ _ABSENT = "nothing"
 _NUM_VALUE_CHARS_MAX = 60
 
 
-def differences(seen: Any, asked: Any) -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """Returns one text per dotted key whose values differ, sorted by key.
 
     Args:
-      seen: plain JSON values that are there.
-      asked: plain JSON values that were asked for; tuples count as lists.
+      old: plain JSON values that are there.
+      new: plain JSON values of the request; tuples count as lists.
 
     Raises:
-      TypeError, ValueError: `asked` is not plain JSON.
+      TypeError, ValueError: `new` is not plain JSON.
     """
-    asked = json.loads(canonical_json.dumps(asked))
-    return list(_differences(seen, asked, ""))
+    new = json.loads(canonical_json.dumps(new))
+    return list(_differences(old, new, ""))
 
 
-def _differences(seen: Any, asked: Any, key: str) -> Iterator[str]:
-    if isinstance(seen, dict) and isinstance(asked, dict):
-        for name in sorted(seen.keys() | asked.keys()):
-            shown = os_errors.shown(name)
-            dotted = f"{key}.{shown}" if key else shown
-            if name not in seen:
-                yield f"{dotted} is {_ABSENT}, not {_shown(asked[name])}"
-            elif name not in asked:
-                yield f"{dotted} is {_shown(seen[name])}, not {_ABSENT}"
+def _differences(old: Any, new: Any, key: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            text = os_errors.show(name)
+            dotted = f"{key}.{text}" if key else text
+            if name not in old:
+                yield f"{dotted} is {_ABSENT}, not {_value_text(new[name])}"
+            elif name not in new:
+                yield f"{dotted} is {_value_text(old[name])}, not {_ABSENT}"
             else:
-                yield from _differences(seen[name], asked[name], dotted)
-    elif not _equal(seen, asked):
-        yield f"{key} is {_shown(seen)}, not {_shown(asked)}"
+                yield from _differences(old[name], new[name], dotted)
+    elif not _equal(old, new):
+        yield f"{key} is {_value_text(old)}, not {_value_text(new)}"
 
 
-def _equal(seen: Any, asked: Any) -> bool:
+def _equal(old: Any, new: Any) -> bool:
     # 1 and 1.0 are one setting; 1 and true are not.
     numbers = (int, float)
-    if type(seen) in numbers and type(asked) in numbers:
-        return seen == asked
-    if isinstance(seen, list) and isinstance(asked, list):
-        return len(seen) == len(asked) and all(map(_equal, seen, asked))
-    if isinstance(seen, dict) and isinstance(asked, dict):
-        return seen.keys() == asked.keys() and all(
-            _equal(value, asked[key]) for key, value in seen.items()
+    if type(old) in numbers and type(new) in numbers:
+        return old == new
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_equal, old, new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(
+            _equal(value, new[key]) for key, value in old.items()
         )
-    return canonical_json.dumps(seen) == canonical_json.dumps(asked)
+    return canonical_json.dumps(old) == canonical_json.dumps(new)
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     text = canonical_json.dumps(value)
     if len(text) > _NUM_VALUE_CHARS_MAX:
         return f"{text[: _NUM_VALUE_CHARS_MAX - 3]}..."

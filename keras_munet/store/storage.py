@@ -1,4 +1,4 @@
-"""What the store asks of a place that keeps files: names, reads, writes.
+"""Defines the storage of a system: names, reads, writes.
 
 Invariant: a file is seen whole or not at all, the old one or the new one; and
 no name, wherever it was read, can reach a file outside the system's folder.
@@ -26,14 +26,14 @@ _NUM_PART_CHARS_MAX = 200
 LINE_NUM_BYTES_MAX = 16 << 20
 # Eight agents that tell something at once are done within some seconds.
 APPEND_SECS = 120.0
-# What `append` adds to; `write_if` takes it as a whole.
+# What `append` adds to; `compare_and_swap` takes it as a whole.
 _APPENDED_NUM_BYTES_MAX = 1 << 30
 _PART = re.compile(r"[A-Za-z0-9._~+-]+")
-_FilesT = TypeVar("_FilesT", bound="Files")
+_StorageT = TypeVar("_StorageT", bound="Storage")
 
 
 class MissingFileError(errors.StoreError):
-    """The file asked for does not exist."""
+    """The requested file does not exist."""
 
 
 class LockHeldError(errors.UsageError):
@@ -60,7 +60,7 @@ class Lock(abc.ABC):
         """Lets others have the lock; a second call does nothing."""
 
 
-class Files(abc.ABC):
+class Storage(abc.ABC):
     """Named byte strings under one root.
 
     Names are relative, with `/` between their parts. Every method raises
@@ -70,7 +70,7 @@ class Files(abc.ABC):
 
     _fence: Callable[[], None] | None = None
 
-    def fenced(self: _FilesT, fence: Callable[[], None]) -> _FilesT:
+    def fenced(self: _StorageT, fence: Callable[[], None]) -> _StorageT:
         """Returns the same files, with `fence` before each change of one.
 
         `write_atomic` and `delete` prepare the change, call `fence`, and then
@@ -148,7 +148,7 @@ class Files(abc.ABC):
                 before = self.read(name, _APPENDED_NUM_BYTES_MAX)
             except MissingFileError:
                 before = None
-            if self.write_if(name, before, (before or b"") + data):
+            if self.compare_and_swap(name, before, (before or b"") + data):
                 return
         raise errors.StoreError(
             f"{self.where}/{name} was changed by others again and again for "
@@ -165,7 +165,7 @@ class Files(abc.ABC):
         """
 
     @abc.abstractmethod
-    def write_if(
+    def compare_and_swap(
         self,
         name: str,
         expected: bytes | None,
@@ -235,7 +235,7 @@ class Files(abc.ABC):
 
     @abc.abstractmethod
     def exists(self, name: str) -> bool:
-        """Whether there is a file (a folder is none) of this name."""
+        """Returns whether there is a file (a folder is none) of this name."""
 
     @abc.abstractmethod
     def num_bytes(self, name: str) -> int:
@@ -274,7 +274,7 @@ class Files(abc.ABC):
         """
 
     @abc.abstractmethod
-    def held_locks(self, names: Iterable[str]) -> set[str]:
+    def locks_in_use(self, names: Iterable[str]) -> set[str]:
         """Returns those of the locks that a holder has alone who lives.
 
         All are looked at together: it takes no longer for many than for one.
@@ -304,26 +304,26 @@ def pauses(
         yield
 
 
-def wait_for(take: Callable[[], Lock], num_secs: float) -> Lock:
-    """Returns the lock that `take` takes, once nobody else has it.
+def wait_for_lock(take: Callable[[], Lock], num_secs: float) -> Lock:
+    """Returns the lock that `take` takes, once no other holder has it.
 
     Raises:
       NotInTimeError: others have it for longer than `num_secs`.
     """
-    held: LockHeldError | None = None
+    last_error: LockHeldError | None = None
     for _ in pauses(0.002, 0.1, num_secs):
         try:
             return take()
         except LockHeldError as error:
-            held = error
+            last_error = error
     raise NotInTimeError(
-        f"waited {num_secs:g} s in vain: {held}; end the process that has it, "
-        "which may be stopped"
-    ) from held
+        f"waited {num_secs:g} s in vain: {last_error}; end the process that "
+        "has it, which may be stopped"
+    ) from last_error
 
 
 def is_name(name: str, *, temporary: bool = False) -> bool:
-    """Whether `check_name` lets a name pass."""
+    """Returns whether `check_name` lets a name pass."""
     try:
         check_name(name, temporary=temporary)
     except errors.StoreError:
@@ -365,5 +365,5 @@ def check_name(name: str, *, temporary: bool = False) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether the last part of `name` belongs to an unfinished write."""
+    """Returns whether `name` belongs to an unfinished write."""
     return name.rsplit("/", 1)[-1].startswith(TEMPORARY_PREFIX)

@@ -41,19 +41,19 @@ _COLLECTION_SECS = 600.0
 class SystemDir(reader.SystemReader):
     """One system, to read and to change; get one with `create` or `open`."""
 
-    def __init__(self, files: storage.Files, record: layout.SystemRecord):
+    def __init__(self, files: storage.Storage, record: layout.SystemRecord):
         super().__init__(files, record)
-        self._job = leases.Job(files)
+        self._job = leases.JobLeases(files)
         self._naming: storage.Lock | None = None
         # Task -> what its file held when this job took its lease.
-        self._found: dict[str, bytes | None] = {}
+        self._read_bytes: dict[str, bytes | None] = {}
         # Ids of objects that may have become rubbish through this job.
         self._suspects: set[str] = set()
 
     @classmethod
     def create(
         cls,
-        place: files_lib.Place,
+        directory: files_lib.Location,
         *,
         experiment: Mapping[str, Any],
         family: Mapping[str, Any],
@@ -66,7 +66,7 @@ class SystemDir(reader.SystemReader):
         A call that was interrupted can be made again in the same place.
 
         Args:
-          place: an empty or new local folder, or files.
+          directory: an empty or new local folder, or files.
           experiment: the settings, plain JSON values.
           family: what `Family.to_json` returned.
           root_components: the components of the root path, input first.
@@ -78,8 +78,8 @@ class SystemDir(reader.SystemReader):
             job is making a system there.
           StoreError: it cannot be written.
         """
-        files = files_lib.at(place)
-        creation.create(
+        files = files_lib.open_storage(directory)
+        creation.create_system(
             files,
             experiment=experiment,
             family=family,
@@ -104,7 +104,7 @@ class SystemDir(reader.SystemReader):
             for r in (self._record, record)
         )
         with self.naming():
-            if not self._files.write_if(layout.SYSTEM_FILE, old, new):
+            if not self._files.compare_and_swap(layout.SYSTEM_FILE, old, new):
                 raise errors.UsageError(
                     f"another process has just changed the settings of "
                     f"{self.where}; run again"
@@ -123,7 +123,7 @@ class SystemDir(reader.SystemReader):
             it.
           StoreError: the place cannot be written.
         """
-        if task in self._found:
+        if task in self._read_bytes:
             yield
             return
         with self.naming():
@@ -133,14 +133,14 @@ class SystemDir(reader.SystemReader):
                 # The other job may stand still right before a write.
                 self._files.revoke(layout.previous_file(task))
                 self._files.revoke(layout.progress_file(task))
-            self._found[task] = self._bytes_of(task)
+            self._read_bytes[task] = self._bytes_of(task)
             yield
         except BaseException:
             self._job.leaves_rubbish = True
             raise
         finally:
-            self._found.pop(task, None)
-            if not self._found and self._suspects:
+            self._read_bytes.pop(task, None)
+            if not self._read_bytes and self._suspects:
                 self._job.leaves_rubbish = True
             self._job.release(task)
 
@@ -157,7 +157,7 @@ class SystemDir(reader.SystemReader):
         if self._naming is not None:
             yield
             return
-        self._naming = storage.wait_for(
+        self._naming = storage.wait_for_lock(
             lambda: self._files.lock(
                 layout.OBJECTS_LOCK, str(os.getpid()), shared=True
             ),
@@ -195,11 +195,11 @@ class SystemDir(reader.SystemReader):
         _checked(state)
         with self.lease(state.task), self.naming():
             refs = state.published.components
-            known = {ref.id: self.objects.spec(ref.id) for ref in refs}
+            specs_by_id = {ref.id: self.objects.spec(ref.id) for ref in refs}
             for ref in refs:
-                objects.check_ref(ref, known[ref.id])
+                objects.check_ref(ref, specs_by_id[ref.id])
             name = layout.task_file(state.task)
-            for problem in check.other_class_counts(name, state, known):
+            for problem in check.other_class_counts(name, state, specs_by_id):
                 raise errors.StoreError(problem)
             self._write_task(state)
 
@@ -222,8 +222,8 @@ class SystemDir(reader.SystemReader):
     ) -> None:
         """Replaces a task's record; the caller has its lease."""
         name = layout.task_file(state.task)
-        found = self._found[state.task]
-        other = self._records.like(name) if found is None else None
+        expected = self._read_bytes[state.task]
+        other = self._records.like(name) if expected is None else None
         if other is not None:
             # On some file systems the two would be one file.
             raise errors.UsageError(
@@ -232,13 +232,13 @@ class SystemDir(reader.SystemReader):
             )
         data = checksummed_json.seal(state.to_json(), name)
         self._job.confirm(state.task, ())
-        if not self._files.write_if(name, found, data):
+        if not self._files.compare_and_swap(name, expected, data):
             raise leases.LeaseLostError(
                 f"{name} of {self.where} has been changed by another job; "
                 "nothing published is lost, run again to continue"
             )
-        self._suspect(name, found)
-        self._found[state.task] = data
+        self._suspect(name, expected)
+        self._read_bytes[state.task] = data
         # What was published is; the progress may be another job's by now.
         with contextlib.suppress(leases.LeaseLostError):
             self.clear_progress(state.task)
@@ -251,10 +251,10 @@ class SystemDir(reader.SystemReader):
           LeaseLostError: another job has taken the task over.
           StoreError: `payload` is not plain JSON, or the write failed.
         """
-        data = progress_files.encode(self._files, task, payload)
+        data = progress_files.encode_progress(self._files, task, payload)
         with self.lease(task), self.naming():
             self._job.confirm(task, ())
-            progress_files.save(self._fenced(task), task, data)
+            progress_files.save_progress(self._fenced(task), task, data)
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
         """Returns what `save_progress` kept last, or None.
@@ -264,7 +264,7 @@ class SystemDir(reader.SystemReader):
         made again. None, with a warning, if both are lost; and without one if
         the task has been published since.
         """
-        payload = progress_files.load(self._files, self.objects, task)
+        payload = progress_files.load_progress(self._files, self.objects, task)
         if payload is not None:
             self._suspects.update(references.object_ids(payload))
         return payload
@@ -277,7 +277,7 @@ class SystemDir(reader.SystemReader):
           LeaseLostError: another job has taken the task over.
         """
         with self.lease(task):
-            progress_files.clear(self._fenced(task), task)
+            progress_files.clear_progress(self._fenced(task), task)
 
     def tidy(self) -> None:
         """Removes what became rubbish through this object's own work.
@@ -294,7 +294,7 @@ class SystemDir(reader.SystemReader):
             suspects = None
         elif not suspects:
             return
-        report = garbage_collection.collect(
+        report = garbage_collection.collect_garbage(
             self._files,
             self.objects,
             self._records,
@@ -328,7 +328,7 @@ class SystemDir(reader.SystemReader):
           UsageError: other jobs do not stop storing objects.
           StoreError: a record cannot be read; nothing is removed then.
         """
-        report = garbage_collection.collect(
+        report = garbage_collection.collect_garbage(
             self._files,
             self.objects,
             self._records,
@@ -345,7 +345,7 @@ class SystemDir(reader.SystemReader):
             )
         return report
 
-    def _fenced(self, task: str) -> storage.Files:
+    def _fenced(self, task: str) -> storage.Storage:
         """Returns the files, which change only while the lease is held."""
         return self._files.fenced(lambda: self._job.confirm(task))
 

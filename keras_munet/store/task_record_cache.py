@@ -1,4 +1,4 @@
-"""What is published about all tasks, read again only where it has changed.
+"""Caches the published states of all tasks; rereads changed ones.
 
 Invariant: what is returned is what the files hold now. A record is taken from
 memory only if its file's version is known and the same; so a job that publishes
@@ -21,11 +21,11 @@ class TaskRecords:
       files: of the system.
     """
 
-    def __init__(self, files: storage.Files):
+    def __init__(self, files: storage.Storage):
         self._files = files
         self._folder_version: object = None
         # File name -> (its version, its record), sorted by task.
-        self._known: dict[str, tuple[object, Record]] = {}
+        self._cached: dict[str, tuple[object, Record]] = {}
         self._num_changes = 0
 
     def read(self) -> list[Record]:
@@ -38,7 +38,7 @@ class TaskRecords:
         if version is None or version != self._folder_version:
             self._update()
             self._folder_version = version
-        return [record for _, record in self._known.values()]
+        return [record for _, record in self._cached.values()]
 
     def num_changes(self) -> int:
         """Returns a number that grows when a record changes.
@@ -57,19 +57,19 @@ class TaskRecords:
         """
         self.read()
         small = name.lower()
-        for other in self._known:
+        for other in self._cached:
             if other != name and other.lower() == small:
                 return other
         return None
 
     def _update(self) -> None:
         versions = self._files.versions(layout.TASKS_DIR)
-        known = {}
+        updated = {}
         changed = []
         for name, version in versions.items():
-            old = self._known.get(name)
+            old = self._cached.get(name)
             if old is not None and version is not None and old[0] == version:
-                known[name] = old
+                updated[name] = old
             elif old is not None or layout.is_record_file(
                 name, layout.TASKS_DIR
             ):
@@ -79,13 +79,15 @@ class TaskRecords:
                     if error.is_copy(self._files):
                         continue
                     raise
-                known[name] = version, record
+                updated[name] = version, record
                 if old is None or old[1] != record:
                     changed.append(name)
-        if changed or known.keys() != self._known.keys():
+        if changed or updated.keys() != self._cached.keys():
             self._num_changes += 1
-        if known.keys() != self._known.keys() or changed:
-            known = dict(sorted(known.items(), key=lambda kv: kv[1][1].task))
+        if updated.keys() != self._cached.keys() or changed:
+            updated = dict(
+                sorted(updated.items(), key=lambda kv: kv[1][1].task)
+            )
         else:
-            known = {name: known[name] for name in self._known}
-        self._known = known
+            updated = {name: updated[name] for name in self._cached}
+        self._cached = updated

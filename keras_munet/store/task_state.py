@@ -1,4 +1,4 @@
-"""What is published about one task: its best path and where it came from.
+"""Defines the published state of a task: its best path and its origin.
 
 Invariant: one file holds all of it, so that a reader sees the state before or
 after a task iteration and never parts of both. When the task is removed, the
@@ -173,7 +173,7 @@ class TaskState:
 
 @dataclasses.dataclass(frozen=True)
 class RemovedTask:
-    """What is left of a task that was removed.
+    """The remains of a removed task.
 
     Attributes:
       task: the task's bare name.

@@ -1,6 +1,6 @@
 """The bytes of a safetensors file, written in one pinned order.
 
-Invariant: equal tensors and metadata give equal bytes, whatever library
+Invariant: equal tensors and metadata give equal bytes, whichever library
 version writes them: tensors by dtype and then name, a canonical JSON header
 padded to 8 bytes, no gaps. Any safetensors reader opens what is written here.
 A header is believed only after every offset, shape and dtype fits the data.

@@ -23,8 +23,8 @@ _TRAINING_PREFIXES = ("opt_", "ds_")
 def distinct(plan: plan_lib.GenerationPlan) -> plan_lib.GenerationPlan:
     """Returns `plan` with the first of each set of equal children."""
     firsts = set(first_indices(plan).values())
-    kept = tuple(child for child in plan.children if child.index in firsts)
-    return dataclasses.replace(plan, children=kept)
+    children = tuple(child for child in plan.children if child.index in firsts)
+    return dataclasses.replace(plan, children=children)
 
 
 def first_indices(plan: plan_lib.GenerationPlan) -> dict[int, int]:

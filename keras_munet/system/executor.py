@@ -1,4 +1,4 @@
-"""How several processes train one generation: one searches, all train.
+"""Trains generations on several processes: one searches, all train.
 
 Invariant: the chief alone asks the search, holds the task's lease and writes
 to the store. What the others do follows from its orders, so they do the same
@@ -54,14 +54,14 @@ _OnCycle = Callable[[int, np.ndarray, np.ndarray], None]
 AnyTrainer = trainer_lib.Trainer | sliced_trainer.SlicedTrainer
 
 
-@keras_state.shielded()
-def make(
+@keras_state.default_keras_state()
+def make_executor(
     directory: system_dir.SystemDir,
     family: architecture.Family,
     settings: settings_lib.Settings,
     strategy: str | devices_lib.Devices,
-) -> Crew:
-    """Returns what trains a system's generations on the devices asked for.
+) -> Executor:
+    """Returns what trains a system's generations on the requested devices.
 
     Args:
       directory: of the system.
@@ -72,7 +72,7 @@ def make(
     Raises:
       UsageError: the devices cannot be had, or do not fit the batch size.
     """
-    asked = devices_lib.Devices.of(strategy)
+    config = devices_lib.Devices.of(strategy)
     budget = child_job.Budget(
         num_cycles=settings.num_validations_per_path_training,
         batch_size=settings.batch_size,
@@ -85,68 +85,72 @@ def make(
     )
     shared = budget, settings.seed, settings.compute_dtype
     trainer: AnyTrainer
-    if asked.strategy == "coordinator":
+    if config.strategy == "coordinator":
         trainer = coordinator.CoordinatorTrainer(
-            cluster.workers_of(asked.workers), *shared
+            cluster.parse_workers(config.workers), *shared
         )
     else:
-        plan = _placed(directory, family, settings, asked)
-        num_bytes = strategy_lib.topology(asked).num_bytes_per_core
+        plan = _placed(directory, family, settings, config)
+        num_bytes = strategy_lib.device_topology(config).num_bytes_per_core
 
         def evaluator() -> trainer_lib.Trainer:
-            # A count of right answers is the same whatever the batch.
-            found = strategy_lib.make(asked)
-            num = found.num_replicas_in_sync
+            # A count of right answers does not depend on the batch.
+            local = strategy_lib.make_strategy(config)
+            num = local.num_replicas_in_sync
             even = dataclasses.replace(
                 budget, batch_size=-(-budget.batch_size // num) * num
             )
-            return trainer_lib.Trainer(found, even, *shared[1:], num_bytes)
+            return trainer_lib.Trainer(local, even, *shared[1:], num_bytes)
 
-        if plan.kind == placement.FUSED:
+        if plan.placement == placement.FUSED:
             trainer = trainer_lib.Trainer(
-                strategy_lib.make(asked), *shared, num_bytes
+                strategy_lib.make_strategy(config), *shared, num_bytes
             )
         else:
             arrays: replica_inputs.Arrays = {}
             trainer = sliced_trainer.SlicedTrainer(
                 [
                     trainer_lib.Trainer(cut, *shared, num_bytes, arrays)
-                    for cut in strategy_lib.cut(asked, plan.slices)
+                    for cut in strategy_lib.slice_strategies(
+                        config, plan.slices
+                    )
                 ],
                 evaluator,
             )
-    return Crew(trainer, directory, family, settings)
+    return Executor(trainer, directory, family, settings)
 
 
 def _placed(
     directory: system_dir.SystemDir,
     family: architecture.Family,
     settings: settings_lib.Settings,
-    asked: devices_lib.Devices,
+    config: devices_lib.Devices,
 ) -> placement.Plan:
     """Returns where children train, planned for the fullest there can be."""
-    topology = strategy_lib.topology(asked)
+    topology = strategy_lib.device_topology(config)
     num_cores = len(topology.cores)
-    wanted = asked.placement
-    if num_cores == 1 and wanted == placement.AUTO:
+    placement_name = config.placement
+    if num_cores == 1 and placement_name == placement.AUTO:
         # Without a choice there is nothing to predict.
-        wanted = placement.FUSED
-    needs = [memory.Need(0, 0)] * settings.children_per_generation
+        placement_name = placement.FUSED
+    needs = [memory.MemoryNeed(0, 0)] * settings.children_per_generation
     if num_cores > 1 and topology.num_bytes_per_core is not None:
         hparams = {**settings.hparams, **directory.root.hparams}
-        fullest = child_job.fullest(settings, family, hparams)
-        need = memory.need(
+        fullest = child_job.largest_child(settings, family, hparams)
+        need = memory.child_need(
             fullest,
             int(hparams["ds_image_size"]),
-            strategy_lib.device_type(strategy_lib.make(asked)),
+            strategy_lib.device_type(strategy_lib.make_strategy(config)),
         )
         needs = [need] * settings.children_per_generation
-    if asked.strategy == "multi_worker" and wanted != placement.SLICED:
-        wanted = placement.FUSED
-    return placement.plan(topology, needs, settings.batch_size, wanted)
+    if config.strategy == "multi_worker" and placement_name != placement.SLICED:
+        placement_name = placement.FUSED
+    return placement.plan_placement(
+        topology, needs, settings.batch_size, placement_name
+    )
 
 
-class Crew:
+class Executor:
     """Carries orders out, its own or the chief's.
 
     Attributes:
@@ -180,12 +184,12 @@ class Crew:
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process takes part in a generation."""
+        """Returns whether no other process takes part in a generation."""
         return self.trainer.workers.num == 1 and not isinstance(
             self.trainer, coordinator.CoordinatorTrainer
         )
 
-    @keras_state.shielded()
+    @keras_state.default_keras_state()
     def train(
         self,
         plan: plan_lib.GenerationPlan,
@@ -195,13 +199,13 @@ class Crew:
         """Trains a generation, on all workers.
 
         Args:
-          plan: what the search asks for.
+          plan: the search's request.
           data: the task's data.
           on_cycle: as of `trainer.Trainer.train`.
 
         Raises:
           UsageError: a child does not fit with one example at a time.
-          StoppedError: the job was asked to stop.
+          StoppedError: the job got a stop request.
         """
         order = _training(plan)
         trained = []
@@ -215,7 +219,7 @@ class Crew:
         ]
         return trained + solved
 
-    @keras_state.shielded()
+    @keras_state.default_keras_state()
     def heads(
         self, paths: Sequence[specs.PathRecord], data: types.TaskData
     ) -> list[closed_form.LinearHead]:
@@ -229,20 +233,20 @@ class Crew:
         """
         if self._heads_task != data.name:
             self._heads_task, self._heads = data.name, {}
-        missing = [path for path in paths if path.id not in self._heads]
-        if missing:
+        new_paths = [path for path in paths if path.id not in self._heads]
+        if new_paths:
             heads = self.trainer.solve(
-                [self._frozen(path) for path in missing],
+                [self._frozen(path) for path in new_paths],
                 data,
                 logistic=self._settings.search.policy == "linear_probe",
             )
-            for path, head in zip(missing, heads, strict=True):
+            for path, head in zip(new_paths, heads, strict=True):
                 self._heads[path.id] = head
         return [self._heads[path.id] for path in paths]
 
     def forget(self, task: str) -> None:
         """Frees the data of `task` and what was solved on them."""
-        self.trainer.forget(task)
+        self.trainer.forget_task(task)
         self._heads_task, self._heads = "", {}
 
     def _frozen(self, path: specs.PathRecord) -> frozen_features.FrozenPath:
@@ -281,7 +285,7 @@ class Crew:
             components={head.spec.name: _head(order["head"])},
         )
 
-    @keras_state.shielded()
+    @keras_state.default_keras_state()
     def accuracy(
         self, path: specs.PathRecord, data: types.TaskData, split: str
     ) -> float:
@@ -293,7 +297,7 @@ class Crew:
         self._announce(order)
         return self._evaluate(order, data)
 
-    @keras_state.shielded()
+    @keras_state.default_keras_state()
     def test_metrics(
         self, path: specs.PathRecord, data: types.TaskData
     ) -> classification_metrics.ClassificationMetrics | None:
@@ -303,12 +307,12 @@ class Crew:
         not finite has no measures.
         """
         frozen = self._frozen(path)
-        return classification_metrics.measure(
+        return classification_metrics.measure_classifier(
             *self.trainer.logits(frozen, data, "test"),
             self.trainer.logits(frozen, data, "validation"),
         )
 
-    @keras_state.shielded()
+    @keras_state.default_keras_state()
     def follow(self, data_of: Callable[[str], types.TaskData]) -> None:
         """Carries out the chief's orders until it has no more.
 
@@ -320,10 +324,10 @@ class Crew:
         """
         task = ""
         while True:
-            order = self.trainer.workers.share()
+            order = self.trainer.workers.broadcast()
             if order["do"] == _END:
                 if order["problem"] is not None:
-                    raise workers_lib.failure(order["problem"])
+                    raise workers_lib.error_from_json(order["problem"])
                 return
             if order["task"] != task:
                 self.forget(task)
@@ -335,7 +339,7 @@ class Crew:
 
     def _announce(self, order: Mapping[str, Any]) -> None:
         if self.trainer.workers.num > 1:
-            self.trainer.workers.share(order)
+            self.trainer.workers.broadcast(order)
 
     def _train(
         self,
@@ -366,7 +370,7 @@ class Crew:
             splits = {}
             self._averaged = data.name, splits
         if factor not in splits:
-            with self.trainer.clock.spent("input"):
+            with self.trainer.clock.measure("input"):
                 splits[factor] = dataclasses.replace(
                     data.train, images=preprocessing.averaged(images, factor)
                 )
@@ -462,11 +466,11 @@ def leading(workers: workers_lib.Workers) -> Iterator[None]:
         agreed = True
         raise
     except BaseException as error:
-        problem = workers_lib.described(error)
+        problem = workers_lib.error_to_json(error)
         raise
     finally:
         if workers.num > 1 and not agreed:
-            workers.share({"do": _END, "problem": problem})
+            workers.broadcast({"do": _END, "problem": problem})
 
 
 def _evaluation(

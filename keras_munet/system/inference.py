@@ -163,7 +163,7 @@ def _function(
     from keras_munet.models.vit import keras_state
 
     path = state.published
-    with keras_state.shielded():
+    with keras_state.default_keras_state():
         function = make(
             serving_functions.Served(
                 {task: path},
@@ -182,7 +182,7 @@ def exported_classifier(folder: PathLike, task: str | None) -> Classifier:
 
     Args:
       folder: of the export, or of its versions, of which the newest counts;
-        it may come from anybody.
+        it need not be trusted.
       task: with or without `private:`; None for the only one.
 
     Raises:
@@ -212,7 +212,7 @@ def exported_classifier(folder: PathLike, task: str | None) -> Classifier:
     except (AttributeError, KeyError, TypeError) as error:
         raise problem from error
     graph_guard.check(newest)
-    loaded = saved_model_reader.load(newest)
+    loaded = saved_model_reader.load_saved_model(newest)
     if signature not in loaded.signatures:
         raise problem
 

@@ -12,13 +12,13 @@ class Newest:
     """Tells a task iteration what other jobs have published since.
 
     Attributes:
-      population: the living paths when it was last asked.
+      population: the living paths at the last call.
     """
 
     def __init__(self, directory: system_dir.SystemDir):
         self._directory = directory
         self._num_changes = directory.num_changes()
-        self.population = read(directory)
+        self.population = read_population(directory)
 
     def __call__(self) -> population.Population | None:
         """Returns the living paths if they have changed, else None.
@@ -30,11 +30,11 @@ class Newest:
         if num_changes == self._num_changes:
             return None
         self._num_changes = num_changes
-        self.population = read(self._directory)
+        self.population = read_population(self._directory)
         return self.population
 
 
-def read(directory: reader.SystemReader) -> population.Population:
+def read_population(directory: reader.SystemReader) -> population.Population:
     """Returns the published paths, who is private, and who is retired.
 
     Raises:

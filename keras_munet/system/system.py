@@ -134,7 +134,9 @@ class System:
         keras_backend.require_tensorflow()
         loader = task_data.TaskDataLoader(settings)
         loader.check(settings.task_names)
-        settings = presets.resolved(settings, loader.sizes(settings.task_names))
+        settings = presets.resolve_preset(
+            settings, loader.sizes(settings.task_names)
+        )
         root = root or roots_build.build(
             settings.root,
             num_layers_max=settings.num_layers_max,
@@ -188,26 +190,26 @@ class System:
                 return cls.create(workdir, settings)
             except errors.UsageError as error:
                 # Of several jobs that begin at once, one creates it.
-                held = isinstance(error.__cause__, storage.LockHeldError)
+                is_locked = isinstance(error.__cause__, storage.LockHeldError)
                 waited = time.monotonic() - started > _CREATION_SECS_MAX
                 if system_dir.SystemDir.is_system(workdir):
                     break
-                if waited or not held:
+                if waited or not is_locked:
                     raise
                 time.sleep(0.1)
         directory = system_dir.SystemDir.open(workdir)
-        settings = presets.recorded(settings, directory.experiment)
-        asked = settings.to_json()
+        settings = presets.recorded_settings(settings, directory.experiment)
+        experiment = settings.to_json()
         directory.compare_experiment(
-            asked,
+            experiment,
             besides=baselines.changeable_keys(settings),
             earlier=settings_lib.LATER_KEYS,
         )
-        if directory.experiment == asked:
+        if directory.experiment == experiment:
             return cls(directory, settings.data)
         loader = task_data.TaskDataLoader(settings)
         loader.check(settings.task_names, directory.tasks)
-        directory.change_experiment(asked)
+        directory.change_experiment(experiment)
         return cls(directory, settings.data, loader)
 
     @property
@@ -286,7 +288,7 @@ class System:
 
     def population(self) -> population_lib.Population:
         """Returns the living paths as the search sees them."""
-        return population_view.read(self._dir)
+        return population_view.read_population(self._dir)
 
     def check(self) -> list[str]:
         """Returns the problems of the directory, one line each.
@@ -333,7 +335,7 @@ class System:
         """Runs what is left of the experiment: every round over every task.
 
         Several jobs may run one experiment: each takes the first task
-        iteration whose task nobody works on, and waits while there is none.
+        iteration whose task no job works on, and waits while there is none.
         What they end in depends on who was where first; only a job that is
         alone ends in the same population bit for bit whenever it is repeated.
 
@@ -460,14 +462,14 @@ class System:
         """
         from keras_munet.system import task_iteration
 
-        crew = self._runner.crew(strategy)
+        crew = self._runner.executor(strategy)
         measured: dict[str, Any] | None = None
         with self._runner.led(strategy) as leads:
             if leads:
                 measured = {}
                 for name in validation.published_names(task_names, self.tasks):
                     measured[name] = self._current(
-                        lambda name=name: task_iteration.measure(
+                        lambda name=name: task_iteration.measure_path(
                             name,
                             self.population(),
                             self.data(name),
@@ -496,7 +498,7 @@ class System:
         Returns:
           A model from `[batch, size, size, 3] float32` images in [-1, 1] to
           `[batch, num_classes] float32` logits; a dict of these by task
-          where several tasks were asked for. Its `class_names` are a tuple
+          where several tasks were requested. Its `class_names` are a tuple
           in the order of the logits, or a dict of these. It is a copy:
           training it never changes the system.
 
@@ -511,13 +513,13 @@ class System:
         from keras_munet.models import path_model
 
         one = isinstance(task_names, str)
-        asked = validation.published_names(
+        chosen = validation.published_names(
             [task_names] if isinstance(task_names, str) else task_names,
             self.tasks,
         )
 
         def build() -> keras.Model:
-            states = {name: self.tasks[name] for name in asked}
+            states = {name: self.tasks[name] for name in chosen}
             layer = None
             if include_preprocessing:
                 layer = preprocessing_layer.shared(
@@ -540,7 +542,7 @@ class System:
                 )
                 for name, state in states.items()
             }
-            model.class_names = class_names[asked[0]] if one else class_names
+            model.class_names = class_names[chosen[0]] if one else class_names
             return model
 
         return self._current(build)
@@ -689,8 +691,8 @@ class System:
         from keras_munet.export import options as options_lib
         from keras_munet.export import saved_model
 
-        files_lib.local_only(out, "an export")
-        asked = options_lib.Options.of(options)
+        files_lib.require_local(out, "an export")
+        export_options = options_lib.Options.of(options)
 
         def write() -> str:
             states = self.tasks
@@ -708,7 +710,7 @@ class System:
                 out,
                 served,
                 self._dir.objects.get,
-                asked,
+                export_options,
                 lineages,
                 roots_build.described(self._dir.root_source),
                 task_data.originals(served, self.settings.data),
@@ -720,7 +722,7 @@ class System:
         """Returns what `read` makes of the published state.
 
         Another job may publish or remove a task meanwhile, and with it what
-        only the state before needed; then `read` is asked once more.
+        only the state before needed; then `read` is retried.
 
         Raises:
           StoreError: a file is missing though nothing was published.

@@ -1,6 +1,6 @@
 """One task iteration: where the search meets training and the store.
 
-Invariant: a generation is saved before the next is asked for, so a killed job
+Invariant: a generation is saved before the next is requested, so a killed job
 loses at most the children that were in training.
 """
 
@@ -37,7 +37,7 @@ def run(
     data: types.TaskData,
     fingerprint: fingerprint_lib.DataFingerprint,
     directory: system_dir.SystemDir,
-    crew: executor.Crew,
+    crew: executor.Executor,
     settings: settings_lib.Settings,
     progress: Progress,
     newest: Callable[[], population_lib.Population | None],
@@ -51,9 +51,9 @@ def run(
       directory: of the system; its job has the task's lease.
       crew: trains generations.
       settings: the experiment.
-      progress: is told what happens.
+      progress: gets every event.
       newest: returns the living paths if other jobs have changed them since
-        it was last asked, else None.
+        the last call, else None.
 
     Returns:
       The best path with its test accuracy, and the lineage it leaves.
@@ -75,12 +75,12 @@ def run(
         num_generations=settings.num_generations,
         num_children=settings.num_samples_per_task,
     )
-    while not search.done:
+    while not search.is_done:
         started, cpu_started = time.perf_counter(), time.process_time()
         trainer.clock.clear()
         _rank(search, data, directory, crew, settings, progress, newest)
         # No object may go between the choice of a parent and its use.
-        with trainer.clock.spent("search"):
+        with trainer.clock.measure("search"):
             with directory.naming():
                 population = newest()
                 if population is not None:
@@ -101,11 +101,15 @@ def run(
             )
         ]
         trained = duplicates.spread(plan, trained)
-        with trainer.clock.spent("store"), directory.naming():
+        with trainer.clock.measure("store"), directory.naming():
             results, reports = _store(plan, trained, directory, settings)
-            known = {path.id for path in search.active}
+            previous_ids = {path.id for path in search.active}
             search.tell(results)
-            new = {p.born[2]: p.id for p in search.active if p.id not in known}
+            new = {
+                p.born[2]: p.id
+                for p in search.active
+                if p.id not in previous_ids
+            }
             directory.save_progress(
                 search.task, {**search.to_json(), "data": begun_on}
             )
@@ -148,12 +152,12 @@ def run(
     return best, outcome
 
 
-def measure(
+def measure_path(
     task: str,
     population: population_lib.Population,
     data: types.TaskData,
     settings: settings_lib.Settings,
-    crew: executor.Crew,
+    crew: executor.Executor,
 ) -> dict[str, Any]:
     """Returns what `System.evaluate` says of one published task.
 
@@ -169,7 +173,7 @@ def measure(
         decides = crew.accuracy(path, data, trainer_lib.QUALITY)
     metrics = crew.test_metrics(path, data)
     accounted = population.accounted_params(task, path.components)
-    facts = scoring.Facts(
+    facts = scoring.ScoreInputs(
         task,
         accounted,
         path.num_params,
@@ -227,12 +231,12 @@ def _rank(
     search: evolution.TaskIteration,
     data: types.TaskData,
     directory: system_dir.SystemDir,
-    crew: executor.Crew,
+    crew: executor.Executor,
     settings: settings_lib.Settings,
     progress: Progress,
     newest: Callable[[], population_lib.Population | None],
 ) -> None:
-    """Ranks the paths of other tasks for a search that asks for it."""
+    """Ranks the paths of other tasks for a search that needs it."""
     with directory.naming():
         population = newest()
         if population is not None:
@@ -253,14 +257,14 @@ def _rank(
         {"path_id": p.id, "task": p.task, "accuracy": of_path[p.id].accuracy}
         for p in ranked
     ]
-    shown = ", ".join(
+    scores_text = ", ".join(
         f"{'root' if p.task == specs.NOT_TRAINABLE else p.task} "
         f"{of_path[p.id].quality:.3f}"
         for p in ranked
     )
     quality = settings.search.quality.replace("_", " ")
     progress.line(
-        f"{search.task}: a linear head on the frozen features of {shown} "
+        f"{search.task}: a linear head on the frozen features of {scores_text} "
         f"(validation {quality}, {secs:.1f} s)"
         f"{'; every component is trained' if search.finetunes_all else ''}"
     )
@@ -289,7 +293,7 @@ def _store(
         if improved:
             refs = tuple(
                 directory.objects.put(
-                    _kept(result.components[part.spec.name], settings)
+                    _stored(result.components[part.spec.name], settings)
                 )
                 if part.is_new
                 else part.known_source()
@@ -335,7 +339,7 @@ def _sources(plan: plan_lib.GenerationPlan) -> Iterator[str]:
                 yield part.source.id
 
 
-def _kept(
+def _stored(
     component: specs.Component, settings: settings_lib.Settings
 ) -> specs.Component:
     """Returns what is stored of a trained component.

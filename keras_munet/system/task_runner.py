@@ -59,7 +59,7 @@ class TaskRunner:
         self._family = family
         self._settings = settings
         self._loader = loader
-        self._crews: dict[devices.Devices, executor.Crew] = {}
+        self._crews: dict[devices.Devices, executor.Executor] = {}
 
     def data(self, task_name: str) -> types.TaskData:
         """Returns a task's data; see `System.data`."""
@@ -68,21 +68,21 @@ class TaskRunner:
         self._loader.refuse_other_data(name, self._dir.tasks().get(name))
         return data
 
-    def crew(self, strategy: str | devices.Devices) -> executor.Crew:
+    def executor(self, strategy: str | devices.Devices) -> executor.Executor:
         """Returns the executor of a strategy, made once.
 
         Args:
           strategy: the devices, or the name of a strategy.
         """
-        asked = devices.Devices.of(strategy)
-        if asked not in self._crews:
+        config = devices.Devices.of(strategy)
+        if config not in self._crews:
             # TensorFlow is imported only where something trains.
             from keras_munet.system import executor
 
-            self._crews[asked] = executor.make(
-                self._dir, self._family, self._settings, asked
+            self._crews[config] = executor.make_executor(
+                self._dir, self._family, self._settings, config
             )
-        return self._crews[asked]
+        return self._crews[config]
 
     @contextlib.contextmanager
     def led(self, strategy: str | devices.Devices) -> Iterator[bool]:
@@ -98,7 +98,7 @@ class TaskRunner:
             return
         from keras_munet.system import executor
 
-        crew = self.crew(strategy)
+        crew = self.executor(strategy)
         if crew.trainer.workers.is_chief:
             with executor.leading(crew.trainer.workers):
                 yield True
@@ -154,9 +154,9 @@ class TaskRunner:
                 pause_secs = 0.0
             else:
                 if not pause_secs:
-                    held = dict.fromkeys(name for _, name in todo)
+                    busy_tasks = dict.fromkeys(name for _, name in todo)
                     progress.line(
-                        f"other jobs work on {', '.join(held)}; waiting"
+                        f"other jobs work on {', '.join(busy_tasks)}; waiting"
                     )
                 pause_secs = min(2 * pause_secs + 0.1, _PAUSE_SECS_MAX)
                 time.sleep(pause_secs)
@@ -192,8 +192,8 @@ class TaskRunner:
         name, private = names.split_private(task_name)
         fingerprint = self._loader.fingerprints[name]
         newest = population_view.Newest(self._dir)
-        others = self._dir.tasks()
-        state = others.pop(name, None)
+        other_states = self._dir.tasks()
+        state = other_states.pop(name, None)
         before = state or self._dir.removed().get(name)
         if state is not None and state.data is None:
             progress.line(
@@ -202,7 +202,7 @@ class TaskRunner:
             )
         counts: collections.Counter[str] = collections.Counter()
         if self._settings.search.version == "munet":
-            for other in others.values():
+            for other in other_states.values():
                 counts.update(other.child_counts)
         search = evolution.TaskIteration(
             self._settings,
@@ -217,7 +217,7 @@ class TaskRunner:
                 len(data.validation), self._settings.num_validation_examples_max
             ),
         )
-        crew = self.crew(strategy)
+        crew = self.executor(strategy)
         best, outcome = task_iteration.run(
             search,
             data,
@@ -262,10 +262,10 @@ class TaskRunner:
         Returns:
           False if other jobs hold them all.
         """
-        held = set()
+        busy = set()
         for number, task_name in todo:
             name, _ = names.split_private(task_name)
-            if name in held:
+            if name in busy:
                 continue
             try:
                 with self._dir.lease(name):
@@ -278,7 +278,7 @@ class TaskRunner:
                         )
                         self.evolve(task_name, strategy, progress)
             except leases.TaskHeldError:
-                held.add(name)
+                busy.add(name)
             except leases.LeaseLostError as error:
                 progress.line(str(error))
                 return True

@@ -1,4 +1,4 @@
-"""What is checked before anything of a system is written.
+"""Validates requests before anything of a system is written.
 
 Invariant: an experiment that cannot run to its end for a reason that can be
 known at its start leaves no file behind.
@@ -40,7 +40,7 @@ def load_tasks(
       UsageError: a task is unknown, or a first value lies off its range.
       DataError: its data are missing, damaged or not prepared.
     """
-    sizes = hparam_ranges.ranges(settings, 0).get("ds_image_size", ())
+    sizes = hparam_ranges.ranges_in_force(settings, 0).get("ds_image_size", ())
     image_size = max((settings.root.image_size, *sizes))
     return {
         name: tasks_lib.load(
@@ -60,9 +60,11 @@ def check_reach(settings: settings_lib.Settings, root: root_lib.Root) -> None:
       UsageError: a first value lies off its range, the root's family cannot
         build a path that a range allows, or a plug-in cannot be had.
     """
-    plugins.load(settings.search)
+    plugins.load_plugins(settings.search)
     family = adapters_lib.with_adapter(root.family, settings.search.adapter)
-    ranges = hparam_ranges.ranges(settings, int(root.hparams["num_layers"]))
+    ranges = hparam_ranges.ranges_in_force(
+        settings, int(root.hparams["num_layers"])
+    )
     first = {**settings.hparams, **root.hparams}
     family.layout(first, num_classes=2)
     for key in ("num_layers", "ds_image_size", "adapter_dim"):
@@ -107,8 +109,10 @@ def budget_notice(
             for size in sizes.values()
         )
         text += f", about {secs / 60:.1f} CPU minutes a round"
-    others = [p for p in settings_lib.PRESETS[2:] if p != settings.preset]
-    return f"{text}; also: --config.preset={' or '.join(others)}"
+    other_presets = [
+        p for p in settings_lib.PRESETS[2:] if p != settings.preset
+    ]
+    return f"{text}; also: --config.preset={' or '.join(other_presets)}"
 
 
 def _multiply_adds(
@@ -118,7 +122,7 @@ def _multiply_adds(
 ) -> int:
     """Returns those of an image through the root, forward."""
     hparams = {**settings.hparams, **settings.data.hparams, **root.hparams}
-    return sum(flops.forward(family.layout(hparams, 2)).values())
+    return sum(flops.forward_costs(family.layout(hparams, 2)).values())
 
 
 def input_notice(
@@ -145,46 +149,46 @@ def input_notice(
     stored = data.train.images.shape[1:]
     if input_share.estimated(stored, generation) <= input_share.SHARE_MAX:
         return None
-    return f"{data.name}: input is {input_share.text(stored, generation)}"
+    return f"{data.name}: input is {input_share.share_text(stored, generation)}"
 
 
 def published_names(
-    asked: Sequence[str] | str | None, published: Iterable[str]
+    requested: Sequence[str] | str | None, published: Iterable[str]
 ) -> list[str]:
-    """Returns the bare names of the tasks that were asked for.
+    """Returns the bare names of the requested tasks.
 
     Args:
-      asked: task names, or one, with or without `private:`; None for all.
+      requested: task names, or one, with or without `private:`; None for all.
       published: the tasks that the system has.
 
     Raises:
       UsageError: one is not in the system, or none is named.
     """
-    known = sorted(published)
-    if not known:
+    available = sorted(published)
+    if not available:
         raise errors.UsageError(
             "this system has no published task yet; run "
             f"{commands.command('evolve')} first"
         )
-    if isinstance(asked, str):
-        asked = [asked]
-    wrong = [name for name in asked or () if not isinstance(name, str)]
+    if isinstance(requested, str):
+        requested = [requested]
+    wrong = [name for name in requested or () if not isinstance(name, str)]
     if wrong:
         raise errors.UsageError(
-            f"{wrong[0]!r} is no task's name; it has: {', '.join(known)}"
+            f"{wrong[0]!r} is no task's name; it has: {', '.join(available)}"
         )
     bare = [
         names.split_private(name)[0]
-        for name in (known if asked is None else asked)
+        for name in (available if requested is None else requested)
     ]
-    unknown = sorted(set(bare) - set(known))
+    unknown = sorted(set(bare) - set(available))
     if unknown or not bare:
-        seen = (
+        problem = (
             f"task {unknown[0]!r} is not in this system"
             if unknown
             else "no task is named"
         )
-        raise errors.UsageError(f"{seen}; it has: {', '.join(known)}")
+        raise errors.UsageError(f"{problem}; it has: {', '.join(available)}")
     return bare
 
 

@@ -62,10 +62,10 @@ class Batches:
             (tf.constant(images), tf.constant(labels, tf.int32), everything)
             for images, labels in map(part.batch, indices)
         )
-        with Ahead(read, 1) as ahead:
+        with Prefetcher(read, 1) as ahead:
             yield from ahead
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the arrays of `task`."""
         for key in [key for key in self._arrays if key[0] == task]:
             del self._arrays[key]
@@ -83,21 +83,21 @@ class Batches:
         return self._arrays[key]
 
 
-class Ahead:
-    """What a step takes, computed beside the steps before it."""
+class Prefetcher:
+    """Computes the inputs of later steps beside the current one."""
 
     def __init__(self, batches: Iterator[tuple[Any, ...]], num_ahead: int):
         """Begins at once, in a thread.
 
         Args:
-          batches: are computed as they are asked for.
+          batches: are computed on request.
           num_ahead: how many may wait, at least one.
         """
         self._batches = batches
         self._worker = futures.ThreadPoolExecutor(1, "batches")
         self._coming = collections.deque(self._next() for _ in range(num_ahead))
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +112,7 @@ class Ahead:
         return self._worker.submit(next, self._batches, None)
 
 
-def num_ahead(batch_size: int, image_size: int) -> int:
+def num_prefetched(batch_size: int, image_size: int) -> int:
     """Returns how many batches may wait: some, within 128 MiB; or none.
 
     Args:
@@ -181,7 +181,7 @@ def evaluation_batch(
     return batch, tf.gather(labels, indices)
 
 
-def counted(
+def evaluation_batches(
     num_examples: int, batch_size_max: int, num_replicas: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the batches that see each example once.
@@ -207,7 +207,7 @@ def counted(
     return indices.reshape(shape), mask.reshape(shape)
 
 
-def shuffled(
+def shuffled_indices(
     rng: np.random.Generator,
     num_examples: int,
     num_steps: int,

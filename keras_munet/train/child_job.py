@@ -1,4 +1,4 @@
-"""What training is given and what it returns, free of the search's records."""
+"""Defines the input and output of training, free of search records."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ChildJob:
 
     @property
     def uses_adamw(self) -> bool:
-        """Whether its optimizer is AdamW; paths from before have SGD."""
+        """Returns whether its optimizer is AdamW; older paths have SGD."""
         return self.hparams.get("opt_name", "sgd") == "adamw"
 
     @property
@@ -90,7 +90,7 @@ class TrainedChild:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How long every child trains.
+    """The length of every child's training.
 
     Attributes:
       num_cycles: validations per child.
@@ -111,7 +111,7 @@ class Budget:
     class_weights: str = class_weights.NONE
 
     def weights_of(self, data: types.TaskData) -> tuple[float, ...]:
-        """Returns the weight of each class of a task; see `losses.losses`."""
+        """Returns the weight of each class; see `losses.cross_entropy`."""
         counts = np.bincount(data.train.labels, minlength=data.num_classes)
         return class_weights.of_classes(
             self.class_weights, data.class_names, counts.tolist()
@@ -123,7 +123,7 @@ class Budget:
         return -(-examples // self.batch_size)
 
 
-def fullest(
+def largest_child(
     settings: settings_lib.Settings,
     family: architecture.Family,
     hparams: Mapping[str, Any],
@@ -158,8 +158,8 @@ def factor_depth(
 ) -> int:
     """Returns `JobComponent.factor_depth` of a component."""
     is_adapter = spec.name.startswith(adapters_lib.PREFIX)
-    kind = "adapter" if is_adapter else spec.name
-    return settings.factor_depth if kind in settings.factorized else 0
+    layer_kind = "adapter" if is_adapter else spec.name
+    return settings.factor_depth if layer_kind in settings.factorized else 0
 
 
 def _no_values() -> specs.Component:

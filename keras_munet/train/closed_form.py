@@ -67,7 +67,7 @@ class _Candidate:
     method: str
 
 
-def solve(
+def solve_head(
     train: Features,
     validation: Features,
     class_counts: np.ndarray,
@@ -94,7 +94,7 @@ def solve(
 
     Example:
       >>> blobs = Features(np.eye(2)[[0, 1] * 4], np.array([0, 1] * 4))
-      >>> solve(blobs, blobs, np.array([4, 4])).accuracy
+      >>> solve_head(blobs, blobs, np.array([4, 4])).accuracy
       1.0
     """
     mean = train.values.mean(0, dtype=np.float64)
@@ -112,11 +112,11 @@ def solve(
 
 
 def _judged(
-    found: _Candidate, mean: np.ndarray, validation: Features, quality: str
+    candidate: _Candidate, mean: np.ndarray, validation: Features, quality: str
 ) -> tuple[tuple[float, float], LinearHead]:
     """Returns (quality, minus the loss) and the head at its temperature."""
-    bias = found.bias - mean @ found.kernel
-    logits = validation.values @ found.kernel + bias
+    bias = candidate.bias - mean @ candidate.kernel
+    logits = validation.values @ candidate.kernel + bias
     accuracy = float((logits.argmax(1) == validation.labels).mean())
     losses = {
         t: metrics.smoothed_log_loss(logits / t, validation.labels)
@@ -129,11 +129,11 @@ def _judged(
         else metrics.quality(quality, logits / temperature, validation.labels)
     )
     head = LinearHead(
-        kernel=(found.kernel / temperature).astype(np.float32),
+        kernel=(candidate.kernel / temperature).astype(np.float32),
         bias=(bias / temperature).astype(np.float32),
         accuracy=accuracy,
         quality=value,
-        method=f"{found.method}, temperature {temperature:.3g}",
+        method=f"{candidate.method}, temperature {temperature:.3g}",
     )
     return (value, -losses[temperature]), head
 

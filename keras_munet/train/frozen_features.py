@@ -49,7 +49,7 @@ class FrozenPath:
 
     @property
     def image(self) -> feature_cache.Image:
-        """What its input is."""
+        """Returns the key of its input."""
         return self.image_size, self.antialias
 
 
@@ -57,15 +57,15 @@ class FrozenPath:
 class _Layer:
     """A component below a head, as a function of its input."""
 
-    kind: layer_signature.Kind
+    signature: layer_signature.LayerSignature
     component: child_job.JobComponent
 
     @property
     def key(self) -> tuple[str | None, bool]:
-        return self.component.shared_id, self.kind.narrow
+        return self.component.shared_id, self.signature.class_token_only
 
 
-def read(
+def read_features(
     paths: Sequence[FrozenPath],
     split: types.Split,
     indices: np.ndarray,
@@ -92,7 +92,7 @@ def read(
     ]
 
 
-def logits(
+def path_logits(
     path: FrozenPath,
     split: types.Split,
     indices: np.ndarray,
@@ -148,7 +148,7 @@ def _values(
         for key, part in weights.items()
     }
     heads = [
-        layer_factory.unbuilt(path.components[-1].spec, _POLICY)
+        layer_factory.unbuilt_layer(path.components[-1].spec, _POLICY)
         for path in paths
     ]
     parts: list[list[np.ndarray]] = [[] for _ in paths]
@@ -173,7 +173,7 @@ def _values(
                 if stack not in outputs:
                     handle = variables[layer.component.shared_id].handle
                     outputs[stack] = layer_functions.output(
-                        layer.kind, handle, outputs[below]
+                        layer.signature, handle, outputs[below]
                     )
             top = outputs[stack]
             if not with_head:
@@ -199,11 +199,13 @@ def _refuse_other_head(path: FrozenPath) -> None:
 
 def _layers(path: FrozenPath, with_head: bool) -> list[_Layer]:
     """Returns the layers of a path, the head among them or not."""
-    layers = [layer_factory.unbuilt(p.spec, _POLICY) for p in path.components]
+    layers = [
+        layer_factory.unbuilt_layer(p.spec, _POLICY) for p in path.components
+    ]
     num = len(layers) if with_head else len(layers) - 1
     return [
         _Layer(
-            layer_signature.Kind.of(
+            layer_signature.LayerSignature.of(
                 part.spec,
                 _POLICY,
                 narrow,
@@ -213,7 +215,7 @@ def _layers(path: FrozenPath, with_head: bool) -> list[_Layer]:
         )
         for part, narrow in zip(
             path.components[:num],
-            path_model.narrowed(layers)[:num],
+            path_model.class_token_flags(layers)[:num],
             strict=True,
         )
     ]

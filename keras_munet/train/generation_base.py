@@ -16,7 +16,7 @@ from keras_munet.train import generation_structure
 from keras_munet.train import layer_pool
 
 
-class Borrowed:
+class GenerationBase:
     """The slots of a generation's children.
 
     Attributes:
@@ -28,8 +28,8 @@ class Borrowed:
 
     def __init__(
         self,
-        structure: generation_structure.Structure,
-        pool: layer_pool.SlotPool,
+        structure: generation_structure.GenerationStructure,
+        pool: layer_pool.LayerPool,
         strategy: tf.distribute.Strategy,
     ):
         """Takes the layers that a structure says.
@@ -54,7 +54,7 @@ class Borrowed:
             ]
         self._layers = [[slot.layer for slot in chain] for chain in self.slots]
         for chain in self._layers:
-            path_model.check(chain, structure.image_size)
+            path_model.check_layers(chain, structure.image_size)
         self._trained = [
             [slot for slot in chain if slot.momentum is not None]
             for chain in self.slots
@@ -64,7 +64,7 @@ class Borrowed:
     def gradients(self) -> list[list[str]]:
         """Of each child what a training step needs of each layer.
 
-        See `functions.apart`; nothing below its lowest trained one is asked.
+        See `functions.noinline`; no gradient passes its lowest trained one.
         """
         return [list(_gradients(chain)) for chain in self.slots]
 
@@ -83,7 +83,7 @@ class Borrowed:
                 slot.contract()
 
 
-def _gradients(chain: Sequence[layer_pool.Slot]) -> Iterator[str]:
+def _gradients(chain: Sequence[layer_pool.PooledLayer]) -> Iterator[str]:
     below = True
     for slot in chain:
         if slot.momentum is None:

@@ -1,7 +1,7 @@
-"""Which graph children that are trained together need.
+"""Identifies the graph of children that are trained together.
 
 Invariant: children whose layers are the same in kind and sharing have equal
-structures, whatever their weights and hyperparameters are.
+structures, for any weights and hyperparameters.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from keras_munet.train import layer_pool
 
 
 @dataclasses.dataclass(frozen=True)
-class Structure:
-    """Which layer each place of each child uses; equal ones share a graph.
+class GenerationStructure:
+    """The layers of each child; equal structures share a graph.
 
     Attributes:
       chains: per child, (role, spec, count) of each component.
       image_size: side of the input, pixels.
       antialias: see `preprocessing.evaluation_images`.
-      label_smoothing: per child; see `losses.losses`.
-      class_weights: of the task; see `losses.losses`.
+      label_smoothing: per child; see `losses.cross_entropy`.
+      class_weights: of the task; see `losses.cross_entropy`.
     """
 
     chains: tuple[tuple[tuple[str, specs.ComponentSpec, int], ...], ...]
@@ -55,7 +55,7 @@ def structure_of(
     image_size: int,
     antialias: bool = False,
     class_weights: tuple[float, ...] = (),
-) -> Structure:
+) -> GenerationStructure:
     """Returns the structure of children that are trained together."""
     counts: dict[tuple[str, str], int] = {}
     shared: dict[str, tuple[str, specs.ComponentSpec, int]] = {}
@@ -84,6 +84,6 @@ def structure_of(
                 chain.append(shared[part.shared_id])
         chains.append(tuple(chain))
     smoothing = tuple(child.label_smoothing for child in children)
-    return Structure(
+    return GenerationStructure(
         tuple(chains), image_size, antialias, smoothing, class_weights
     )

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-# As `plain_graphs`, of one call.
+# As `disable_grappler`, of one call.
 PLAIN = config_pb2.ConfigProto(
     graph_options=config_pb2.GraphOptions(
         rewrite_options=rewriter_config_pb2.RewriterConfig(
@@ -20,7 +20,7 @@ PLAIN = config_pb2.ConfigProto(
 
 
 @contextlib.contextmanager
-def plain_graphs() -> Iterator[None]:
+def disable_grappler() -> Iterator[None]:
     """Has TensorFlow run graphs as they were traced.
 
     Its rewrites cost three times what they are applied to: a step is a

@@ -30,7 +30,7 @@ _ADAMW = "adamw_"
 
 
 @dataclasses.dataclass
-class Slot:
+class PooledLayer:
     """A layer with the optimizer state of its weights.
 
     Attributes:
@@ -50,7 +50,7 @@ class Slot:
     layer: keras.layers.Layer
     momentum: tf.Variable | None
     holds: str | None = None
-    layout: weight_factors.Layout | None = None
+    layout: weight_factors.FactorLayout | None = None
     factors: keras.Variable | None = None
     second: tf.Variable | None = None
 
@@ -62,7 +62,7 @@ class Slot:
 
     @property
     def trained(self) -> keras.Variable:
-        """What an optimizer moves: the layer's weights or their factors."""
+        """Returns what the optimizer updates: the weights or their factors."""
         return self.weights if self.factors is None else self.factors
 
     @property
@@ -79,7 +79,7 @@ class Slot:
         """Gives the layer the weights that its factors stand for."""
         if self.layout is None:
             return
-        # The host multiplies in full precision, whatever the device does.
+        # The host multiplies in full precision on every device.
         with tf.device(_HOST):
             packed = tf.constant(self.trained.numpy())
             product = self.layout.product(packed).numpy()
@@ -97,7 +97,7 @@ class Slot:
         if component_id is not None and self.holds == component_id:
             return
         component = load()
-        layer_factory.assign(self.layer, self.spec, component.weights)
+        layer_factory.assign_values(self.layer, self.spec, component.weights)
         if self.momentum is not None:
             packed = packed_momentum(self.spec, component.momentum)
             if self.layout is not None:
@@ -128,11 +128,13 @@ class Slot:
             bits = values.astype(tf.bfloat16.as_numpy_dtype).view(np.uint16)
             momentum = layer_factory.unpack(self.spec, bits)
         return specs.Component(
-            self.spec, layer_factory.values(self.layer, self.spec), momentum
+            self.spec,
+            layer_factory.layer_values(self.layer, self.spec),
+            momentum,
         )
 
 
-class SlotPool:
+class LayerPool:
     """Every slot of one trainer, by role, spec and count."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -144,14 +146,14 @@ class SlotPool:
             strategy, tf.distribute.MultiWorkerMirroredStrategy
         )
         self._momentum_dtype = tf.float32 if several else tf.bfloat16
-        self._slots: dict[tuple[str, str, int], Slot] = {}
+        self._slots: dict[tuple[str, str, int], PooledLayer] = {}
 
     def get(
         self,
         role: str,
         spec: specs.ComponentSpec,
         count: int,
-    ) -> Slot:
+    ) -> PooledLayer:
         """Returns the slot of the `count`-th use of `spec` in `role`.
 
         Args:
@@ -164,11 +166,13 @@ class SlotPool:
             self._slots[key] = self._make(role, spec, count)
         return self._slots[key]
 
-    def keep_only(self, slots: Iterable[Slot]) -> None:
+    def keep_only(self, slots: Iterable[PooledLayer]) -> None:
         """Frees every slot that is not one of `slots`."""
-        kept = {id(slot) for slot in slots}
+        used_ids = {id(slot) for slot in slots}
         self._slots = {
-            key: slot for key, slot in self._slots.items() if id(slot) in kept
+            key: slot
+            for key, slot in self._slots.items()
+            if id(slot) in used_ids
         }
 
     def _make(
@@ -176,7 +180,7 @@ class SlotPool:
         role: str,
         spec: specs.ComponentSpec,
         count: int,
-    ) -> Slot:
+    ) -> PooledLayer:
         name = f"{spec.name}_{role}{count}_{spec.spec_id[:6]}"
         # Every variable must exist before a step is traced (platform fact 2).
         with self._strategy.scope():
@@ -188,7 +192,7 @@ class SlotPool:
             trained = role.removeprefix(_ADAMW)
             if trained.startswith(FACTORIZED):
                 depth = int(trained.removeprefix(FACTORIZED))
-                layout = weight_factors.Layout(spec, depth)
+                layout = weight_factors.FactorLayout(spec, depth)
                 num_trained = layout.num_values
                 factors = keras.Variable(
                     np.zeros(num_trained, np.float32),
@@ -208,7 +212,7 @@ class SlotPool:
                     name=f"{name}_second",
                     trainable=False,
                 )
-        return Slot(
+        return PooledLayer(
             spec,
             layer,
             momentum,

@@ -1,4 +1,4 @@
-"""What is made of logits: losses to train by, right answers to score by."""
+"""Computes losses and the number of correct answers from logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 
-def losses(
+def cross_entropy(
     logits: tf.Tensor,
     labels: tf.Tensor,
     smoothing: float = 0.0,
@@ -33,7 +33,9 @@ def losses(
     return whole
 
 
-def right(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def num_correct(
+    logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
+) -> tf.Tensor:
     """Counts right answers.
 
     Args:
@@ -51,7 +53,9 @@ def right(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(hits * mask, -1) + poison
 
 
-def scored(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def scored_outputs(
+    logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
+) -> tf.Tensor:
     """Returns what a quality is computed of, as one tensor.
 
     Args:
@@ -63,6 +67,6 @@ def scored(logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
       `[..., n, classes + 2] float32`: logits, label, mask.
     """
     logits = tf.cast(logits, tf.float32)
-    known = tf.stack([tf.cast(labels, tf.float32), mask], -1)
+    targets = tf.stack([tf.cast(labels, tf.float32), mask], -1)
     shape = tf.concat([tf.shape(logits)[:-1], [2]], 0)
-    return tf.concat([logits, tf.broadcast_to(known, shape)], -1)
+    return tf.concat([logits, tf.broadcast_to(targets, shape)], -1)

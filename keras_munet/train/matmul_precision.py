@@ -1,4 +1,4 @@
-"""What the factors of a training step's products are rounded to.
+"""Chooses the precision of matrix products in a training step.
 
 Invariant: weights, sums, norms, the optimizer, and all that scores a path stay
 in float32; only factors inside a step are rounded, and by which rule follows
@@ -24,8 +24,8 @@ _WIDTH_MIN = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Products:
-    """Which components round the factors of their products to what.
+class MatmulPrecision:
+    """The dtype to which components round the factors of products.
 
     Attributes:
       dtype: `tf.float32` or `tf.bfloat16`.
@@ -46,10 +46,10 @@ class Products:
 
 
 # What is scored is what will be served.
-FLOAT32 = Products()
+FLOAT32 = MatmulPrecision()
 
 
-def products(compute_dtype: str, device_type: str) -> Products:
+def choose_precision(compute_dtype: str, device_type: str) -> MatmulPrecision:
     """Returns the rule of a setting on a device.
 
     Args:
@@ -60,10 +60,14 @@ def products(compute_dtype: str, device_type: str) -> Products:
     if compute_dtype == "float32":
         return FLOAT32
     if compute_dtype == "bfloat16" or device_type == "TPU":
-        return Products(tf.bfloat16, 0)
+        return MatmulPrecision(tf.bfloat16, 0)
     if device_type == "GPU":
-        return Products(tf.bfloat16, 0) if _gpus_gain() else Products()
-    return Products(tf.bfloat16) if _cpu_gains() else Products()
+        return (
+            MatmulPrecision(tf.bfloat16, 0)
+            if _gpus_gain()
+            else MatmulPrecision()
+        )
+    return MatmulPrecision(tf.bfloat16) if _cpu_gains() else MatmulPrecision()
 
 
 def _gpus_gain() -> bool:

@@ -1,4 +1,4 @@
-"""How much memory a generation takes, known before it starts.
+"""Estimates the memory of a generation before it starts.
 
 Invariant: how children are divided over passes, and a batch over parts,
 changes what they become by float rounding alone.
@@ -41,7 +41,7 @@ _BYTES_PER_KEPT = {"CPU": 4.0, "GPU": 4.0, "TPU": 0.85}
 _BYTES_PER_SECOND = 4
 # The snapshot lies in the memory of the host.
 _HOST_BYTES_PER_TRAINED = 6
-# Batches that wait (`batches.num_ahead`), one on its way through the
+# Batches that wait (`batches.num_prefetched`), one on its way through the
 # augmentation, and what TensorFlow keeps; and features.
 _BYTES_PER_STEP = 256 * 2**20 + feature_cache.NUM_BYTES_MAX
 # Of what is free when a generation starts; the rest is the system's.
@@ -50,11 +50,11 @@ _CONTROL_GROUP = pathlib.Path("/sys/fs/cgroup")
 
 
 @dataclasses.dataclass(frozen=True)
-class Need:
-    """What one child takes.
+class MemoryNeed:
+    """The memory of one child.
 
     Attributes:
-      fixed: bytes, whatever the batch.
+      fixed: bytes that do not depend on the batch.
       per_example: bytes for each example of a batch.
     """
 
@@ -68,7 +68,7 @@ class Need:
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """How a generation is trained.
+    """The division of a generation into passes.
 
     Attributes:
       groups: the numbers of the children that are trained together.
@@ -79,9 +79,9 @@ class Passes:
     num_parts: int
 
 
-def need(
+def child_need(
     child: child_job.ChildJob, image_size: int, device_type: str = "CPU"
-) -> Need:
+) -> MemoryNeed:
     """Returns what training `child` takes.
 
     What it shares frozen with others is counted for each, so that children
@@ -98,28 +98,35 @@ def need(
     if child.uses_adamw:
         per_trained += _BYTES_PER_SECOND
     shape: tuple[int | None, ...] = (1, image_size, image_size, 3)
-    fixed = kept = 0
+    fixed = num_saved = 0
     training = False
-    layers = [layer_factory.unbuilt(part.spec) for part in child.components]
+    layers = [
+        layer_factory.unbuilt_layer(part.spec) for part in child.components
+    ]
     for part, layer, narrow in zip(
-        child.components, layers, path_model.narrowed(layers), strict=True
+        child.components,
+        layers,
+        path_model.class_token_flags(layers),
+        strict=True,
     ):
-        options = path_model.narrowing(narrow)
+        options = path_model.call_options(narrow)
         training = training or part.trainable
         if training:
-            kept += layer.num_kept(shape, **options)
+            num_saved += layer.num_kept(shape, **options)
         fixed += part.spec.num_params * (
             per_trained if part.trainable else _BYTES_PER_FROZEN
         )
         if part.trainable and part.factor_depth:
-            layout = weight_factors.Layout(part.spec, part.factor_depth)
+            layout = weight_factors.FactorLayout(part.spec, part.factor_depth)
             fixed += layout.num_values * _BYTES_PER_FACTOR
         shape = layer.compute_output_shape(shape, **options)
-    return Need(fixed, int(kept * _BYTES_PER_KEPT[device_type]))
+    return MemoryNeed(fixed, int(num_saved * _BYTES_PER_KEPT[device_type]))
 
 
-def bytes_of(
-    needs: Sequence[Need], batch_size: int, num_at_a_time: int | None = None
+def joint_bytes(
+    needs: Sequence[MemoryNeed],
+    batch_size: int,
+    num_at_a_time: int | None = None,
 ) -> int:
     """Returns what children take that are trained together.
 
@@ -129,15 +136,15 @@ def bytes_of(
       num_at_a_time: how many children at most keep something for a backward
         pass at one time; None for all.
     """
-    kept = sorted((need.per_example for need in needs), reverse=True)
+    per_example = sorted((need.per_example for need in needs), reverse=True)
     return (
-        sum(need.fixed for need in needs)
-        + sum(kept[:num_at_a_time]) * batch_size
+        sum(child_need.fixed for child_need in needs)
+        + sum(per_example[:num_at_a_time]) * batch_size
     )
 
 
-def passes(
-    needs: Sequence[Need],
+def divide_into_passes(
+    needs: Sequence[MemoryNeed],
     batch_size: int,
     num_bytes_max: int,
     num_replicas: int = 1,
@@ -153,7 +160,7 @@ def passes(
       batch_size: examples of a step over all replicas.
       num_bytes_max: what a step may take on each replica.
       num_replicas: devices that share a batch.
-      num_at_a_time: see `bytes_of`.
+      num_at_a_time: see `joint_bytes`.
 
     Raises:
       UsageError: a child does not fit with one example at a time.
@@ -179,7 +186,7 @@ def passes(
     for index in range(len(needs)):
         group = (*groups[-1], index) if groups else (index,)
         together = [needs[i] for i in group]
-        size = bytes_of(together, share // num_parts, num_at_a_time)
+        size = joint_bytes(together, share // num_parts, num_at_a_time)
         if groups and size <= num_bytes_max:
             groups[-1] = group
         else:

@@ -91,7 +91,7 @@ def adamw_update(
     """Returns the next (weight float32, momentum bfloat16, second float32).
 
     Adam with decoupled weight decay (Loshchilov and Hutter 2019). The rate
-    holds the correction of the second moment, see `schedules.rates`; the
+    holds the correction of the second moment, see `schedules.rate_table`; the
     momentum is not corrected, as a clone's goes on from its parent's.
 
     Args:
@@ -110,7 +110,7 @@ def adamw_update(
     return weight - rate * step, tf.cast(trace, tf.bfloat16), second
 
 
-# Never inlined, for the reason `vit.functions.apart` gives.
+# Never inlined, for the reason `vit.functions.noinline` gives.
 compiled_update = tf.function(
     update, autograph=False, experimental_attributes={"_noinline": True}
 )

@@ -62,12 +62,12 @@ def _cosine(peak: float, warmup_ratio: float, num_steps: int) -> np.ndarray:
         if step < num_warmup:
             rates[step] = start + (peak - start) * step / num_warmup
         else:
-            done = (step - num_warmup) / max(1, num_steps - num_warmup)
-            rates[step] = peak * 0.5 * (1 + math.cos(math.pi * done))
+            fraction = (step - num_warmup) / max(1, num_steps - num_warmup)
+            rates[step] = peak * 0.5 * (1 + math.cos(math.pi * fraction))
     return rates.astype(np.float32)
 
 
-def rates(
+def rate_table(
     children: Sequence[child_job.ChildJob], num_cycles: int, num_steps: int
 ) -> np.ndarray:
     """Returns `[steps, children, 3] float32` for `optimizer.Rates`."""

@@ -17,7 +17,7 @@ from keras_munet.train import generation_base
 
 
 def is_better(score: float, best: float, ties: bool) -> bool:
-    """Whether a score makes a new snapshot.
+    """Returns whether a score makes a new snapshot.
 
     NaN compares as neither: a diverged child is never taken.
 
@@ -45,11 +45,13 @@ class Snapshots:
         self._scores: list[list[float]] = [[] for _ in children]
         self._losses: list[list[float]] = [[] for _ in children]
         self._quality: list[float | None] = [None] * len(children)
-        self._taken: list[dict[str, specs.Component]] = [{} for _ in children]
+        self._components: list[dict[str, specs.Component]] = [
+            {} for _ in children
+        ]
 
     def offer(
         self,
-        graph: generation_base.Borrowed,
+        graph: generation_base.GenerationBase,
         qualities: np.ndarray,
         losses: np.ndarray,
     ) -> np.ndarray:
@@ -62,7 +64,7 @@ class Snapshots:
             if is_better(float(scores[i]), self._best[i], self._ties):
                 self._best[i] = float(scores[i])
                 self._quality[i] = float(qualities[i])
-                self._taken[i] = {
+                self._components[i] = {
                     part.spec.name: slot.snapshot()
                     for part, slot in zip(
                         child.components, graph.slots[i], strict=True
@@ -79,7 +81,7 @@ class Snapshots:
                 scores=tuple(self._scores[i]),
                 losses=tuple(self._losses[i]),
                 quality=self._quality[i],
-                components=self._taken[i],
+                components=self._components[i],
             )
             for i, child in enumerate(self._children)
         ]

@@ -30,7 +30,7 @@ from keras_munet.train import timing
 from keras_munet.train.layerwise import layer_functions
 
 # What a loop trains: the layers of a generation, however they are computed.
-G = TypeVar("G", bound=generation_base.Borrowed)
+G = TypeVar("G", bound=generation_base.GenerationBase)
 
 
 class StepLoop(abc.ABC, Generic[G]):
@@ -62,7 +62,7 @@ class StepLoop(abc.ABC, Generic[G]):
 
     @property
     def num_at_a_time(self) -> int | None:
-        """How many children are in a step at one time; None for all."""
+        """Returns the number of children in a step at a time; None for all."""
         return None
 
     @contextlib.contextmanager
@@ -83,7 +83,7 @@ class StepLoop(abc.ABC, Generic[G]):
           data_hparams: the `ds_*` hyperparameters.
           indices: `[steps, batch] int32`, the examples of each step.
           seeds: `[steps, 2] int32`, of each step's augmentation.
-          rates: `[steps, children, 3] float32`; see `schedules.rates`.
+          rates: `[steps, children, 3] float32`; see `schedules.rate_table`.
         """
         augment, jitter = augmentation(data, data_hparams)
         image_size = int(data_hparams["ds_image_size"])
@@ -97,19 +97,19 @@ class StepLoop(abc.ABC, Generic[G]):
             )
             for batch, seed, rate in zip(picked, seeds, rates, strict=True)
         )
-        num_ahead = batches_lib.num_ahead(indices.shape[1], image_size)
+        num_ahead = batches_lib.num_prefetched(indices.shape[1], image_size)
         if not num_ahead:
             yield ready
             return
-        with batches_lib.Ahead(ready, num_ahead) as ahead:
+        with batches_lib.Prefetcher(ready, num_ahead) as ahead:
             yield iter(ahead)
 
     @abc.abstractmethod
     def generation(
         self,
-        structure: generation_structure.Structure,
-        pool: layer_pool.SlotPool,
-        products: matmul_precision.Products,
+        structure: generation_structure.GenerationStructure,
+        pool: layer_pool.LayerPool,
+        products: matmul_precision.MatmulPrecision,
         num_parts: int,
     ) -> G:
         """Returns what this loop trains of a structure.
@@ -127,7 +127,7 @@ class StepLoop(abc.ABC, Generic[G]):
     ) -> np.ndarray:
         """Trains step after step; returns the mean losses.
 
-        What this takes is counted by whoever calls, but for its input.
+        The caller counts what this takes, but for its input.
 
         Args:
           graph: the generation's.
@@ -155,7 +155,7 @@ class StepLoop(abc.ABC, Generic[G]):
         Returns:
           `[children] float64`; NaN where a child diverged.
         """
-        with self._clock.spent("validate"):
+        with self._clock.measure("validate"):
             indices, mask = self.counted(data, split)
             counts = sum(self._count(graph, data, split, indices, mask))
         return np.asarray(counts, np.float64) / np.count_nonzero(mask)
@@ -172,7 +172,7 @@ class StepLoop(abc.ABC, Generic[G]):
         """
         if self._budget.quality == "accuracy":
             return self.accuracies(graph, data, "validation")
-        with self._clock.spent("validate"):
+        with self._clock.measure("validate"):
             counted = self.counted(data, "validation")
             batches = self._count(
                 graph, data, "validation", *counted, whole=True
@@ -206,7 +206,7 @@ class StepLoop(abc.ABC, Generic[G]):
             num_examples = min(
                 num_examples, self._budget.num_validation_examples_max
             )
-        return batches_lib.counted(
+        return batches_lib.evaluation_batches(
             num_examples, self._budget.batch_size, self._num_replicas
         )
 
@@ -229,12 +229,12 @@ class StepLoop(abc.ABC, Generic[G]):
           indices: `[steps, batch] int32`, from `counted`.
           mask: `[steps, batch] float32`, from `counted`.
           whole: whether to yield `[children, batch, classes + 2] float32`
-            instead, what `losses.scored` returns.
+            instead, what `losses.scored_outputs` returns.
         """
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the data of `task`."""
-        self._batches.forget(task)
+        self._batches.forget_task(task)
 
 
 def augmentation(

@@ -1,4 +1,4 @@
-"""What the seconds of training went into.
+"""Counts the seconds of training by kind of work.
 
 Invariant: every second is counted once, in the thread that waits for all
 others, so no entry is negative and their sum is at most the time that passed.
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 _COMPILE = "compile"
-# A wait for input stays one, whatever other threads compile meanwhile.
+# A wait for input stays one while other threads compile.
 _INPUT = "input"
 
 
 class Clock(dict[str, float]):
     """Maps a kind of work, with `_secs` behind it, to seconds.
 
-    One thread turns it. A second belongs to the innermost block of `spent`
+    One thread turns it. A second belongs to the innermost block of `measure`
     that is open, and to none where no block is.
     """
 
@@ -37,14 +37,14 @@ class Clock(dict[str, float]):
         return 0.0
 
     @contextlib.contextmanager
-    def spent(self, kind: str) -> Iterator[None]:
+    def measure(self, phase: str) -> Iterator[None]:
         """Counts the seconds within, less those of the blocks inside.
 
         Args:
-          kind: of work, e.g. `train`.
+          phase: of work, e.g. `train`.
         """
         self._count()
-        self._kinds.append(kind)
+        self._kinds.append(phase)
         try:
             yield
         finally:
@@ -67,11 +67,11 @@ class Clock(dict[str, float]):
             self._count()
             self._compiled = None
 
-    def move(self, kind: str, to: str, secs: float) -> None:
+    def move(self, phase: str, to: str, secs: float) -> None:
         """Counts seconds of one kind as another: at most those it has."""
-        secs = min(max(secs, 0.0), self[f"{kind}_secs"])
+        secs = min(max(secs, 0.0), self[f"{phase}_secs"])
         if secs:
-            self[f"{kind}_secs"] -= secs
+            self[f"{phase}_secs"] -= secs
             self[f"{to}_secs"] += secs
 
     def _count(self) -> None:
@@ -85,10 +85,10 @@ class Clock(dict[str, float]):
             self._last_compiled = compiled
         if not self._kinds:
             return
-        kind = self._kinds[-1]
-        self[f"{kind}_secs"] += secs
-        if kind != _INPUT:
-            self.move(kind, _COMPILE, compile_secs)
+        phase = self._kinds[-1]
+        self[f"{phase}_secs"] += secs
+        if phase != _INPUT:
+            self.move(phase, _COMPILE, compile_secs)
 
 
 class Calls:
@@ -99,20 +99,20 @@ class Calls:
     first call. Of a function that was compiled before, nothing is.
     """
 
-    def __init__(self, clock: Clock, kind: str):
-        """Counts in `clock`, as work of `kind`."""
+    def __init__(self, clock: Clock, phase: str):
+        """Counts in `clock`, as work of `phase`."""
         self._clock = clock
-        self._kind = kind
+        self._phase = phase
         self._secs: list[float] = []
 
     @property
     def begun(self) -> bool:
-        """Whether there was a call."""
+        """Returns whether there was a call."""
         return bool(self._secs)
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         """Returns `function(*args)`."""
-        with self._clock.spent(self._kind):
+        with self._clock.measure(self._phase):
             started = time.perf_counter()
             result = function(*args)
             self._secs.append(time.perf_counter() - started)
@@ -127,4 +127,4 @@ class Calls:
             return
         first, *later = self._secs
         secs = first - sum(later) / len(later)
-        self._clock.move(self._kind, _COMPILE, secs)
+        self._clock.move(self._phase, _COMPILE, secs)

@@ -61,11 +61,11 @@ class Trainer:
           strategy: where steps run.
           budget: how long every child trains.
           seed: the experiment's root seed.
-          compute_dtype: see `matmul_precision.products`.
+          compute_dtype: see `matmul_precision.choose_precision`.
           num_bytes_max: what a generation may take on each device; None for
             what `memory.free_bytes` says when it starts.
           arrays: of a slice, the data that all slices have; see
-            `replica_inputs.Shares`.
+            `replica_inputs.ReplicaInputs`.
 
         Raises:
           UsageError: the batch does not divide over the replicas.
@@ -80,16 +80,16 @@ class Trainer:
         self._budget = budget
         self._seed = seed
         self._num_bytes_max = num_bytes_max
-        self._pool = layer_pool.SlotPool(strategy)
+        self._pool = layer_pool.LayerPool(strategy)
         self._device_type = strategy_lib.device_type(strategy)
-        self._products = matmul_precision.products(
+        self._products = matmul_precision.choose_precision(
             compute_dtype, self._device_type
         )
         # Least recently used structures are dropped: each holds its layers, and
         # a traced graph, for as long as it is kept.
-        self._graphs: collections.OrderedDict[Any, generation_base.Borrowed] = (
-            collections.OrderedDict()
-        )
+        self._graphs: collections.OrderedDict[
+            Any, generation_base.GenerationBase
+        ] = collections.OrderedDict()
         self.clock = timing.Clock()
         layerwise = arrays is None and strategy_lib.is_one_cpu(strategy)
         self._steps: steps_lib.StepLoop[Any] = (
@@ -97,24 +97,24 @@ class Trainer:
             if layerwise
             else graph_steps.GraphSteps(strategy, budget, self.clock, arrays)
         )
-        self.workers = workers_lib.of(strategy)
+        self.workers = workers_lib.strategy_workers(strategy)
         self._stop: Callable[[], bool] = lambda: False
 
     def stop_when(self, stop: Callable[[], bool]) -> None:
         """Has training end with StoppedError, once `stop` says so.
 
         Args:
-          stop: asked before each generation and after each cycle.
+          stop: called before each generation and after each cycle.
         """
         self._stop = stop
 
     def check_stop(self) -> None:
-        """Ends the job on every worker if it was asked to stop on one.
+        """Ends the job on every worker if one got a stop request.
 
         Raises:
           StoppedError: it was.
         """
-        if self.workers.any(self._stop()):
+        if self.workers.all_reduce_any(self._stop()):
             raise errors.StoppedError(
                 "stopped as asked, with all finished generations saved; run "
                 "the same command to continue"
@@ -141,7 +141,7 @@ class Trainer:
           data_hparams: the `ds_*` hyperparameters that they share.
           event: names the generation; its seeds derive from it.
           accept_ties: whether an equal score makes a new snapshot.
-          on_cycle: told (cycle, `[children]` scores, `[children]` losses) of
+          on_cycle: gets (cycle, `[children]` scores, `[children]` losses) of
             each pass.
 
         Raises:
@@ -151,7 +151,7 @@ class Trainer:
         self.check_stop()
         passes = self.passes(children, int(data_hparams["ds_image_size"]))
         results = []
-        with grappler.plain_graphs():
+        with grappler.disable_grappler():
             for group in passes.groups:
                 results += self._train(
                     [children[i] for i in group],
@@ -172,14 +172,14 @@ class Trainer:
         Raises:
           UsageError: a child does not fit with one example at a time.
         """
-        limit = self.workers.least(
+        limit = self.workers.all_reduce_min(
             self._num_bytes_max or memory.free_bytes(self._device_type)
         )
         if limit is None:
             return memory.Passes((tuple(range(len(children))),), 1)
-        return memory.passes(
+        return memory.divide_into_passes(
             [
-                memory.need(child, image_size, self._device_type)
+                memory.child_need(child, image_size, self._device_type)
                 for child in children
             ],
             self._budget.batch_size,
@@ -206,7 +206,7 @@ class Trainer:
         seeds = self._rng("augment", *event).integers(
             0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
         )
-        rates = schedules.rates(children, num_cycles, num_steps)
+        rates = schedules.rate_table(children, num_cycles, num_steps)
         with self._steps.inputs(
             data, data_hparams, indices, seeds, rates
         ) as inputs:
@@ -220,7 +220,7 @@ class Trainer:
             self._fill(graph, children)
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
-                with self.clock.spent("train"):
+                with self.clock.measure("train"):
                     losses = self._steps.train(graph, inputs, num_steps)
                     graph.contract()
                 qualities = self._steps.qualities(graph, data)
@@ -250,7 +250,7 @@ class Trainer:
           antialias: see `preprocessing.evaluation_images`.
         """
         child = child_job.ChildJob(0, tuple(components), {})
-        with grappler.plain_graphs():
+        with grappler.disable_grappler():
             graph = self._graph([child], image_size, antialias)
             self._fill(graph, [child])
             if split == QUALITY:
@@ -274,7 +274,7 @@ class Trainer:
         Args:
           paths: whose components are all published.
           data: of the task to solve.
-          logistic: see `closed_form.solve`.
+          logistic: see `closed_form.solve_head`.
 
         Raises:
           UsageError: a head is no linear layer.
@@ -287,12 +287,12 @@ class Trainer:
         }
         counts = np.bincount(data.train.labels, minlength=data.num_classes)
         with (
-            self.clock.spent("solve"),
-            grappler.plain_graphs(),
+            self.clock.measure("solve"),
+            grappler.disable_grappler(),
             tf.device(self._own_device()),
         ):
             features = (
-                frozen_features.read(
+                frozen_features.read_features(
                     paths,
                     getattr(data, split),
                     picked,
@@ -301,7 +301,7 @@ class Trainer:
                 for split, picked in indices.items()
             )
             return [
-                closed_form.solve(
+                closed_form.solve_head(
                     train,
                     validation,
                     counts,
@@ -331,18 +331,18 @@ class Trainer:
         indices = np.arange(np.count_nonzero(mask))
         examples = getattr(data, split)
         with (
-            self.clock.spent("validate"),
-            grappler.plain_graphs(),
+            self.clock.measure("validate"),
+            grappler.disable_grappler(),
             tf.device(self._own_device()),
         ):
-            logits = frozen_features.logits(
+            logits = frozen_features.path_logits(
                 path, examples, indices, self._steps.layer_functions
             )
         return logits, np.asarray(examples.labels)[indices]
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the data of `task`."""
-        self._steps.forget(task)
+        self._steps.forget_task(task)
 
     def _own_device(self) -> str:
         """Returns where this process alone computes."""
@@ -360,14 +360,14 @@ class Trainer:
         antialias: bool,
         num_parts: int = 1,
         class_weights: tuple[float, ...] = (),
-    ) -> generation_base.Borrowed:
+    ) -> generation_base.GenerationBase:
         structure = generation_structure.structure_of(
             children, image_size, antialias, class_weights
         )
         key = structure.key, num_parts
         graph = self._graphs.pop(key, None)
         if graph is None:
-            with self.clock.spent("compile"):
+            with self.clock.measure("compile"):
                 graph = self._steps.generation(
                     structure, self._pool, self._products, num_parts
                 )
@@ -376,18 +376,18 @@ class Trainer:
             self._graphs.popitem(last=False)
             self._pool.keep_only(
                 slot
-                for kept in self._graphs.values()
-                for chain in kept.slots
+                for cached_graph in self._graphs.values()
+                for chain in cached_graph.slots
                 for slot in chain
             )
         return graph
 
     def _fill(
         self,
-        graph: generation_base.Borrowed,
+        graph: generation_base.GenerationBase,
         children: Sequence[child_job.ChildJob],
     ) -> None:
-        with self.clock.spent("fill"):
+        with self.clock.measure("fill"):
             for slots, child in zip(graph.slots, children, strict=True):
                 for slot, part in zip(slots, child.components, strict=True):
                     slot.fill(part.load, part.shared_id)
@@ -399,7 +399,7 @@ class Trainer:
         event: tuple[str | int, ...],
     ) -> np.ndarray:
         """Returns `[steps, batch] int32`."""
-        return batches_lib.shuffled(
+        return batches_lib.shuffled_indices(
             self._rng("order", *event),
             len(data.train.labels),
             num_steps,

@@ -34,8 +34,8 @@ Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """How the values of one component lie as factors, end to end.
+class FactorLayout:
+    """The layout of one component's values as factors, end to end.
 
     The factors of a kernel stand where the kernel stands in the record, U
     first; what is no dense kernel is as it is.
@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def num_values(self) -> int:
-        """How many values are trained."""
+        """Returns the number of trained values."""
         return sum(math.prod(shape) for part in self.shapes for shape in part)
 
     def first_values(self, packed: np.ndarray) -> np.ndarray:
@@ -104,8 +104,8 @@ class Layout:
           momentum: of it, `[num_values]`.
         """
 
-        def joined(left, right):
-            (a, moved_a), (b, moved_b) = left, right
+        def joined(before, after):
+            (a, moved_a), (b, moved_b) = before, after
             moved = tf.matmul(moved_a, b) + tf.matmul(a, moved_b)
             return tf.matmul(a, b), moved
 
@@ -126,18 +126,18 @@ class Layout:
         return (rows, side), *[square] * self.depth, (side, columns)
 
     def _spread(
-        self, packed: np.ndarray, others: Callable[[int], np.ndarray]
+        self, packed: np.ndarray, fill: Callable[[int], np.ndarray]
     ) -> np.ndarray:
-        """Puts each kernel in its longer factor and `others` in the rest."""
-        found = []
+        """Puts each kernel in its longer factor and `fill` in the rest."""
+        arrays = []
         values = layer_factory.unpack(self.spec, packed)
         for (name, _), part in zip(self.spec.weights, self.shapes, strict=True):
             holds = int(np.argmax([math.prod(shape) for shape in part]))
-            found += [
-                values[name] if place == holds else others(shape[0])
-                for place, shape in enumerate(part)
+            arrays += [
+                values[name] if name_part == holds else fill(shape[0])
+                for name_part, shape in enumerate(part)
             ]
-        flat = [np.ravel(value).astype(packed.dtype) for value in found]
+        flat = [np.ravel(value).astype(packed.dtype) for value in arrays]
         return np.concatenate(flat)
 
     def _split(self, packed: tf.Tensor) -> Iterator[tuple[tf.Tensor, ...]]:

@@ -145,7 +145,7 @@ def test_a_way_out_is_named_only_after_it_was_compiled(monkeypatch):
     monkeypatch.setattr(compiler, "compile_module", compile_module)
     monkeypatch.setattr(
         lowering,
-        "lower",
+        "lower_program",
         # The images are the first argument of more than two dimensions.
         lambda program: next(
             str(spec.shape[0]).encode()
@@ -162,7 +162,9 @@ def test_a_way_out_is_named_only_after_it_was_compiled(monkeypatch):
         }
     )
     options = {"whole_batches": True}
-    report = dry_run.run(settings, "v3-8", wanted="fused", **options)
+    report = dry_run.compile_steps(
+        settings, "v3-8", placement_name="fused", **options
+    )
     assert not report.fits
     found = dry_run.way_out(settings, report, **options)
     assert found is not None
@@ -187,9 +189,9 @@ def step(x):
     return strategy.run(
         lambda x: tf.py_function(lambda y: y, [x], tf.float32), (x,))
 
-(program,) = programs.programs(
+(program,) = programs.core_programs(
     step.get_concrete_function(tf.TensorSpec([], tf.float32)))
-lowering.lower(program)
+lowering.lower_program(program)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

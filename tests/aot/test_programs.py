@@ -59,7 +59,7 @@ def test_a_core_computes_what_one_device_does(num_parts):
     image_size = settings.root.image_size
     real = generation.GenerationGraph(
         generation_structure.structure_of(children, image_size),
-        layer_pool.SlotPool(alone),
+        layer_pool.LayerPool(alone),
         alone,
         num_parts=num_parts,
     )
@@ -82,7 +82,7 @@ def test_a_core_computes_what_one_device_does(num_parts):
         )
     )
     handles = [captured[t.name] for t in _first_uses(traced.graph)]
-    (program,) = programs.programs(
+    (program,) = programs.core_programs(
         steps.train.get_concrete_function(*steps.train_inputs)
     )
     specs = program.arguments[-len(handles) :]
@@ -118,7 +118,7 @@ def test_sums_over_cores_and_work_of_the_host_are_counted():
         _settings(), fake_tpu.tpu_strategy("v3-8"), batch_size=8
     )
     traced = steps.train.get_concrete_function(*steps.train_inputs)
-    (program,) = programs.programs(traced)
+    (program,) = programs.core_programs(traced)
     trained = sum(
         part.spec.num_params
         for child in steps.children
@@ -144,7 +144,7 @@ def _step_on_tpu(compute) -> tf.types.experimental.ConcreteFunction:
 
 
 def _run(traced, *arguments) -> list[float]:
-    (program,) = programs.programs(traced)
+    (program,) = programs.core_programs(traced)
     run = tf.function(program.function, autograph=False)
     # The replica's number comes first.
     made = run(tf.constant(0), *map(tf.constant, arguments))
@@ -196,4 +196,4 @@ def test_an_op_that_must_have_the_variable_itself_is_named():
 def test_a_function_without_replicas_is_no_program():
     traced = tf.function(lambda x: x).get_concrete_function(tf.constant(1.0))
     with pytest.raises(errors.UsageError, match="replicates nothing"):
-        programs.programs(traced)
+        programs.core_programs(traced)

@@ -51,7 +51,7 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", 32, "Of the root, pixels.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Print where time goes.")
 
 
-class CountingFiles(files_lib.LocalFiles):
+class CountingFiles(files_lib.LocalStorage):
     """A folder that counts the bytes that pass."""
 
     def __init__(self, folder):

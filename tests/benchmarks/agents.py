@@ -98,7 +98,7 @@ def _halves(folder: pathlib.Path, data_dir: pathlib.Path) -> list[str]:
             images = train.images[train.labels == label][:_NUM_PER_CLASS]
             for number, image in enumerate(images):
                 Image.fromarray(image.squeeze()).save(place / f"{number}.png")
-        prepare.prepare(
+        prepare.prepare_task(
             f"folder:{folder / 'images' / name}",
             str(data_dir),
             name=name,

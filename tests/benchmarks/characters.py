@@ -60,11 +60,11 @@ def main(argv: list[str]) -> None:
     """Runs and prints."""
     del argv
     settings, num_published_steps = _settings()
-    cpu_threads.share_cores("one_device", settings.children_per_generation)
+    cpu_threads.divide_cores("one_device", settings.children_per_generation)
     with tempfile.TemporaryDirectory() as workdir:
         made = system.System.create(workdir, settings)
         made.run(progress=progress.Progress(workdir, quiet=True))
-        history = events.read(workdir)
+        history = events.read_history(workdir)
     num_cycles = settings.num_validations_per_path_training
     num_steps = num_cycles * _NUM_STEPS.value * len(history.generations)
     # What a step costs wherever it is compiled already.

@@ -75,9 +75,13 @@ def _unique_components(system, images):
         ]
         tensor = preprocessing.evaluation_images(images, _IMAGE_SIZE.value)
         for ref, component, layer, narrow in zip(
-            refs, components, chain, path_model.narrowed(chain), strict=True
+            refs,
+            components,
+            chain,
+            path_model.class_token_flags(chain),
+            strict=True,
         ):
-            options = path_model.narrowing(narrow)
+            options = path_model.call_options(narrow)
             values = [
                 tf.Variable(component.weights[name])
                 for name, _ in component.spec.weights

@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     """Times and prints."""
     del argv
     # As `launch/evolve.py` does.
-    cpu_threads.share_cores("one_device", samples.NUM_CHILDREN)
+    cpu_threads.divide_cores("one_device", samples.NUM_CHILDREN)
     root = root_lib.random(
         "Ti/16",
         num_layers=_NUM_LAYERS.value,

@@ -42,7 +42,7 @@ _FLOP_PER_MAC = 2
 def main() -> None:
     """Times the series that the command line names."""
     # As `launch/evolve.py` does.
-    cpu_threads.share_cores("one_device", samples.NUM_CHILDREN)
+    cpu_threads.divide_cores("one_device", samples.NUM_CHILDREN)
     kind, *options = sys.argv[1:]
     points = _SERIES[kind]
     batch_size = _BATCH_SIZE

@@ -51,7 +51,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             place = pathlib.Path(folder)
             _draw(place / "PICTURES", side)
-            prepare.prepare(
+            prepare.prepare_task(
                 f"folder:{place}/PICTURES", str(place / "data"), name=_TASK
             )
             for jitter in ({}, _JITTER):
@@ -120,7 +120,7 @@ def _batches_secs(data, settings: keras_munet.Settings) -> float:
     )
     num_steps = num_cycles * max(1, num_train // settings.batch_size)
     rng = np.random.default_rng(0)
-    indices = batches.shuffled(
+    indices = batches.shuffled_indices(
         rng, len(data.train), num_steps, settings.batch_size
     )
     started = time.process_time()
@@ -134,7 +134,9 @@ def _batches_secs(data, settings: keras_munet.Settings) -> float:
         batches.training_batch(
             *batch, tf.constant([1, 2]), augment, size, jitter
         )
-    rows, _ = batches.counted(len(data.validation), settings.batch_size, 1)
+    rows, _ = batches.evaluation_batches(
+        len(data.validation), settings.batch_size, 1
+    )
     # The engine keeps them for all cycles.
     for batch in held.of(data, "validation", rows):
         batches.evaluation_batch(*batch, size, settings.data.antialias)

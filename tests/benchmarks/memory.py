@@ -53,9 +53,9 @@ def _measure(
     bench = ours.Bench(batch_size, image_size, 1, dtype)
     bench.step_secs([one] * num_children)
     taken = peer.peak_mib() - before
-    needs = [memory.need(one, image_size)] * num_children
+    needs = [memory.child_need(one, image_size)] * num_children
     together = cpu_threads.num_operations()
-    predicted = memory.bytes_of(needs, batch_size, together) / 2**20
+    predicted = memory.joint_bytes(needs, batch_size, together) / 2**20
     print(
         f"{num_layers} layers, {image_size} px, batch {batch_size}, "
         f"{num_children} children, {dtype}: {taken:.0f} MiB taken, "

@@ -93,7 +93,7 @@ class Bench:
             "ds_image_size": image_size,
         }
         self._trainer = trainer_lib.Trainer(
-            strategy_lib.make("one_device"), budget, 0, compute_dtype
+            strategy_lib.make_strategy("one_device"), budget, 0, compute_dtype
         )
 
     def step_secs(self, children: Sequence[child_job.ChildJob]) -> float:

@@ -74,7 +74,7 @@ def _peer(case: str, way: str) -> None:
         return tf.reduce_sum((outputs - labels) ** 2), count
 
     trainer = training.Trainer(
-        strategy_lib.make("one_device"),
+        strategy_lib.make_strategy("one_device"),
         make_model,
         dict.fromkeys(_TASKS, squared_error),
         shared_optimizer=keras.optimizers.Adam,

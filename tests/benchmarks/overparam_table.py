@@ -128,7 +128,10 @@ def do_next(out: pathlib.Path, wanted: Sequence[dict[str, Any]]) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         found = run.run(
-            settings, folder, strategy.make("one_device"), say=lambda line: None
+            settings,
+            folder,
+            strategy.make_strategy("one_device"),
+            say=lambda line: None,
         )
     with out.open("a") as file:
         file.write(json.dumps(found, sort_keys=True) + "\n")

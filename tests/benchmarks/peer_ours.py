@@ -51,7 +51,7 @@ def make_run(shape: peer.Shape):
     said = {
         "num_params": root.num_params,
         # Per image: of every layer in full, and without what is left out.
-        "model_macs": flops.training(layout, places),
+        "model_macs": flops.training_cost(layout, places),
         "needed_macs": operations.of_generation([child]),
         "version": f"{version.__version__}, TensorFlow {tf.__version__}",
         "input_secs": _input_secs(shape),

@@ -75,7 +75,7 @@ def _fine_tuned(
     for component in root.components[:-1]:
         layer = layer_factory.make_layer(component.spec, component.spec.name)
         x = layer(x)
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
     logits = keras.layers.Dense(data.num_classes)(x[:, 0])
     model = keras.Model(images, logits)
     num_steps = _NUM_EPOCHS * -(-len(data.train) // _BATCH_SIZE)

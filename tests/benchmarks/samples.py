@@ -85,7 +85,7 @@ class Search:
             iteration=0,
         )
         generations = []
-        while not iteration.done:
+        while not iteration.is_done:
             plan = iteration.ask()
             generations.append([self._job(child) for child in plan.children])
             iteration.tell([self._told(name, child) for child in plan.children])

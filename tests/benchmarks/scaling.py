@@ -139,7 +139,7 @@ def measured_host() -> Host:
     rng = np.random.default_rng(0)
     reading, putting = [], []
     with tempfile.TemporaryDirectory() as folder:
-        store = objects.ObjectStore(files_lib.LocalFiles(folder))
+        store = objects.ObjectStore(files_lib.LocalStorage(folder))
         for number in range(5):
             picked = rng.integers(0, len(images), 64)
             started = time.perf_counter()
@@ -217,7 +217,7 @@ def hours(
     per_child = train["changed_bytes"] / report["num_children"]
     stored = per_child * len(works) * generations * children
     slices_per_host = (
-        len(topology.named(report["topology"]).hosts[0])
+        len(topology.named_topology(report["topology"]).hosts[0])
         / report["num_replicas"]
     )
     return Hours(
@@ -272,7 +272,7 @@ def _print_table(works, reports, settings, host: Host) -> None:
 
 
 def _num_chips(report: Mapping[str, Any]) -> int:
-    cores = topology.named(report["topology"]).cores
+    cores = topology.named_topology(report["topology"]).cores
     return len({core[:3] for core in cores})
 
 

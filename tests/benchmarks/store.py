@@ -107,7 +107,7 @@ def _num_bytes(folder: pathlib.Path) -> int:
 def _opening_secs(folder: pathlib.Path) -> float:
     started = time.perf_counter()
     opened = system_dir.SystemDir.open(folder)
-    num_living = len(population_view.read(opened).living)
+    num_living = len(population_view.read_population(opened).living)
     secs = time.perf_counter() - started
     assert num_living > _NUM_TASKS.value
     return secs
@@ -129,7 +129,7 @@ def _measure(folder: pathlib.Path) -> bool:
     num_tasks, num_components = _NUM_TASKS.value, _NUM_COMPONENTS.value
     place = folder / "system"
     fast = system_dir.SystemDir.create(
-        files_lib.LocalFiles(place, durable=False),
+        files_lib.LocalStorage(place, durable=False),
         experiment=settings_lib.Settings().to_json(),
         family={"family": "vit"},
         root_components=[_component("embedding", -1)],

@@ -46,7 +46,7 @@ def test_a_path_counts_in_full_what_multiply_adds_counts(operations):
     layout = list(family.layout(hparams, 7, frozenset([1])))
     found = operations.of_path(layout, class_token_only=False)
     assert [cost.forward for cost in found] == list(
-        flops.forward(layout).values()
+        flops.forward_costs(layout).values()
     )
 
 

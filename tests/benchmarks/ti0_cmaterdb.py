@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
             for name, state in tasks.items()
         }
         means.append(statistics.mean(tests.values()))
-        history = events.read(workdir)
+        history = events.read_history(workdir)
         shown = "  ".join(
             f"{name} {value:.3f}" for name, value in tests.items()
         )

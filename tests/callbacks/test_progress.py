@@ -77,7 +77,7 @@ def _job(reporter, num_cycles=2):
 
 def test_a_file_gets_whole_lines_and_no_control_characters(tmp_path):
     stream = io.StringIO()
-    _job(progress_bar.reporter(tmp_path, stream))
+    _job(progress_bar.make_reporter(tmp_path, stream))
     lines = stream.getvalue().splitlines()
     assert len(lines) == 6
     assert "digits generation 2/2: 0.500* 0.500 0.500" in lines[2]
@@ -87,7 +87,7 @@ def test_a_file_gets_whole_lines_and_no_control_characters(tmp_path):
 
 def test_a_terminal_gets_three_nested_bars_and_the_same_lines(tmp_path):
     stream = _Terminal()
-    _job(progress_bar.reporter(tmp_path, stream))
+    _job(progress_bar.make_reporter(tmp_path, stream))
     shown = stream.getvalue()
     for name in ("task iterations", "digits", "letters", "children"):
         assert name in shown
@@ -117,7 +117,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
 
 def test_json_is_one_object_a_line_and_holds_the_recorded_events(tmp_path):
     stream = _Terminal()
-    _job(progress_bar.reporter(tmp_path, stream, as_json=True))
+    _job(progress_bar.make_reporter(tmp_path, stream, as_json=True))
     shown = [json.loads(line) for line in stream.getvalue().splitlines()]
     recorded = [
         json.loads(line)
@@ -130,7 +130,7 @@ def test_json_is_one_object_a_line_and_holds_the_recorded_events(tmp_path):
 
 def test_quiet_shows_nothing_and_records_everything(tmp_path):
     stream = _Terminal()
-    _job(progress_bar.reporter(tmp_path, stream, quiet=True, as_json=True))
+    _job(progress_bar.make_reporter(tmp_path, stream, quiet=True, as_json=True))
     assert stream.getvalue() == ""
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 6
 
@@ -266,7 +266,7 @@ def test_events_that_cannot_be_written_cost_one_warning_and_come_later(
     tmp_path,
 ):
     folder = tmp_path / "absent"
-    job = progress_bar.reporter(folder, io.StringIO(), as_json=True)
+    job = progress_bar.make_reporter(folder, io.StringIO(), as_json=True)
     with pytest.warns(RuntimeWarning, match="the job goes on") as warned:
         job.event("published", task="digits")
         job.event("published", task="mnist")
@@ -291,20 +291,22 @@ def test_events_go_into_a_regular_file_of_the_system_alone(tmp_path, odd):
         place.symlink_to(outside)
     if odd == "link":
         outside.write_text("mine")
-    job = progress_bar.reporter(folder, io.StringIO(), as_json=True)
+    job = progress_bar.make_reporter(folder, io.StringIO(), as_json=True)
     with pytest.warns(RuntimeWarning, match="cannot be written"):
         job.event("published", task="digits")
         job.close()
     assert outside.exists() == (odd == "link")
     if odd == "link":
         assert outside.read_text() == "mine"
-    history = events.read(folder)
+    history = events.read_history(folder)
     assert len(history.notes) == 1 and "metrics.jsonl" in history.notes[0]
 
 
 def test_a_system_may_be_reached_by_a_link_of_its_user(tmp_path):
     (tmp_path / "system").mkdir()
     (tmp_path / "mine").symlink_to(tmp_path / "system")
-    job = progress_bar.reporter(tmp_path / "mine", io.StringIO(), as_json=True)
+    job = progress_bar.make_reporter(
+        tmp_path / "mine", io.StringIO(), as_json=True
+    )
     job.event("published", task="digits")
     assert (tmp_path / "system" / "metrics.jsonl").stat().st_size

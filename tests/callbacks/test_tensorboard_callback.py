@@ -40,7 +40,7 @@ def evolved(tmp_path_factory):
         children_per_generation=3,
     )
     system = keras_munet.System.create(workdir, settings)
-    folder = board_lib.folder_of(str(workdir), "", True)
+    folder = board_lib.log_folder(str(workdir), "", True)
     board = board_lib.TensorBoard(folder, settings.num_generations, system.data)
     system.run(
         progress=keras_munet.Progress(workdir, quiet=True, callbacks=[board])
@@ -196,12 +196,12 @@ def test_a_system_with_event_files_in_it_is_whole(evolved):
 
 
 def test_the_command_to_type_quotes_the_folder():
-    assert board_lib.folder_of("runs/a b", "", False) is None
-    folder = board_lib.folder_of("runs/a b", "", True)
-    assert board_lib.command(folder) == (
+    assert board_lib.log_folder("runs/a b", "", False) is None
+    folder = board_lib.log_folder("runs/a b", "", True)
+    assert board_lib.tensorboard_command(folder) == (
         "tensorboard --logdir='runs/a b/tensorboard'"
     )
-    assert board_lib.folder_of("runs/mine", "elsewhere", False) == "elsewhere"
+    assert board_lib.log_folder("runs/mine", "elsewhere", False) == "elsewhere"
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 def test_without_the_package_the_flag_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(errors.UsageError, match=r"keras_munet\[tensorboard\]"):
-        board_lib.require()
+        board_lib.require_tensorboard()
 
 
 def test_a_job_that_goes_on_counts_on(evolved, tmp_path):

@@ -145,7 +145,10 @@ def test_a_method_without_runs_is_shown_as_missing():
     assert versus[0].paired is None
     # The other comparison stands alone, so its p is not adjusted.
     assert versus[1].adjusted_p == versus[1].paired.p
-    for text in (markdown.render(comparison), page.render(comparison)):
+    for text in (
+        markdown.render_markdown(comparison),
+        page.render_page(comparison),
+    ):
         assert "no pair yet" in text
 
 
@@ -202,7 +205,7 @@ def test_large_numbers_have_three_digits(value, shown):
 
 
 def test_the_markdown_tables_are_aligned_and_say_what_is_missing():
-    text = markdown.render(
+    text = markdown.render_markdown(
         samples.comparison(missing={("munet", 1): "failed (a | b)"})
     )
     tables = [
@@ -249,7 +252,7 @@ def _outline(text):
 
 
 def test_the_page_is_whole_and_needs_no_other_file():
-    text = page.render(samples.comparison())
+    text = page.render_page(samples.comparison())
     _outline(text)
     assert "<script" not in text
     assert not re.search(r"(src|href)=\"(?!data:)", text)
@@ -260,13 +263,13 @@ def test_the_page_is_whole_and_needs_no_other_file():
 
 def test_the_page_escapes_what_it_read():
     comparison = samples.comparison(missing={("munet", 1): "<b>&"})
-    text = page.render(comparison)
+    text = page.render_page(comparison)
     assert "<b>" not in text
     assert "&lt;b&gt;&amp;" in text
 
 
 def test_the_plot_has_a_dot_per_run_and_per_method():
-    outline = _outline(page.render(samples.comparison()))
+    outline = _outline(page.render_page(samples.comparison()))
     kinds = [circle["class"] for circle in outline.circles]
     # One plot for parameters, one for CPU seconds.
     assert (kinds.count("run"), kinds.count("mean")) == (12, 6)
@@ -274,7 +277,7 @@ def test_the_plot_has_a_dot_per_run_and_per_method():
 
 def test_accuracy_is_drawn_against_cpu_seconds_where_they_are_known():
     known = samples.comparison()
-    text = page.render(known)
+    text = page.render_page(known)
     assert "Accuracy against CPU seconds per task" in text
     assert ", 20.5 CPU seconds per task</title>" in text
     runs = [
@@ -293,7 +296,7 @@ def test_accuracy_is_drawn_against_cpu_seconds_where_they_are_known():
         for run in known.runs
     ]
     partly = dataclasses.replace(known, runs=tuple(runs))
-    text = page.render(partly)
+    text = page.render_page(partly)
     assert len(re.findall('class="run"', text)) == 6 + 4
     assert ">0.5 s<" in text and ">90.0 s<" in text
     unknown = dataclasses.replace(
@@ -309,11 +312,11 @@ def test_accuracy_is_drawn_against_cpu_seconds_where_they_are_known():
             for run in known.runs
         ),
     )
-    assert "CPU seconds per task" not in page.render(unknown)
+    assert "CPU seconds per task" not in page.render_page(unknown)
 
 
 def test_more_accuracy_is_higher_and_more_parameters_further_right():
-    outline = _outline(page.render(samples.comparison()))
+    outline = _outline(page.render_page(samples.comparison()))
     means = [c for c in outline.circles if c["class"] == "mean"][:3]
     xs, ys = ([float(c[key]) for c in means] for key in ("cx", "cy"))
     # Methods in the order of the sample: fewest parameters and best first.
@@ -324,7 +327,7 @@ def test_more_accuracy_is_higher_and_more_parameters_further_right():
 @pytest.mark.parametrize("params", [(1_000, 1_000, 1_000), (10, 500, 80_000)])
 def test_any_spread_of_parameters_stays_inside_the_plot(params):
     methods = dict.fromkeys(samples.ACCURACY, (0.5, 0.5, 0.5))
-    text = page.render(
+    text = page.render_page(
         samples.comparison(
             methods, params=dict(zip(methods, params, strict=True))
         )
@@ -341,7 +344,7 @@ def test_methods_of_one_place_get_numbers_apart():
     ]
     spots = re.findall(
         r'class="number" x="([\d.]+)" y="([\d.]+)"',
-        plot.render(series, "parameters"),
+        plot.render_plot(series, "parameters"),
     )
     places = np.array(spots, float)
     assert len(places) == 6

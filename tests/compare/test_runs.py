@@ -62,8 +62,8 @@ def jobs(tmp_path_factory):
         )
     seen.append(_keys(workdir))
     late = _comparison(workdir).run(quiet=True, deadline_secs=0.0)
-    seen.append(dict(late.missing))
-    assert _comparison(workdir).run(quiet=True).missing == {}
+    seen.append(dict(late.missing_runs))
+    assert _comparison(workdir).run(quiet=True).missing_runs == {}
     return workdir, seen
 
 
@@ -122,7 +122,7 @@ def test_training_is_counted_in_multiply_adds_of_all_examples(jobs):
     system = keras_munet.System.open(workdir / "linear_probe" / "seed_3")
     state = system.tasks["digits"]
     layout = system.family.layout(state.published.hparams, state.num_classes)
-    costs = flops.forward(layout)
+    costs = flops.forward_costs(layout)
     per_image = sum(costs.values())
     (task,) = next(
         run["tasks"]
@@ -171,7 +171,7 @@ def test_more_methods_and_seeds_may_be_asked_for_later(jobs, tmp_path):
         quiet=True, deadline_secs=0.0
     )
     assert [(run.method, run.seed) for run in found.runs] == [("mu2net", 4)]
-    assert len(found.missing) == 3
+    assert len(found.missing_runs) == 3
 
 
 def test_a_directory_of_another_experiment_is_refused_unchanged(jobs):
@@ -201,7 +201,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(
     methods = ["finetune_all", "adapters:8", "mu2net"]
     found = _comparison(workdir, methods, [3]).run(quiet=True)
     reason = "failed (no child reached a finite score)"
-    assert found.missing == {
+    assert found.missing_runs == {
         ("finetune_all", 3): reason,
         ("adapters:8", 3): reason,
     }

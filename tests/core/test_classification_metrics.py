@@ -30,7 +30,7 @@ def _probs(logits):
 @pytest.mark.parametrize("num_classes", [2, 7, 23])
 def test_measures_equal_those_of_scikit_learn(num_classes):
     logits, labels = _sample(num_classes)
-    found = metrics_lib.measure(logits, labels)
+    found = metrics_lib.measure_classifier(logits, labels)
     guess, probs = logits.argmax(axis=1), _probs(logits)
     near = {"abs": 2e-6}
     table = sklearn_metrics.precision_recall_fscore_support(
@@ -91,7 +91,7 @@ def test_classes_that_never_occur_are_left_out_as_in_scikit_learn():
     logits, labels = _sample(6)
     logits[:, 4:] -= 50.0
     labels[labels >= 4] = 0
-    found = metrics_lib.measure(logits, labels)
+    found = metrics_lib.measure_classifier(logits, labels)
     guess = logits.argmax(axis=1)
     assert found.macro_f1 == pytest.approx(
         sklearn_metrics.f1_score(labels, guess, average="macro")
@@ -100,20 +100,20 @@ def test_classes_that_never_occur_are_left_out_as_in_scikit_learn():
         sklearn_metrics.balanced_accuracy_score(labels, guess)
     )
     assert found.per_class[5] == (0, 0, 0, 0)
-    one_class = metrics_lib.measure(logits, np.zeros_like(labels))
+    one_class = metrics_lib.measure_classifier(logits, np.zeros_like(labels))
     assert one_class.auc is None
 
 
 def test_equal_scores_count_half_in_the_area():
     logits = np.zeros((40, 2))
     labels = np.arange(40) % 2
-    assert metrics_lib.measure(logits, labels).auc == 0.5
+    assert metrics_lib.measure_classifier(logits, labels).auc == 0.5
 
 
 def test_a_temperature_calibrates_what_is_too_sure():
     logits, labels = _sample(5, n=4000, scale=1.0)
     sure = 4 * logits
-    found = metrics_lib.measure(
+    found = metrics_lib.measure_classifier(
         sure[2000:], labels[2000:], (sure[:2000], labels[:2000])
     )
     assert found.calibration_error_scaled < found.calibration_error / 2
@@ -165,12 +165,12 @@ def test_wilsons_interval(num_correct, num, interval):
 def test_a_diverged_path_has_no_measures():
     logits, labels = _sample(3)
     logits[7, 1] = np.nan
-    assert metrics_lib.measure(logits, labels) is None
+    assert metrics_lib.measure_classifier(logits, labels) is None
 
 
 def test_measures_survive_json():
     logits, labels = _sample(12)
-    found = metrics_lib.measure(logits, labels, (logits, labels))
+    found = metrics_lib.measure_classifier(logits, labels, (logits, labels))
     value = json.loads(json.dumps(found.to_json()))
     assert metrics_lib.ClassificationMetrics.from_json(value) == found
 
@@ -191,6 +191,6 @@ def test_measures_survive_json():
 )
 def test_damaged_measures_are_refused(change):
     logits, labels = _sample(3)
-    value = metrics_lib.measure(logits, labels).to_json()
+    value = metrics_lib.measure_classifier(logits, labels).to_json()
     with pytest.raises(ValueError, match="its"):
         metrics_lib.ClassificationMetrics.from_json({**value, **change})

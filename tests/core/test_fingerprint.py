@@ -67,8 +67,8 @@ DATA = {
 def test_data_that_differ_are_refused(kind):
     changes, words = DATA[kind]
     before, now = _fingerprint(), _fingerprint(**changes)
-    assert lib.difference(before, before) == ""
-    assert words in lib.difference(before, now)
+    assert lib.data_difference(before, before) == ""
+    assert words in lib.data_difference(before, now)
     with pytest.raises(errors.DataError, match=words):
         lib.refuse_other_data("own/x", (NAMES, before), (NAMES, now))
 
@@ -76,10 +76,10 @@ def test_data_that_differ_are_refused(kind):
 def test_the_same_files_at_another_size_are_the_same_data():
     before = _fingerprint()
     smaller = _fingerprint(shape=(4, 4, 3), images=_digest("small"))
-    assert lib.difference(before, smaller) == ""
+    assert lib.data_difference(before, smaller) == ""
     before = _fingerprint(with_files=False)
     smaller = _fingerprint(shape=(4, 4, 3), with_files=False)
-    assert "stored as 4 x 4 x 3" in lib.difference(before, smaller)
+    assert "stored as 4 x 4 x 3" in lib.data_difference(before, smaller)
 
 
 def test_a_record_without_classes_or_fingerprint_refuses_nothing():

@@ -29,22 +29,22 @@ def test_only_regular_files_are_read(tmp_path, odd, follow):
     else:
         path.symlink_to("/dev/zero")
     with pytest.raises((errors.StoreError, OSError)):
-        guarded_file.read(path, 100, follow=follow)
+        guarded_file.read_file(path, 100, follow=follow)
 
 
 def test_a_large_file_is_refused_before_memory_is_taken(tmp_path):
     with open(tmp_path / "x", "wb") as file:
         file.truncate(1 << 42)
     with pytest.raises(errors.StoreError, match="4398046511104 bytes"):
-        guarded_file.read(tmp_path / "x", 1 << 20)
+        guarded_file.read_file(tmp_path / "x", 1 << 20)
 
 
 def test_a_link_is_followed_only_where_its_user_named_it(tmp_path):
     (tmp_path / "x").write_bytes(b"here")
     (tmp_path / "link").symlink_to(tmp_path / "x")
-    assert guarded_file.read(tmp_path / "link", 9, follow=True) == b"here"
+    assert guarded_file.read_file(tmp_path / "link", 9, follow=True) == b"here"
     with pytest.raises(OSError):
-        guarded_file.read(tmp_path / "link", 9)
+        guarded_file.read_file(tmp_path / "link", 9)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_json_comes_as_it_is():
     value = {"a": [1, 2.5, None, {"b": "c"}]}
     assert guarded_json.loads(json.dumps(value)) == value
     assert guarded_json.loads(b'"\xc3\xa9"') == "\u00e9"
-    assert guarded_json.nesting(value) == 4
+    assert guarded_json.nesting_depth(value) == 4
 
 
 @pytest.mark.parametrize("name", ["report", "report/page", "a/b/c"])
@@ -94,12 +94,12 @@ def test_links_that_are_not_in_a_system_are_their_users_own(tmp_path):
 
 
 def test_no_two_writers_have_one_name():
-    assert len({unfinished.writer() for _ in range(100)}) == 100
-    assert str(os.getpid()) in unfinished.writer().split("-")
+    assert len({unfinished.new_writer_id() for _ in range(100)}) == 100
+    assert str(os.getpid()) in unfinished.new_writer_id().split("-")
 
 
 def test_only_the_dead_and_the_old_are_abandoned():
-    own = unfinished.writer()
+    own = unfinished.new_writer_id()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left = own.replace(f"-{os.getpid()}-", f"-{dead.pid}-")

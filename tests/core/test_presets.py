@@ -38,19 +38,21 @@ def test_the_example_runs():
 )
 def test_auto_follows_the_images_and_classes(num_train, num_classes, chosen):
     settings = settings_lib.Settings(preset="auto", **_OPEN)
-    filled = presets.resolved(settings, _sizes(num_train, num_classes))
+    filled = presets.resolve_preset(settings, _sizes(num_train, num_classes))
     assert filled.preset == chosen
     assert all(getattr(filled, key) > 0 for key in _OPEN)
     # The largest task decides.
     both = {**_sizes(10), "b": presets.DataSize(num_train, 9, num_classes)}
-    assert presets.resolved(settings, both) == filled
+    assert presets.resolve_preset(settings, both) == filled
 
 
 def test_a_larger_preset_trains_longer():
     size = presets.DataSize(100_000, 10_000, 10)
     secs = [
         presets.expected_secs(
-            presets.resolved(settings_lib.Settings(preset=name, **_OPEN), {}),
+            presets.resolve_preset(
+                settings_lib.Settings(preset=name, **_OPEN), {}
+            ),
             size,
             2_572_928,
         )
@@ -63,11 +65,11 @@ def test_numbers_that_are_given_are_kept():
     settings = settings_lib.Settings(
         preset="small", **{**_OPEN, "num_samples_per_task": 7}
     )
-    filled = presets.resolved(settings, {})
+    filled = presets.resolve_preset(settings, {})
     assert filled.num_samples_per_task == 7
     assert filled.num_validations_per_path_training == 32
     published = settings_lib.Settings()
-    assert presets.resolved(published, _sizes(10)) is published
+    assert presets.resolve_preset(published, _sizes(10)) is published
 
 
 @pytest.mark.parametrize("key", settings_lib.PRESET_KEYS)
@@ -84,12 +86,12 @@ def test_no_number_is_open_without_a_preset(key):
 
 def test_a_system_keeps_what_its_preset_filled():
     settings = settings_lib.Settings(preset="auto", **_OPEN)
-    experiment = presets.resolved(settings, _sizes(90_000)).to_json()
-    again = presets.recorded(settings, experiment)
+    experiment = presets.resolve_preset(settings, _sizes(90_000)).to_json()
+    again = presets.recorded_settings(settings, experiment)
     assert again.to_json() == experiment
     # Another preset is another experiment, of which the difference is told.
     other = settings_lib.Settings(preset="small", **_OPEN)
-    assert presets.recorded(other, experiment).preset == "small"
+    assert presets.recorded_settings(other, experiment).preset == "small"
 
 
 def test_a_system_is_created_and_continued_with_a_preset(tmp_path, capsys):

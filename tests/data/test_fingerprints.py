@@ -33,14 +33,14 @@ def test_an_array_is_hashed_as_the_file_that_numpy_writes_of_it():
         file = io.BytesIO()
         np.save(file, np.ascontiguousarray(array))
         expected = hashlib.sha256(file.getvalue()).hexdigest()
-        assert fingerprints.digest(array) == f"sha256:{expected}"
+        assert fingerprints.digest_split(array) == f"sha256:{expected}"
 
 
 def test_a_long_array_is_hashed_in_blocks(monkeypatch):
     array = np.random.default_rng(0).integers(0, 9, (50, 4), np.int32)
-    whole = fingerprints.digest(array)
+    whole = fingerprints.digest_split(array)
     monkeypatch.setattr(fingerprints, "_NUM_BLOCK_BYTES", 48)
-    assert fingerprints.digest(array) == whole
+    assert fingerprints.digest_split(array) == whole
 
 
 def test_one_pixel_or_label_changes_it():
@@ -50,11 +50,15 @@ def test_one_pixel_or_label_changes_it():
     images[-1, -1, -1, -1] ^= 1
     split = dataclasses.replace(data.test, images=images)
     now = fingerprints.of(dataclasses.replace(data, test=split))
-    assert fingerprint.difference(before, now) == "the images of test differ"
+    assert (
+        fingerprint.data_difference(before, now) == "the images of test differ"
+    )
     labels = data.train.labels[::-1].copy()
     split = dataclasses.replace(data.train, labels=labels)
     now = fingerprints.of(dataclasses.replace(data, train=split))
-    assert fingerprint.difference(before, now) == "the labels of train differ"
+    assert (
+        fingerprint.data_difference(before, now) == "the labels of train differ"
+    )
 
 
 def test_kept_data_have_the_fingerprint_of_those_in_memory(
@@ -65,7 +69,7 @@ def test_kept_data_have_the_fingerprint_of_those_in_memory(
     loaded = tasks.load("own/a", data_dir=str(tmp_path))
     assert fingerprints.of(loaded) == fingerprints.of(data)
     # Neither hashes a pixel nor reads one.
-    monkeypatch.setattr(fingerprints, "digest", None)
+    monkeypatch.setattr(fingerprints, "digest_split", None)
     found = tasks.prepared_fingerprint("own/a", data_dir=str(tmp_path))
     monkeypatch.undo()
     assert found == (("0", "1"), fingerprints.of(data))
@@ -78,7 +82,7 @@ def test_array_files_are_known_by_their_recorded_checksums(tmp_path):
         writer = array_files.Writer(tmp_path / name, rows.shape, np.uint8, 4)
         writer.append(0, rows)
         writer.finish()
-        return array_files.digest(tmp_path / name)
+        return array_files.file_digest(tmp_path / name)
 
     assert write("a") == write("b")
     assert write("c", changes=1) != write("d")

@@ -71,11 +71,11 @@ def test_colours_of_grey_pictures_cost_nothing():
 
 
 def test_a_notice_says_what_costs_less():
-    told = input_share.text((480, 480, 3), SMALL)
+    told = input_share.share_text((480, 480, 3), SMALL)
     assert told.startswith("estimated ")
     assert "480 x 480 x 3" in told
     assert "stored smaller" in told
-    assert "stored smaller" not in input_share.text((32, 32, 3), SMALL)
+    assert "stored smaller" not in input_share.share_text((32, 32, 3), SMALL)
 
 
 @pytest.mark.parametrize("limit", [0.0, 1.0])

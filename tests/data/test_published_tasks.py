@@ -144,7 +144,9 @@ def test_a_published_task_is_read_from_records_of_its_features(task, index_dir):
             pixel_max=source.pixel_max,
             image_size=32,
         )
-        split = tfds_reading.read(builder, task.plan.train, form, NUM_MOCKED)
+        split = tfds_reading.read_examples(
+            builder, task.plan.train, form, NUM_MOCKED
+        )
     height, width, _ = source.shape
     side = min(source.side_max, image_storage.SIDES[0])
     assert split.images.shape[:3] == (NUM_MOCKED, height or side, width or side)

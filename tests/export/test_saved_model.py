@@ -201,7 +201,7 @@ def test_smaller_weights_score_nearly_the_same(
 def test_quantised_kernels_are_within_half_a_step():
     kernel = np.random.default_rng(3).normal(size=(5, 2, 7)).astype("f4")
     kernel[..., 3] = 0
-    small, scale = int8.quantized(kernel)
+    small, scale = int8.quantize_kernel(kernel)
     assert np.all(np.abs(small * scale - kernel) <= 0.5001 * scale)
     assert np.array_equal(small[..., 3], np.zeros((5, 2)))
 

@@ -67,5 +67,5 @@ def comparison(
             for seed in range(num_seeds)
             if (method, seed) not in missing
         ),
-        missing=dict(missing),
+        missing_runs=dict(missing),
     )

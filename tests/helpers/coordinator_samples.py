@@ -30,6 +30,6 @@ class _Here:
 def trainer(class_weights: str = "none") -> coordinator.CoordinatorTrainer:
     """A trainer whose only worker is this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "connect", lambda workers: _Here())
+        patch.setattr(cluster, "connect_coordinator", lambda workers: _Here())
         budget = child_job.Budget(2, 16, 96, 50, class_weights=class_weights)
         return coordinator.CoordinatorTrainer(["nowhere:1"], budget, 7)

@@ -106,7 +106,7 @@ class Cases:
         archives.export_archive(system_dir.SystemDir.open(folder), archive)
         self._archive = archive.read_bytes()
         with open(archive, "rb") as file:
-            self._members = dict(archive_format.members(file, "archive"))
+            self._members = dict(archive_format.read_members(file, "archive"))
         self._makers = {
             "record, bytes": (2, self._record_bytes),
             "record, sealed anew": (8, self._record_sealed),
@@ -242,7 +242,7 @@ def _mend(body) -> None:
             path = body[key]
             made = [path[k] for k in ("task", "parent", "born", "hparams")]
             made.append([ref[1] for ref in path["components"]])
-            path["id"] = canonical_json.digest(made, 24)
+            path["id"] = canonical_json.json_digest(made, 24)
         except (TypeError, KeyError, IndexError, ValueError, RecursionError):
             continue
 

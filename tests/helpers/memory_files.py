@@ -18,7 +18,7 @@ from keras_munet import errors
 from keras_munet.store import storage
 
 
-class MemoryFiles(storage.Files):
+class MemoryFiles(storage.Storage):
     """Files in this process's memory: for tests."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class MemoryFiles(storage.Files):
         return "memory:"
 
     def read(self, name: str, num_bytes_max: int) -> bytes:
-        """Returns a whole file; see `storage.Files`."""
+        """Returns a whole file; see `storage.Storage`."""
         data = self._get(name)
         if len(data) > num_bytes_max:
             raise errors.StoreError(
@@ -46,11 +46,11 @@ class MemoryFiles(storage.Files):
         return data
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
-        """Returns the first bytes; see `storage.Files`."""
+        """Returns the first bytes; see `storage.Storage`."""
         return self._get(name)[:num_bytes]
 
     def write_atomic(self, name: str, data: bytes) -> None:
-        """Replaces a file in one step; see `storage.Files`."""
+        """Replaces a file in one step; see `storage.Storage`."""
         storage.check_name(name)
         data = bytes(data)
         with self._after_fence(name):
@@ -69,7 +69,7 @@ class MemoryFiles(storage.Files):
                 )
             self._put(name, data)
 
-    def write_if(
+    def compare_and_swap(
         self,
         name: str,
         expected: bytes | None,
@@ -77,7 +77,7 @@ class MemoryFiles(storage.Files):
         *,
         durable: bool = True,
     ) -> bool:
-        """Replaces a file that holds `expected`; see `storage.Files`."""
+        """Replaces a file that holds `expected`; see `storage.Storage`."""
         del durable
         storage.check_name(name)
         with self._mutex:
@@ -106,7 +106,7 @@ class MemoryFiles(storage.Files):
         self._get(name)
 
     def list(self, folder: str = "") -> Iterator[str]:
-        """Yields names; see `storage.Files`."""
+        """Yields names; see `storage.Storage`."""
         above = f"{storage.check_name(folder)}/" if folder else ""
         with self._mutex:
             found = sorted(n for n in self._data if n.startswith(above))
@@ -117,20 +117,20 @@ class MemoryFiles(storage.Files):
         return iter(())
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file; see `storage.Files`."""
+        """Whether there is such a file; see `storage.Storage`."""
         return storage.check_name(name) in self._data
 
     def num_bytes(self, name: str) -> int:
-        """Returns a size; see `storage.Files`."""
+        """Returns a size; see `storage.Storage`."""
         return len(self._get(name))
 
     def age_secs(self, name: str) -> float:
-        """Returns the time since the last write; see `storage.Files`."""
+        """Returns the time since the last write; see `storage.Storage`."""
         self._get(name)
         return time.time() - self._times[name]
 
     def delete(self, name: str) -> None:
-        """Removes a file; see `storage.Files`."""
+        """Removes a file; see `storage.Storage`."""
         storage.check_name(name, temporary=True)
         with self._after_fence(name):
             if name in self._data:
@@ -154,8 +154,8 @@ class MemoryFiles(storage.Files):
                 self._put(name, b"")
         return _MemoryLock(self._unlock, name)
 
-    def held_locks(self, names: Iterable[str]) -> set[str]:
-        """Looks at the locks; see `storage.Files`."""
+    def locks_in_use(self, names: Iterable[str]) -> set[str]:
+        """Looks at the locks; see `storage.Storage`."""
         with self._mutex:
             return {
                 name
@@ -164,7 +164,7 @@ class MemoryFiles(storage.Files):
             }
 
     def revoke(self, name: str) -> None:
-        """Counts as a write; see `storage.Files`."""
+        """Counts as a write; see `storage.Storage`."""
         with self._mutex:
             number = next(self._write_numbers)
             self._versions[storage.check_name(name)] = number

@@ -77,7 +77,7 @@ def trainer(make_model=factorized, strategy="one_device", **options):
         "shared_optimizer", lambda: keras.optimizers.SGD(0.1, momentum=0.5)
     )
     return training.Trainer(
-        strategy_lib.make(strategy),
+        strategy_lib.make_strategy(strategy),
         make_model,
         dict.fromkeys(TASKS, squared_error),
         **options,

@@ -66,7 +66,7 @@ def build(base: pathlib.Path) -> None:
             content = file(_picture(rng, label), kind, 1 + i % 8)
             path = base / "PHOTOS" / label / f"{i}.{kind.lower()}"
             path.write_bytes(content)
-    prepare.prepare(f"folder:{base}/PHOTOS", str(base / "data"), name=TASK)
+    prepare.prepare_task(f"folder:{base}/PHOTOS", str(base / "data"), name=TASK)
     settings = settings_lib.Settings.from_dict(
         {
             "task_names": [TASK],

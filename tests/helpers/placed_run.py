@@ -45,8 +45,8 @@ def main(workdir: str, num_devices: str, strategy: str, placement: str):
     from keras_munet.train.devices import workers
 
     asked = devices.Devices(strategy, placement)
-    job = workers.of(strategy_lib.make(asked))
-    evolved = job.first(
+    job = workers.strategy_workers(strategy_lib.make_strategy(asked))
+    evolved = job.from_chief(
         lambda: system.System.create_or_open(workdir, settings()),
         lambda: system.System.open(workdir),
     )
@@ -54,7 +54,7 @@ def main(workdir: str, num_devices: str, strategy: str, placement: str):
         workdir if job.is_chief else None, quiet=True
     )
     assert evolved.run(strategy=asked, progress=progress)
-    crew = evolved._runner.crew(asked)
+    crew = evolved._runner.executor(asked)
     print(type(crew.trainer).__name__, job.is_chief, flush=True)
     measured = evolved.evaluate(strategy=asked)
     print(sorted(measured["digits"].items()), flush=True)

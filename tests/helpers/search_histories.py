@@ -102,7 +102,7 @@ class History:
 
     def population(self):
         """Returns the living paths."""
-        return population_view.read(self.directory)
+        return population_view.read_population(self.directory)
 
     def content(self) -> dict[str, bytes]:
         """Returns every file of the system."""
@@ -132,7 +132,7 @@ class History:
 
     def _evolve(self, task: str, private: bool) -> None:
         search = self._search(task)
-        while not search.done:
+        while not search.is_done:
             if self._replays and search.generation:
                 self.directory = system_dir.SystemDir.open(self.files)
                 search = self._search(task)

@@ -156,7 +156,7 @@ def tell(search, plan, quality):
 
 def finished(search, quality):
     """Runs every generation that is left and returns the outcome."""
-    while not search.done:
+    while not search.is_done:
         tell(search, search.ask(), quality)
     return search.finish()
 
@@ -164,7 +164,7 @@ def finished(search, quality):
 def many_draws(seed, kind="independent", num_draws=NUM_DRAWS):
     """Yields the numbers of as many children as are counted."""
     for position in range(num_draws):
-        yield random_draws.Draws(kind, seed, ("child", "a"), position)
+        yield random_draws.RandomDraws(kind, seed, ("child", "a"), position)
 
 
 def check_share(count, expected, num_draws=NUM_DRAWS, sigmas=5):

@@ -98,7 +98,7 @@ def corrupt_files(stride: int) -> dict[str, int]:
             if changed == data:
                 continue
             files.write_atomic(name, changed)
-            problem = next(check.problems(files), None)
+            problem = next(check.find_problems(files), None)
             assert problem is not None, (kind, changed)
             assert problem.isprintable(), problem
             counted[kind] += 1

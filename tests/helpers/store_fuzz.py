@@ -137,11 +137,13 @@ class Reader:
 
         def opened():
             return system_dir.SystemDir.open(
-                files_lib.LocalFiles(folder, durable=False)
+                files_lib.LocalStorage(folder, durable=False)
             )
 
         def check():
-            for problem in check_lib.problems(files_lib.at(folder)):
+            for problem in check_lib.find_problems(
+                files_lib.open_storage(folder)
+            ):
                 assert problem.isprintable(), problem
 
         def load():
@@ -187,18 +189,18 @@ class Reader:
             archives.export_archive(opened(), work / "out.tar")
 
         def merge():
-            target = files_lib.LocalFiles(work / "target", durable=False)
+            target = files_lib.LocalStorage(work / "target", durable=False)
             shutil.copytree(self._good, work / "target")
             merge_lib.merge(system_dir.SystemDir.open(target), opened())
-            found = list(check_lib.problems(target))
+            found = list(check_lib.find_problems(target))
             assert not found, found
 
         def collect():
             opened().collect()
 
         def repair():
-            files = files_lib.LocalFiles(folder, durable=False)
-            list(repair_lib.repair(files, files_lib.at(self._good)))
+            files = files_lib.LocalStorage(folder, durable=False)
+            list(repair_lib.repair(files, files_lib.open_storage(self._good)))
             collect()
 
         steps = (check, load, search, show, lease, export, merge, collect)

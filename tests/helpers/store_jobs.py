@@ -121,7 +121,7 @@ class Stand:
         labels = getattr(data, split).labels
         return np.eye(data.num_classes)[labels], labels
 
-    def forget(self, task):
+    def forget_task(self, task):
         pass
 
 
@@ -177,7 +177,7 @@ def run(
     if log is not None:
         _logged(directory, log)
     if lease_secs is not None:
-        directory._job = leases.Job(directory.files, lease_secs)
+        directory._job = leases.JobLeases(directory.files, lease_secs)
     split = types.Split(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.int32))
     settings = settings_lib.Settings.from_dict(directory.experiment)
     loader = task_data.TaskDataLoader(settings)
@@ -195,7 +195,7 @@ def run(
 
 def train_by(system: system_lib.System, trainer) -> None:
     """Has a system train by `trainer` instead of a real one."""
-    system._runner._crews[devices.Devices.of("auto")] = executor.Crew(
+    system._runner._crews[devices.Devices.of("auto")] = executor.Executor(
         trainer, system._dir, system.family, system.settings
     )
 

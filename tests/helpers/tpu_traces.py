@@ -27,15 +27,15 @@ def settings_of(name, options):
 
 def _trace(settings, name, children):
     """Returns how often each operation is in a generation's two functions."""
-    whole = topology.named(name)
-    plan = placement.plan(
+    whole = topology.named_topology(name)
+    plan = placement.plan_placement(
         whole,
         [_need(settings)] * len(children),
         settings.batch_size,
     )
     (group, *_) = [
         group
-        for group in placement.assign(len(children), len(plan.slices))
+        for group in placement.assign_children(len(children), len(plan.slices))
         if group
     ]
     strategy = fake_tpu.tpu_strategy(whole, len(plan.slices[0]))
@@ -57,7 +57,7 @@ def _trace(settings, name, children):
 def _need(settings):
     (fullest, *_) = tracing.children_of(settings, fullest=True)
     size = int(fullest.hparams["ds_image_size"])
-    return memory.need(fullest, size, "TPU")
+    return memory.child_need(fullest, size, "TPU")
 
 
 def check(settings, name):

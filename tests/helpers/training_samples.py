@@ -106,7 +106,11 @@ def trainer(
         num_cycles, batch_size, 96, 50, quality, class_weights
     )
     return trainer_lib.Trainer(
-        strategy_lib.make(strategy), budget, 7, compute_dtype, num_bytes_max
+        strategy_lib.make_strategy(strategy),
+        budget,
+        7,
+        compute_dtype,
+        num_bytes_max,
     )
 
 

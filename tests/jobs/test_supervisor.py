@@ -27,7 +27,7 @@ def _run(*jobs: supervisor.Job, **options):
     """Returns the exit code and every line that was told."""
     lines: list[str] = []
     options.setdefault("first_pause_secs", 0.01)
-    running = supervisor.Restarts(jobs, lines.append, **options)
+    running = supervisor.Supervisor(jobs, lines.append, **options)
     return running.run(), lines
 
 
@@ -99,7 +99,7 @@ def test_stopping_reaches_every_job_and_waits_for_its_boundary(
         " while :; do sleep 0.05; done"
     )
     lines: list[str] = []
-    running = supervisor.Restarts(
+    running = supervisor.Supervisor(
         [_job(text.format(tmp_path, n), n) for n in ("a", "b")], lines.append
     )
     found: list[int] = []
@@ -116,7 +116,7 @@ def test_stopping_reaches_every_job_and_waits_for_its_boundary(
 def test_stopping_twice_kills():
     lines: list[str] = []
     text = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
-    running = supervisor.Restarts([_job(text)], lines.append)
+    running = supervisor.Supervisor([_job(text)], lines.append)
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(running.run()))
     thread.start()
@@ -158,7 +158,7 @@ def _agents(folder: pathlib.Path, evolve: str) -> agents.Agents:
 def test_agents_are_dealt_over_hosts_with_their_flags_intact(tmp_path):
     made = _agents(tmp_path, f'pwd >> {tmp_path}/n; echo "$2" >> {tmp_path}/n')
     lines: list[str] = []
-    running = supervisor.Restarts(
+    running = supervisor.Supervisor(
         made.jobs(), lines.append, on_line=made.on_line
     )
     assert running.run() == 0
@@ -176,7 +176,7 @@ def test_stopping_an_agent_on_a_host_signals_it_there(tmp_path):
         tmp_path, "trap 'exit 75' TERM; echo up; while :; do sleep 0.05; done"
     )
     lines: list[str] = []
-    running = supervisor.Restarts(
+    running = supervisor.Supervisor(
         made.jobs(), lines.append, on_line=made.on_line
     )
     found: list[int] = []

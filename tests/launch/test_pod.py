@@ -69,12 +69,12 @@ class _Cloud:
 
     def control(
         self, accelerator_type: str, dry_run: bool = False
-    ) -> tuple[control.Control, list[str]]:
+    ) -> tuple[control.PodControl, list[str]]:
         """Returns what the launcher uses, and the lines that it tells."""
         lines: list[str] = []
         gcloud = gcloud_lib.Gcloud(lines.append, dry_run=dry_run)
         pod = commands.Pod("munet", "us-central2-b", "", accelerator_type)
-        made = control.Control(pod, gcloud, lines.append, poll_secs=0.1)
+        made = control.PodControl(pod, gcloud, lines.append, poll_secs=0.1)
         return made, lines
 
     def set(self, name: str, text: str) -> None:
@@ -166,7 +166,7 @@ def test_a_single_host_may_be_asked_for_at_once():
     ]
     assert pod.owner()[-1] == "--format=value(labels.munet_owner)"
     assert not pod.is_pod
-    env = remote.environment(pod)
+    env = remote.tpu_environment(pod)
     assert env["TPU_ACCELERATOR_TYPE"] == "v3-8"
     assert "TPU_NAME" not in env
 
@@ -317,7 +317,7 @@ def test_setup_sends_the_project_without_plain_tensorflow(tmp_path):
             'Requires-Dist: google-cloud-storage>=3.0; extra == "gcs"\n'
             'Requires-Dist: tensorflow-hub>=0.16; extra == "hub"\n',
         )
-    files = source_archive.make(_TESTS.parent, tmp_path, str(wheel))
+    files = source_archive.write_archives(_TESTS.parent, tmp_path, str(wheel))
     assert [pathlib.Path(file).name for file in files] == [
         *(wheel.name, source_archive.SOURCES, source_archive.REQUIREMENTS),
     ]
@@ -325,7 +325,9 @@ def test_setup_sends_the_project_without_plain_tensorflow(tmp_path):
         *("keras<4,>=3", "tensorflow-datasets<5"),
         "google-cloud-storage>=3.0",
     ]
-    assert "tensorflow-tpu==2.20.0 libtpu==0.0.30" in remote.setup(wheel.name)
+    assert "tensorflow-tpu==2.20.0 libtpu==0.0.30" in remote.setup_command(
+        wheel.name
+    )
 
 
 def test_a_job_that_ends_gives_its_code(cloud):
@@ -428,9 +430,9 @@ def test_a_job_is_told_once_to_stop_however_early(cloud):
     )
     folder = cloud.home / remote.FOLDER
     for _ in range(8):
-        assert _shell(cloud, remote.start({}, [])).returncode == 0
+        assert _shell(cloud, remote.start_command({}, [])).returncode == 0
         # The first stop may find no program yet, or one without its trap.
-        assert _shell(cloud, remote.stop()).returncode == 0
+        assert _shell(cloud, remote.stop_command()).returncode == 0
         _wait_for(lambda: (folder / "job.code").exists())
         told = folder / "told"
         code = (folder / "job.code").read_text()
@@ -444,23 +446,23 @@ def test_a_job_is_told_once_to_stop_however_early(cloud):
 def test_a_job_that_waits_to_begin_again_can_be_stopped(cloud):
     cloud.set("state", "ACTIVE")
     cloud.install("echo begun >> begun; exit 1")
-    assert _shell(cloud, remote.start({}, [])).returncode == 0
+    assert _shell(cloud, remote.start_command({}, [])).returncode == 0
     folder = cloud.home / remote.FOLDER
     pid = int((folder / "job.pid").read_text())
     # The pause, and no more the program.
     _wait_for(lambda: _child_names(pid) == ["sleep"])
-    assert _shell(cloud, remote.stop()).returncode == 0
+    assert _shell(cloud, remote.stop_command()).returncode == 0
     _wait_for(lambda: (folder / "job.code").exists())
     assert (folder / "job.code").read_text() == "1\n"
     assert (folder / "begun").read_text() == "begun\n"
     # What an earlier job left is not this one's.
     cloud.install("exec sleep 60")
-    assert _shell(cloud, remote.start({}, [])).returncode == 0
+    assert _shell(cloud, remote.start_command({}, [])).returncode == 0
     said = subprocess.check_output(
-        ["bash", "-c", remote.status()], cwd=cloud.home, text=True
+        ["bash", "-c", remote.status_command()], cwd=cloud.home, text=True
     )
     assert said.strip() == remote.RUNNING
-    assert _shell(cloud, remote.stop()).returncode == 0
+    assert _shell(cloud, remote.stop_command()).returncode == 0
     _wait_for((folder / "job.code").exists)
 
 

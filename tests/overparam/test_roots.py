@@ -48,7 +48,7 @@ def test_a_deployed_network_is_a_root(make, features):
     for component in root.components[:-1]:
         layer = layer_factory.make_layer(component.spec, component.spec.name)
         layer.build(x.shape)
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
         x = layer(x)
     expected = keras.Model(
         deployed.inputs[0], deployed.get_layer(features).output

@@ -161,7 +161,7 @@ def test_one_task_alone_needs_no_name_for_its_output():
     from keras_munet.train.devices import strategy as strategy_lib
 
     made = training.Trainer(
-        strategy_lib.make("one_device"),
+        strategy_lib.make_strategy("one_device"),
         one,
         {"only": samples.squared_error},
         shared_optimizer=lambda: keras.optimizers.SGD(0.1),

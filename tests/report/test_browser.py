@@ -112,7 +112,7 @@ def _predict(folder, out):
     address = measuring.address(
         rng.integers(0, 255, (8, 8, 1)).astype(np.uint8)
     )
-    predictions.write(
+    predictions.write_predictions(
         out,
         {
             task.name: predictions.Predictions(
@@ -123,7 +123,7 @@ def _predict(folder, out):
                     predictions.Sample(address, 0, 1, 0.6),
                 ),
             )
-            for task in summary_lib.read(folder).tasks
+            for task in summary_lib.read_summary(folder).tasks
         },
     )
 

@@ -20,7 +20,7 @@ def _written(tmp_path):
 
 def test_every_run_is_read_as_it_was_written(tmp_path):
     made = _written(tmp_path)
-    found = comparison_points.read(tmp_path)
+    found = comparison_points.read_points(tmp_path)
     assert found["name"] == made.name
     assert found["tasks"] == list(made.task_names)
     assert [(r["method"], r["seed"]) for r in found["runs"]] == [
@@ -33,7 +33,7 @@ def test_every_run_is_read_as_it_was_written(tmp_path):
 
 def test_a_folder_without_a_comparison_is_a_usage_error(tmp_path):
     with pytest.raises(errors.UsageError, match=r"launch/compare\.py"):
-        comparison_points.read(tmp_path)
+        comparison_points.read_points(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ def test_a_damaged_comparison_is_refused_whole(tmp_path, damage):
     damage(record)
     file.write_text(json.dumps(record))
     with pytest.raises(errors.StoreError, match="damaged or of another"):
-        comparison_points.read(tmp_path)
+        comparison_points.read_points(tmp_path)

@@ -16,7 +16,7 @@ published = report_samples.published
 
 def _read(tmp_path, *records, torn=""):
     report_samples.write_events(tmp_path, *records, torn=torn)
-    return events.read(tmp_path)
+    return events.read_history(tmp_path)
 
 
 def _keys(history):
@@ -38,7 +38,7 @@ def test_the_file_is_the_one_that_jobs_write(tmp_path):
         clock=event["clock"],
         secs=10.0,
     )
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert _keys(history) == [("birds", 0, 1)]
     assert history.notes == ()
 
@@ -271,7 +271,7 @@ def test_a_note_names_the_first_line_that_it_is_about(tmp_path):
     good = json.dumps(generation("birds", 1))
     lines = [good, "{torn", "", good[:-9], good, '{"event": "generation"}']
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert _keys(history) == [("birds", 0, 1)]
     assert history.notes[0] == (
         "3 lines of metrics.jsonl could not be read whole (first: line 2); "
@@ -283,7 +283,7 @@ def test_bytes_that_are_no_text_cost_a_note_only(tmp_path):
     report_samples.write_events(tmp_path, generation("birds", 1))
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(b"\xff\xfe{\n")
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert _keys(history) == [("birds", 0, 1)]
     assert len(history.notes) == 1
 
@@ -294,14 +294,14 @@ def test_events_of_other_kinds_are_passed_over(tmp_path):
 
 
 def test_an_absent_file_is_said(tmp_path):
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert history.generations == ()
     assert "there is no metrics.jsonl" in history.notes[0]
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
-    assert "cannot be read" in events.read(tmp_path).notes[0]
+    assert "cannot be read" in events.read_history(tmp_path).notes[0]
 
 
 def test_an_iteration_that_is_not_published_is_said(tmp_path):
@@ -312,7 +312,7 @@ def test_an_iteration_that_is_not_published_is_said(tmp_path):
         generation("cats/wild", 2, 1),
         generation("new", 1),
     )
-    assert summary_lib.read(tmp_path).notes == (
+    assert summary_lib.read_summary(tmp_path).notes == (
         "task iteration 2 of cats/wild is not published: 2 generations of it "
         "are done",
         "task iteration 1 of new is not published: 1 generation of it is done",
@@ -342,7 +342,7 @@ def test_the_last_ranking_of_a_task_iteration_counts(tmp_path):
         _ranked(iteration=1),
         _ranked(paths=[{"task": "dogs", "accuracy": 1}]),
     )
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert [(r.iteration, len(r.paths)) for r in history.rankings] == [
         (0, 1),
         (1, 2),
@@ -364,7 +364,7 @@ def test_the_last_ranking_of_a_task_iteration_counts(tmp_path):
 )
 def test_a_ranking_of_the_wrong_kind_costs_a_note(changes, tmp_path):
     report_samples.write_events(tmp_path, _ranked(), _ranked(**changes))
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert len(history.rankings) == 1
     assert len(history.notes) == 1
 
@@ -376,6 +376,6 @@ def test_cpu_seconds_are_known_where_the_event_tells_them(tmp_path):
         report_samples.generation("birds", 2, cpu_secs=None),
         report_samples.generation("birds", 3),
     )
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert [g.cpu_secs for g in history.generations] == [1.5, None, None]
     assert not history.notes

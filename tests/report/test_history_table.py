@@ -31,7 +31,7 @@ def _child(index, parent, *, path_id=None, score=0.5, improved=True, **more):
 
 def _columns(tmp_path, *written, published=()):
     report_samples.write_events(tmp_path, *written)
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     return history_table.columns(history, ROOT, published, TASKS)
 
 
@@ -212,7 +212,7 @@ def test_a_child_of_the_wrong_kind_costs_its_line(tmp_path, damage):
     report_samples.write_events(
         tmp_path, report_samples.generation("birds", 1, children=[child])
     )
-    history = events.read(tmp_path)
+    history = events.read_history(tmp_path)
     assert history.generations == ()
     assert "could not be read whole" in history.notes[0]
 

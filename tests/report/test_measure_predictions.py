@@ -44,7 +44,7 @@ def system(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(system):
-    return measure_predictions.measure(system[0], "digits")
+    return measure_predictions.measure_predictions(system[0], "digits")
 
 
 def _made(path_id="a" * 24, **changes):
@@ -94,7 +94,7 @@ def test_samples_are_test_images_half_of_them_wrong(measured):
 
 
 def test_few_images_are_spread_over_the_split(system):
-    few = measure_predictions.measure(
+    few = measure_predictions.measure_predictions(
         system[0], "digits", num_examples_max=20, num_samples=4
     )
     assert few.num_examples == 20
@@ -103,14 +103,14 @@ def test_few_images_are_spread_over_the_split(system):
 
 def test_every_parent_of_a_real_run_is_a_row_of_its_own(system):
     _, workdir = system
-    summary = summary_lib.read(workdir)
-    found = page_data.build(summary)["points"]
+    summary = summary_lib.read_summary(workdir)
+    found = page_data.build_page_data(summary)["points"]
     assert history_table.UNKNOWN not in found["status"]
     assert found["status"].count(history_table.PUBLISHED) == 1
     assert all(parent >= 0 for parent in found["parent"][1:])
     improved = [
         child["path_id"] is not None
-        for generation in events.read(workdir).generations
+        for generation in events.read_history(workdir).generations
         for child in generation.children
     ]
     assert sum(improved) == summary.history.num_improved
@@ -118,12 +118,12 @@ def test_every_parent_of_a_real_run_is_a_row_of_its_own(system):
 
 def test_predictions_come_back_as_they_were_written(tmp_path, measured):
     found = {"digits": measured, "b": _made()}
-    predictions_lib.write(tmp_path, found)
-    assert predictions_lib.read(tmp_path) == found
+    predictions_lib.write_predictions(tmp_path, found)
+    assert predictions_lib.read_predictions(tmp_path) == found
 
 
 def test_a_folder_without_predictions_has_none(tmp_path):
-    assert predictions_lib.read(tmp_path) == {}
+    assert predictions_lib.read_predictions(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -140,20 +140,20 @@ def test_a_folder_without_predictions_has_none(tmp_path):
     ],
 )
 def test_damaged_predictions_are_refused(tmp_path, change):
-    predictions_lib.write(tmp_path, {"a": _made()})
+    predictions_lib.write_predictions(tmp_path, {"a": _made()})
     file = tmp_path / predictions_lib.FILE
     record = json.loads(file.read_text())
     record["tasks"]["a"].update(change)
     file.write_text(json.dumps(record))
     with pytest.raises(errors.StoreError, match="--predictions again"):
-        predictions_lib.read(tmp_path)
+        predictions_lib.read_predictions(tmp_path)
 
 
 def test_a_page_shows_predictions_of_published_paths_alone(tmp_path):
     report_samples.build(tmp_path)
-    summary = summary_lib.read(tmp_path)
+    summary = summary_lib.read_summary(tmp_path)
     birds, cats, _ = summary.tasks
-    shown = page_data.build(
+    shown = page_data.build_page_data(
         summary,
         predictions={
             birds.name: _made(birds.path_id),
@@ -167,16 +167,18 @@ def test_a_page_shows_predictions_of_published_paths_alone(tmp_path):
 
 def test_predictions_give_figures_where_the_record_has_none(system, tmp_path):
     _, workdir = system
-    summary = summary_lib.read(workdir)
+    summary = summary_lib.read_summary(workdir)
     (task,) = summary.tasks
     made = {"digits": _made(task.path_id)}
-    recorded = page_data.build(summary, predictions=made)["test_figures"]
+    recorded = page_data.build_page_data(summary, predictions=made)[
+        "test_figures"
+    ]
     assert recorded["digits"]["num_examples"] > 3
     assert dict(recorded["digits"]["figures"])["log loss"] != "-"
     report_samples.build(tmp_path)
-    old = summary_lib.read(tmp_path)
+    old = summary_lib.read_summary(tmp_path)
     birds, cats, dogs = old.tasks
-    figures = page_data.build(
+    figures = page_data.build_page_data(
         old,
         predictions={
             birds.name: _made(birds.path_id),
@@ -195,7 +197,7 @@ def test_predictions_give_figures_where_the_record_has_none(system, tmp_path):
 def test_pictures_of_many_tasks_are_fewer_for_each(tmp_path, monkeypatch):
     monkeypatch.setattr(page_data, "_NUM_PICTURES_MAX", 4)
     report_samples.build(tmp_path)
-    summary = summary_lib.read(tmp_path)
+    summary = summary_lib.read_summary(tmp_path)
     sample = predictions_lib.Sample(PNG, 1, 0, 0.75)
     made = {
         task.name: dataclasses.replace(
@@ -203,5 +205,5 @@ def test_pictures_of_many_tasks_are_fewer_for_each(tmp_path, monkeypatch):
         )
         for task in summary.tasks[:2]
     }
-    shown = page_data.build(summary, predictions=made)["predictions"]
+    shown = page_data.build_page_data(summary, predictions=made)["predictions"]
     assert [len(value["samples"]) for value in shown.values()] == [2, 2]

@@ -91,7 +91,7 @@ def system(tmp_path):
 
 
 def _render(system):
-    return page.render(summary_lib.read(system))
+    return page.render_page(summary_lib.read_summary(system))
 
 
 def test_the_page_is_whole_and_has_every_panel(system):
@@ -303,7 +303,7 @@ def test_a_report_leaves_the_system_as_it_was(system):
 
 
 def test_times_add_up_on_the_page(system):
-    history = events.read(system)
+    history = events.read_history(system)
     assert sum(history.clock.values()) == pytest.approx(history.total_secs)
     told = _data(_render(system))["generations"]
     assert told["clock"] == {

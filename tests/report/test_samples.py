@@ -47,7 +47,9 @@ def _strips(tmp_path, *task_names, **options):
     head = directory.objects.put(report_samples.component("head", 3, 1))
     for name in task_names:
         report_samples.publish(directory, name, [head], directory.root)
-    return page_data.build(summary_lib.read(tmp_path), **options)["strips"]
+    return page_data.build_page_data(
+        summary_lib.read_summary(tmp_path), **options
+    )["strips"]
 
 
 def test_the_page_shows_the_classes_of_embedded_tasks(tmp_path):
@@ -69,5 +71,5 @@ def test_a_task_whose_data_cannot_be_had_here_is_told_in_a_sentence(
 
 def test_a_page_without_tasks_has_no_samples(tmp_path):
     report_samples.create(tmp_path)
-    shown = page.render(summary_lib.read(tmp_path))
+    shown = page.render_page(summary_lib.read_summary(tmp_path))
     assert 'id="samples"' not in shown

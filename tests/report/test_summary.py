@@ -26,7 +26,7 @@ def system(tmp_path):
 
 @pytest.fixture
 def summary(system):
-    return summary_lib.read(system)
+    return summary_lib.read_summary(system)
 
 
 def _path(task, parent, *refs):
@@ -97,10 +97,10 @@ def test_figures_bear_the_name_of_the_measure_that_decides(
         summary, settings={**summary.settings, "search": search}
     )
     assert changed.quality == words
-    html = page.render(changed)
+    html = page.render_page(changed)
     assert f"<dt>Mean validation {words}</dt>" in html
     assert f"Validation {words} and test accuracy" in html
-    text = plain_text.render(changed)
+    text = plain_text.render_text(changed)
     noted = f"validation and score: {words}, which decides; test: accuracy."
     assert (noted in text) == (words != "accuracy")
 
@@ -112,7 +112,7 @@ def test_a_mean_needs_every_task(tmp_path):
         report_samples.publish(
             directory, task, refs, directory.root, metrics=metrics
         )
-    assert summary_lib.read(tmp_path).mean_validation is None
+    assert summary_lib.read_summary(tmp_path).mean_validation is None
 
 
 def test_tasks_come_in_the_order_of_the_experiment_and_others_last(tmp_path):
@@ -120,7 +120,7 @@ def test_tasks_come_in_the_order_of_the_experiment_and_others_last(tmp_path):
     for task in ("ants", "birds", "zebras"):
         refs = list(directory.root.components)
         report_samples.publish(directory, task, refs, directory.root)
-    summary = summary_lib.read(tmp_path)
+    summary = summary_lib.read_summary(tmp_path)
     assert [t.name for t in summary.tasks] == ["zebras", "birds", "ants"]
     assert summary.num_iterations_done == 3
     assert summary.num_iterations_planned == 4
@@ -131,7 +131,7 @@ def test_a_lineage_leads_over_replaced_paths_to_the_root(system):
     report_samples.write_events(
         system, report_samples.published("birds", 0, old)
     )
-    summary = summary_lib.read(system)
+    summary = summary_lib.read_summary(system)
     birds, cats, dogs = summary.tasks
     root = birds.lineage[0].path_id
     assert cats.lineage == (

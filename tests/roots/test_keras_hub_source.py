@@ -45,7 +45,7 @@ def _layers(root: root_lib.Root, dtype=None):
             component.spec, component.spec.name, dtype
         )
         layer.build()
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
         made.append(layer)
     return made
 
@@ -136,9 +136,9 @@ def test_the_graph_of_a_generation_gives_the_backbone_s_class_token():
     layers = [
         layer_factory.make_layer(c.spec, c.spec.name) for c in root.components
     ]
-    model = path_model.build({"features": layers}, 32)
+    model = path_model.build_model({"features": layers}, 32)
     for layer, component in zip(layers, root.components, strict=True):
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
     x = np.random.default_rng(1).uniform(-1, 1, (4, 32, 32, 3))
     np.testing.assert_allclose(
         model(x)["features"], backbone(x)[:, 0], rtol=0, atol=1e-5

@@ -74,7 +74,7 @@ def _features(root: root_lib.Root, x, dtype=None):
             component.spec, component.spec.name, dtype
         )
         layer.build()
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
         x = layer(x)
     return np.asarray(x, np.float32)
 
@@ -349,7 +349,7 @@ def test_layers_that_were_frozen_can_be_trained_as_components():
     layer = layer_factory.make_layer(spec, "b0")
     layer.pack()
     layer.build()
-    layer_factory.assign(layer, spec, root.components[1].weights)
+    layer_factory.assign_values(layer, spec, root.components[1].weights)
     weights = layer.weight_values()
     with tf.GradientTape() as tape:
         tape.watch(weights)
@@ -403,11 +403,11 @@ def test_a_fresh_adapter_between_blocks_changes_nothing():
     adapter = root.family.initial(layout[2], np.random.default_rng(0))
     layer = layer_factory.make_layer(adapter.spec, "adapter")
     layer.build()
-    layer_factory.assign(layer, adapter.spec, adapter.weights)
+    layer_factory.assign_values(layer, adapter.spec, adapter.weights)
     x = tf.random.normal([2, 5, 4, 8])
     np.testing.assert_array_equal(layer(x), x)
     adapter.weights["dense_1_kernel"][...] = 1.0
-    layer_factory.assign(layer, adapter.spec, adapter.weights)
+    layer_factory.assign_values(layer, adapter.spec, adapter.weights)
     assert layer(x).shape == x.shape
     assert np.abs(np.asarray(layer(x) - x)).max() > 0.1
 

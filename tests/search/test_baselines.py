@@ -111,7 +111,7 @@ def test_the_other_children_differ_in_learning_rate_and_data():
 def test_the_learning_rates_next_to_the_configs_come_first():
     steps = (1, 2, 3, 4, 5)
     for value, order in ((3, (3, 4, 2, 5, 1)), (5, (5, 4, 3, 2, 1))):
-        found = [hparam_ranges.nearby(value, steps, n) for n in range(6)]
+        found = [hparam_ranges.neighbours(value, steps, n) for n in range(6)]
         assert tuple(found) == (*order, value)
 
 
@@ -148,7 +148,7 @@ def test_the_search_itself_keeps_its_settings():
     settings = samples.settings()
     assert settings.search.policy == "evolve"
     assert baselines.budgeted(settings) is settings
-    assert baselines.of(settings.search) is None
+    assert baselines.parse_baseline(settings.search) is None
 
 
 @pytest.mark.parametrize(

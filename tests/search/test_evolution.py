@@ -19,7 +19,7 @@ def test_a_resumed_iteration_asks_for_the_same_children(version, draws):
     def run(interrupt):
         search = samples.iteration(population, experiment=settings)
         asked = []
-        while not search.done:
+        while not search.is_done:
             if interrupt:
                 state = json.loads(json.dumps(search.to_json()))
                 search = samples.iteration(population, experiment=settings)

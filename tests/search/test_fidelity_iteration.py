@@ -25,7 +25,7 @@ def test_generations_cover_exactly_the_samples():
     )
     search = samples.iteration(samples.population(), experiment=settings)
     sizes = []
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         sizes.append(len(plan.children))
         samples.tell(search, plan, lambda child: 0.5)
@@ -62,7 +62,7 @@ def test_the_best_so_far_starts_at_the_parents_score_of_the_same_task(version):
         population, number=1, experiment=_experiment(version)
     )
     seen = {}
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         seen.update((c.parent.task, c.score_to_beat) for c in plan.children)
         samples.tell(search, plan, lambda child: None)

@@ -16,7 +16,7 @@ from keras_munet.search import sampling
 
 
 def _parent(active, seeds, counts, rng, version):
-    return sampling.parent(
+    return sampling.sample_parent(
         active, seeds, counts, rng, walk_seeds=version == "mu2net"
     )
 
@@ -87,7 +87,7 @@ def test_active_paths_are_walked_from_best_to_worst():
         for i, score in enumerate([0.2, 0.9, 0.9, 0.5])
     ]
     # Of equals the newest first.
-    assert [p.born[2] for p in sampling.rank(paths)] == [2, 1, 3, 0]
+    assert [p.born[2] for p in sampling.rank_paths(paths)] == [2, 1, 3, 0]
     rng = np.random.default_rng(0)
     taken, _ = _parent(paths, [], {}, rng, "mu2net")
     assert taken is paths[2]
@@ -98,7 +98,7 @@ def test_a_path_is_taken_with_half_to_the_power_of_its_children(num_children):
     path = samples.path("a", score=0.5)
     rng = np.random.default_rng(1)
     taken = sum(
-        sampling.take([path], {path.id: num_children}, rng) is not None
+        sampling.first_passing([path], {path.id: num_children}, rng) is not None
         for _ in range(samples.NUM_DRAWS)
     )
     samples.check_share(taken, 0.5**num_children)
@@ -109,7 +109,8 @@ def test_a_worse_path_is_taken_only_where_all_better_ones_were_not():
     counts = {paths[0].id: 1, paths[1].id: 2, paths[2].id: 3}
     rng = np.random.default_rng(2)
     taken = collections.Counter(
-        sampling.take(paths, counts, rng) for _ in range(samples.NUM_DRAWS)
+        sampling.first_passing(paths, counts, rng)
+        for _ in range(samples.NUM_DRAWS)
     )
     samples.check_share(taken[0], 1 / 2)
     samples.check_share(taken[1], 1 / 2 * 1 / 4)
@@ -161,7 +162,7 @@ def test_children_of_the_same_generation_and_iteration_count(version):
     )
     own = population.published["a"].id
     parents = collections.Counter()
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         parents.update(c.parent.id for c in plan.children)
         samples.tell(search, plan, lambda child: None)
@@ -212,7 +213,7 @@ def test_mu2net_tries_every_seed_before_any_twice():
     search = samples.iteration(population)
     order = [p.id for p in search.seeds]
     parents = []
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         parents += [c.parent.id for c in plan.children]
         samples.tell(search, plan, lambda child: None)
@@ -229,7 +230,7 @@ def test_munet_begins_by_cloning_every_seed_once_unmutated():
     )
     order = [p.id for p in search.seeds]
     children = []
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         children += plan.children
         samples.tell(search, plan, lambda child: None)

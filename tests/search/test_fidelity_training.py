@@ -42,6 +42,6 @@ def test_only_mu2net_keeps_the_momentum(version, keeps):
         momentum={"w": np.full(spec.num_params, 7, np.uint16)},
     )
     settings = samples.settings(search={"version": version})
-    kept = task_iteration._kept(trained, settings)
+    kept = task_iteration._stored(trained, settings)
     assert (kept.momentum is not None) == keeps
     assert kept.weights is trained.weights

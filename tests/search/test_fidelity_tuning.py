@@ -93,7 +93,9 @@ def test_the_defaults_are_the_published_ones():
 @pytest.mark.parametrize("table", ["v1", "v2"])
 def test_munet_takes_one_layer_up_to_all_of_the_root(table):
     settings = samples.settings(search={"auto_tune": table}, ranges={})
-    found = hparam_ranges.ranges(settings, num_root_layers=3).get("num_layers")
+    found = hparam_ranges.ranges_in_force(settings, num_root_layers=3).get(
+        "num_layers"
+    )
     assert found == ((1, 2, 3) if table == "v1" else None)
 
 
@@ -189,7 +191,7 @@ def test_each_hyperparameter_mutates_at_the_probability_up_and_down_alike(
     moved = collections.Counter()
     together = 0
     for draws in samples.many_draws(4, kind):
-        child = mutations.mutate(
+        child = mutations.mutate_hparams(
             dict.fromkeys(_KEYS, 2), _KEYS, ranges, 0.2, draws
         )
         moved.update(child.items())
@@ -214,7 +216,7 @@ def test_optimizer_layers_adapter_dim_and_mu_mutate_per_child(version, kind):
         samples.population(origin=root), experiment=settings
     ).ask()
     prob = {"munet": 0.1, "mu2net": 0.2}[version]
-    ranges = hparam_ranges.ranges(settings, root.hparams["num_layers"])
+    ranges = hparam_ranges.ranges_in_force(settings, root.hparams["num_layers"])
     own = {key for key in ranges if not key.startswith("ds_")}
     assert own >= {"num_layers", "adapter_dim", "opt_lr", "opt_momentum"}
     assert ("mu" in own) == (version == "mu2net")
@@ -278,7 +280,7 @@ def test_a_hyperparameter_without_a_range_never_mutates():
 def test_a_first_value_that_is_not_on_its_range_is_refused():
     settings = samples.settings(hparams={"opt_lr": 0.03})
     with pytest.raises(errors.UsageError, match=r"hparams\.opt_lr is 0\.03"):
-        hparam_ranges.ranges(settings, num_root_layers=1)
+        hparam_ranges.ranges_in_force(settings, num_root_layers=1)
 
 
 def test_data_hyperparameters_are_shared_by_a_generation():
@@ -326,7 +328,7 @@ def test_data_hyperparameters_mutate_per_generation(version, kind):
     # Of mu2net it is the default `mu`; of munet the experiment's own.
     prob = {"munet": 0.1, "mu2net": 0.3}[version]
     values = collections.Counter()
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         values.update(plan.data_hparams.items())
         samples.tell(search, plan, lambda child: None)
@@ -350,7 +352,7 @@ def test_munet_does_not_mutate_data_until_every_seed_was_tried():
     )
     search = samples.iteration(samples.neighbours(5), experiment=settings)
     changed = []
-    while not search.done:
+    while not search.is_done:
         plan = search.ask()
         changed.append(
             plan.data_hparams

@@ -139,7 +139,7 @@ def _scored(qualities, **search):
         ),
         num_validation_examples=100,
     )
-    while not search_of.done:
+    while not search_of.is_done:
         quality = qualities[search_of.generation]
         samples.tell(search_of, search_of.ask(), lambda _, q=quality: q)
     return search_of.generation, search_of.stop_reason

@@ -15,7 +15,7 @@ _NAMES = ("opt_lr", "clone embedding", "insert residual_adapter_0")
 
 
 def _draws(kind, seed, position, task="a"):
-    return random_draws.Draws(kind, seed, ("child", task), position)
+    return random_draws.RandomDraws(kind, seed, ("child", task), position)
 
 
 def _numbers(kind, seed, num_positions=_BLOCK, names=_NAMES, task="a"):

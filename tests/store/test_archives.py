@@ -181,7 +181,7 @@ def test_an_archive_that_was_cut_off_is_refused(archive, tmp_path):
 
 def _members(archive):
     with archive.open("rb") as file:
-        return dict(archive_format.members(file, "x"))
+        return dict(archive_format.read_members(file, "x"))
 
 
 def _written(tmp_path, members):
@@ -432,7 +432,7 @@ def test_a_link_where_the_system_goes_is_not_followed(archive, tmp_path):
 def test_an_archive_that_changes_while_it_is_read_is_refused(
     archive, tmp_path, monkeypatch
 ):
-    real = archive_format.members
+    real = archive_format.read_members
     calls = []
 
     def members(file: io.BufferedReader, shown: str):
@@ -441,7 +441,7 @@ def test_an_archive_that_changes_while_it_is_read_is_refused(
             changed = len(calls) == 2 and name == "metrics.jsonl"
             yield name, b"other" if changed else data
 
-    monkeypatch.setattr(archive_format, "members", members)
+    monkeypatch.setattr(archive_format, "read_members", members)
     with pytest.raises(errors.StoreError, match="just been changed"):
         archives.import_archive(archive, tmp_path / "new")
     assert _files_below(tmp_path / "new") == ["lock"]

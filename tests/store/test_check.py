@@ -54,7 +54,7 @@ def _use(folder):
     system.collect()
     archives.export_archive(system, folder.with_suffix(".tar"))
     folder.with_suffix(".tar").unlink()
-    assert not list(repair.repair(files_lib.at(folder)))
+    assert not list(repair.repair(files_lib.open_storage(folder)))
     return system.check()
 
 

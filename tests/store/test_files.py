@@ -50,11 +50,11 @@ REFUSED_NAMES = [
 @pytest.fixture(params=["local", "memory", "gcs"])
 def place(request, tmp_path):
     if request.param == "local":
-        return files.LocalFiles(tmp_path / "system")
+        return files.LocalStorage(tmp_path / "system")
     if request.param == "memory":
         return memory_files.MemoryFiles()
     request.getfixturevalue("bucket")
-    return files.at("gs://bucket/some/system")
+    return files.open_storage("gs://bucket/some/system")
 
 
 class TestEveryPlace:
@@ -219,12 +219,12 @@ class TestEveryPlace:
         assert len(passed) >= 2
 
     def test_many_locks_are_looked_at_together(self, place):
-        assert place.held_locks(["jobs/a", "jobs/b"]) == set()
+        assert place.locks_in_use(["jobs/a", "jobs/b"]) == set()
         first = place.lock("jobs/a", "one")
         place.lock("jobs/b", "two").release()
-        assert place.held_locks(["jobs/a", "jobs/b", "jobs/c"]) == {"jobs/a"}
+        assert place.locks_in_use(["jobs/a", "jobs/b", "jobs/c"]) == {"jobs/a"}
         first.release()
-        assert place.held_locks(["jobs/a"]) == set()
+        assert place.locks_in_use(["jobs/a"]) == set()
 
     def test_a_lock_has_one_holder_at_a_time(self, place):
         lock = place.lock("lock", "first")
@@ -259,7 +259,7 @@ def test_a_name_is_accepted_or_refused_without_a_crash(name):
 
 @pytest.fixture
 def local(tmp_path):
-    return files.LocalFiles(tmp_path / "system")
+    return files.LocalStorage(tmp_path / "system")
 
 
 def _fail(monkeypatch, function, code):
@@ -337,7 +337,7 @@ class TestLocalFolder:
 
     def test_a_file_in_place_of_the_root_is_named(self, tmp_path):
         (tmp_path / "file").write_text("")
-        place = files.LocalFiles(tmp_path / "file")
+        place = files.LocalStorage(tmp_path / "file")
         assert not place.exists("a")
         for call in (
             lambda: place.read("a", 1),
@@ -350,7 +350,7 @@ class TestLocalFolder:
     def test_a_folder_name_with_a_line_break_keeps_messages_on_one_line(
         self, tmp_path
     ):
-        place = files.LocalFiles(tmp_path / "a\nb")
+        place = files.LocalStorage(tmp_path / "a\nb")
         with pytest.raises(errors.StoreError) as info:
             place.read("x", 1)
         assert "\n" not in str(info.value)
@@ -380,7 +380,7 @@ class TestLocalFolder:
         (tmp_path / "system" / "system.json").touch()
         (tmp_path / "system" / "report").symlink_to(tmp_path / "home")
         for folder in ("report", "report/sub"):
-            inside = files.at(tmp_path / "system" / folder)
+            inside = files.open_storage(tmp_path / "system" / folder)
             for call in (
                 lambda inside=inside: inside.write_atomic("page", b"x"),
                 lambda inside=inside: inside.append("page", b"x"),
@@ -393,7 +393,7 @@ class TestLocalFolder:
         assert sorted(os.listdir(tmp_path / "home")) == ["sub"]
         # Reached by a link of its user's own, all is well.
         (tmp_path / "mine").symlink_to(tmp_path / "home")
-        files.at(tmp_path / "mine" / "sub").write_atomic("page", b"x")
+        files.open_storage(tmp_path / "mine" / "sub").write_atomic("page", b"x")
 
     @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
     def test_a_lock_is_a_regular_file(self, local, tmp_path, kind):
@@ -407,7 +407,7 @@ class TestLocalFolder:
             place.symlink_to("/dev/zero")
         with pytest.raises(errors.StoreError):
             local.lock("jobs/a", "me")
-        assert local.held_locks(["jobs/a"]) == set()
+        assert local.locks_in_use(["jobs/a"]) == set()
 
     def test_a_named_pipe_is_refused_at_once(self, local, tmp_path):
         local.write_atomic("a", b"")
@@ -485,7 +485,7 @@ class TestLocalFolder:
         ]
         events.clear()
         # Another process may have made the folders and been killed.
-        files.LocalFiles(tmp_path / "system").sync("objects/ab/x")
+        files.LocalStorage(tmp_path / "system").sync("objects/ab/x")
         assert [path for function, path in events if function == "fsync"] == [
             "system/objects/ab/x",
             ".",
@@ -499,7 +499,7 @@ class TestLocalFolder:
             """
             import sys, time
             from keras_munet.store import files
-            lock = files.LocalFiles(sys.argv[1]).lock("lock", "the other")
+            lock = files.LocalStorage(sys.argv[1]).lock("lock", "the other")
             print("held", flush=True)
             time.sleep(60)
             """
@@ -522,12 +522,12 @@ class TestLocalFolder:
 
 def test_a_place_is_a_local_folder_or_files(tmp_path):
     memory = memory_files.MemoryFiles()
-    assert files.at(memory) is memory
-    assert files.at(tmp_path).where == str(tmp_path)
-    assert files.at(str(tmp_path)).where == str(tmp_path)
+    assert files.open_storage(memory) is memory
+    assert files.open_storage(tmp_path).where == str(tmp_path)
+    assert files.open_storage(str(tmp_path)).where == str(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["", "s3://bucket/x", "a\0b"], ids=ascii)
 def test_a_place_that_is_not_supported_is_a_usage_error(place):
     with pytest.raises(errors.UsageError, match="local folder"):
-        files.at(place)
+        files.open_storage(place)

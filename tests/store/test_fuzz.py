@@ -88,7 +88,10 @@ def _path(**changes):
     keys = ("task", "parent", "born", "hparams")
     ids = [ref[1] for ref in value["components"]]
     made = [*(value[key] for key in keys), ids]
-    return {**value, "id": canonical_json.digest(made, specs.PATH_ID_CHARS)}
+    return {
+        **value,
+        "id": canonical_json.json_digest(made, specs.PATH_ID_CHARS),
+    }
 
 
 def test_a_path_whose_id_fits_is_read():

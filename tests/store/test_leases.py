@@ -30,7 +30,7 @@ _SECS_MAX = 60.0
 def files(request, tmp_path):
     if request.param == "memory":
         return memory_files.MemoryFiles()
-    return files_lib.LocalFiles(tmp_path)
+    return files_lib.LocalStorage(tmp_path)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def _stopped(job):
 
 
 def test_a_task_has_one_holder_at_a_time_and_others_are_told_who(files):
-    first, second = leases.Job(files), leases.Job(files)
+    first, second = leases.JobLeases(files), leases.JobLeases(files)
     first.take("mnist")
     with pytest.raises(leases.TaskHeldError, match=r"another job \(pid \d+"):
         second.take("MNIST")
@@ -59,8 +59,8 @@ def test_a_task_has_one_holder_at_a_time_and_others_are_told_who(files):
 
 
 def test_a_job_that_does_not_answer_loses_its_task_and_cannot_write(files):
-    first = leases.Job(files, lease_secs=0.2)
-    second = leases.Job(files, lease_secs=0.2)
+    first = leases.JobLeases(files, lease_secs=0.2)
+    second = leases.JobLeases(files, lease_secs=0.2)
     first.take("mnist")
     _stopped(first)
     # The waiting job measures the while itself.
@@ -78,8 +78,8 @@ def test_a_job_that_answers_keeps_its_task(files, monkeypatch):
     now = [0.0]
     clock = types.SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr(leases, "time", clock)
-    first = leases.Job(files, lease_secs=0.3)
-    second = leases.Job(files, lease_secs=0.3)
+    first = leases.JobLeases(files, lease_secs=0.3)
+    second = leases.JobLeases(files, lease_secs=0.3)
     name = layout.lease_file("mnist")
     first.take("mnist")
     for _ in range(4):
@@ -98,8 +98,8 @@ def test_a_job_that_answers_keeps_its_task(files, monkeypatch):
 
 def test_what_a_stalled_job_wanted_to_publish_is_refused(system):
     other = system_dir.SystemDir.open(system.where)
-    system._job = leases.Job(system._files, lease_secs=0.2)
-    other._job = leases.Job(other._files, lease_secs=0.2)
+    system._job = leases.JobLeases(system._files, lease_secs=0.2)
+    other._job = leases.JobLeases(other._files, lease_secs=0.2)
     state = store_samples.state(system)
     with pytest.raises(leases.LeaseLostError), system.lease("mnist"):
         _stopped(system._job)
@@ -120,8 +120,8 @@ def test_a_job_that_stands_still_right_before_a_change_of_progress(
 ):
     """Another takes the task over at that moment and saves its own."""
     other = system_dir.SystemDir.open(system.where)
-    system._job = leases.Job(system._files, lease_secs=0.2)
-    other._job = leases.Job(other._files, lease_secs=0.2)
+    system._job = leases.JobLeases(system._files, lease_secs=0.2)
+    other._job = leases.JobLeases(other._files, lease_secs=0.2)
     if does == "remove":
         system.publish(store_samples.state(system))
     called = "rename" if does == "clear" else "replace"

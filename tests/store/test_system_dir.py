@@ -22,7 +22,7 @@ from keras_munet.store import task_state
 @pytest.fixture(params=["local", "memory"])
 def place(request, tmp_path):
     if request.param == "local":
-        return files.LocalFiles(tmp_path / "system", durable=False)
+        return files.LocalStorage(tmp_path / "system", durable=False)
     return memory_files.MemoryFiles()
 
 

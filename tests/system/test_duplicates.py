@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
             keras_munet.System.create(workdir, samples.settings(**changes)).run(
                 progress=keras_munet.Progress(workdir, quiet=True)
             )
-            history = events.read(workdir)
+            history = events.read_history(workdir)
             found.append((samples.digests(workdir), counts, history))
     return found
 

@@ -30,7 +30,9 @@ def test_the_quality_decides_is_recorded_and_measured_again(quality, tmp_path):
     assert quality in json.dumps(record)
     path = system.tasks["digits"].published
     data = system.data("digits")
-    crew = executor.make(system._dir, system.family, settings, "one_device")
+    crew = executor.make_executor(
+        system._dir, system.family, settings, "one_device"
+    )
     logits, labels = crew.trainer.logits(crew._frozen(path), data, "validation")
     wanted = classification_metrics.quality(quality, logits, labels)
     assert path.metrics["quality"] == pytest.approx(wanted, abs=1e-5)

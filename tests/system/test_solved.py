@@ -51,7 +51,7 @@ def finished(tmp_path_factory):
 
 def test_no_task_is_below_a_linear_probe_on_validation(finished):
     system = keras_munet.System.open(finished)
-    crew = system._runner.crew("auto")
+    crew = system._runner.executor("auto")
     measured = system.evaluate()
     for name, state in system.tasks.items():
         (head,) = crew.heads([system.root], system.data(name))
@@ -83,7 +83,7 @@ def test_a_solved_child_shares_all_but_a_head_of_its_own(tmp_path):
 
 
 def test_what_a_solved_child_is_stands_in_history_log_and_report(finished):
-    history = events.read(finished)
+    history = events.read_history(finished)
     assert history.notes == ()
     records = [g.records[-1] for g in history.generations if g.number == 1]
     assert [r.num_by_init["solved"] for r in records] == [1, 1]
@@ -91,7 +91,7 @@ def test_what_a_solved_child_is_stands_in_history_log_and_report(finished):
     assert any(line.endswith(", 1 solved") for line in lines)
     assert any("iteration 1 ranked: " in line for line in lines)
     assert "RANKED PARENTS\ndigits, iteration 1: " in report.text(finished)
-    page = report_page.render(summary.read(finished))
+    page = report_page.render_page(summary.read_summary(finished))
     assert "<li>digits, iteration 1: " in page
 
 
@@ -166,7 +166,7 @@ def test_a_linear_probe_is_solved_and_trains_nothing(tmp_path):
     system.run(progress=keras_munet.Progress(tmp_path, quiet=True))
     ((child,),) = (e["children"] for e in _events(tmp_path, "generation"))
     assert child["trained"] == [] and len(child["scores"]) == 1
-    crew = keras_munet.System.open(tmp_path)._runner.crew("auto")
+    crew = keras_munet.System.open(tmp_path)._runner.executor("auto")
     (head,) = crew.heads([system.root], system.data("digits"))
     assert child["score"] == pytest.approx(head.accuracy, abs=0.01)
     assert system_dir.SystemDir.open(tmp_path).check() == []

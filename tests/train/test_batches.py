@@ -118,7 +118,7 @@ def test_batches_are_made_ahead_in_order_and_no_more_than_may_wait():
             asked[number].set()
             yield number
 
-    with batches_lib.Ahead(batches(), 2) as ahead:
+    with batches_lib.Prefetcher(batches(), 2) as ahead:
         taken = iter(ahead)
         assert next(taken) == 0
         # The next one is asked for when one is taken, and not before.
@@ -133,7 +133,7 @@ def test_an_error_in_a_batch_that_is_made_ahead_reaches_the_step():
         yield 0
         raise OSError("gone")
 
-    with batches_lib.Ahead(batches(), 2) as ahead:
+    with batches_lib.Prefetcher(batches(), 2) as ahead:
         taken = iter(ahead)
         assert next(taken) == 0
         with pytest.raises(OSError, match="gone"):
@@ -151,7 +151,7 @@ def test_batches_that_nobody_takes_any_more_are_not_made():
             made.append(number)
             yield number
 
-    ahead = batches_lib.Ahead(batches(), 8)
+    ahead = batches_lib.Prefetcher(batches(), 8)
     assert begun.wait(10)
     # Leaving cancels those that wait, then waits for the one that is made.
     leaving = threading.Thread(target=ahead.__exit__)
@@ -168,4 +168,4 @@ def test_batches_that_nobody_takes_any_more_are_not_made():
     [(512, 32, 8), (512, 224, 0), (64, 224, 3), (4096, 384, 0)],
 )
 def test_batches_ahead_are_bounded_in_bytes(batch_size, image_size, expected):
-    assert batches_lib.num_ahead(batch_size, image_size) == expected
+    assert batches_lib.num_prefetched(batch_size, image_size) == expected

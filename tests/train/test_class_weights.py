@@ -24,15 +24,15 @@ def test_weighted_losses_are_those_of_keras():
     of_keras = keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="none"
     )
-    found = losses.losses(
+    found = losses.cross_entropy(
         tf.constant(logits), tf.constant(labels), 0.0, weights
     )
     expected = of_keras(labels, logits, sample_weight=np.take(weights, labels))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    smoothed = losses.losses(
+    smoothed = losses.cross_entropy(
         tf.constant(logits), tf.constant(labels), 0.2, weights
     )
-    plain = losses.losses(tf.constant(logits), tf.constant(labels), 0.2)
+    plain = losses.cross_entropy(tf.constant(logits), tf.constant(labels), 0.2)
     np.testing.assert_allclose(
         smoothed, plain * np.take(weights, labels), rtol=1e-5
     )
@@ -100,7 +100,7 @@ def test_a_solved_head_finds_the_rare_class_where_it_counts(logistic):
     counts = np.bincount(train.labels)
 
     def recalls(**options):
-        head = closed_form.solve(
+        head = closed_form.solve_head(
             train, validation, counts, logistic=logistic, **options
         )
         guess = (test.values @ head.kernel + head.bias).argmax(1)
@@ -123,7 +123,7 @@ def test_a_head_that_is_never_wrong_is_not_certain():
     features = closed_form.Features(
         10 * np.eye(2)[[0, 1] * 10] + noise, np.array([0, 1] * 10)
     )
-    head = closed_form.solve(features, features, np.array([10, 10]))
+    head = closed_form.solve_head(features, features, np.array([10, 10]))
     logits = features.values @ head.kernel + head.bias
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert head.accuracy == 1

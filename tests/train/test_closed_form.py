@@ -35,7 +35,7 @@ def _accuracy(head, features):
 
 def test_a_head_is_the_lda_that_validation_chooses():
     train, validation, test = (_clouds(n, n) for n in (300, 200, 201))
-    head = closed_form.solve(train, validation, _counts(train))
+    head = closed_form.solve_head(train, validation, _counts(train))
     peers = {
         shrinkage: discriminant_analysis.LinearDiscriminantAnalysis(
             solver="lsqr", shrinkage=shrinkage
@@ -55,7 +55,7 @@ def test_a_head_is_the_lda_that_validation_chooses():
 
 def test_the_temperature_makes_the_logits_as_sure_as_they_are_right():
     train, validation = _clouds(40, 1, spread=4.0), _clouds(400, 2, spread=4.0)
-    head = closed_form.solve(train, validation, _counts(train))
+    head = closed_form.solve_head(train, validation, _counts(train))
 
     def loss(factor):
         logits = factor * _logits(head, validation)
@@ -72,8 +72,10 @@ def test_logistic_regression_is_a_candidate_where_it_is_wanted():
     labels = (values[:, 0] + 0.2 * values[:, 1] > 0).astype(int)
     train = closed_form.Features(values, labels)
     inner = closed_form.Features(values[:300], labels[:300])
-    lda = closed_form.solve(train, inner, np.array([150, 150]))
-    both = closed_form.solve(train, inner, np.array([150, 150]), logistic=True)
+    lda = closed_form.solve_head(train, inner, np.array([150, 150]))
+    both = closed_form.solve_head(
+        train, inner, np.array([150, 150]), logistic=True
+    )
     assert both.method.startswith("logistic regression")
     assert both.accuracy > lda.accuracy + 0.05
     assert both.accuracy == _accuracy(both, inner)
@@ -95,7 +97,7 @@ def test_poor_features_give_a_finite_head(
     values, labels, num_classes, logistic
 ):
     features = closed_form.Features(values, np.array(labels))
-    head = closed_form.solve(
+    head = closed_form.solve_head(
         features, features, _counts(features, num_classes), logistic=logistic
     )
     assert np.isfinite(head.kernel).all() and np.isfinite(head.bias).all()
@@ -106,7 +108,7 @@ def test_poor_features_give_a_finite_head(
 def test_equal_features_give_equal_heads():
     train, validation = _clouds(60, 1), _clouds(50, 2)
     one, two = (
-        closed_form.solve(train, validation, _counts(train), logistic=True)
+        closed_form.solve_head(train, validation, _counts(train), logistic=True)
         for _ in range(2)
     )
     np.testing.assert_array_equal(one.kernel, two.kernel)

@@ -31,15 +31,18 @@ def _spec(width: int) -> specs.ComponentSpec:
 
 @pytest.mark.parametrize("device", ["CPU", "GPU", "TPU"])
 def test_a_named_dtype_holds_everywhere(device):
-    rounded = matmul_precision.products("bfloat16", device)
+    rounded = matmul_precision.choose_precision("bfloat16", device)
     assert rounded.of(_spec(8)) == rounded.of(_spec(512)) == tf.bfloat16
-    exact = matmul_precision.products("float32", device)
+    exact = matmul_precision.choose_precision("float32", device)
     # None is float32 too, by the operations that are saved.
     assert exact.of(_spec(512)) == tf.float32 and exact.of(_spec(8)) is None
 
 
 def test_auto_is_bfloat16_on_a_tpu():
-    assert matmul_precision.products("auto", "TPU").of(_spec(8)) == tf.bfloat16
+    assert (
+        matmul_precision.choose_precision("auto", "TPU").of(_spec(8))
+        == tf.bfloat16
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_auto_on_a_cpu_follows_its_units_and_the_width(
     file = tmp_path / "cpuinfo"
     file.write_text(_FLAGS_FILE.format(flags))
     monkeypatch.setattr(matmul_precision, "_CPU_INFO", file)
-    rule = matmul_precision.products("auto", "CPU")
+    rule = matmul_precision.choose_precision("auto", "CPU")
     assert (rule.of(_spec(128)) == tf.bfloat16) == gains
     assert rule.of(_spec(64)) is None
 
@@ -61,7 +64,10 @@ def test_a_cpu_of_which_nothing_is_known_computes_in_float32(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(matmul_precision, "_CPU_INFO", tmp_path / "none")
-    assert matmul_precision.products("auto", "CPU").of(_spec(512)) == tf.float32
+    assert (
+        matmul_precision.choose_precision("auto", "CPU").of(_spec(512))
+        == tf.float32
+    )
 
 
 def test_a_rounded_product_has_the_sums_and_gradients_of_rounded_factors():

@@ -13,14 +13,14 @@ _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 
 
 def test_what_fits_is_trained_in_one_pass():
-    needs = [memory.Need(100, 10)] * 3
-    found = memory.passes(needs, 16, num_bytes_max=780)
+    needs = [memory.MemoryNeed(100, 10)] * 3
+    found = memory.divide_into_passes(needs, 16, num_bytes_max=780)
     assert found == memory.Passes(((0, 1, 2),), 1)
 
 
 def test_children_that_do_not_fit_together_are_trained_in_order():
-    needs = [memory.Need(fixed, 10) for fixed in (100, 300, 100, 500)]
-    found = memory.passes(needs, 16, num_bytes_max=720)
+    needs = [memory.MemoryNeed(fixed, 10) for fixed in (100, 300, 100, 500)]
+    found = memory.divide_into_passes(needs, 16, num_bytes_max=720)
     assert found == memory.Passes(((0, 1), (2,), (3,)), 1)
 
 
@@ -28,27 +28,31 @@ def test_children_that_do_not_fit_together_are_trained_in_order():
     ("limit", "num_parts"), [(259, 2), (140, 4), (110, 16)]
 )
 def test_a_batch_has_as_few_parts_as_the_largest_child_needs(limit, num_parts):
-    needs = [memory.Need(10, 1), memory.Need(100, 10)]
-    found = memory.passes(needs, 16, num_bytes_max=limit)
+    needs = [memory.MemoryNeed(10, 1), memory.MemoryNeed(100, 10)]
+    found = memory.divide_into_passes(needs, 16, num_bytes_max=limit)
     assert found.num_parts == num_parts
     assert sorted(i for group in found.groups for i in group) == [0, 1]
 
 
 def test_replicas_share_a_batch():
-    needs = [memory.Need(100, 10)]
-    assert memory.passes(needs, 16, 180, num_replicas=2).num_parts == 1
-    assert memory.passes(needs, 16, 180).num_parts == 2
+    needs = [memory.MemoryNeed(100, 10)]
+    assert (
+        memory.divide_into_passes(needs, 16, 180, num_replicas=2).num_parts == 1
+    )
+    assert memory.divide_into_passes(needs, 16, 180).num_parts == 2
 
 
 def test_what_never_fits_is_refused_with_its_size():
     with pytest.raises(errors.UsageError, match=r"takes 2\.00 GiB .* 1\.00"):
-        memory.passes([memory.Need(2**31, 10)], 16, num_bytes_max=2**30)
+        memory.divide_into_passes(
+            [memory.MemoryNeed(2**31, 10)], 16, num_bytes_max=2**30
+        )
 
 
 def test_a_deeper_and_less_frozen_child_takes_more():
-    light = memory.need(samples.job(0, 2, _TRUNK), 16)
-    trained = memory.need(samples.job(0, 2), 16)
-    deep = memory.need(samples.job(0, 4), 16)
+    light = memory.child_need(samples.job(0, 2, _TRUNK), 16)
+    trained = memory.child_need(samples.job(0, 2), 16)
+    deep = memory.child_need(samples.job(0, 4), 16)
     assert light.per_example < trained.per_example < deep.per_example
     assert light.fixed < trained.fixed < deep.fixed
 
@@ -71,7 +75,9 @@ def test_passes_and_parts_change_children_by_rounding_alone():
     ]
     whole = samples.trainer()
     assert whole.passes(children, 16).groups == ((0, 1, 2),)
-    largest = max(memory.need(child, 16).bytes_at(8) for child in children)
+    largest = max(
+        memory.child_need(child, 16).bytes_at(8) for child in children
+    )
     divided = samples.trainer(num_bytes_max=largest)
     found = divided.passes(children, 16)
     assert found.num_parts == 2
@@ -88,10 +94,14 @@ def test_passes_and_parts_change_children_by_rounding_alone():
 
 
 def test_children_that_are_not_in_a_step_at_one_time_fit_together():
-    needs = [memory.Need(100, 10), memory.Need(100, 30), memory.Need(100, 20)]
-    assert memory.bytes_of(needs, 16) == 300 + 60 * 16
-    assert memory.bytes_of(needs, 16, 1) == 300 + 30 * 16
-    assert memory.bytes_of(needs, 16, 2) == 300 + 50 * 16
-    one_at_a_time = memory.passes(needs, 16, 780, num_at_a_time=1)
+    needs = [
+        memory.MemoryNeed(100, 10),
+        memory.MemoryNeed(100, 30),
+        memory.MemoryNeed(100, 20),
+    ]
+    assert memory.joint_bytes(needs, 16) == 300 + 60 * 16
+    assert memory.joint_bytes(needs, 16, 1) == 300 + 30 * 16
+    assert memory.joint_bytes(needs, 16, 2) == 300 + 50 * 16
+    one_at_a_time = memory.divide_into_passes(needs, 16, 780, num_at_a_time=1)
     assert one_at_a_time == memory.Passes(((0, 1, 2),), 1)
-    assert len(memory.passes(needs, 16, 780).groups) > 1
+    assert len(memory.divide_into_passes(needs, 16, 780).groups) > 1

@@ -89,7 +89,7 @@ def test_adamw_steps_equal_keras_adamw():
         epsilon=1e-12,
     )
     child = _child(opt_name="adamw", opt_weight_decay=weight_decay)
-    rows = schedules.rates([child], 1, num_steps)[:, 0]
+    rows = schedules.rate_table([child], 1, num_steps)[:, 0]
     weight = tf.constant(start)
     momentum, second = tf.zeros((5, 3)), tf.zeros((5, 3))
     for step in range(num_steps):
@@ -126,7 +126,7 @@ def _child(**hparams):
 
 
 def test_a_childs_rates_say_what_its_optimizer_needs():
-    sgd, adamw = schedules.rates(
+    sgd, adamw = schedules.rate_table(
         [_child(), _child(opt_name="adamw", opt_weight_decay=0.3)], 2, 5
     ).transpose(1, 0, 2)
     np.testing.assert_allclose(sgd, np.tile([0.01, 0.9, 0.0], (10, 1)))

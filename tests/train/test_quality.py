@@ -71,7 +71,7 @@ def test_two_replicas_score_as_one_cpu_does(tmp_path):
 
 
 def test_a_coordinator_refuses_what_it_does_not_measure(monkeypatch):
-    monkeypatch.setattr(cluster, "connect", lambda workers: None)
+    monkeypatch.setattr(cluster, "connect_coordinator", lambda workers: None)
     with pytest.raises(errors.UsageError, match=r"search\.quality is auc"):
         coordinator.CoordinatorTrainer(
             ["nowhere:1"], child_job.Budget(2, 16, 96, 50, "auc"), 7

@@ -35,9 +35,9 @@ def _wait(now, secs):
 
 def test_seconds_within_others_are_counted_once(now):
     clock = timing.Clock()
-    with clock.spent("train"):
+    with clock.measure("train"):
         _wait(now, 1.0)
-        with clock.spent("input"):
+        with clock.measure("input"):
             _wait(now, 2.0)
         _wait(now, 4.0)
     assert clock == {"train_secs": 5.0, "input_secs": 2.0}
@@ -45,7 +45,7 @@ def test_seconds_within_others_are_counted_once(now):
 
 def test_seconds_before_an_error_are_counted(now):
     clock = timing.Clock()
-    with pytest.raises(ValueError), clock.spent("train"):
+    with pytest.raises(ValueError), clock.measure("train"):
         _wait(now, 3.0)
         raise ValueError
     assert clock == {"train_secs": 3.0}
@@ -54,7 +54,7 @@ def test_seconds_before_an_error_are_counted(now):
 def test_what_a_first_call_takes_longer_is_compiling(now):
     clock = timing.Clock()
     calls = timing.Calls(clock, "train")
-    with clock.spent("train"):
+    with clock.measure("train"):
         for secs in (9.0, 2.0, 4.0):
             assert calls(_wait, now, secs) == secs
         calls.end()
@@ -74,8 +74,8 @@ def test_a_first_call_that_is_no_longer_or_alone_compiles_nothing(now, secs):
 
 def test_a_wait_for_input_is_one_though_threads_compile(now):
     clock, compiled = timing.Clock(), [7.0]
-    with clock.spent("train"), clock.compiling(lambda: compiled[0]):
-        with clock.spent("input"):
+    with clock.measure("train"), clock.compiling(lambda: compiled[0]):
+        with clock.measure("input"):
             _wait(now, 16.0)
             compiled[0] += 16.0
         _wait(now, 2.0)
@@ -120,7 +120,7 @@ def test_no_entry_is_negative_and_all_are_the_time_within(steps):
                 calls(_wait, secs, args[0])
             elif name == "open":
                 blocks.append(contextlib.ExitStack())
-                blocks[-1].enter_context(clock.spent(*args))
+                blocks[-1].enter_context(clock.measure(*args))
             elif name == "close" and blocks:
                 blocks.pop().close()
             elif name == "threads":
@@ -144,7 +144,7 @@ def test_threads_that_compile_at_one_time_count_once():
             time.sleep(secs)
 
     started = time.perf_counter()
-    with clock.spent("train"), clock.compiling(functions.compile_secs):
+    with clock.measure("train"), clock.compiling(functions.compile_secs):
         threads = [
             threading.Thread(target=compile_for, args=[secs])
             for secs in (0.05, 0.1, 0.1)
@@ -163,7 +163,7 @@ def test_threads_that_compile_at_one_time_count_once():
 def test_a_generation_that_waits_for_input_has_no_negative_entry(
     strategy, monkeypatch
 ):
-    monkeypatch.setattr(batches, "num_ahead", lambda *_: 1)
+    monkeypatch.setattr(batches, "num_prefetched", lambda *_: 1)
     inputs = batches.training_batch
 
     def slow(*args):

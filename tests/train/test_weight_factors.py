@@ -66,7 +66,7 @@ def fused():
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_the_first_product_is_the_kernel_itself(depth):
-    layout = weight_factors.Layout(_SPEC, depth)
+    layout = weight_factors.FactorLayout(_SPEC, depth)
     assert layout.num_values == _SPEC.num_params + (depth + 1) * (
         4 * 4 + 4 * 4 + 3 * 3
     )
@@ -77,7 +77,7 @@ def test_the_first_product_is_the_kernel_itself(depth):
 
 
 def test_the_first_step_of_a_zero_kernel_is_what_it_is_without_factors():
-    layout = weight_factors.Layout(_SPEC, 2)
+    layout = weight_factors.FactorLayout(_SPEC, 2)
     goes = tf.constant(_drawn(_SPEC.num_params))
     first = tf.constant(layout.first_values(np.zeros_like(goes)))
     with tf.GradientTape() as tape:
@@ -91,7 +91,7 @@ def test_the_first_step_of_a_zero_kernel_is_what_it_is_without_factors():
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_products_momentum_is_where_the_factors_go(depth):
-    layout = weight_factors.Layout(_SPEC, depth)
+    layout = weight_factors.FactorLayout(_SPEC, depth)
     values = _drawn(layout.num_values).astype(np.float64)
     momentum = _drawn(layout.num_values, 1)
     step = 1e-6
@@ -110,7 +110,7 @@ def test_a_products_momentum_is_where_the_factors_go(depth):
 
 
 def test_a_clone_goes_on_with_the_momentum_of_what_it_is_cloned_from():
-    layout = weight_factors.Layout(_SPEC, 2)
+    layout = weight_factors.FactorLayout(_SPEC, 2)
     values = layout.first_values(_drawn(_SPEC.num_params))
     bits = _drawn(_SPEC.num_params, 1).astype(tf.bfloat16.as_numpy_dtype)
     again = layout.momentum(tf.constant(values), layout.first_momentum(bits))
@@ -148,7 +148,9 @@ def test_what_is_published_are_ordinary_kernels_that_answer_as_the_child():
     )
     # As it is trained: with the products.
     for place in (*graph._stems._stems[0], *graph._tops[0]):
-        trained = graph._functions.output(place.kind, place.values, trained)
+        trained = graph._functions.output(
+            place.signature, place.values, trained
+        )
     layers = []
     for slot in graph.slots[0]:
         component = child.components[slot.spec.name]
@@ -158,10 +160,10 @@ def test_what_is_published_are_ordinary_kernels_that_answer_as_the_child():
         layers.append(
             layer_factory.make_layer(slot.spec, f"own_{slot.spec.name}")
         )
-    model = path_model.build({"own": layers}, 16)
+    model = path_model.build_model({"own": layers}, 16)
     for layer, slot in zip(layers, graph.slots[0], strict=True):
         published = child.components[slot.spec.name]
-        layer_factory.assign(layer, slot.spec, published.weights)
+        layer_factory.assign_values(layer, slot.spec, published.weights)
     np.testing.assert_allclose(model(images)["own"], trained, atol=1e-5)
     assert np.any(child.components["head"].momentum["kernel"])
 
@@ -195,7 +197,7 @@ def test_the_same_generation_gives_the_same_bits_whatever_was_before(fused):
 
 
 def test_batches_in_parts_change_factors_by_rounding_alone(fused):
-    largest = max(memory.need(c, 16).bytes_at(8) for c in _generation())
+    largest = max(memory.child_need(c, 16).bytes_at(8) for c in _generation())
     made = samples.trainer(num_bytes_max=largest)
     assert made.passes(_generation(), 16).num_parts == 2
     for one, other in zip(
@@ -254,7 +256,7 @@ def test_products_of_bfloat16_train_factors_in_float32():
 
 def test_memory_counts_factors():
     plain, wide, deep = (
-        memory.need(samples.job(0, 1, factor_depth=d, **_ADAPTED), 16)
+        memory.child_need(samples.job(0, 1, factor_depth=d, **_ADAPTED), 16)
         for d in (0, 1, 2)
     )
     assert plain.fixed < wide.fixed < deep.fixed
@@ -263,7 +265,7 @@ def test_memory_counts_factors():
 
 def test_a_slot_holds_kernels_and_factors_apart():
     spec = samples.job(0, 1).components[-1].spec
-    pool = layer_pool.SlotPool(strategy_lib.make("one_device"))
+    pool = layer_pool.LayerPool(strategy_lib.make_strategy("one_device"))
     slot = pool.get(layer_pool.trained_role(1), spec, 0)
     assert slot.weights.shape == (spec.num_params,)
     assert slot.trained.shape == slot.momentum.shape

@@ -15,7 +15,7 @@ def halve_rate(
     proposal: plugins.Proposal,
     parent: specs.PathRecord,
     prob: float,
-    draws: random_draws.Draws,
+    draws: random_draws.RandomDraws,
 ) -> plugins.Proposal:
     """Returns the proposal with its learning rate halved, or as it is."""
     del parent

@@ -7,7 +7,7 @@ from keras_munet.search import scoring
 _EXPONENT = 0.1
 
 
-def root_budget(facts: scoring.Facts) -> float:
+def root_budget(facts: scoring.ScoreInputs) -> float:
     """Returns 1.0 within the budget, less the further a path is above it."""
     if facts.accounted_params <= facts.num_root_params:
         return 1.0

@@ -20,7 +20,7 @@ _VALIDATION_FRACTION = 0.1
 _PIXEL_MAX = 16.0
 
 
-def load() -> types.TaskData:
+def load_digits() -> types.TaskData:
     """Returns 1797 grey images, `[n, 8, 8, 1] uint8`, in 10 classes.
 
     A fifth of each class is the test split and a tenth the validation split.

@@ -95,8 +95,8 @@ def _warp(num_images: int, size: int, rng) -> np.ndarray:
     """Returns smooth displacements, `[n, size, size, 2] float32`."""
     shape = (num_images, _WARP_GRID, _WARP_GRID, 2)
     control = WARP * rng.standard_normal(shape, dtype=np.float32)
-    place = np.linspace(0.0, _WARP_GRID - 1.0, size)
-    distance = place[:, None] - np.arange(_WARP_GRID)[None, :]
+    position = np.linspace(0.0, _WARP_GRID - 1.0, size)
+    distance = position[:, None] - np.arange(_WARP_GRID)[None, :]
     # Gaussian bumps one grid step wide add up to a smooth field.
     bumps = np.exp(-(distance**2)).astype(np.float32)
     return np.einsum("ya,xb,nabi->nyxi", bumps, bumps, control, optimize=True)
@@ -107,11 +107,11 @@ def _sample(
 ) -> np.ndarray:
     """Returns the templates' bilinear values at points in [-1, 1]."""
     side = templates.shape[-1]
-    place = (points + 1.0) * (0.5 * side) - 0.5
+    position = (points + 1.0) * (0.5 * side) - 0.5
     # The border of a template is blank: points outside read it.
-    place = np.clip(place, 0.0, side - 1.001)
-    low = place.astype(np.int32)
-    part = place - low
+    position = np.clip(position, 0.0, side - 1.001)
+    low = position.astype(np.int32)
+    part = position - low
     y, x = low[..., 0], low[..., 1]
     flat = templates.reshape(-1)
     corner = (picked[:, None, None] * side + y) * side + x

@@ -44,7 +44,7 @@ _BLUR_PIXELS = 1.7
 _NO_CHARACTER = "\U0010fffe"
 
 
-def load(task_name: str) -> types.TaskData:
+def load_glyphs(task_name: str) -> types.TaskData:
     """Returns grey images, `[n, 32, 32, 1] uint8`, ink bright on dark.
 
     Args:
@@ -120,10 +120,10 @@ def _templates(letter: str, fonts: list) -> np.ndarray:
             continue
         canvas = Image.new("L", (_TEMPLATE_SIDE, _TEMPLATE_SIDE))
         left, top, right, bottom = font.getbbox(letter)
-        place = (
+        position = (
             (_TEMPLATE_SIDE - left - right) / 2,
             (_TEMPLATE_SIDE - top - bottom) / 2,
         )
-        ImageDraw.Draw(canvas).text(place, letter, font=font, fill=255)
+        ImageDraw.Draw(canvas).text(position, letter, font=font, fill=255)
         pictures.append(np.asarray(canvas, np.float32) / 255.0)
     return np.stack(pictures)

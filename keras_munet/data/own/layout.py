@@ -104,7 +104,7 @@ class Layout(NamedTuple):
     notices: list[str]
 
 
-def read(root: epath.Path) -> Layout:
+def read_layout(root: epath.Path) -> Layout:
     """Returns how a tree of folders is read.
 
     Raises:
@@ -145,7 +145,7 @@ def relative(path: epath.Path, root: epath.Path) -> str:
 
 
 def utf8(name: str) -> str:
-    """Returns the name of a file as UTF-8, whatever the locale."""
+    """Returns the name of a file as UTF-8 in every locale."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
@@ -161,7 +161,7 @@ class _Reader:
         self._root = root
         self._skipped: list[tuple[str, str]] = []
         self._notices: list[str] = []
-        # Folder -> its (folders, files), without what nobody put there.
+        # Folder -> its (folders, files), without what programs put there.
         self._children: dict[
             epath.Path, tuple[list[epath.Path], list[epath.Path]]
         ] = {}
@@ -187,7 +187,7 @@ class _Reader:
             text = f"SPLIT/CLASS/IMAGE with folders of {named}"
         else:
             text = "CLASS/IMAGE"
-        found = []
+        all_folders = []
         for folder in folders:
             split = splits.get(utf8(folder.name), "")
             class_folders = self._folders(folder) if split else [folder]
@@ -199,7 +199,7 @@ class _Reader:
                     )
                 self._refuse_nested(class_folders)
                 self._skip_rest(folder)
-            found += [
+            all_folders += [
                 ClassFolder(
                     path, self._label(path), split, list(self._files(path))
                 )
@@ -207,11 +207,11 @@ class _Reader:
             ]
         if not splits:
             self._refuse_nested(folders)
-        self._tell_equal_names(found)
+        self._tell_equal_names(all_folders)
         if around:
             self._notices.append(f"{around} is the only folder, and is read")
             text += f" below {around}"
-        return Layout(text, found, self._skipped, self._notices)
+        return Layout(text, all_folders, self._skipped, self._notices)
 
     def _folders(
         self, parent: epath.Path, with_links: bool = True
@@ -292,8 +292,8 @@ class _Reader:
             and self._folders(folder)
             and not self._has_pictures(folder)
         ]
-        others = [name for name in names if name not in exact]
-        if len(folders) > 1 and exact and not others:
+        other_names = [name for name in names if name not in exact]
+        if len(folders) > 1 and exact and not other_names:
             doubled = [
                 n for n in names if list(exact.values()).count(exact[n]) > 1
             ]
@@ -311,9 +311,9 @@ class _Reader:
                     "folder of a class"
                 )
             return exact
-        if with_classes and others:
+        if with_classes and other_names:
             raise self._refusal(
-                f"{_joined(others)} stands beside the "
+                f"{_joined(other_names)} stands beside the "
                 f"{'splits' if len(with_classes) > 1 else 'split'} "
                 f"{_joined(with_classes)} and is none"
             )
@@ -365,9 +365,9 @@ class _Reader:
             )
         return text
 
-    def _tell_equal_names(self, found: Sequence[ClassFolder]) -> None:
+    def _tell_equal_names(self, class_folders: Sequence[ClassFolder]) -> None:
         paths: dict[tuple[str, str], list[str]] = {}
-        for path, name, split, _ in found:
+        for path, name, split, _ in class_folders:
             paths.setdefault((split, name), []).append(ascii(utf8(path.name)))
         self._notices += [
             f"the folders {', '.join(folders)} are one class"

@@ -64,12 +64,14 @@ def class_notices(
         )
     for split in types.SPLIT_NAMES:
         present = set(np.unique(labels[split]).tolist())
-        missing = [n for i, n in enumerate(class_names) if i not in present]
-        if missing:
+        empty_classes = [
+            n for i, n in enumerate(class_names) if i not in present
+        ]
+        if empty_classes:
             notices.append(
-                f"{split} has no image of {len(missing):,} of "
+                f"{split} has no image of {len(empty_classes):,} of "
                 f"{len(class_names):,} classes, {_WITHOUT[split]}: "
-                f"{_names(missing)}"
+                f"{_names(empty_classes)}"
             )
     for what, key in (("capitals", str.casefold), ("zeros", _number)):
         equal = collections.defaultdict(list)
@@ -121,15 +123,15 @@ def equal_image_notices(
             num_repeated += len(group) - 1
             repeated.append(group)
     notices = [
-        f"{len(found):,} {_images(found)} in {_and(splits)}: "
-        f"{_places(places, found)}"
-        for splits, found in sorted(in_splits.items())
+        f"{len(equal_rows):,} {_images(equal_rows)} in {_and(splits)}: "
+        f"{_places(places, equal_rows)}"
+        for splits, equal_rows in sorted(in_splits.items())
     ]
-    for classes, found in sorted(in_classes.items())[:_NUM_GROUPS_MAX]:
+    for classes, equal_rows in sorted(in_classes.items())[:_NUM_GROUPS_MAX]:
         named = [class_names[i] for i in classes]
         notices.append(
-            f"{len(found):,} {_images(found)} in the classes "
-            f"{_names(named)}: {_places(places, found)}"
+            f"{len(equal_rows):,} {_images(equal_rows)} in the classes "
+            f"{_names(named)}: {_places(places, equal_rows)}"
         )
     if len(in_classes) > _NUM_GROUPS_MAX:
         notices.append(
@@ -165,8 +167,8 @@ def range_notices(
     empty = np.flatnonzero(low == high).tolist()
     if not empty:
         return []
-    shown = f": {_places(places, [[i] for i in empty])}" if places else ""
-    return [f"{len(empty):,} images have a single value in every pixel{shown}"]
+    listed = f": {_places(places, [[i] for i in empty])}" if places else ""
+    return [f"{len(empty):,} images have a single value in every pixel{listed}"]
 
 
 def file_notices(
@@ -181,22 +183,22 @@ def file_notices(
     notices = []
     formats = collections.Counter(form for form in unserved if form)
     if formats:
-        shown = ", ".join(
+        listed = ", ".join(
             f"{n:,} {form}" for form, n in sorted(formats.items())
         )
         notices.append(
-            f"an export refuses files of these kinds: {shown}; it reads JPEG, "
+            f"an export refuses files of these kinds: {listed}; it reads JPEG, "
             "PNG, GIF and BMP, and WebP with --webp"
         )
     bits = collections.Counter(used for used in wide_bits if used)
     if bits:
-        shown = ", ".join(
+        listed = ", ".join(
             f"{n:,} use {used} bits" for used, n in sorted(bits.items())
         )
         more = (
             "" if len(bits) == 1 else ", so equal values differ in brightness"
         )
-        notices.append(f"of the 16-bit files {shown}{more}")
+        notices.append(f"of the 16-bit files {listed}{more}")
     return notices
 
 
@@ -205,8 +207,8 @@ def _number(name: str) -> str:
     return f"{match[1].replace('+', '')}{match[2]}" if match else name
 
 
-def _images(found: Sequence) -> str:
-    return "image is" if len(found) == 1 else "images are"
+def _images(rows: Sequence) -> str:
+    return "image is" if len(rows) == 1 else "images are"
 
 
 def _and(words: Sequence[str]) -> str:
@@ -215,14 +217,16 @@ def _and(words: Sequence[str]) -> str:
 
 def _names(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _NUM_NAMES_MAX else ""
-    shown = (repr(printable.printable(name)) for name in names[:_NUM_NAMES_MAX])
-    return ", ".join(shown) + more
+    printable_names = (
+        repr(printable.printable(name)) for name in names[:_NUM_NAMES_MAX]
+    )
+    return ", ".join(printable_names) + more
 
 
 def _places(places: Sequence[str], groups: Sequence[Sequence[int]]) -> str:
     more = ", ..." if len(groups) > _NUM_PLACES_MAX else ""
-    shown = [
+    listed = [
         " = ".join(places[i] for i in group[:_NUM_PLACES_MAX])
         for group in groups[:_NUM_PLACES_MAX]
     ]
-    return ", ".join(shown) + more
+    return ", ".join(listed) + more

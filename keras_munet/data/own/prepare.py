@@ -27,7 +27,7 @@ from keras_munet.data.own import tasks
 _NUM_BLOCK_BYTES = 16 * 2**20
 
 
-def prepare(
+def prepare_task(
     source: str,
     data_dir: str,
     *,
@@ -79,7 +79,7 @@ def prepare(
         if problem != "":
             text = f"{problem}: " if problem else ""
             raise store.ExistsError(f"{text}{e}") from None
-    return tasks.Built(store.load(name, [data_dir]), examined.skipped)
+    return tasks.Built(store.load_task(name, [data_dir]), examined.skipped)
 
 
 def _originals(examples: Sequence[sources.Example]) -> list[bytes]:

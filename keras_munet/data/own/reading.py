@@ -42,7 +42,7 @@ class Index:
       files: SHA-256 of the original files of each split; empty where the
         images did not come from files, or an earlier version prepared them.
       notices: what preparing said about the data.
-      request: what was asked for; empty where that is unknown.
+      request: the request; empty where that is unknown.
     """
 
     class_names: tuple[str, ...]
@@ -96,7 +96,7 @@ def read_index(folder: epath.Path) -> Index:
     )
 
 
-def load(name: str, folder: epath.Path) -> types.TaskData:
+def load_arrays(name: str, folder: epath.Path) -> types.TaskData:
     """Returns the task in a folder; every byte in memory is checked.
 
     Raises:
@@ -114,9 +114,9 @@ def load(name: str, folder: epath.Path) -> types.TaskData:
                 images = _array(folder, f"{s}_images.npy", index)
                 digest = index.sha256[f"{s}_images.npy"]
             else:
-                place = pathlib.Path(folder) / f"{s}_images"
-                images = array_files.opened(place)
-                digest = array_files.digest(place)
+                path = pathlib.Path(folder) / f"{s}_images"
+                images = array_files.opened(path)
+                digest = array_files.file_digest(path)
             splits[s] = types.Split(
                 images,
                 labels,
@@ -146,7 +146,7 @@ def fingerprint_of(
     No image is read: checksums stand for them.
 
     Raises:
-      DataError: as of `load`.
+      DataError: as of `load_arrays`.
     """
     try:
         index = read_index(folder)
@@ -160,9 +160,9 @@ def fingerprint_of(
                     shape = array_files.read_head(file).shape
                 digest = index.sha256[images]
             else:
-                place = pathlib.Path(folder) / f"{s}_images"
-                shape = array_files.opened(place).shape
-                digest = array_files.digest(place)
+                path = pathlib.Path(folder) / f"{s}_images"
+                shape = array_files.opened(path).shape
+                digest = array_files.file_digest(path)
             files_digest = index.files.get(s, "")
             splits[s] = fingerprint.SplitFingerprint(
                 num_examples=shape[0],
@@ -187,7 +187,7 @@ def original_file(number: int) -> str:
 
 def originals(folder: epath.Path) -> list[bytes]:
     """Returns the picture files that are kept; no link is followed."""
-    found = []
+    contents = []
     for number in range(NUM_ORIGINALS):
         try:
             with regular_files.open_regular(
@@ -198,13 +198,17 @@ def originals(folder: epath.Path) -> list[bytes]:
             # Earlier versions kept none.
             continue
         if len(content) <= ORIGINAL_BYTES_MAX:
-            found.append(content)
-    return found
+            contents.append(content)
+    return contents
 
 
 def array_names() -> list[str]:
     """Returns the names of the files that hold arrays in memory."""
-    return [f"{s}_{kind}.npy" for s in types.SPLIT_NAMES for kind in KINDS]
+    return [
+        f"{s}_{array_name}.npy"
+        for s in types.SPLIT_NAMES
+        for array_name in KINDS
+    ]
 
 
 def damaged(

@@ -1,4 +1,4 @@
-"""Compares what is asked to be prepared with what a task was prepared from.
+"""Compares a request to prepare with what a task was prepared from.
 
 Invariant: two requests are equal only if the same files, with the same
 contents, classes and splits, are to be stored in the same way.
@@ -89,12 +89,12 @@ def request_of(
       folder: of a task that was prepared from the same path. A file that has
         kept its name, size and time since then is not read again.
     """
-    known = {}
+    files_by_path = {}
     if folder is not None:
-        known = {file.where: file for file in read_files(folder)}
+        files_by_path = {file.where: file for file in read_files(folder)}
     return Request(
         _options(source, side=side, image_size=image_size),
-        [_file_of(e, known.get(e.where)) for e in listing.examples],
+        [_file_of(e, files_by_path.get(e.where)) for e in listing.examples],
     )
 
 
@@ -109,7 +109,7 @@ def read_files(folder: epath.Path) -> list[SourceFile]:
 
 
 def compare(
-    kept: Mapping[str, Any],
+    record: Mapping[str, Any],
     folder: epath.Path,
     source: str,
     *,
@@ -119,7 +119,7 @@ def compare(
     """Returns in words how a source and options differ from those of a task.
 
     Args:
-      kept: what the index of the prepared task keeps of its request.
+      record: what the index of the prepared task keeps of its request.
       folder: of the prepared task.
       source: `folder:PATH` or `table:PATH`.
       side: as of `scan.examine`.
@@ -134,21 +134,21 @@ def compare(
     """
     listing = sources.listing(source)
     options = {"side": side, "image_size": image_size}
-    is_same_place = kept.get("place") == _options(source, **options)["place"]
+    is_same_place = record.get("place") == _options(source, **options)["place"]
     request = request_of(
         listing, source, **options, folder=folder if is_same_place else None
     )
-    return difference(kept, read_files(folder), request)
+    return difference(record, read_files(folder), request)
 
 
 def difference(
-    kept: Mapping[str, Any], known: Sequence[SourceFile], request: Request
+    record: Mapping[str, Any], old_files: Sequence[SourceFile], request: Request
 ) -> str:
     """Returns in words how a request differs; empty where it is equal.
 
     Args:
-      kept: what the index of the prepared task keeps of its request.
-      known: the files that the task was prepared from; none if unknown.
+      record: what the index of the prepared task keeps of its request.
+      old_files: the files that the task was prepared from; none if unknown.
       request: the new one.
     """
     now = request.index_value()
@@ -157,13 +157,13 @@ def difference(
         ("side", "--side={} is given, it was {}"),
         ("image_size", "--image_size={} is given, it was {}"),
     ):
-        if kept.get(key) != now[key]:
+        if record.get(key) != now[key]:
             return text.format(
-                now[key], printable.printable(str(kept.get(key)))
+                now[key], printable.printable(str(record.get(key)))
             )
-    if kept.get("content") == now["content"]:
+    if record.get("content") == now["content"]:
         return ""
-    before = {file.where: file for file in known}
+    before = {file.where: file for file in old_files}
     after = {file.where: file for file in request.files}
     changes = {
         "added": [where for where in after if where not in before],
@@ -174,7 +174,7 @@ def difference(
             if where in before and _identity(file) != _identity(before[where])
         ],
     }
-    if not known or not any(changes.values()):
+    if not old_files or not any(changes.values()):
         return "the source differs"
     return "the source has " + ", ".join(
         f"{len(names):,} {_files(names)} {what} ({_joined(names)})"
@@ -184,21 +184,23 @@ def difference(
 
 
 def _options(source: str, *, side: int, image_size: int) -> dict[str, Any]:
-    kind, _, path = source.partition(":")
-    place = os.path.abspath(os.path.expanduser(path))
+    source_type, _, path = source.partition(":")
+    path_text = os.path.abspath(os.path.expanduser(path))
     return {
-        "kind": kind,
-        "place": hashlib.sha256(os.fsencode(place)).hexdigest(),
+        "kind": source_type,
+        "place": hashlib.sha256(os.fsencode(path_text)).hexdigest(),
         "side": side,
         "image_size": image_size,
     }
 
 
-def _file_of(example: sources.Example, known: SourceFile | None) -> SourceFile:
+def _file_of(
+    example: sources.Example, old_file: SourceFile | None
+) -> SourceFile:
     num_bytes, changed_ns = _stamp(example)
     sha256 = ""
-    if known and changed_ns and known[3:5] == (num_bytes, changed_ns):
-        sha256 = known.sha256
+    if old_file and changed_ns and old_file[3:5] == (num_bytes, changed_ns):
+        sha256 = old_file.sha256
     else:
         try:
             content = example.read()

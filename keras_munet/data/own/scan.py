@@ -44,7 +44,7 @@ class Examined(NamedTuple):
       skipped: what is of no use, with the reasons.
       layout: how the source is read, in one line.
       notices: sentences about what is odd in the source.
-      request: what was asked for, with every file.
+      request: the request, with every file.
       file_digests: SHA-256 of the file of each example.
       pixel_digests: equal where images are, as they are stored in memory.
       ranges: `[n, 2] uint8`, the least and the largest pixel of each.
@@ -69,7 +69,7 @@ class Examined(NamedTuple):
 
     @property
     def given_splits(self) -> list[str]:
-        """What the source says of each example's split."""
+        """Returns each example's split as the source gives it."""
         return [e.split for e in self.examples]
 
     def all_notices(self, rows: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class Examined(NamedTuple):
 class _Decoded(NamedTuple):
     """Decoded images: the first two as of `Examined`."""
 
-    kept: list[_Sized]
+    images: list[_Sized]
     pixels: np.ndarray | None
     skipped: list[sources.Skipped]
     digests: list[bytes]
@@ -140,35 +140,35 @@ def examine(
       UsageError: there is no such source.
       DataError: it has no usable example.
     """
-    found = sources.listing(source)
+    listing = sources.listing(source)
     request = requests.request_of(
-        found, source, side=side, image_size=image_size
+        listing, source, side=side, image_size=image_size
     )
     sha256 = {
         id(example): file.sha256
-        for example, file in zip(found.examples, request.files, strict=True)
+        for example, file in zip(listing.examples, request.files, strict=True)
     }
-    sized, skipped = _sizes(found.examples)
-    skipped = [*found.skipped, *skipped]
+    sized, skipped = _sizes(listing.examples)
+    skipped = [*listing.skipped, *skipped]
     kept_as = stored(sized, side, image_size)
     decoded = _decoded(sized, kept_as, progress)
-    kept, pixels, unusable = decoded[:3]
+    usable, pixels, unusable = decoded[:3]
     skipped += unusable
     if unusable:
         # The heads of damaged files must not say how the others are stored.
-        exactly = stored(kept, side, image_size)
+        exactly = stored(usable, side, image_size)
         if exactly != kept_as:
             kept_as = exactly
-            decoded = _decoded(kept, kept_as, progress)
-            kept, pixels = decoded[:2]
-    if not kept:
+            decoded = _decoded(usable, kept_as, progress)
+            usable, pixels = decoded[:2]
+    if not usable:
         raise errors.DataError(_nothing_left(source, skipped))
-    examples = [example for example, _ in kept]
+    examples = [example for example, _ in usable]
     class_names = _class_order({e.class_name for e in examples})
-    lost = {e.class_name for e in found.examples} - set(class_names)
+    lost_classes = {e.class_name for e in listing.examples} - set(class_names)
     skipped += [
         sources.Skipped(f"class {c!r}", "has no usable image")
-        for c in sorted(lost)
+        for c in sorted(lost_classes)
     ]
     index = {c: i for i, c in enumerate(class_names)}
     labels = np.array([index[e.class_name] for e in examples], np.int32)
@@ -179,8 +179,8 @@ def examine(
         kept_as,
         pixels,
         skipped,
-        found.layout,
-        found.notices,
+        listing.layout,
+        listing.notices,
         request,
         [sha256[id(example)] for example in examples],
         *decoded[3:],
@@ -215,9 +215,9 @@ def stored(
     )
 
 
-def too_large(kept: image_storage.Stored, num_images: int) -> str:
+def too_large(stored_form: image_storage.Stored, num_images: int) -> str:
     """Returns in words why images that are kept so are not in memory."""
-    height, width, num_channels = kept.shape
+    height, width, num_channels = stored_form.shape
     num_bytes = num_images * height * width * num_channels
     return (
         f"{num_images:,} images take {num_bytes / 2**30:.1f} GiB at {height} x "
@@ -250,7 +250,7 @@ def _decoded(
     pixels = None
     if kept_as.resident:
         pixels = np.empty((len(sized), *kept_as.shape), np.uint8)
-    kept: list[_Sized] = []
+    usable: list[_Sized] = []
     skipped, digests, ranges = [], [], []
     unserved, wide_bits = [], []
     for example, head in progress(sized):
@@ -262,15 +262,15 @@ def _decoded(
         image = picture.pixels
         if pixels is not None:
             image = images.resized(image, *kept_as.shape[:2])
-            pixels[len(kept)] = image
-        kept.append((example, head))
+            pixels[len(usable)] = image
+        usable.append((example, head))
         digests.append(_digest(image))
         ranges.append((image.min(), image.max()))
         unserved.append(picture.unserved)
         wide_bits.append(picture.wide_bits)
     return _Decoded(
-        kept,
-        None if pixels is None else pixels[: len(kept)],
+        usable,
+        None if pixels is None else pixels[: len(usable)],
         skipped,
         digests,
         np.array(ranges, np.uint8).reshape(-1, 2),
@@ -296,8 +296,8 @@ def _nothing_left(source: str, skipped) -> str:
     )
 
 
-def _class_order(found: set[str]) -> list[str]:
+def _class_order(class_names: set[str]) -> list[str]:
     """Returns class names sorted, as numbers where all are."""
-    if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", c) for c in found):
-        return sorted(found, key=lambda c: (decimal.Decimal(c), c))
-    return sorted(found)
+    if all(re.fullmatch(r"[+-]?\d+(\.\d*)?", c) for c in class_names):
+        return sorted(class_names, key=lambda c: (decimal.Decimal(c), c))
+    return sorted(class_names)

@@ -37,7 +37,7 @@ _NUM_CHARS_MAX = 200
 
 
 class Skipped(NamedTuple):
-    """What is not used, and why.
+    """An unused file or row, and the reason.
 
     Attributes:
       where: a path in the folder, or a row of the table.
@@ -102,7 +102,7 @@ class Listing(NamedTuple):
 
 
 def is_own(task: str) -> bool:
-    """Whether `task` is `folder:PATH` or `table:PATH`."""
+    """Returns whether `task` is `folder:PATH` or `table:PATH`."""
     return task.partition(":")[0] in (FOLDER, TABLE) and ":" in task
 
 
@@ -118,16 +118,16 @@ def listing(task: str) -> Listing:
       UsageError: there is no such folder or table.
       DataError: it has no examples, or cannot be read.
     """
-    kind, _, where = task.partition(":")
+    source_type, _, where = task.partition(":")
     path = epath.Path(where).expanduser()
-    if kind == FOLDER:
+    if source_type == FOLDER:
         if not path.is_dir():
             raise errors.UsageError(
                 f"{task!r}: there is no folder {path}; name one that holds "
                 "a folder of images for each class"
             )
         try:
-            found = _folder(path)
+            result = _folder(path)
         except OSError as e:
             raise errors.DataError(
                 f"{task!r} cannot be read: {e.strerror or e}: {e.filename}"
@@ -138,23 +138,23 @@ def listing(task: str) -> Listing:
                 f"{task!r}: there is no file {path}; name a CSV or Parquet "
                 "file of images and labels"
             )
-        found = _table(path)
-    if not found.examples:
-        first = "; ".join(f"{s.where}: {s.reason}" for s in found.skipped[:3])
+        result = _table(path)
+    if not result.examples:
+        first = "; ".join(f"{s.where}: {s.reason}" for s in result.skipped[:3])
         needed = (
             f"lay the images out as {layout_lib.LAYOUTS}"
-            if kind == FOLDER
+            if source_type == FOLDER
             else "a table needs rows with an image and a label"
         )
         raise errors.DataError(
             f"{task!r} has no examples"
             f"{f' (skipped: {first})' if first else ''}; {needed}"
         )
-    return found
+    return result
 
 
 def _folder(root: epath.Path) -> Listing:
-    layout = layout_lib.read(root)
+    layout = layout_lib.read_layout(root)
     examples = [
         Example(
             where=layout_lib.relative(file, root),
@@ -174,7 +174,7 @@ def _folder(root: epath.Path) -> Listing:
 
 
 def _short(text: str) -> str:
-    """Returns text for a message, which nobody's table may flood."""
+    """Returns text for a message, which no table may flood."""
     if len(text) > _NUM_CHARS_MAX:
         text = text[:_NUM_CHARS_MAX] + "..."
     return printable.printable(text)
@@ -253,7 +253,7 @@ def _text(value: Any, what: str) -> str:
     """Returns a label or the name of a split as text; empty for none.
 
     Raises:
-      TypeError: it is a list or the like, which nobody means as a name.
+      TypeError: it is a list or the like, which is no name.
     """
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")

@@ -49,7 +49,7 @@ class Origin(NamedTuple):
 
     Attributes:
       skipped: what was left out, and why.
-      request: what was asked for; None for data that no source gave.
+      request: the request; None for data that no source gave.
       originals: some of the picture files, for `reading.originals`.
     """
 
@@ -59,7 +59,7 @@ class Origin(NamedTuple):
 
 
 def exists(name: str, data_dir: str) -> bool:
-    """Whether a folder of prepared data holds the task."""
+    """Returns whether a folder of prepared data holds the task."""
     return (_folder(name, data_dir) / reading.INDEX).is_file()
 
 
@@ -69,12 +69,12 @@ def listed(data_dir: str) -> list[str]:
     if not family.is_dir():
         return []
     # `names.file_name` turned the parts of a name into one.
-    found = [
+    task_names = [
         f"{FAMILY}/{folder.name.replace('~', '/')}"
         for folder in family.iterdir()
         if (folder / reading.INDEX).is_file()
     ]
-    return sorted(filter(names.is_task, found))
+    return sorted(filter(names.is_task, task_names))
 
 
 def save(
@@ -115,9 +115,9 @@ def save(
     with _written(data.name, data_dir, replace) as part:
         files = {}
         for split_name, split in splits.items():
-            for kind in reading.KINDS:
-                file = f"{split_name}_{kind}.npy"
-                files[file] = _write(part / file, getattr(split, kind))
+            for array_name in reading.KINDS:
+                file = f"{split_name}_{array_name}.npy"
+                files[file] = _write(part / file, getattr(split, array_name))
         digests = {s: split.files_digest for s, split in splits.items()}
         _write_index(
             part,
@@ -199,7 +199,7 @@ def save_blocks(
         )
 
 
-def load(name: str, data_dirs: Sequence[str]) -> types.TaskData:
+def load_task(name: str, data_dirs: Sequence[str]) -> types.TaskData:
     """Returns a task that `save` kept.
 
     Args:
@@ -211,7 +211,7 @@ def load(name: str, data_dirs: Sequence[str]) -> types.TaskData:
     """
     for data_dir in data_dirs:
         if exists(name, data_dir):
-            return reading.load(name, _folder(name, data_dir))
+            return reading.load_arrays(name, _folder(name, data_dir))
     raise errors.DataError(
         f"task {name!r} is not prepared in {','.join(data_dirs)}; run "
         f"{commands.command('tasks')} prepare folder:PATH --name={name} "
@@ -227,7 +227,7 @@ def verify(name: str, data_dir: str) -> None:
       DataError: a byte was changed.
     """
     folder = _folder(name, data_dir)
-    reading.load(name, folder)
+    reading.load_arrays(name, folder)
     for split in types.SPLIT_NAMES:
         images = folder / f"{split}_images"
         if images.is_dir():
@@ -276,11 +276,11 @@ def request_difference(
       DataError: the source has no examples, or the task is damaged.
     """
     folder = _folder(name, data_dir)
-    kept = _index(name, folder).request
-    if not kept:
+    record = _index(name, folder).request
+    if not record:
         return None
     return requests.compare(
-        kept, folder, source, side=side, image_size=image_size
+        record, folder, source, side=side, image_size=image_size
     )
 
 

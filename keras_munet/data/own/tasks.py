@@ -53,7 +53,7 @@ def name_of(source: str) -> str:
     return f"{store.FAMILY}/{plain or 'task'}"
 
 
-def build(
+def build_data(
     source: str,
     *,
     name: str = "",
@@ -77,19 +77,19 @@ def build(
     """
     name = name or name_of(source)
     names.split_private(name)
-    found = scan.examine(
+    examined = scan.examine(
         source, side=side, image_size=image_size, progress=progress
     )
-    if found.pixels is None:
-        why = scan.too_large(found.stored, len(found.labels))
+    if examined.pixels is None:
+        why = scan.too_large(examined.stored, len(examined.labels))
         raise errors.UsageError(
             f"{source!r}: {why}; run {commands.command('tasks')} prepare "
             f"{source} --data_dir=FOLDER, which keeps them in files"
         )
-    return Built(data_of(name, found), found.skipped)
+    return Built(data_of(name, examined), examined.skipped)
 
 
-def data_of(name: str, found: scan.Examined) -> types.TaskData:
+def data_of(name: str, examined: scan.Examined) -> types.TaskData:
     """Returns the task of images that are in memory.
 
     Raises:
@@ -97,18 +97,19 @@ def data_of(name: str, found: scan.Examined) -> types.TaskData:
     """
     data = from_arrays(
         name,
-        found.pixels,
-        found.labels,
-        class_names=found.class_names,
-        given_splits=found.given_splits,
+        examined.pixels,
+        examined.labels,
+        class_names=examined.class_names,
+        given_splits=examined.given_splits,
     )
-    rows = split_rows(name, found.labels, found.given_splits)
+    rows = split_rows(name, examined.labels, examined.given_splits)
     return dataclasses.replace(
         data,
-        notices=found.all_notices(rows),
+        notices=examined.all_notices(rows),
         **{
             split: dataclasses.replace(
-                getattr(data, split), files_digest=found.files_digest(members)
+                getattr(data, split),
+                files_digest=examined.files_digest(members),
             )
             for split, members in rows.items()
         },
@@ -204,7 +205,7 @@ def from_pairs(
         numbers from 0. A batched data set must be unbatched, a repeated one
         must end.
       class_names: in the order of the labels; empty for the numbers.
-      side: as of `build`.
+      side: as of `build_data`.
 
     Raises:
       UsageError: the pairs are of another kind.
@@ -219,13 +220,13 @@ def from_pairs(
         images.append(image)
         labels.append(label)
     sizes = [(image, image.shape[:2]) for image in images]
-    kept = scan.stored(sizes, side, image_storage.IMAGE_SIZE)
-    if not kept.resident:
+    stored_form = scan.stored(sizes, side, image_storage.IMAGE_SIZE)
+    if not stored_form.resident:
         raise errors.UsageError(
-            f"task {name!r}: {scan.too_large(kept, len(images))}; "
+            f"task {name!r}: {scan.too_large(stored_form, len(images))}; "
             "give a smaller side"
         )
-    height, width, _ = kept.shape
+    height, width, _ = stored_form.shape
     most = max((image.shape[-1] for image in images), default=1)
     stored = np.empty((len(images), height, width, most), np.uint8)
     for i, image in enumerate(images):
@@ -250,20 +251,24 @@ def _class_names(
             f"task {name!r} is given the class names {class_names!a}; give a "
             "list of texts"
         )
-    found = np.unique(labels)
+    label_values = np.unique(labels)
     if not len(class_names):
-        expected = np.arange(len(found))
-        if not np.array_equal(found, expected):
-            shown = ", ".join(map(str, found[:5].tolist()))
-            more = ", ..." if len(found) > len(expected[:5]) else ""
+        expected = np.arange(len(label_values))
+        if not np.array_equal(label_values, expected):
+            listed = ", ".join(map(str, label_values[:5].tolist()))
+            more = ", ..." if len(label_values) > len(expected[:5]) else ""
             raise errors.UsageError(
-                f"task {name!r} is given the labels {shown}{more}; they must "
+                f"task {name!r} is given the labels {listed}{more}; they must "
                 "be the whole numbers from 0 without a gap: give class_names, "
                 "or np.unique(labels, return_inverse=True)[1] as labels"
             )
         return [str(i) for i in expected]
     types.check_class_names(name, class_names)
-    low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
+    low, high = (
+        (int(label_values[0]), int(label_values[-1]))
+        if len(label_values)
+        else (0, 0)
+    )
     if low < 0 or high >= len(class_names):
         raise errors.DataError(
             f"task {name!r}: labels lie in [{low}, {high}]; they must lie in "
@@ -287,24 +292,26 @@ def split_rows(
       UsageError: a given split has another name, or some are missing.
       DataError: a split has no example.
     """
-    given = np.array(
+    split_of_row = np.array(
         list(given_splits) or ["train"] * len(labels), dtype=object
     )
-    unknown = set(given.tolist()) - {"", *types.SPLIT_NAMES}
-    if unknown or len(given) != len(labels):
-        seen = (
-            f"{min(unknown, key=str)!a}" if unknown else f"{len(given)} names"
+    unknown = set(split_of_row.tolist()) - {"", *types.SPLIT_NAMES}
+    if unknown or len(split_of_row) != len(labels):
+        problem = (
+            f"{min(unknown, key=str)!a}"
+            if unknown
+            else f"{len(split_of_row)} names"
         )
         raise errors.UsageError(
-            f"task {name!r} is given the splits {seen} for {len(labels)} "
+            f"task {name!r} is given the splits {problem} for {len(labels)} "
             f"images; give each image one of {', '.join(types.SPLIT_NAMES)} "
             "or an empty text"
         )
     # In a source with splits, what names none is there to learn from.
-    given[given == ""] = "train"
-    rows = {s: np.flatnonzero(given == s) for s in types.SPLIT_NAMES}
+    split_of_row[split_of_row == ""] = "train"
+    rows = {s: np.flatnonzero(split_of_row == s) for s in types.SPLIT_NAMES}
     train = rows["train"]
-    drawn = splitting.stratified(
+    drawn_rows = splitting.stratified(
         labels[train],
         name,
         validation_fraction=0.0
@@ -312,19 +319,19 @@ def split_rows(
         else VALIDATION_FRACTION,
         test_fraction=0.0 if len(rows["test"]) else TEST_FRACTION,
     )
-    held = {
-        split: rows[split] if len(rows[split]) else train[drawn[split]]
+    held_out = {
+        split: rows[split] if len(rows[split]) else train[drawn_rows[split]]
         for split in ("validation", "test")
     }
-    found = {"train": train[drawn["train"]], **held}
-    for split, members in found.items():
+    result = {"train": train[drawn_rows["train"]], **held_out}
+    for split, members in result.items():
         if not len(members):
             raise errors.DataError(
                 f"task {name!r} has {len(labels)} examples in "
                 f"{len(np.unique(labels))} classes, which leave none for "
                 f"{split}; give at least 3 of some class"
             )
-    return found
+    return result
 
 
 def _is_table(source: str) -> bool:
@@ -332,5 +339,5 @@ def _is_table(source: str) -> bool:
 
 
 def _is_grey(images: np.ndarray) -> bool:
-    """Whether the three channels of every pixel are equal."""
+    """Returns whether the three channels of every pixel are equal."""
     return all((i == i[..., :1]).all() for i in np.array_split(images, 64))

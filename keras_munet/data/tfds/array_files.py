@@ -59,7 +59,7 @@ class Head(NamedTuple):
 
 
 def exists(folder: pathlib.Path) -> bool:
-    """Whether a folder holds a whole array."""
+    """Returns whether a folder holds a whole array."""
     return (folder / _MANIFEST).is_file()
 
 
@@ -74,7 +74,7 @@ def opened(folder: pathlib.Path) -> np.ndarray:
     return _opened(folder)[0]
 
 
-def digest(folder: pathlib.Path) -> str:
+def file_digest(folder: pathlib.Path) -> str:
     """Returns a SHA-256 of an array's shape and recorded checksums.
 
     Raises:
@@ -181,8 +181,8 @@ def check_space(num_bytes: int, folder: str | pathlib.Path) -> None:
     Raises:
       DataError: there is less.
     """
-    place = pathlib.Path(folder).absolute()
-    existing = next(p for p in (place, *place.parents) if p.is_dir())
+    path = pathlib.Path(folder).absolute()
+    existing = next(p for p in (path, *path.parents) if p.is_dir())
     free = shutil.disk_usage(existing).free
     if num_bytes + _SPARE_BYTES > free:
         raise errors.DataError(
@@ -226,9 +226,9 @@ def locked(
 
 def num_bytes_written(folder: pathlib.Path) -> int:
     """Returns what an array takes on the disk, whole or not."""
-    for place in (folder, _part(folder)):
-        if (place / _ARRAY).is_file():
-            return (place / _ARRAY).stat().st_size
+    for path in (folder, _part(folder)):
+        if (path / _ARRAY).is_file():
+            return (path / _ARRAY).stat().st_size
     return 0
 
 
@@ -342,15 +342,15 @@ class Writer:
         # A last line without its end was being written.
         whole = content[: content.rfind("\n") + 1]
         os.truncate(path, len(whole))
-        done = [line.split() for line in whole.splitlines()]
+        chunks = [line.split() for line in whole.splitlines()]
         num_bytes = array.stat().st_size if array.exists() else 0
-        expected = num_header_bytes + row_bytes * self._num_rows_of(len(done))
-        same = all(words[0] == str(self._num_chunk_rows) for words in done)
-        if done and (num_bytes < expected or not same):
+        expected = num_header_bytes + row_bytes * self._num_rows_of(len(chunks))
+        same = all(words[0] == str(self._num_chunk_rows) for words in chunks)
+        if chunks and (num_bytes < expected or not same):
             # Another program's, or a disk that forgot: from the start.
             os.truncate(path, 0)
             return []
-        return [words[1] for words in done]
+        return [words[1] for words in chunks]
 
 
 def _part(folder: pathlib.Path) -> pathlib.Path:

@@ -48,8 +48,8 @@ class Part(NamedTuple):
     form: reading.Form
 
     @property
-    def place(self) -> pathlib.PurePosixPath:
-        """Where its arrays lie in a folder of prepared data."""
+    def folder(self) -> pathlib.PurePosixPath:
+        """Returns the folder of its arrays, below prepared data."""
         return pathlib.PurePosixPath(
             _FAMILY,
             offline.layout(self.builder),
@@ -69,7 +69,7 @@ class Part(NamedTuple):
         return (self.end - self.start, *self.form.shape)
 
 
-def load(part: Part, data_dir: str) -> types.Split | None:
+def load_parts(part: Part, data_dir: str) -> types.Split | None:
     """Returns a split whose images are read from a file; None without one.
 
     Args:
@@ -81,13 +81,13 @@ def load(part: Part, data_dir: str) -> types.Split | None:
       DataError: the files are damaged.
     """
     for folder in _local(data_dir):
-        place = folder / part.place
-        if array_files.exists(place / _IMAGES) and array_files.exists(
-            place / part.label_name
+        path = folder / part.folder
+        if array_files.exists(path / _IMAGES) and array_files.exists(
+            path / part.label_name
         ):
-            labels = np.array(array_files.opened(place / part.label_name))
-            images = array_files.opened(place / _IMAGES)
-            digest = array_files.digest(place / _IMAGES)
+            labels = np.array(array_files.opened(path / part.label_name))
+            images = array_files.opened(path / _IMAGES)
+            digest = array_files.file_digest(path / _IMAGES)
             return types.Split(
                 images,
                 labels,
@@ -102,7 +102,7 @@ def num_bytes(parts: Mapping[str, Part]) -> int:
     return sum(math.prod(part.shape) for part in parts.values())
 
 
-def prepare(
+def prepare_parts(
     parts: Mapping[str, Part], data_dir: str, progress: bool
 ) -> list[str]:
     """Writes what arrays are missing; compares the others with their checksums.
@@ -120,16 +120,16 @@ def prepare(
     Raises:
       DataError: the records cannot be read, or the arrays not written.
     """
-    missing = {}
+    missing_parts = {}
     for part in parts.values():
-        if load(part, data_dir) is None:
-            missing[part.place] = part
+        if load_parts(part, data_dir) is None:
+            missing_parts[part.folder] = part
             continue
         for folder in _local(data_dir):
-            for kind in (_IMAGES, part.label_name):
-                if array_files.exists(folder / part.place / kind):
-                    array_files.verify(folder / part.place / kind)
-    if missing:
+            for array_name in (_IMAGES, part.label_name):
+                if array_files.exists(folder / part.folder / array_name):
+                    array_files.verify(folder / part.folder / array_name)
+    if missing_parts:
         first = folders.folders(data_dir)[0]
         if folders.is_remote(first):
             raise errors.DataError(
@@ -139,18 +139,18 @@ def prepare(
             )
         root = pathlib.Path(first)
         num_written = sum(
-            array_files.num_bytes_written(root / place / _IMAGES)
-            for place in missing
+            array_files.num_bytes_written(root / part_folder / _IMAGES)
+            for part_folder in missing_parts
         )
-        needed = sum(math.prod(part.shape) for part in missing.values())
+        needed = sum(math.prod(part.shape) for part in missing_parts.values())
         array_files.check_space(needed - num_written, root)
-        for part in missing.values():
+        for part in missing_parts.values():
             _write(part, root, progress)
-    return [str(place) for place in missing]
+    return [str(part_folder) for part_folder in missing_parts]
 
 
 def _write(part: Part, root: pathlib.Path, progress: bool) -> None:
-    folder = root / part.place
+    folder = root / part.folder
     num_rows = part.shape[0]
 
     def tell() -> None:
@@ -161,37 +161,39 @@ def _write(part: Part, root: pathlib.Path, progress: bool) -> None:
     with array_files.locked(folder, tell):
         chunk = array_files.num_chunk_rows(part.shape)
         writers = {
-            kind: array_files.Writer(folder / kind, shape, dtype, chunk)
-            for kind, shape, dtype in (
+            array_name: array_files.Writer(
+                folder / array_name, shape, dtype, chunk
+            )
+            for array_name, shape, dtype in (
                 (_IMAGES, part.shape, np.uint8),
                 (part.label_name, (num_rows,), np.int32),
             )
-            if not array_files.exists(folder / kind)
+            if not array_files.exists(folder / array_name)
         }
-        done = min((w.num_done for w in writers.values()), default=num_rows)
+        num_done = min((w.num_done for w in writers.values()), default=num_rows)
         with contextlib.closing(
             tqdm.tqdm(
                 total=num_rows,
-                initial=done,
-                desc=str(part.place.relative_to(_FAMILY)),
+                initial=num_done,
+                desc=str(part.folder.relative_to(_FAMILY)),
                 unit="image",
                 disable=not progress,
             )
         ) as bar:
-            for images, labels in _rows(part, done, _IMAGES in writers):
-                for kind, rows in (
+            for images, labels in _rows(part, num_done, _IMAGES in writers):
+                for array_name, rows in (
                     (_IMAGES, images),
                     (part.label_name, labels),
                 ):
-                    if kind in writers:
-                        writers[kind].append(done, rows)
-                done += len(labels)
+                    if array_name in writers:
+                        writers[array_name].append(num_done, rows)
+                num_done += len(labels)
                 bar.update(len(labels))
-        if done != num_rows:
+        if num_done != num_rows:
             raise errors.DataError(
                 f"split {part.split!r} of {part.builder.data_dir} ends at "
-                f"example {part.start + done} where its index says {part.end}; "
-                "delete that folder and prepare it again"
+                f"example {part.start + num_done} where its index says "
+                f"{part.end}; delete that folder and prepare it again"
             )
         for writer in writers.values():
             writer.finish()

@@ -26,7 +26,7 @@ def data_set_names() -> list[str]:
 
 
 def exists(task_name: str, data_dir: str) -> bool:
-    """Whether TFDS has code for a task's data set, or its prepared files."""
+    """Returns whether TFDS has code or prepared files of a task's data set."""
     data_set = task_name.partition("/")[0]
     if data_set in data_set_names():
         return True
@@ -73,10 +73,12 @@ def open_in(name: str, folder: str) -> tfds.core.DatasetBuilder:
         configs = list(tfds.builder_cls(data_set).builder_configs)
     if configs and config not in configs and (config or len(configs) > 1):
         close = difflib.get_close_matches(config, configs, n=5)
-        shown = ", ".join(f"{data_set}/{c}" for c in close or configs[:20])
+        suggestions = ", ".join(
+            f"{data_set}/{c}" for c in close or configs[:20]
+        )
         raise errors.UsageError(
             f"{name!r} names none of the {len(configs)} configs of data set "
-            f"{data_set!r}; name one, such as {shown}"
+            f"{data_set!r}; name one, such as {suggestions}"
         )
     if config and not configs and data_set in data_set_names():
         raise errors.UsageError(
@@ -103,13 +105,13 @@ def open_in(name: str, folder: str) -> tfds.core.DatasetBuilder:
 
 
 def make_ready(
-    name: str, told: str, data_dir: str, manual_dir: str, download: bool
+    name: str, arguments: str, data_dir: str, manual_dir: str, download: bool
 ) -> bool:
     """Prepares a data set that no folder has; returns whether it had to.
 
     Args:
       name: `DATASET[/CONFIG]`.
-      told: what to tell the user to prepare: a task, and flags.
+      arguments: what to tell the user to prepare: a task, and flags.
       data_dir: folders with a comma between.
       manual_dir: source files; may be empty.
       download: whether files may be fetched.
@@ -121,18 +123,18 @@ def make_ready(
     if builder.is_prepared():
         return False
     if not manual_dir and not download:
-        raise errors.DataError(_not_prepared(builder, told, data_dir))
-    offline.prepare(builder, manual_dir, download)
+        raise errors.DataError(_not_prepared(builder, arguments, data_dir))
+    offline.prepare_data_set(builder, manual_dir, download)
     return True
 
 
-def _not_prepared(builder, told: str, data_dir: str) -> str:
+def _not_prepared(builder, arguments: str, data_dir: str) -> str:
     layout = offline.layout(builder)
     named = folders.folders(data_dir)
     return (
         f"data set {layout!r} is not prepared in "
         f"{folders.SEPARATOR.join(named)}; run {commands.command('tasks')} "
-        f"prepare {told} --data_dir={named[0]} with --manual_dir=FOLDER "
+        f"prepare {arguments} --data_dir={named[0]} with --manual_dir=FOLDER "
         f"(source files in FOLDER/{layout}/<file>) or with --download, or "
         "name the folder of prepared TFDS data in --config.data.data_dir"
     )

@@ -208,8 +208,8 @@ OTHERS: tuple[str, ...] = (
     "imagenette/full-size-v2",
     "malaria",
     *(
-        f"mnist_corrupted/{kind}"
-        for kind in (
+        f"mnist_corrupted/{corruption}"
+        for corruption in (
             "brightness",
             "canny_edges",
             "dotted_line",
@@ -259,37 +259,39 @@ def plan(task_name: str, available: Collection[str]) -> Plan:
             f"{', '.join(sorted(available)) or 'none'}; choose another"
         )
     # The first share of train stands in for test, the next for validation.
-    held = {}
+    held_out = {}
     start = 0
     for name in ("test", "validation"):
         if name in available:
-            held[name] = name
+            held_out[name] = name
         else:
             end = start + HELD_OUT_PERCENT
-            held[name] = f"train[{start or ''}{'%' if start else ''}:{end}%]"
+            held_out[name] = (
+                f"train[{start or ''}{'%' if start else ''}:{end}%]"
+            )
             start = end
-    return Plan(train=f"train[{start}%:]" if start else "train", **held)
+    return Plan(train=f"train[{start}%:]" if start else "train", **held_out)
 
 
 @functools.cache
 def tasks() -> Mapping[str, Task]:
     """Returns all 69 published tasks, in the order of their benchmarks."""
-    found = [
+    entries = [
         _general(name, "ViT", num_classes) for name, num_classes in _VIT.items()
     ]
-    found += [
+    entries += [
         Task(name, "VTAB-full", v.source, _vtab_plan(v), v.num_classes, v.label)
         for name, v in _VTAB.items()
     ]
-    found += [
+    entries += [
         _general(f"visual_domain_decathlon/{name}", "VDD", num_classes)
         for name, num_classes in _DECATHLON.items()
     ]
-    found += [
+    entries += [
         _general(name, "characters", num_classes)
         for name, num_classes in _CHARACTERS.items()
     ]
-    found += [
+    entries += [
         Task(
             name + _SMALL,
             "VTAB-1k",
@@ -300,7 +302,7 @@ def tasks() -> Mapping[str, Task]:
         )
         for name, v in _in_order_of_1k()
     ]
-    return {task.name: task for task in found}
+    return {task.name: task for task in entries}
 
 
 def benchmark(key: str) -> tuple[str, ...]:

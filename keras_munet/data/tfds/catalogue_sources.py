@@ -1,7 +1,7 @@
-"""What is known of the published data sets before any of them is on disk.
+"""Lists facts of the published data sets that no download needs.
 
 Invariant: facts only, from the pages of TensorFlow Datasets (TFDS) and of the
-data sets' publishers; whatever a prepared data set says of itself is compared
+data sets' publishers; what a prepared data set says of itself is compared
 with them, never replaced by them.
 """
 
@@ -44,8 +44,8 @@ _ANY_COLOR = (0, 0, 3)
 _RESEARCH = "non-commercial research"
 
 
-def _splits(train: int = 0, validation: int = 0, test: int = 0, **others: int):
-    named = {"train": train, "validation": validation, "test": test, **others}
+def _splits(train: int = 0, validation: int = 0, test: int = 0, **more: int):
+    named = {"train": train, "validation": validation, "test": test, **more}
     return {name: number for name, number in named.items() if number}
 
 

@@ -54,19 +54,19 @@ def refuse_odd_files(folder: str | os.PathLike[str]) -> None:
         for name in files:
             path = os.path.join(above, name)
             try:
-                found = os.stat(path)
+                status = os.stat(path)
             except OSError:
-                # A link that leads nowhere is told by whatever opens it.
+                # The opener reports a link that leads nowhere.
                 continue
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(status.st_mode):
                 raise errors.DataError(
-                    f"{guarded_file.shown(path)} is no regular file; put a "
+                    f"{guarded_file.show(path)} is no regular file; put a "
                     "file there, or prepare the data set again"
                 )
             is_record = any(suffix in name for suffix in _RECORDS)
-            if not is_record and found.st_size > _METADATA_NUM_BYTES_MAX:
+            if not is_record and status.st_size > _METADATA_NUM_BYTES_MAX:
                 raise errors.DataError(
-                    f"{guarded_file.shown(path)} has {found.st_size} bytes; "
+                    f"{guarded_file.show(path)} has {status.st_size} bytes; "
                     f"metadata may have at most {_METADATA_NUM_BYTES_MAX}: "
                     "prepare the data set again"
                 )

@@ -72,14 +72,14 @@ class _ManualFiles(tfds.download.DownloadManager):
                 f"file {name!r} is missing from {self._folder}; it is "
                 f"{url}, put it there under that name"
             )
-        seen = tfds.core.download.checksums.compute_url_info(path)
-        if expected and seen != expected:
+        info = tfds.core.download.checksums.compute_url_info(path)
+        if expected and info != expected:
             raise errors.DataError(
-                f"file {path} has SHA-256 {seen.checksum} ({int(seen.size)} "
+                f"file {path} has SHA-256 {info.checksum} ({int(info.size)} "
                 f"bytes), expected {expected.checksum} "
                 f"({int(expected.size)} bytes); get it again from {url}"
             )
-        self._recorded_url_infos[url] = seen
+        self._recorded_url_infos[url] = info
         return promise.Promise.resolve(path)
 
     def download_kaggle_data(self, competition_or_dataset: str):
@@ -104,7 +104,7 @@ def layout(builder: tfds.core.DatasetBuilder) -> str:
     return f"{builder.name}/{config.name}" if config else builder.name
 
 
-def prepare(
+def prepare_data_set(
     builder: tfds.core.DatasetBuilder, manual_dir: str, download: bool
 ) -> None:
     """Writes the prepared data set to the builder's own folder.

@@ -28,7 +28,7 @@ FULL_PIXEL = 255
 
 
 class Form(NamedTuple):
-    """How one data set's records become images and labels.
+    """The features of a data set that are its images and labels.
 
     Attributes:
       image_key: the feature that holds the images.
@@ -86,7 +86,7 @@ def form(
     )
 
 
-def read(
+def read_examples(
     builder: tfds.core.DatasetBuilder,
     instruction: str,
     form: Form,
@@ -109,8 +109,8 @@ def read(
     images = np.empty((num_examples, *form.shape[:2], 1), np.uint8)
     labels_read = np.empty(num_examples, np.int32)
     end = 0
-    for pixels, found in batches(builder, instruction, form):
-        start, end = end, end + len(found)
+    for pixels, batch_labels in batches(builder, instruction, form):
+        start, end = end, end + len(batch_labels)
         if end > num_examples:
             break
         if images.shape[-1] < pixels.shape[-1]:
@@ -121,7 +121,7 @@ def read(
                 images = np.empty((num_examples, *form.shape), np.uint8)
                 images[:start] = grey
         images[start:end] = pixels
-        labels_read[start:end] = found
+        labels_read[start:end] = batch_labels
     if end != num_examples:
         raise errors.DataError(
             f"{instruction!r} of {builder.data_dir} holds "
@@ -151,8 +151,10 @@ def batches(
       DataError: the files are damaged.
     """
     try:
-        for images, found in _decoded(builder, instruction, form, with_images):
-            yield images, found.astype(np.int32)
+        for images, batch_labels in _decoded(
+            builder, instruction, form, with_images
+        ):
+            yield images, batch_labels.astype(np.int32)
     except Exception as e:
         text = " ".join(str(e).split())[:200]
         advice = "delete that folder and prepare it again"
@@ -181,7 +183,9 @@ def _keys(name: str, features, label: str) -> tuple[str, tuple[str, ...]]:
     """Returns the feature that holds the images, and the class names."""
     named = isinstance(features, tfds.features.FeaturesDict)
     features = dict(features.items()) if named else {}
-    shown = ", ".join(f"{k} ({type(v).__name__})" for k, v in features.items())
+    described = ", ".join(
+        f"{k} ({type(v).__name__})" for k, v in features.items()
+    )
     if label in labels.FUNCTIONS:
         class_names = labels.FUNCTIONS[label].class_names
     else:
@@ -192,7 +196,7 @@ def _keys(name: str, features, label: str) -> tuple[str, tuple[str, ...]]:
         ):
             raise errors.DataError(
                 f"data set {name!r} has no class labels: its features are "
-                f"{shown or 'none'}; choose one with a ClassLabel named "
+                f"{described or 'none'}; choose one with a ClassLabel named "
                 f"{label!r}"
             )
         class_names = tuple(feature.names)
@@ -200,7 +204,7 @@ def _keys(name: str, features, label: str) -> tuple[str, tuple[str, ...]]:
     if _IMAGE not in images and len(images) != 1:
         raise errors.DataError(
             f"data set {name!r} has {len(images)} image features: its "
-            f"features are {shown}; choose one with a single Image"
+            f"features are {described}; choose one with a single Image"
         )
     key = _IMAGE if _IMAGE in images else images[0]
     shape, dtype = features[key].shape, np.dtype(features[key].np_dtype)
@@ -216,13 +220,15 @@ def _keys(name: str, features, label: str) -> tuple[str, tuple[str, ...]]:
 def _decoded(builder, instruction, form: Form, with_images: bool):
     """Yields images `[n, *form.shape] uint8` and labels `[n]`."""
     computed = labels.FUNCTIONS.get(form.label)
-    wanted = dict(computed.features) if computed else {form.label: True}
+    decoded_features = (
+        dict(computed.features) if computed else {form.label: True}
+    )
     if with_images:
-        wanted[form.image_key] = True
+        decoded_features[form.image_key] = True
     data = builder.as_dataset(
         split=instruction,
         shuffle_files=False,
-        decoders=tfds.decode.PartialDecoding(wanted),
+        decoders=tfds.decode.PartialDecoding(decoded_features),
         # One file after the other: mixed, they would come in another order
         # from another start.
         read_config=tfds.ReadConfig(

@@ -26,7 +26,7 @@ from keras_munet.data.tfds import reading
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a task is, before its pixels are read.
+    """The description of a task, before its pixels are read.
 
     Attributes:
       name: of the task.
@@ -52,7 +52,7 @@ class Description:
     arrays_prepared: bool = False
 
 
-def load(
+def load_task(
     task_name: str,
     *,
     data_dir: str = "",
@@ -97,7 +97,7 @@ def load(
         )
 
 
-def prepare(
+def prepare_task(
     task_name: str,
     *,
     data_dir: str,
@@ -109,30 +109,32 @@ def prepare(
     """Prepares what a task reads and is not prepared yet.
 
     Args:
-      task_name: as of `load`.
-      data_dir: as of `load`.
-      manual_dir: as of `load`.
-      download: as of `load`.
+      task_name: as of `load_task`.
+      data_dir: as of `load_task`.
+      manual_dir: as of `load_task`.
+      download: as of `load_task`.
       progress: whether progress bars are shown.
-      image_size: as of `load`.
+      image_size: as of `load_task`.
 
     Returns:
       The data sets and array files that it prepared; none if all were there.
 
     Raises:
-      UsageError: as of `load`.
-      DataError: as of `load`.
+      UsageError: as of `load_task`.
+      DataError: as of `load_task`.
     """
     with offline.quiet(progress):
         _form_or_refuse(task_name, _builders(task_name, data_dir), image_size)
-        done = _prepare(task_name, data_dir, manual_dir, download, image_size)
+        prepared = _prepare(
+            task_name, data_dir, manual_dir, download, image_size
+        )
         builders = _builders(task_name, data_dir)
         # Refuses what is no task now, not when training starts.
         form = _form_or_refuse(task_name, builders, image_size)
         if not form.resident:
             parts = _parts(task_name, builders, form)
-            done += arrays.prepare(parts, data_dir, progress)
-        return done
+            prepared += arrays.prepare_parts(parts, data_dir, progress)
+        return prepared
 
 
 def describe(
@@ -143,7 +145,7 @@ def describe(
     """Returns what is known of a task without reading its data.
 
     Raises:
-      UsageError: as of `load`.
+      UsageError: as of `load_task`.
       DataError: its data set cannot be opened.
     """
     with offline.quiet():
@@ -159,7 +161,7 @@ def describe(
             parts = _parts(task_name, builders, form)
             num_bytes = arrays.num_bytes(parts)
             arrays_prepared = all(
-                arrays.load(part, data_dir) for part in parts.values()
+                arrays.load_parts(part, data_dir) for part in parts.values()
             )
         distinct = {b.info.full_name: b for b in builders.values()}
         return Description(
@@ -182,7 +184,7 @@ def _read(
     plan = _plan(task_name, builders)
     counts = _num_examples(task_name, builders) or {}
     splits = {
-        name: reading.read(
+        name: reading.read_examples(
             builders[name], getattr(plan, name), form, counts[name]
         )
         for name in types.SPLIT_NAMES
@@ -206,7 +208,7 @@ def _mapped(
     folders = folders_lib.SEPARATOR.join(folders_lib.folders(data_dir))
     splits = {}
     for name, part in parts.items():
-        split = arrays.load(part, data_dir)
+        split = arrays.load_parts(part, data_dir)
         if split is None:
             height, width, _ = form.shape
             raise errors.DataError(
@@ -230,8 +232,8 @@ def _parts(
     for name, source_name in _source_names(task_name).items():
         builder = builders[name]
         splits = builder.info.splits or _published_splits(source_name)
-        (found,) = _ranges(getattr(plan, name), splits)
-        parts[name] = arrays.Part(builder, *found, form)
+        (row_range,) = _ranges(getattr(plan, name), splits)
+        parts[name] = arrays.Part(builder, *row_range, form)
     return parts
 
 
@@ -268,10 +270,10 @@ def _prepare(
 ) -> list[str]:
     """Makes all that a task reads ready; returns what was not."""
     names = dict.fromkeys(_source_names(task_name).values())
-    told = task_name
+    arguments = task_name
     if image_size != image_storage.IMAGE_SIZE:
-        told += f" --image_size={image_size}"
-    options = (told, data_dir, manual_dir, download)
+        arguments += f" --image_size={image_size}"
+    options = (arguments, data_dir, manual_dir, download)
     return [n for n in names if builders_lib.make_ready(n, *options)]
 
 
@@ -291,21 +293,21 @@ def _num_examples(task_name: str, builders) -> dict[str, int] | None:
       DataError: a data set has no such split.
     """
     plan = _plan(task_name, builders)
-    found = {}
+    counts = {}
     for split, source_name in _source_names(task_name).items():
         builder, instruction = builders[split], getattr(plan, split)
         splits = builder.info.splits or _published_splits(source_name)
         if not splits:
             return None
         try:
-            found[split] = _count(instruction, splits)
+            counts[split] = _count(instruction, splits)
         except ValueError:
             raise errors.DataError(
                 f"task {task_name!r} takes its {split} split from "
                 f"{instruction!r} of {builder.info.full_name}, which has "
                 f"{', '.join(sorted(splits))}; prepare it again"
             ) from None
-    return found
+    return counts
 
 
 def _published_splits(source_name: str) -> dict[str, tfds.core.SplitInfo]:
@@ -324,13 +326,13 @@ def _count(instruction: str, splits) -> int:
 def _ranges(instruction: str, splits) -> list[tuple[str, int, int]]:
     """Returns (split, first, one after the last) of e.g. `train[:5%]`."""
     parts = tfds.core.ReadInstruction.from_spec(instruction).to_absolute(splits)
-    found = []
+    row_ranges = []
     for part in parts:
         end = part.to
         if end is None:
             end = splits[part.splitname].num_examples
-        found.append((part.splitname, part.from_ or 0, end))
-    return found
+        row_ranges.append((part.splitname, part.from_ or 0, end))
+    return row_ranges
 
 
 def _form_or_refuse(task_name: str, builders, image_size: int) -> reading.Form:

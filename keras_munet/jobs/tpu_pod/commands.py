@@ -1,4 +1,4 @@
-"""What `gcloud` is asked, as lists of words.
+"""Builds the commands of `gcloud`, as lists of words.
 
 Invariant: nothing here runs anything, and a word is never put together from
 two of a user's, so no value can become a command of its own.
@@ -42,7 +42,7 @@ class Pod:
       accelerator_type: e.g. `v3-8`.
       runtime_version: the image; empty for the one that fits.
       spot: whether it may be taken away at any time, at a lower price.
-      queued: whether it is asked for as a queued resource.
+      queued: whether it is requested as a queued resource.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Pod:
 
     @property
     def is_pod(self) -> bool:
-        """Whether it has several hosts."""
+        """Returns whether it has several hosts."""
         match = _TYPE.fullmatch(self.accelerator_type)
         assert match is not None
         return int(match[2]) > _NUM_ON_HOST[match[1]]
@@ -91,7 +91,7 @@ class Pod:
         return f"--zone={self.zone}", *project
 
     def create(self, owner: str) -> Command:
-        """Returns what asks for the TPU.
+        """Returns the command that requests the TPU.
 
         Args:
           owner: the value of its label; small letters and digits.

@@ -1,6 +1,6 @@
 """A TPU's life: created whole or not at all, its job watched to the end.
 
-Invariant: what `create` asked for runs when it returns, and nothing of it does
+Invariant: what `create` requested runs when it returns, and nothing of it does
 when it fails; a job whose TPU was taken away goes on, on another, from what it
 had published. A TPU is known by the label that its `create` wrote: one of the
 same name with another label is never deleted, and one that a person deleted is
@@ -36,7 +36,7 @@ _TAKEN = "ALREADY_EXISTS"
 _OWNER = re.compile(r"[0-9a-f]{16}")
 
 
-class Control:
+class PodControl:
     """The commands of `launch/pod.py` on one TPU."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Control:
         self._tell = tell
         self._poll_secs = poll_secs
         self._create_secs = create_secs
-        self._env = {**remote.environment(pod), **(env or {})}
+        self._env = {**remote.tpu_environment(pod), **(env or {})}
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -79,12 +79,12 @@ class Control:
           GcloudError: it could not be had; nothing of it is left.
         """
         if self._state():
-            raise self._taken()
+            raise self._name_in_use()
         # What `_owner` may say of a TPU that is this one's.
         own = [secrets.token_hex(8)]
         try:
             self._gcloud.run(self._pod.create(own[0]))
-            # Whoever loses a race is refused: it is this one's, also where its
+            # The loser of a race is refused: it is this one's, also where its
             # label cannot be read.
             own.append("")
             self._wait_until_ready()
@@ -93,7 +93,7 @@ class Control:
         except BaseException as error:
             is_own = self._undo_create(own, error)
             if not is_own and _TAKEN in str(error):
-                raise self._taken() from error
+                raise self._name_in_use() from error
             raise
 
     def _undo_create(self, own: Sequence[str], error: BaseException) -> bool:
@@ -127,7 +127,7 @@ class Control:
             ) from error
         return there in own
 
-    def _taken(self) -> errors.UsageError:
+    def _name_in_use(self) -> errors.UsageError:
         return errors.UsageError(
             f"{self._pod.name} exists already in {self._pod.zone}; use it, "
             "delete it, or choose another --name"
@@ -151,12 +151,12 @@ class Control:
                     *(source_archive.SOURCES, source_archive.REQUIREMENTS),
                 ]
             else:
-                files = source_archive.make(
+                files = source_archive.write_archives(
                     project, pathlib.Path(folder), wheel
                 )
             self._gcloud.run(self._pod.copy(*files))
             name = pathlib.Path(files[0]).name
-            self._gcloud.run(self._pod.ssh(remote.setup(name)))
+            self._gcloud.run(self._pod.ssh(remote.setup_command(name)))
 
     def run(
         self, evolve: Sequence[str], project: pathlib.Path, wheel: str = ""
@@ -181,23 +181,23 @@ class Control:
         if self._gcloud.dry_run:
             return supervisor.DONE_CODE
         owner = self._owner()
-        told = False
+        was_stopped = False
         while True:
             stopping = self._stop.wait(self._poll_secs)
             state = self._state()
             if state in _READY:
                 try:
-                    if stopping and not told:
-                        self._host(remote.stop())
-                        told = True
-                    said = self._host(remote.status(), show=False)
+                    if stopping and not was_stopped:
+                        self._host(remote.stop_command())
+                        was_stopped = True
+                    answer = self._host(remote.status_command(), show=False)
                 except gcloud_lib.MissingError:
                     # It went since its state was read; the next state says so.
                     continue
-                if said.lstrip("-").isdecimal():
-                    self._tell(f"the job ended with exit code {said}")
-                    return int(said)
-                if not said:
+                if answer.lstrip("-").isdecimal():
+                    self._tell(f"the job ended with exit code {answer}")
+                    return int(answer)
+                if not answer:
                     # The host was restarted in place: its job went with it.
                     self._start(evolve)
             elif stopping:
@@ -217,7 +217,7 @@ class Control:
                 self.setup(project, wheel)
                 self._start(evolve)
                 owner = self._owner()
-            if told:
+            if was_stopped:
                 # `wait` returns at once from now on.
                 time.sleep(self._poll_secs)
 
@@ -226,13 +226,15 @@ class Control:
         state = self._state(show=True)
         if state not in _READY and not self._gcloud.dry_run:
             return state or "does not exist"
-        said = self._host(remote.status())
+        answer = self._host(remote.status_command())
         job = {"": "no job", remote.RUNNING: "the job runs"}
-        return f"{state}, {job.get(said, f'the job ended with code {said}')}"
+        return (
+            f"{state}, {job.get(answer, f'the job ended with code {answer}')}"
+        )
 
     def logs(self, num_lines: int, follow: bool) -> None:
-        """Shows the job's last lines, and what follows if asked to."""
-        command = self._pod.ssh(remote.logs(num_lines, follow), "0")
+        """Shows the job's last lines, and follows it on request."""
+        command = self._pod.ssh(remote.logs_command(num_lines, follow), "0")
         self._gcloud.run(command, stream=True)
 
     def delete(self) -> None:
@@ -252,10 +254,10 @@ class Control:
     def _owner(self) -> str | None:
         """Returns the TPU's label; empty without one, None without a TPU."""
         try:
-            said = self._gcloud.run(self._pod.owner(), show=False)
+            owner = self._gcloud.run(self._pod.owner(), show=False)
         except gcloud_lib.MissingError:
             return None
-        return said if _OWNER.fullmatch(said) else ""
+        return owner if _OWNER.fullmatch(owner) else ""
 
     def _refuse_other(self, owner: str | None) -> None:
         """Does nothing if the TPU is still the one of that label.
@@ -281,7 +283,7 @@ class Control:
             ]
             if self._pod.project:
                 devices.append(f"--tpu_project={self._pod.project}")
-        self._host(remote.start(self._env, [*evolve, *devices]))
+        self._host(remote.start_command(self._env, [*evolve, *devices]))
 
     def _host(self, command: str, *, show: bool = True) -> str:
         return self._gcloud.run(self._pod.ssh(command, "0"), show=show)

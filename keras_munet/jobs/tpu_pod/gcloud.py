@@ -1,6 +1,6 @@
 """Runs `gcloud`, or says what it would run.
 
-Invariant: what gcloud refuses is told in its own words, in one line.
+Invariant: what gcloud refuses is reported in its own words, in one line.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _NUM_CHARS_MAX = 400
 
 
 class GcloudError(errors.MunetError):
-    """gcloud could not do what it was asked."""
+    """A gcloud command failed."""
 
     exit_code = 3
 
 
 class MissingError(GcloudError):
-    """What gcloud was asked about does not exist."""
+    """The resource that a gcloud command names does not exist."""
 
 
 class Gcloud:
@@ -62,7 +62,7 @@ class Gcloud:
         if self.dry_run:
             return ""
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=None if stream else subprocess.PIPE,
@@ -76,11 +76,11 @@ class Gcloud:
                 f"cannot run gcloud: {error.strerror}; install the Google "
                 "Cloud CLI, https://cloud.google.com/sdk/docs/install"
             ) from error
-        if done.returncode == 0:
-            return (done.stdout or "").strip()
-        words = " ".join((done.stderr or done.stdout or "").split())
-        kind = MissingError if "NOT_FOUND" in words else GcloudError
-        raise kind(
-            f"{' '.join(command[:6])}: exit code {done.returncode}: "
+        if process.returncode == 0:
+            return (process.stdout or "").strip()
+        words = " ".join((process.stderr or process.stdout or "").split())
+        error_type = MissingError if "NOT_FOUND" in words else GcloudError
+        raise error_type(
+            f"{' '.join(command[:6])}: exit code {process.returncode}: "
             f"{words[-_NUM_CHARS_MAX:] or 'no message'}; nothing more was done"
         )

@@ -1,4 +1,4 @@
-"""What is installed and run on the hosts of a TPU, as shell text.
+"""Builds the shell text that the hosts of a TPU run.
 
 Invariant: the job begins again on its own host until it is done, refused or
 told to stop; its files, in one folder of the home folder, say which.
@@ -16,7 +16,7 @@ FOLDER = "munet"
 # tensorflow-tpu leaves the choice of libtpu to pip, which takes one that
 # aborts at import; this one works (docs/platform_notes.md).
 LIBTPU_VERSION = "0.0.30"
-# What the hosts are asked for in one line.
+# What one line requests of the hosts.
 RUNNING = "running"
 # Ends once the job's own process has said who it is; fails after half a minute.
 _WAIT_FOR_PID = (
@@ -25,7 +25,7 @@ _WAIT_FOR_PID = (
 )
 
 
-def setup(wheel: str) -> str:
+def setup_command(wheel: str) -> str:
     """Returns what installs the project on a host.
 
     Args:
@@ -47,24 +47,24 @@ def setup(wheel: str) -> str:
     )
 
 
-def environment(pod: commands.Pod) -> dict[str, str]:
+def tpu_environment(pod: commands.Pod) -> dict[str, str]:
     """Returns what TensorFlow needs to find the TPU.
 
     On a pod the program runs on host 0 alone and reaches the others' servers
     by the TPU's name; there it must not open the local chips itself.
     """
     # What says the cores' memory (`train.strategy.topology`).
-    kind = {"TPU_ACCELERATOR_TYPE": pod.accelerator_type}
+    variables = {"TPU_ACCELERATOR_TYPE": pod.accelerator_type}
     if pod.is_pod:
-        return {**kind, "TPU_NAME": pod.name, "TPU_LOAD_LIBRARY": "0"}
+        return {**variables, "TPU_NAME": pod.name, "TPU_LOAD_LIBRARY": "0"}
     return {
-        **kind,
+        **variables,
         "NEXT_PLUGGABLE_DEVICE_USE_C_API": "true",
         "TF_PLUGGABLE_DEVICE_LIBRARY_PATH": "/lib/libtpu.so",
     }
 
 
-def start(env: Mapping[str, str], evolve: Sequence[str]) -> str:
+def start_command(env: Mapping[str, str], evolve: Sequence[str]) -> str:
     """Returns what starts the job on host 0, unless it runs already.
 
     Args:
@@ -74,8 +74,8 @@ def start(env: Mapping[str, str], evolve: Sequence[str]) -> str:
     settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in env.items())
     job = shlex.join([".venv/bin/python", "-u", "launch/evolve.py", *evolve])
     # 75 and signals: again. 0, refusals and failures that repeat: the end.
-    # Whoever finds job.pid may stop the job, so the trap is set before. A stop
-    # may come before, while and after a child begins: it is told once.
+    # A reader of job.pid may stop the job, so the trap is set before. A stop
+    # may come before, while and after a child begins: it gets one signal.
     loop = f"""
 code=75 child= told= failures=0
 trap 'woken=1; touch job.stop
@@ -98,7 +98,7 @@ until [ -e job.stop ]; do
   # In the background, as the trap waits for what runs in front.
   if ! [ -e job.stop ]; then sleep 10 & wait $!; fi
 done
-# Whole from the start: whoever looks must not find it empty.
+# Whole from the start: a reader must not find it empty.
 echo "$code" > job.end && mv job.end job.code
 """
     return (
@@ -112,9 +112,9 @@ echo "$code" > job.end && mv job.end job.code
     )
 
 
-def status() -> str:
+def status_command() -> str:
     """Returns what prints `running`, the exit code, or nothing."""
-    # Whether it runs is asked first: a job that ends in between has its code.
+    # Whether it runs is tested first: a job that ends in between has its code.
     return (
         f"cd {FOLDER} 2>/dev/null && {{ alive=; [ -e job.pid ] &&"
         " kill -0 $(cat job.pid) 2>/dev/null && alive=1;"
@@ -123,12 +123,12 @@ def status() -> str:
     )
 
 
-def stop() -> str:
+def stop_command() -> str:
     """Returns what has the job end at its next boundary."""
     return f"kill -TERM $(cat {FOLDER}/job.pid)"
 
 
-def logs(num_lines: int, follow: bool) -> str:
+def logs_command(num_lines: int, follow: bool) -> str:
     """Returns what prints the job's last lines."""
     follow_flag = " -F" if follow else ""
     return f"tail -n {num_lines}{follow_flag} {FOLDER}/job.log"

@@ -1,4 +1,4 @@
-"""What a host is sent: the project as a wheel, its launchers, what it needs.
+"""Packs the files of a host: a wheel, the launchers, the requirements.
 
 Invariant: plain `tensorflow` is never among what a host installs.
 """
@@ -22,7 +22,9 @@ _EXTRAS = "gcs", "embedded"
 _REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def make(project: pathlib.Path, folder: pathlib.Path, wheel: str) -> list[str]:
+def write_archives(
+    project: pathlib.Path, folder: pathlib.Path, wheel: str
+) -> list[str]:
     """Writes the files that a host is sent.
 
     Args:
@@ -36,13 +38,13 @@ def make(project: pathlib.Path, folder: pathlib.Path, wheel: str) -> list[str]:
     Raises:
       UsageError: there is no such wheel, or none can be built.
     """
-    found = pathlib.Path(wheel) if wheel else _built(project, folder)
+    wheel_file = pathlib.Path(wheel) if wheel else _built(project, folder)
     try:
-        needed = _requirements(found)
+        needed = _requirements(wheel_file)
     except (OSError, StopIteration, zipfile.BadZipFile) as error:
         raise errors.UsageError(
-            f"--wheel={found} is no wheel ({error}); leave the flag out to "
-            "have one built"
+            f"--wheel={wheel_file} is no wheel ({error}); leave the flag out "
+            "to have one built"
         ) from error
     requirements = folder / REQUIREMENTS
     requirements.write_text("".join(f"{line}\n" for line in needed))
@@ -50,11 +52,11 @@ def make(project: pathlib.Path, folder: pathlib.Path, wheel: str) -> list[str]:
     with tarfile.open(sources, "w:gz") as archive:
         for name in _FOLDERS:
             archive.add(project / name, name, filter=_without_caches)
-    return [str(found), str(sources), str(requirements)]
+    return [str(wheel_file), str(sources), str(requirements)]
 
 
 def _built(project: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    done = subprocess.run(
+    process = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
             *("--wheel-dir", str(folder), str(project)),
@@ -64,8 +66,8 @@ def _built(project: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
         check=False,
     )
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        words = " ".join(done.stderr.split())
+    if process.returncode or not wheels:
+        words = " ".join(process.stderr.split())
         raise errors.UsageError(
             f"no wheel can be built from {project}: {words[-200:]}; build one "
             "elsewhere and name it in --wheel"

@@ -1,4 +1,4 @@
-"""Which components a path through a cut Keras model is made of.
+"""Describes paths through a cut Keras model as components.
 
 Invariant: as of every family, a layout depends on its arguments alone. The
 first block is the stem, which every path has; `num_layers` counts the blocks
@@ -141,8 +141,8 @@ class KerasFamily:
         whole = isinstance(image_size, int) and not isinstance(image_size, bool)
         allowed = self.image_size in (ANY_SIZE, image_size)
         if not whole or image_size < 1 or not allowed:
-            wanted = self.image_size or "a positive number of"
+            expected = self.image_size or "a positive number of"
             raise errors.UsageError(
-                f"ds_image_size is {image_size!r}; this root takes {wanted} "
+                f"ds_image_size is {image_size!r}; this root takes {expected} "
                 "pixels"
             )

@@ -60,8 +60,8 @@ def block_config(
     for layer in block.layers:
         entry = entries[layer]
         inbound = [entry["inbound_nodes"][n] for n in numbers[layer]]
-        kept = {k: v for k, v in entry.items() if k != "build_config"}
-        layers.append({**kept, "inbound_nodes": rewritten(inbound)})
+        entry_config = {k: v for k, v in entry.items() if k != "build_config"}
+        layers.append({**entry_config, "inbound_nodes": rewritten(inbound)})
     return {
         "name": "block",
         "trainable": True,

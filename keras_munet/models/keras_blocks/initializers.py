@@ -25,9 +25,11 @@ def initial_component(
 ) -> specs.Component:
     """Returns a component of `spec` with freshly drawn values."""
     if spec.layer in _LIKE:
-        kind = _LIKE[spec.layer]
+        vit_layer = _LIKE[spec.layer]
         values = {
-            weight: vit_initializers.initial_value(kind, weight, shape, rng)
+            weight: vit_initializers.initial_value(
+                vit_layer, weight, shape, rng
+            )
             for weight, shape in spec.weights
         }
     else:

@@ -57,7 +57,7 @@ class Template:
         """
         parts = "?"
         # What a foreign layer's constructor raises can be anything, and the
-        # config may come from anybody.
+        # config need not be trusted.
         try:
             config = _with_policy(json.loads(text), policy)
             # Keras takes the layers out of it.
@@ -66,7 +66,7 @@ class Template:
         except Exception as error:
             raise errors.UsageError(
                 f"Keras cannot build the block of layers {parts} "
-                f"from its config ({_told(error)}); register custom layers "
+                f"from its config ({_summary(error)}); register custom layers "
                 "with keras.saving.register_keras_serializable"
             ) from error
         self._dtype = keras.DTypePolicy(policy).compute_dtype
@@ -86,23 +86,23 @@ class Template:
     def _math(self, x: tf.Tensor, *weights: tf.Tensor) -> tf.Tensor:
         fixed = [
             tf.constant(value)
-            if place is None
-            else tf.stop_gradient(weights[place])
-            for place, value in self._fixed
+            if index is None
+            else tf.stop_gradient(weights[index])
+            for index, value in self._fixed
         ]
-        trained = [weights[place] for place in self._trained]
+        trained = [weights[index] for index in self._trained]
         y, _ = self.model.stateless_call(trained, fixed, x, training=False)
         return tf.cast(y, self._dtype)
 
 
-def _told(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     """Returns the first line of what Keras says, or the error's kind."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:160]
 
 
 @functools.cache
-def template(text: str, policy: str) -> Template:
+def block_template(text: str, policy: str) -> Template:
     """Returns the one template of a block's config and dtype policy."""
     # Blocks may be first built while a generation's graph is traced.
     with tf.init_scope():
@@ -111,7 +111,7 @@ def template(text: str, policy: str) -> Template:
 
 def named_weights(model: keras.Model) -> list[tuple[str, keras.Variable]]:
     """Returns (unique name, variable) of each weight, layer by layer."""
-    found: list[tuple[str, keras.Variable]] = []
+    variables: list[tuple[str, keras.Variable]] = []
     names: set[str] = set()
     for layer in model.layers:
         for variable in layer.weights:
@@ -124,8 +124,8 @@ def named_weights(model: keras.Model) -> list[tuple[str, keras.Variable]]:
             while name in names:
                 name = f"{base_name}.{len(names)}"
             names.add(name)
-            found.append((name, variable))
-    return found
+            variables.append((name, variable))
+    return variables
 
 
 def weight_name(name: str) -> str:
@@ -151,7 +151,7 @@ class KerasBlock(base.VitLayer):
     @property
     def template(self) -> Template:
         """The model that this layer computes as."""
-        return template(self.block, self.dtype_policy.name)
+        return block_template(self.block, self.dtype_policy.name)
 
     @property
     def spec_weights(self) -> shapes.Weights:
@@ -174,7 +174,7 @@ class KerasBlock(base.VitLayer):
         except Exception as e:
             raise errors.UsageError(
                 f"block {self.name!r} cannot take an input of shape "
-                f"{list(input_shape)} ({_told(e)}); use another image "
+                f"{list(input_shape)} ({_summary(e)}); use another image "
                 "size"
             ) from e
 
@@ -248,7 +248,7 @@ def _with_policy(value: Any, policy: str) -> Any:
 def without_policy(value: Any) -> Any:
     """Returns a config whose layers name no dtype policy of their own.
 
-    The experiment's policy is every layer's, whatever the model had. A plain
+    The experiment's policy is every layer's, not the model's own. A plain
     dtype, as an input or a cast has it, is no policy and stays.
     """
     if isinstance(value, dict):

@@ -99,7 +99,7 @@ def rule_of(pattern: str | Rule | None) -> Rule:
     return rule
 
 
-def blocks(
+def cut_blocks(
     config: dict[str, Any],
     rule: Rule,
     features: str | None,
@@ -136,8 +136,8 @@ def blocks(
         )
 
     def opens(node: Node) -> bool:
-        kind = entries[node.layer]["class_name"]
-        return kind not in _NORMS and has_weights(node.layer)
+        class_name = entries[node.layer]["class_name"]
+        return class_name not in _NORMS and has_weights(node.layer)
 
     return _grouped(segments, rule, opens)
 
@@ -157,14 +157,14 @@ def input_tensor(config: dict[str, Any]) -> Tensor:
     return _only(config["input_layers"], "inputs")
 
 
-def _only(value: Any, kind: str) -> Tensor:
+def _only(value: Any, noun: str) -> Tensor:
     """Returns the one tensor that a config names as its inputs or outputs."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
 
     def walk(item: Any) -> None:
         if isinstance(item, (list, tuple)):
             if len(item) == 3 and isinstance(item[0], str):
-                found.append(as_tensor(item))
+                tensors.append(as_tensor(item))
             else:
                 for part in item:
                     walk(part)
@@ -173,17 +173,17 @@ def _only(value: Any, kind: str) -> Tensor:
                 walk(part)
 
     walk(value)
-    if len(found) != 1:
-        named = ", ".join(repr(layer) for layer, _, _ in found)
+    if len(tensors) != 1:
+        named = ", ".join(repr(layer) for layer, _, _ in tensors)
         cure = (
             "only models of one image input can be a root"
-            if kind == "inputs"
+            if noun == "inputs"
             else "name the layer that a head stands on as features"
         )
         raise errors.UsageError(
-            f"the model has {len(found)} {kind}, {named}; {cure}"
+            f"the model has {len(tensors)} {noun}, {named}; {cure}"
         )
-    return found[0]
+    return tensors[0]
 
 
 def _output_of(entries: dict[str, Any], features: str) -> Tensor:
@@ -216,25 +216,27 @@ def _read_by(value: Any) -> Iterator[Tensor]:
 
 def _needed(entries: dict[str, Any], source: Tensor, end: Tensor) -> list[Node]:
     """Returns the calls that `end` depends on, in an order to compute."""
-    done: dict[tuple[str, int], Node] = {}
+    visited: dict[tuple[str, int], Node] = {}
     # Deep models are deeper than Python's stack: an explicit one.
     stack: list[tuple[str, int]] = [end[:2]]
     while stack:
         key = stack[-1]
-        if key in done or key == source[:2]:
+        if key in visited or key == source[:2]:
             stack.pop()
             continue
         layer, number = key
         inputs = tuple(_read_by(entries[layer]["inbound_nodes"][number]))
         waiting = [
-            t[:2] for t in inputs if t[:2] not in done and t[:2] != source[:2]
+            t[:2]
+            for t in inputs
+            if t[:2] not in visited and t[:2] != source[:2]
         ]
         if waiting:
             stack += waiting
         else:
-            done[key] = Node(layer, number, inputs)
+            visited[key] = Node(layer, number, inputs)
             stack.pop()
-    return list(done.values())
+    return list(visited.values())
 
 
 def _segments(
@@ -291,7 +293,7 @@ def _grouped(
     ):
         lead = groups.pop(0)
         groups[0] = (*groups[0][:2], lead[2] + groups[0][2])
-    made = [
+    blocks = [
         Block(
             name=name,
             nodes=tuple(node for part in parts for node in part[0]),
@@ -300,8 +302,8 @@ def _grouped(
         )
         for _, name, parts in groups
     ]
-    _check_apart(made)
-    return made
+    _check_apart(blocks)
+    return blocks
 
 
 def _label(nodes: tuple[Node, ...], rule: Rule) -> str | None:
@@ -320,19 +322,19 @@ def _label(nodes: tuple[Node, ...], rule: Rule) -> str | None:
     return next(iter(labels), None)
 
 
-def _check_apart(made: list[Block]) -> None:
+def _check_apart(blocks: list[Block]) -> None:
     homes: dict[str, int] = {}
-    for number, block in enumerate(made):
+    for number, block in enumerate(blocks):
         for layer in block.layers:
             if layer in homes:
                 raise errors.UsageError(
                     f"layer {layer!r} is called in block "
-                    f"{made[homes[layer]].name!r} and again in a later one; a "
-                    "component cannot be in two places, so let the rule put "
+                    f"{blocks[homes[layer]].name!r} and again in a later one; "
+                    "a component cannot be in two places, so let the rule put "
                     "both calls, and all between, into one block"
                 )
             homes[layer] = number
-    names = [block.name for block in made]
+    names = [block.name for block in blocks]
     for name in names:
         if names.count(name) > 1:
             raise errors.UsageError(

@@ -1,4 +1,4 @@
-"""Which components a Vision Transformer path is made of (section 1).
+"""Describes paths of a Vision Transformer as components (section 1).
 
 Invariant: a layout depends on its arguments alone, and equal places with
 equal sizes have equal records, so that paths can exchange components.
@@ -178,7 +178,7 @@ class VitFamily:
         return [component_spec(EMBEDDING, "PatchEmbedding", sizes)]
 
     def can_resample(self, spec: specs.ComponentSpec) -> bool:
-        """Whether values of another shape can be resampled to `spec`."""
+        """Returns whether other shapes can be resampled to `spec`."""
         return spec.layer == "PositionEmbedding"
 
     def initial(

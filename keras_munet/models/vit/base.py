@@ -1,7 +1,7 @@
-"""What every ViT layer shares: weights from the table, one compute function.
+"""Implements what all ViT layers share: a weight table, one function.
 
 Invariant: `layer.weights` has the order, names and shapes of the component's
-record, whatever built the layer, unless it is packed for training; a layer maps
+record for every layer, unless it is packed for training; a layer maps
 one tensor to one tensor.
 """
 
@@ -67,10 +67,10 @@ class VitLayer(quantization.QuantizableLayer):
     @property
     def spec_weights(self) -> shapes.Weights:
         """(weight name, shape) in the order of `weights`."""
-        return shapes.weights(self._kind, self.sizes)
+        return shapes.weights(self._layer_type, self.sizes)
 
     @property
-    def _kind(self) -> str:
+    def _layer_type(self) -> str:
         return type(self).table_kind or type(self).__name__
 
     def start_from(self, values: Mapping[str, np.ndarray]) -> None:
@@ -85,13 +85,13 @@ class VitLayer(quantization.QuantizableLayer):
         """Makes `build` create one flat weight, for training many at once.
 
         A packed layer is called in graphs and not inlined, see
-        `functions.apart`; values go in and out of it through `graph.nodes`.
+        `functions.noinline`; values go in and out of it through `graph.nodes`.
         """
         self._packed = True
 
     @property
     def packed(self) -> bool:
-        """Whether all weights are one, `[num_params] float32`."""
+        """Returns whether all weights are one, `[num_params] float32`."""
         return self._packed
 
     def build(self, input_shape: Shape | None = None) -> None:
@@ -140,7 +140,7 @@ class VitLayer(quantization.QuantizableLayer):
         self, name: str, shape: tuple[int, ...], rng: np.random.Generator
     ) -> np.ndarray:
         """Returns `shape` float32, what a weight is when nothing is given."""
-        return initializers.initial_value(self._kind, name, shape, rng)
+        return initializers.initial_value(self._layer_type, name, shape, rng)
 
     def _check_input(self, input_shape: Shape | None) -> None:
         width = self.input_width
@@ -159,7 +159,7 @@ class VitLayer(quantization.QuantizableLayer):
         """Says which gradients graphs traced from now on need of it.
 
         Args:
-          gradients: see `functions.apart`; of a packed layer alone.
+          gradients: see `functions.noinline`; of a packed layer alone.
         """
         self._gradients = gradients
 
@@ -222,7 +222,7 @@ class VitLayer(quantization.QuantizableLayer):
 
     def _apart(self, gradients: str) -> Any:
         weight_shapes = tuple(shape for _, shape in self.spec_weights)
-        return functions.apart(self.compiled, gradients, weight_shapes)
+        return functions.noinline(self.compiled, gradients, weight_shapes)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the output for the layer's own weights."""
@@ -267,7 +267,7 @@ class ClassTokenOption(VitLayer):
     def compute_output_shape(
         self, input_shape: Shape, class_token_only: bool = False
     ) -> Shape:
-        """Returns the input's shape, with one token if that is asked for."""
+        """Returns the input's shape, with one token if that is requested."""
         batch, num_tokens, width = input_shape
         return (batch, 1 if class_token_only else num_tokens, width)
 

@@ -1,4 +1,4 @@
-"""What a path costs to run and to train, in multiply-adds.
+"""Counts the multiply-adds of running and of training a path.
 
 Invariant: a count follows from the records alone, never from a clock, so that
 equal paths cost the same on every machine.
@@ -18,7 +18,7 @@ from collections.abc import Set
 from keras_munet.core import specs
 
 
-def forward(layout: Sequence[specs.ComponentSpec]) -> dict[str, int]:
+def forward_costs(layout: Sequence[specs.ComponentSpec]) -> dict[str, int]:
     """Returns place -> multiply-adds of one image.
 
     A kernel costs its size at each position that it is applied to: every
@@ -34,7 +34,9 @@ def forward(layout: Sequence[specs.ComponentSpec]) -> dict[str, int]:
     return {**costs, **_resnet(layout, math.isqrt(num_tokens - 1))}
 
 
-def training(layout: Sequence[specs.ComponentSpec], trained: Set[str]) -> int:
+def training_cost(
+    layout: Sequence[specs.ComponentSpec], trained: Set[str]
+) -> int:
     """Returns the multiply-adds of one training example.
 
     Forward once through everything; backward costs a trained component twice
@@ -46,9 +48,9 @@ def training(layout: Sequence[specs.ComponentSpec], trained: Set[str]) -> int:
       trained: the places that are trained.
     """
     total, is_above = 0, False
-    for place, cost in forward(layout).items():
-        is_above = is_above or place in trained
-        total += cost * (3 if place in trained else 2 if is_above else 1)
+    for component, cost in forward_costs(layout).items():
+        is_above = is_above or component in trained
+        total += cost * (3 if component in trained else 2 if is_above else 1)
     return total
 
 
@@ -76,7 +78,7 @@ def _resnet(layout: Sequence[specs.ComponentSpec], grid: int) -> dict[str, int]:
       layout: the components of a path, input first.
       grid: patches along one side.
     """
-    found, side = {}, 0
+    costs, side = {}, 0
     # The image's side is not recorded; each side below the tokens' is.
     for spec in reversed(layout):
         if spec.layer == "FeatureEmbedding":
@@ -88,13 +90,13 @@ def _resnet(layout: Sequence[specs.ComponentSpec], grid: int) -> dict[str, int]:
         }
         if spec.layer == "ResNetUnit":
             inside = kernels.pop("conv1_kernel")
-            found[spec.name] = sum(kernels.values()) * side**2
+            costs[spec.name] = sum(kernels.values()) * side**2
             side *= spec.config["strides"]
-            found[spec.name] += inside * side**2
+            costs[spec.name] += inside * side**2
         if spec.layer == "ResNetRoot":
             # Before the pooling, which halves the sides.
-            found[spec.name] = sum(kernels.values()) * (2 * side) ** 2
-    return found
+            costs[spec.name] = sum(kernels.values()) * (2 * side) ** 2
+    return costs
 
 
 def _num_tokens(layout: Sequence[specs.ComponentSpec]) -> int:

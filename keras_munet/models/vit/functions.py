@@ -110,9 +110,9 @@ def encoder_block_math(
     normal = norm(flat, scale_0, bias_0)
     # Scaling the query's kernel is cheaper than scaling queries or logits. In
     # bfloat16 it may only be done by a power of two, which rounds nothing.
-    share, left = head_dim**-0.5, 1.0
+    share, remaining_scale = head_dim**-0.5, 1.0
     if x.dtype != tf.float32 and math.frexp(share)[0] != 0.5:
-        share, left = 1.0, share
+        share, remaining_scale = 1.0, share
     query_w, query_b = (w * share for w in attention[:2])
     kernels = [
         tf.cast(tf.reshape(w, [width, width]), x.dtype)
@@ -138,7 +138,9 @@ def encoder_block_math(
         query = project(operations.first_token(tokens), kernels[0], biases[0])
         query = tf.reshape(query, [-1, num_heads, head_dim])
         read = projected(
-            operations.attend_once(query, tokens, attention[2:6], left)
+            operations.attend_once(
+                query, tokens, attention[2:6], remaining_scale
+            )
         )
     elif (
         products is not None
@@ -153,7 +155,7 @@ def encoder_block_math(
             heads(normal, kernel, bias)
             for kernel, bias in zip(kernels[:3], biases[:3], strict=True)
         )
-        read = projected(operations.attend(query, key, value, left))
+        read = projected(operations.attend(query, key, value, remaining_scale))
     flat = flat + read
     w0, b0, w1, b1 = (tf.cast(w, x.dtype) for w in (w0, b0, w1, b1))
     normal = norm(flat, scale_1, bias_1)
@@ -207,7 +209,7 @@ def _traced_once(math):
 
 
 @functools.cache
-def apart(
+def noinline(
     function: Any, gradients: str, shapes: tuple[tuple[int, ...], ...]
 ) -> tf.types.experimental.PolymorphicFunction:
     """Returns `function` compiled once, never inlined, on one flat weight.
@@ -215,7 +217,7 @@ def apart(
     A graph of many such calls is optimised in a fraction of the time, since
     TensorFlow sees a call and not its operations, and a call with one weight
     and not with sixteen; what a call computes is the same. As the backward
-    call cannot be pruned from outside, the gradients that nobody needs are
+    call cannot be pruned from outside, the unneeded gradients are
     left out here.
 
     Args:

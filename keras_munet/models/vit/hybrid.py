@@ -67,7 +67,7 @@ class HybridFamily(vit_architecture.VitFamily):
     def _entrance(self) -> list[specs.ComponentSpec]:
         """Returns what makes tokens of images."""
         width = self.stem_width
-        found = [
+        entrance = [
             vit_architecture.component_spec(
                 RESNET_ROOT, "ResNetRoot", {"width": width}
             )
@@ -80,7 +80,7 @@ class HybridFamily(vit_architecture.VitFamily):
                     "strides": 2 if stage and not unit else 1,
                 }
                 name = unit_name(stage + 1, unit + 1)
-                found.append(
+                entrance.append(
                     vit_architecture.component_spec(name, "ResNetUnit", sizes)
                 )
                 width = shapes.EXPANSION * sizes["features"]
@@ -90,7 +90,7 @@ class HybridFamily(vit_architecture.VitFamily):
             "num_channels": width,
         }
         return [
-            *found,
+            *entrance,
             vit_architecture.component_spec(
                 vit_architecture.EMBEDDING, "FeatureEmbedding", sizes
             ),
@@ -118,5 +118,7 @@ def family_of(
       num_layers_max: the deepest path there can be.
       representation_size: features of the layer before the head; 0 without.
     """
-    kind = vit_architecture.VitFamily if variant.units is None else HybridFamily
-    return kind.of(variant, num_layers_max, representation_size)
+    family_type = (
+        vit_architecture.VitFamily if variant.units is None else HybridFamily
+    )
+    return family_type.of(variant, num_layers_max, representation_size)

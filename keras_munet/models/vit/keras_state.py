@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def shielded() -> Iterator[None]:
+def default_keras_state() -> Iterator[None]:
     """Sets Keras's own defaults; restores the program's settings at the end.
 
     Also a decorator.
@@ -20,7 +20,7 @@ def shielded() -> Iterator[None]:
     Example:
       >>> import keras
       >>> keras.config.set_floatx("float16")
-      >>> with shielded():
+      >>> with default_keras_state():
       ...     keras.config.floatx()
       'float32'
       >>> keras.config.floatx()

@@ -242,6 +242,6 @@ class Head(base.VitLayer):
     def compute_output_spec(
         self, x: keras.KerasTensor, **options: bool
     ) -> keras.KerasTensor:
-        """Returns `(batch, classes)` float32, whatever the compute dtype."""
+        """Returns `(batch, classes)` float32, for any compute dtype."""
         shape = self.compute_output_shape(x.shape, **options)
         return keras.KerasTensor(shape, dtype="float32")

@@ -122,7 +122,7 @@ def layer_norm(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Returns `x` normalised over its last axis, then scaled and shifted.
 
     Args:
-      x: `[rows, width]`; statistics are float32 whatever its dtype.
+      x: `[rows, width]`; statistics are float32 for any dtype.
       scale: `[width] float32`.
       bias: `[width] float32`.
 

@@ -28,13 +28,13 @@ def resample_component(
       UsageError: the two are not position embeddings of one width over
         square grids.
     """
-    seen, wanted = component.spec, spec
-    kinds = {seen.layer, wanted.layer}
-    widths = {_shape(s)[-1] for s in (seen, wanted) if _shape(s)}
+    source, target = component.spec, spec
+    kinds = {source.layer, target.layer}
+    widths = {_shape(s)[-1] for s in (source, target) if _shape(s)}
     if kinds != {"PositionEmbedding"} or len(widths) != 1:
         raise errors.UsageError(
-            f"cannot resample {seen.layer} {dict(seen.config)} to "
-            f"{wanted.layer} {dict(wanted.config)}; only position embeddings "
+            f"cannot resample {source.layer} {dict(source.config)} to "
+            f"{target.layer} {dict(target.config)}; only position embeddings "
             "of one width can be"
         )
     values = resample_positions(component.weights[_WEIGHT], _shape(spec)[1])

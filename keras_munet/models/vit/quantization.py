@@ -71,7 +71,7 @@ class QuantizableLayer(keras.layers.Layer):
         return self.call(*args, **kwargs)
 
     def _add_kernel(self, name: str, value: np.ndarray) -> None:
-        kernel, scale = int8.quantized(value)
+        kernel, scale = int8.quantize_kernel(value)
         for part, array in ((name, kernel), (_scale_name(name), scale)):
             variable = self.add_weight(
                 name=part,

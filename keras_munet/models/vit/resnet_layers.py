@@ -1,7 +1,7 @@
 """The ResNet below a hybrid ViT as Keras layers, a component per unit.
 
 Invariant: feature maps are `[batch, rows, columns, features]`; every kernel is
-standardised and every norm's statistics are taken in float32, whatever the
+standardised and every norm's statistics are taken in float32, for any
 dtype of the activations.
 
 The ResNet is BiT's (Kolesnikov et al. 2019, arXiv 1912.11370) as the published
@@ -177,7 +177,7 @@ class ResNetUnit(base.VitLayer):
 
     @property
     def options(self) -> dict[str, bool | float]:
-        """What the function is told besides the weights."""
+        """Returns the function's arguments besides the weights."""
         return {"strides": self.strides}
 
     @property

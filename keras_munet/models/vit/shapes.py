@@ -53,14 +53,14 @@ def _resnet_unit(*, input_width: int, features: int, strides: int) -> Weights:
     # Where the input cannot be added to the output as it is.
     if strides > 1 or input_width != outside:
         convolutions["_proj"] = (1, 1, input_width, outside)
-    found: list[tuple[str, tuple[int, ...]]] = []
+    shapes: list[tuple[str, tuple[int, ...]]] = []
     for name, shape in convolutions.items():
-        found += [
+        shapes += [
             (f"conv{name}_kernel", shape),
             (f"gn{name}_scale", shape[-1:]),
             (f"gn{name}_bias", shape[-1:]),
         ]
-    return tuple(found)
+    return tuple(shapes)
 
 
 def _check_groups(width: int) -> None:

@@ -51,8 +51,8 @@ _TABLE = {
 # Dosovitskiy et al. 2020 (arXiv 2010.11929, appendix B.1) and AugReg. A stage
 # halves the sides but the first, the stem quarters them.
 _HYBRIDS = {
-    found.name: found
-    for found in (
+    row.name: row
+    for row in (
         Variant("R+Ti/16", 192, 3, 768, 12, 8, ()),
         Variant("R26+S/32", 384, 6, 1536, 12, 1, (2, 2, 2, 2)),
         Variant("R26+B/32", 768, 12, 3072, 12, 1, (2, 2, 2, 2)),
@@ -62,7 +62,7 @@ _HYBRIDS = {
 }
 
 
-def names() -> list[str]:
+def plain_names() -> list[str]:
     """Returns the names of the plain sizes, smallest model first."""
     return list(_TABLE)
 
@@ -88,16 +88,16 @@ def variant(name: str) -> Variant:
             "each with an optional patch size as in 'B/32'; hybrids: "
             f"{', '.join(_HYBRIDS)}"
         )
-    found = _TABLE[size]
+    row = _TABLE[size]
     if not slash:
-        return found
+        return row
     plain = patch.isascii() and patch.isdigit() and len(patch) <= 2
     if not plain or not 1 <= int(patch) <= _PATCH_SIZE_MAX_PX:
         raise errors.UsageError(
             f"ViT variant {name!r} has no patch size after the slash; give "
-            f"1 to {_PATCH_SIZE_MAX_PX} pixels, as in '{found.name}'"
+            f"1 to {_PATCH_SIZE_MAX_PX} pixels, as in '{row.name}'"
         )
     size_px = int(patch)
     return dataclasses.replace(
-        found, name=f"{size}/{size_px}", patch_size=size_px
+        row, name=f"{size}/{size_px}", patch_size=size_px
     )

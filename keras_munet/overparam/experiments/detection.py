@@ -31,7 +31,7 @@ SCORE_MIN = 0.1
 
 
 class Objects(NamedTuple):
-    """What is in one image, best first.
+    """The objects of one image, best first.
 
     Attributes:
       classes: `[num] int64`, of the segmentation.
@@ -81,18 +81,18 @@ def targets(task: tasks_lib.Task, labels: np.ndarray) -> np.ndarray:
     """
     num_classes = task.num_outputs - tasks_lib.NUM_BOX_CHANNELS
     batch, height, width = labels.shape[:3]
-    made = np.zeros((batch, height, width, task.num_outputs + 1), np.float32)
+    result = np.zeros((batch, height, width, task.num_outputs + 1), np.float32)
     down, right = np.mgrid[:height, :width] + 0.5
-    for label, target in zip(labels, made, strict=True):
+    for label, target in zip(labels, result, strict=True):
         at_middles = []
-        found = labelled(label)
-        for kind, box, number in zip(
-            found.classes - task.first_class,
-            found.boxes,
-            found.numbers,
+        objects_of_image = labelled(label)
+        for class_index, box, number in zip(
+            objects_of_image.classes - task.first_class,
+            objects_of_image.boxes,
+            objects_of_image.numbers,
             strict=True,
         ):
-            if not 0 <= kind < num_classes:
+            if not 0 <= class_index < num_classes:
                 continue
             middle, sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             row, column = np.floor(middle).astype(int)
@@ -102,7 +102,9 @@ def targets(task: tasks_lib.Task, labels: np.ndarray) -> np.ndarray:
                 -((down - row - 0.5) ** 2) / (2 * spreads[0] ** 2)
                 - (right - column - 0.5) ** 2 / (2 * spreads[1] ** 2)
             )
-            np.maximum(target[..., kind], heat, out=target[..., kind])
+            np.maximum(
+                target[..., class_index], heat, out=target[..., class_index]
+            )
             own = label[..., 1] == number
             share = 1 / (own.sum() + (not own[row, column]))
             parts = np.stack(
@@ -122,7 +124,7 @@ def targets(task: tasks_lib.Task, labels: np.ndarray) -> np.ndarray:
         for row, column, part in at_middles:
             target[row, column, num_classes:] = part
         target[label[..., 0] == tasks_lib.VOID, :num_classes] = tasks_lib.VOID
-    return made
+    return result
 
 
 def objects(
@@ -150,15 +152,15 @@ def objects(
     boxes = np.clip(boxes, 0, [height, width, height, width])
     same = box_overlaps(boxes, boxes) > _SAME_OVERLAP
     same &= kinds[:, None] == kinds
-    kept: list[int] = []
+    selected: list[int] = []
     for i in range(len(kinds)):
-        if not same[i, kept].any():
-            kept.append(i)
+        if not same[i, selected].any():
+            selected.append(i)
     return Objects(
-        kinds[kept] + task.first_class,
-        scores[rows, columns, kinds][kept],
-        boxes[kept],
-        np.arange(1, len(kept) + 1),
+        kinds[selected] + task.first_class,
+        scores[rows, columns, kinds][selected],
+        boxes[selected],
+        np.arange(1, len(selected) + 1),
     )
 
 
@@ -166,7 +168,7 @@ def instances(
     task: tasks_lib.Task,
     outputs: np.ndarray,
     classes: np.ndarray,
-    found: Objects,
+    detected: Objects,
 ) -> np.ndarray:
     """Returns `[height, width] int64`: the number of each pixel's object.
 
@@ -177,7 +179,7 @@ def instances(
       task: of kind detection.
       outputs: `[height, width, num_outputs]`.
       classes: `[height, width]`, as a segmentation sees them.
-      found: the objects among which to choose.
+      detected: the objects among which to choose.
     """
     num_classes = task.num_outputs - tasks_lib.NUM_BOX_CHANNELS
     height, width = classes.shape
@@ -186,23 +188,25 @@ def instances(
     ends = np.stack(
         [down + ways[..., 0] * height, right + ways[..., 1] * width], -1
     )
-    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    middles = (detected.boxes[:, :2] + detected.boxes[:, 2:]) / 2
     numbers = np.zeros(classes.shape, np.int64)
-    for kind in np.unique(found.classes):
-        own = classes == kind
-        among = np.flatnonzero(found.classes == kind)
+    for class_id in np.unique(detected.classes):
+        own = classes == class_id
+        among = np.flatnonzero(detected.classes == class_id)
         apart = ends[own][:, None] - middles[among]
         nearest = np.argmin((apart**2).sum(-1), axis=-1)
-        numbers[own] = found.numbers[among[nearest]]
+        numbers[own] = detected.numbers[among[nearest]]
     return numbers
 
 
-def box_overlaps(true: np.ndarray, found: np.ndarray) -> np.ndarray:
+def box_overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
     """Returns `[num_found, num_true]` of boxes `[num, 4]` of both."""
-    low = np.maximum(found[:, None, :2], true[None, :, :2])
-    high = np.minimum(found[:, None, 2:], true[None, :, 2:])
+    low = np.maximum(detected[:, None, :2], true[None, :, :2])
+    high = np.minimum(detected[:, None, 2:], true[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), -1)
-    areas = [np.prod(each[:, 2:] - each[:, :2], -1) for each in (found, true)]
+    areas = [
+        np.prod(each[:, 2:] - each[:, :2], -1) for each in (detected, true)
+    ]
     union = areas[0][:, None] + areas[1][None] - shared
     return shared / np.maximum(union, 1e-9)
 

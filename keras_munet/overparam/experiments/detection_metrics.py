@@ -51,20 +51,24 @@ class Detection(metrics.Meter):
         """
         for i, (label, output) in enumerate(zip(labels, outputs, strict=True)):
             true = detection.labelled(label)
-            found = detection.objects(self._task, output)
+            detected = detection.objects(self._task, output)
             self._num += len(true.classes)
             self._boxes.add(
-                true, found, detection.box_overlaps(true.boxes, found.boxes)
+                true,
+                detected,
+                detection.box_overlaps(true.boxes, detected.boxes),
             )
             if classes is None:
                 continue
             self._has_classes = True
-            numbers = detection.instances(self._task, output, classes[i], found)
+            numbers = detection.instances(
+                self._task, output, classes[i], detected
+            )
             overlaps = mask_overlaps(
                 _masks(label[..., 1], true.numbers),
-                _masks(numbers, found.numbers),
+                _masks(numbers, detected.numbers),
             )
-            self._masks.add(true, found, overlaps)
+            self._masks.add(true, detected, overlaps)
             self._panoptic.add(label, np.stack([classes[i], numbers], -1))
 
     def _num_labelled(self):
@@ -87,34 +91,36 @@ class AveragePrecision:
 
     def __init__(self):
         # class -> (scores, overlaps with the image's true objects) by image.
-        self._found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._detections: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._num_true: dict[int, int] = {}
 
     def add(
         self,
         true: detection.Objects,
-        found: detection.Objects,
+        detected: detection.Objects,
         overlaps: np.ndarray,
     ) -> None:
         """Adds an image.
 
         Args:
           true: its objects.
-          found: those predicted.
+          detected: those predicted.
           overlaps: `[num_found, num_true]`, intersection over union.
         """
-        for kind in {*true.classes.tolist(), *found.classes.tolist()}:
-            own, theirs = found.classes == kind, true.classes == kind
-            self._num_true[kind] = self._num_true.get(kind, 0) + theirs.sum()
-            self._found.setdefault(kind, []).append(
-                (found.scores[own], overlaps[own][:, theirs])
+        for class_id in {*true.classes.tolist(), *detected.classes.tolist()}:
+            own, theirs = detected.classes == class_id, true.classes == class_id
+            self._num_true[class_id] = (
+                self._num_true.get(class_id, 0) + theirs.sum()
+            )
+            self._detections.setdefault(class_id, []).append(
+                (detected.scores[own], overlaps[own][:, theirs])
             )
 
     def at(self, overlap: float) -> float:
         """Returns the mean over classes at one overlap; 0 without objects."""
         each = [
-            _average_precision(self._ranked(kind, overlap), num)
-            for kind, num in sorted(self._num_true.items())
+            _average_precision(self._ranked(class_id, overlap), num)
+            for class_id, num in sorted(self._num_true.items())
             if num
         ]
         return float(np.mean(each)) if each else 0.0
@@ -123,9 +129,9 @@ class AveragePrecision:
         """Returns the mean over classes and the ten overlaps of COCO."""
         return float(np.mean([self.at(overlap) for overlap in _OVERLAPS]))
 
-    def _ranked(self, kind, overlap):
+    def _ranked(self, class_id, overlap):
         scores, right = [], []
-        for each_scores, overlaps in self._found[kind]:
+        for each_scores, overlaps in self._detections[class_id]:
             scores.append(each_scores)
             right.append(_matches(each_scores, overlaps, overlap))
         return np.concatenate(scores), np.concatenate(right)
@@ -144,10 +150,10 @@ class PanopticQuality:
         All pixels of a class without a number are one segment.
         """
         void = label[..., 0] == tasks_lib.VOID
-        true, found = _segments(label), _segments(prediction)
+        true, detected = _segments(label), _segments(prediction)
         true.pop((tasks_lib.VOID, 0), None)
         matched = set()
-        for key, mask in found.items():
+        for key, mask in detected.items():
             # Mostly on void: not counted at all, unless it matches.
             overlaps = {
                 other: _overlap(mask & ~void, true[other])
@@ -172,17 +178,17 @@ class PanopticQuality:
         ]
         return float(np.mean(each)) if each else 0.0
 
-    def _count(self, kind, *values):
-        self._counts.setdefault(int(kind), np.zeros(3))
-        self._counts[int(kind)] += values
+    def _count(self, class_id, *values):
+        self._counts.setdefault(int(class_id), np.zeros(3))
+        self._counts[int(class_id)] += values
 
 
-def mask_overlaps(true: np.ndarray, found: np.ndarray) -> np.ndarray:
+def mask_overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
     """Returns `[num_found, num_true]` of masks `[num, height, width]`."""
     # An image may have none of either, where -1 could stand for anything.
     size = int(np.prod(true.shape[1:]))
     flat = [
-        each.reshape(len(each), size).astype(float) for each in (found, true)
+        each.reshape(len(each), size).astype(float) for each in (detected, true)
     ]
     shared = flat[0] @ flat[1].T
     union = flat[0].sum(-1)[:, None] + flat[1].sum(-1)[None] - shared
@@ -217,17 +223,17 @@ def _average_precision(
     return float(np.append(falling, 0.0)[places].mean())
 
 
-def _masks(numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.array([numbers == n for n in wanted], bool).reshape(
-        len(wanted), *numbers.shape
+def _masks(numbers: np.ndarray, own_numbers: np.ndarray) -> np.ndarray:
+    return np.array([numbers == n for n in own_numbers], bool).reshape(
+        len(own_numbers), *numbers.shape
     )
 
 
 def _segments(image: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
     pairs = np.unique(image.reshape(-1, 2), axis=0)
     return {
-        (int(kind), int(number)): (image == (kind, number)).all(-1)
-        for kind, number in pairs
+        (int(class_id), int(number)): (image == (class_id, number)).all(-1)
+        for class_id, number in pairs
     }
 
 

@@ -1,6 +1,6 @@
-"""What a prediction is worth, per kind of task, over a whole data set.
+"""Measures predictions over a whole data set, per kind of task.
 
-Invariant: a metric is that of all labelled elements together, in whatever
+Invariant: a metric is that of all labelled elements together, in any
 batches they come; what is not labelled (see `tasks`) does not count. NumPy
 alone.
 
@@ -77,9 +77,9 @@ class Meter(abc.ABC):
         return self._measured()
 
 
-def make(task: tasks_lib.Task) -> Meter:
+def make_metric(task: tasks_lib.Task) -> Meter:
     """Returns a new meter of a task that is measured by itself."""
-    return _METERS[task.kind](task)
+    return _METERS[task.task_type](task)
 
 
 class Segmentation(Meter):
@@ -161,12 +161,12 @@ class Normals(Meter):
         lengths = np.linalg.norm(labels.astype(np.float64), axis=-1)
         labelled = np.isfinite(lengths) & (lengths > _LENGTH_MIN)
         true = labels[labelled] / lengths[labelled][:, None]
-        given = outputs[labelled].astype(np.float64)
-        long = np.linalg.norm(given, axis=-1, keepdims=True)
-        given = given / np.maximum(long, _LENGTH_MIN)
+        predicted = outputs[labelled].astype(np.float64)
+        long = np.linalg.norm(predicted, axis=-1, keepdims=True)
+        predicted = predicted / np.maximum(long, _LENGTH_MIN)
         # Exact for small angles, where the arc of a cosine is not.
-        sines = np.linalg.norm(np.cross(true, given), axis=-1)
-        angles = np.degrees(np.arctan2(sines, (true * given).sum(-1)))
+        sines = np.linalg.norm(np.cross(true, predicted), axis=-1)
+        angles = np.degrees(np.arctan2(sines, (true * predicted).sum(-1)))
         angles = np.where(long[:, 0] < _LENGTH_MIN, 90.0, angles)
         self._num += angles.size
         self._total += angles.sum()
@@ -239,13 +239,13 @@ class Presence(Meter):
     def _measured(self):
         labels = np.concatenate(self._labels)
         scores = np.concatenate(self._scores)
-        found = []
+        areas = []
         for label, score in zip(labels.T, scores.T, strict=True):
             labelled = label != tasks_lib.VOID
             if (label > 0).any():
                 curve = precision_recall(label[labelled] > 0, score[labelled])
-                found.append(_step_area(*curve))
-        return {"mean_average_precision": float(np.mean(found))}
+                areas.append(_step_area(*curve))
+        return {"mean_average_precision": float(np.mean(areas))}
 
 
 _METERS: dict[str, type[Meter]] = {

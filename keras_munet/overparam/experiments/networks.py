@@ -1,4 +1,4 @@
-"""What the compact networks are made of: blocks, heads, checks of sizes.
+"""Builds the parts of compact networks: blocks, heads, checks of sizes.
 
 Invariant: a network takes `[batch, height, width, 3]` of one static size and
 gives task -> `[batch, height, width, channels] float32`, linear; all of it is

@@ -85,7 +85,7 @@ def run(
       folder: its own, local; made where there is none.
       strategy: of `train.strategy`, where steps run.
       data: those that the settings name, if they are loaded already.
-      say: is told one line now and then.
+      say: gets one line now and then.
 
     Returns:
       `settings`; `metrics` and `validation`, each task -> metric -> value;
@@ -95,18 +95,18 @@ def run(
       UsageError: the folder holds another experiment, or a setting cannot be.
       DataError: data are missing, or a loss became infinite.
     """
-    files_lib.local_only(folder, "--output_dir")
+    files_lib.require_local(folder, "--output_dir")
     path = pathlib.Path(folder) / METRICS_FILE
     if path.exists():
         return _finished(path, settings)
-    data = data or sources.load(settings)
+    data = data or sources.load_source(settings)
     method = settings_lib.METHODS[settings.method]
     groups = (
         {JOINT: data.tasks}
         if method.is_joint
         else {task.name: (task,) for task in data.tasks}
     )
-    found: dict[str, Any] = {"metrics": {}, "validation": {}}
+    result: dict[str, Any] = {"metrics": {}, "validation": {}}
     costs, networks = [], {}
     for name, tasks in groups.items():
         deployed, cost = _train(
@@ -117,19 +117,19 @@ def run(
             ("validation", data.validation),
             ("metrics", data.test),
         ):
-            found[key].update(measure(deployed, tasks, examples))
+            result[key].update(measure_network(deployed, tasks, examples))
         networks[name] = deployed
-    found["cost"] = _cost(costs)
-    found["settings"] = settings.to_json()
+    result["cost"] = _cost(costs)
+    result["settings"] = settings.to_json()
 
     def write() -> None:
         for name, network in networks.items():
             network.save(pathlib.Path(folder) / f"{name}.keras")
-        text = json.dumps(found, indent=2, sort_keys=True) + "\n"
-        files_lib.at(folder).write_atomic(METRICS_FILE, text.encode())
+        text = json.dumps(result, indent=2, sort_keys=True) + "\n"
+        files_lib.open_storage(folder).write_atomic(METRICS_FILE, text.encode())
 
-    workers.of(strategy).first(write, lambda: None)
-    return found
+    workers.strategy_workers(strategy).from_chief(write, lambda: None)
+    return result
 
 
 def make_network(
@@ -163,7 +163,7 @@ def make_network(
             blocks_per_stage=(2,) * settings.num_stages,
         )
     for task in tasks:
-        if task.kind == tasks_lib.DETECTION:
+        if task.task_type == tasks_lib.DETECTION:
             _expect_few_middles(plain, task)
     method = settings_lib.METHODS[settings.method]
     if not method.is_factorized:
@@ -188,7 +188,7 @@ def _expect_few_middles(model: keras.Model, task: tasks_lib.Task) -> None:
     layer.bias.assign(bias)
 
 
-def measure(
+def measure_network(
     model: keras.Model,
     tasks: Sequence[tasks_lib.Task],
     examples: dense_data.Examples,
@@ -198,11 +198,11 @@ def measure(
     Raises:
       DataError: a task has no label in them.
     """
-    kinds = {task.kind: task.name for task in tasks}
+    kinds = {task.task_type: task.name for task in tasks}
     meters = {
         task.name: detection_metrics.Detection(task)
-        if task.kind == tasks_lib.DETECTION
-        else metrics_lib.make(task)
+        if task.task_type == tasks_lib.DETECTION
+        else metrics_lib.make_metric(task)
         for task in tasks
     }
     predict = tf.function(
@@ -249,7 +249,7 @@ def _train(settings, name, tasks, data, folder, strategy, say):
     trainer = training.Trainer(
         strategy,
         lambda: make_network(settings, tasks),
-        losses_lib.make(tasks),
+        losses_lib.make_loss(tasks),
         shared_optimizer=lambda: _optimizer(
             settings, settings.learning_rate, num_shared
         ),
@@ -343,13 +343,13 @@ class _Clock:
         if self._last is not None:
             self._secs.append(now - self._last)
         self._last = now
-        done = step + 1
-        if done % _SAY_EVERY_STEPS == 0 or done == self._num_steps:
-            shown = ", ".join(f"{t} {v:.3f}" for t, v in losses.items())
-            left = (self._num_steps - done) * self.step_secs
+        num_steps = step + 1
+        if num_steps % _SAY_EVERY_STEPS == 0 or num_steps == self._num_steps:
+            losses_text = ", ".join(f"{t} {v:.3f}" for t, v in losses.items())
+            remaining_secs = (self._num_steps - num_steps) * self.step_secs
             self._say(
-                f"{self._name}: step {done} of {self._num_steps}, loss "
-                f"{shown}, {left:.0f} s left"
+                f"{self._name}: step {num_steps} of {self._num_steps}, loss "
+                f"{losses_text}, {remaining_secs:.0f} s left"
             )
 
     @property
@@ -361,18 +361,20 @@ class _Clock:
 
 def _finished(path, settings):
     try:
-        found = guarded_json.loads(guarded_file.read(path, _NUM_BYTES_MAX))
-        seen = found["settings"]
+        result = guarded_json.loads(
+            guarded_file.read_file(path, _NUM_BYTES_MAX)
+        )
+        stored = result["settings"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise errors.StoreError(
             f"{path} is not what an experiment writes ({type(e).__name__}); "
             "delete it, or give another folder"
         ) from e
-    wanted = settings.to_json()
-    if seen != wanted:
-        differ = [k for k in wanted if seen.get(k) != wanted[k]]
+    current = settings.to_json()
+    if stored != current:
+        differ = [k for k in current if stored.get(k) != current[k]]
         raise errors.UsageError(
             f"{path} is of another experiment: {', '.join(differ)} differ; "
             "give another folder"
         )
-    return found
+    return result

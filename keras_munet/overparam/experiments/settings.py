@@ -1,4 +1,4 @@
-"""What one experiment on dense tasks is: data, network, method, training.
+"""Defines one experiment on dense tasks: data, network, method, training.
 
 Invariant: settings that compare equal give the same networks. Where data lie
 (`data_dir`) is no part of that.
@@ -135,10 +135,10 @@ class Settings:
             ("combination", ("product", "mean")),
             ("task_factor", ("full", "diagonal")),
         ):
-            seen = getattr(self, key)
-            if seen not in allowed:
+            value = getattr(self, key)
+            if value not in allowed:
                 raise errors.UsageError(
-                    f"config key {key} is {seen!r}; choose one of "
+                    f"config key {key} is {value!r}; choose one of "
                     f"{', '.join(allowed)}"
                 )
         for key, least in (
@@ -149,10 +149,10 @@ class Settings:
             *((k, 1) for k in ("task_steps",)),
             ("task_learning_rate", 0.0),
         ):
-            seen = getattr(self, key)
-            if not seen >= least:
+            value = getattr(self, key)
+            if not value >= least:
                 raise errors.UsageError(
-                    f"config key {key} is {seen}; it takes {least} or more"
+                    f"config key {key} is {value}; it takes {least} or more"
                 )
         if not 0 < self.learning_rate < 1e3:
             raise errors.UsageError(
@@ -167,7 +167,9 @@ class Settings:
         Raises:
           UsageError: a key is unknown or a value not allowed.
         """
-        return config_parsing.record(cls, config_parsing.mapping("", value), "")
+        return config_parsing.parse_record(
+            cls, config_parsing.checked_mapping("", value), ""
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Returns every key, for a config file."""

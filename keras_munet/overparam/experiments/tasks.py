@@ -1,10 +1,10 @@
-"""What a network is asked for at every pixel, or of a whole image.
+"""Defines the tasks of a network, per pixel or per image.
 
 Invariant: what is not labelled is marked in the label itself, so that losses
-and metrics leave it out without being told: a class of `VOID`, a depth that is
+and metrics leave it out by themselves: a class of `VOID`, a depth that is
 not finite or not above 0, a normal of length 0.
 
-Every output is `[batch, height, width, num_outputs]` and linear; what is asked
+Every output is `[batch, height, width, num_outputs]` and linear; the output
 of a whole image is the mean of its output over the image, which a linear head
 behind a global average pooling would give as well.
 """
@@ -46,23 +46,25 @@ class Task:
     """
 
     name: str
-    kind: str
+    task_type: str
     num_outputs: int
     first_class: int = 0
 
     def __post_init__(self):
-        if self.kind not in KINDS:
+        if self.task_type not in KINDS:
             raise errors.UsageError(
-                f"task {self.name!r} is of kind {self.kind!r}; choose one of "
-                f"{', '.join(KINDS)}"
+                f"task {self.name!r} is of kind {self.task_type!r}; choose one "
+                f"of {', '.join(KINDS)}"
             )
-        least = NUM_BOX_CHANNELS + 1 if self.kind == DETECTION else 1
-        wanted = _NUM_OUTPUTS.get(self.kind, max(self.num_outputs, least))
-        if self.num_outputs != wanted:
+        least = NUM_BOX_CHANNELS + 1 if self.task_type == DETECTION else 1
+        num_expected = _NUM_OUTPUTS.get(
+            self.task_type, max(self.num_outputs, least)
+        )
+        if self.num_outputs != num_expected:
             raise errors.UsageError(
-                f"task {self.name!r} of kind {self.kind} has "
-                f"{self.num_outputs} outputs; give it {wanted}"
-                f"{'' if self.kind in _NUM_OUTPUTS else ' or more'}"
+                f"task {self.name!r} of kind {self.task_type} has "
+                f"{self.num_outputs} outputs; give it {num_expected}"
+                f"{'' if self.task_type in _NUM_OUTPUTS else ' or more'}"
             )
 
 
@@ -75,8 +77,8 @@ def named(tasks: Sequence[Task], names: Sequence[str]) -> tuple[Task, ...]:
     there = {task.name for task in tasks}
     unknown = [name for name in names if name not in there]
     if unknown or not names:
-        seen = repr(unknown[0]) if unknown else "no task"
+        label = repr(unknown[0]) if unknown else "no task"
         raise errors.UsageError(
-            f"{seen} is asked for; the data have {', '.join(sorted(there))}"
+            f"{label} is requested; the data have {', '.join(sorted(there))}"
         )
     return tuple(task for task in tasks if task.name in names)

@@ -34,12 +34,12 @@ class MaxUnpooling2D(keras.layers.Layer):
         """
         values, before = (tuple(shape) for shape in input_shape)
         height, width, num_channels = (side or 0 for side in values[1:])
-        wanted = (height * _SIDE, width * _SIDE, num_channels)
-        if before[1:] != wanted:
+        expected = (height * _SIDE, width * _SIDE, num_channels)
+        if before[1:] != expected:
             raise errors.UsageError(
                 f"layer {self.name!r} got values of shape {list(values)} and "
                 f"{list(before)} for what was pooled; the latter must be "
-                f"{[before[0], *wanted]}"
+                f"{[before[0], *expected]}"
             )
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""How the packaged root came to be: characters in, a hub SavedModel out."""
+"""Trains the packaged root: characters in, a hub SavedModel out."""
 
 from keras_munet.core import keras_backend
 

@@ -71,7 +71,7 @@ class Characters:
         Args:
           num_images: how many.
           size: side of the pictures, pixels.
-          *event: seed and whatever tells this draw from others.
+          *event: seed and what distinguishes this draw from others.
 
         Returns:
           `[num_images, size, size, 1] uint8` and labels `[num_images] int32`.
@@ -87,12 +87,12 @@ class Characters:
         for start in range(0, num_images, _NUM_DRAWN_AT_ONCE):
             part = picked[start : start + _NUM_DRAWN_AT_ONCE]
             ink = self.templates[part].astype(np.float32) / 255.0
-            drawn = distortion.draw(ink, np.arange(len(part)), size, rng)
-            images[start : start + len(part), :, :, 0] = drawn
+            ink_images = distortion.draw(ink, np.arange(len(part)), size, rng)
+            images[start : start + len(part), :, :, 0] = ink_images
         return images, labels.astype(np.int32)
 
 
-def load(
+def load_characters(
     scripts: Sequence[str], omniglot_dir: str
 ) -> tuple[Characters, dict[str, Characters]]:
     """Returns the characters to train on, and to validate on by source.
@@ -111,21 +111,21 @@ def load(
             f"config key scripts has {unknown}; it must be of "
             f"{', '.join(SCRIPTS)}, or empty where Omniglot is given"
         )
-    trained, held = [], {}
+    trained, held_out = [], {}
     if scripts:
         rendered = _rendered(scripts)
         trained.append(rendered)
-        held["glyphs"] = rendered
+        held_out["glyphs"] = rendered
     if omniglot_dir:
         start = trained[0].num_classes if trained else 0
-        drawn, held["omniglot"] = _omniglot(omniglot_dir, start)
-        trained.append(drawn)
+        omniglot, held_out["omniglot"] = _omniglot(omniglot_dir, start)
+        trained.append(omniglot)
     whole = Characters(
         np.concatenate([part.templates for part in trained]),
         np.concatenate([part.labels for part in trained]),
         trained[-1].num_classes,
     )
-    return whole, held
+    return whole, held_out
 
 
 def _rendered(scripts: Sequence[str]) -> Characters:
@@ -140,23 +140,23 @@ def _rendered(scripts: Sequence[str]) -> Characters:
             "pip install keras_munet[embedded]"
         ) from e
     folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
-    taken = set("".join(glyphs.ALPHABETS.values()))
+    task_letters = set("".join(glyphs.ALPHABETS.values()))
     fonts = []
     for name in _FONTS:
         path = str(folder / f"{name}.ttf")
-        known = set(ft2font.FT2Font(path).get_charmap())
+        charmap = set(ft2font.FT2Font(path).get_charmap())
         font = ImageFont.truetype(
             path, _FONT_PIXELS, layout_engine=ImageFont.Layout.BASIC
         )
-        fonts.append((font, known))
+        fonts.append((font, charmap))
     templates, labels, label = [], [], 0
     for script in scripts:
         first, last = SCRIPTS[script]
         for code in range(first, last + 1):
             pictures = [
                 _picture(chr(code), font)
-                for font, known in fonts
-                if code in known and chr(code) not in taken
+                for font, charmap in fonts
+                if code in charmap and chr(code) not in task_letters
             ]
             if pictures:
                 templates += pictures
@@ -173,8 +173,8 @@ def _picture(letter: str, font) -> np.ndarray:
 
     canvas = Image.new("L", (_SIDE, _SIDE))
     left, top, right, bottom = font.getbbox(letter)
-    place = (_SIDE - left - right) / 2, (_SIDE - top - bottom) / 2
-    ImageDraw.Draw(canvas).text(place, letter, font=font, fill=255)
+    position = (_SIDE - left - right) / 2, (_SIDE - top - bottom) / 2
+    ImageDraw.Draw(canvas).text(position, letter, font=font, fill=255)
     return np.asarray(canvas, np.float32) / 255.0
 
 
@@ -198,15 +198,15 @@ def _omniglot(folder: str, start: int) -> tuple[Characters, Characters]:
     ink = distortion.blur(shrunk.astype(np.float32) / 255.0, _BLUR_PIXELS)
     # The scale that the fonts' strokes have.
     ink /= ink.max(axis=(1, 2), keepdims=True).clip(min=1e-3)
-    seen, labels = np.unique(split.labels, return_inverse=True)
+    alphabet_ids, labels = np.unique(split.labels, return_inverse=True)
     labels = (labels + start).astype(np.int32)
-    held = np.zeros(len(labels), bool)
-    for label in range(start, start + len(seen)):
-        held[np.flatnonzero(labels == label)[:_NUM_HELD_OUT]] = True
-    templates, total = _as_uint8(ink), start + len(seen)
+    is_held_out = np.zeros(len(labels), bool)
+    for label in range(start, start + len(alphabet_ids)):
+        is_held_out[np.flatnonzero(labels == label)[:_NUM_HELD_OUT]] = True
+    templates, total = _as_uint8(ink), start + len(alphabet_ids)
     return (
-        Characters(templates[~held], labels[~held], total),
-        Characters(templates[held], labels[held], total),
+        Characters(templates[~is_held_out], labels[~is_held_out], total),
+        Characters(templates[is_held_out], labels[is_held_out], total),
     )
 
 

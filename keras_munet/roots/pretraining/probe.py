@@ -37,13 +37,13 @@ def linear_probe(root: root_lib.Root, data: types.TaskData) -> float:
     )
     layer_functions = layer_functions_lib.LayerFunctions()
     train, validation, test = (
-        frozen_features.read(
+        frozen_features.read_features(
             [path], split, np.arange(len(split)), layer_functions
         )[0]
         for split in (data.train, data.validation, data.test)
     )
     counts = np.bincount(data.train.labels, minlength=data.num_classes)
-    head = closed_form.solve(train, validation, counts)
+    head = closed_form.solve_head(train, validation, counts)
     answers = (test.values @ head.kernel + head.bias).argmax(1)
     return float((answers == test.labels).mean())
 

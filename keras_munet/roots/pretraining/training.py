@@ -74,16 +74,16 @@ class PretrainSettings:
         Raises:
           UsageError: an unknown key, or a number that cannot be.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key, seen in value.items():
-            if key not in known:
+        allowed = [field.name for field in dataclasses.fields(cls)]
+        for key, setting in value.items():
+            if key not in allowed:
                 raise errors.UsageError(
-                    f"unknown config key {key}; there are: {', '.join(known)}"
+                    f"unknown config key {key}; there are: {', '.join(allowed)}"
                 )
             counts = key.startswith("num_") or key == "batch_size"
-            if counts and not (isinstance(seen, int) and seen >= 1):
+            if counts and not (isinstance(setting, int) and setting >= 1):
                 raise errors.UsageError(
-                    f"config key {key} is {seen!r}; it must be at least 1"
+                    f"config key {key} is {setting!r}; it must be at least 1"
                 )
         scripts = tuple(value.get("scripts", characters_lib.SCRIPTS))
         return cls(**{**value, "scripts": scripts})
@@ -91,7 +91,7 @@ class PretrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """What came out.
+    """The result of pretraining.
 
     Attributes:
       root: the ViT with a fresh head of two classes.
@@ -106,7 +106,7 @@ class Pretrained:
     secs: float
 
 
-@keras_state.shielded()
+@keras_state.default_keras_state()
 def pretrain(
     settings: PretrainSettings, progress: Callable[[str], None] = print
 ) -> Pretrained:
@@ -114,13 +114,13 @@ def pretrain(
 
     Args:
       settings: what to train, on what, and for how long.
-      progress: told one line per epoch.
+      progress: gets one line per epoch.
 
     Raises:
       UsageError: the settings cannot be.
       DataError: the characters cannot be had.
     """
-    characters, held = characters_lib.load(
+    characters, held_out = characters_lib.load_characters(
         settings.scripts, settings.omniglot_dir
     )
     start = root_lib.random(
@@ -132,17 +132,18 @@ def pretrain(
     layers = [
         layer_factory.make_layer(c.spec, c.spec.name) for c in start.components
     ]
-    model = path_model.build({"logits": layers}, settings.image_size)
+    model = path_model.build_model({"logits": layers}, settings.image_size)
     for layer, component in zip(layers, start.components, strict=True):
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
     started = time.perf_counter()
     _train(model, characters, settings, progress)
     secs = time.perf_counter() - started
     accuracies = {
-        name: _accuracy(model, part, settings) for name, part in held.items()
+        name: _accuracy(model, part, settings)
+        for name, part in held_out.items()
     }
     trained = [
-        specs.Component(c.spec, layer_factory.values(layer, c.spec))
+        specs.Component(c.spec, layer_factory.layer_values(layer, c.spec))
         for layer, c in zip(layers, start.components, strict=True)
     ]
     fresh = root_lib.random(
@@ -216,11 +217,11 @@ def _train(
                 if number + 1 < settings.num_draws:
                     coming = pool.submit(draw, number + 1)
             order = rng.permutation(num_images).reshape(-1, batch_size)
-            done = [
+            step_results = [
                 step(images[part], labels[part], tf.constant([epoch, i]))
                 for i, part in enumerate(order)
             ]
-            loss, right = np.mean(done, axis=0)
+            loss, right = np.mean(step_results, axis=0)
             progress(
                 f"epoch {epoch + 1}/{num_epochs}: loss {loss:.3f}, accuracy "
                 f"{right:.3f}"
@@ -243,11 +244,11 @@ def _coarsened(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def _accuracy(
     model: keras.Model,
-    held: characters_lib.Characters,
+    held_out: characters_lib.Characters,
     settings: PretrainSettings,
 ) -> float:
     """Returns the accuracy on distorted pictures of held-out templates."""
-    images, labels = held.draw(
+    images, labels = held_out.draw(
         _NUM_VALIDATION_IMAGES, settings.image_size, settings.seed, "held"
     )
     right = 0

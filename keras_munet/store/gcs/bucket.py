@@ -1,6 +1,6 @@
 """Requests to one folder of a Google Cloud Storage bucket.
 
-Invariant: a write is one upload, seen whole or not at all, and is asked for
+Invariant: a write is one upload, seen whole or not at all, and is sent
 again only if it can be told whether it was done: every write carries an id of
 its own, and after an answer that was lost the object is looked at for it.
 """
@@ -34,8 +34,8 @@ _Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What a bucket says about an object.
+class ObjectInfo:
+    """The metadata of an object in a bucket.
 
     Attributes:
       generation: a number that no two writes of the bucket share.
@@ -74,32 +74,32 @@ class Bucket:
         """The folder as people write it."""
         return f"gs://{self._name}/{self._above}".rstrip("/")
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> ObjectInfo | None:
         """Returns what is known about an object; None if there is none."""
         with self._named(name, "looked up"):
             return self._again(lambda: self._find(name))
 
     def read(
-        self, name: str, found: Found, num_bytes: int | None = None
+        self, name: str, info: ObjectInfo, num_bytes: int | None = None
     ) -> bytes | None:
         """Returns the bytes of an object as it was found.
 
         Args:
           name: of the object.
-          found: what `find` returned.
+          info: what `find` returned.
           num_bytes: how many to read from its beginning; None for all.
 
         Returns:
           None if it has been replaced or deleted since.
         """
-        last = None if num_bytes is None else min(num_bytes, found.num_bytes)
-        if last == 0 or found.num_bytes == 0:
+        last = None if num_bytes is None else min(num_bytes, info.num_bytes)
+        if last == 0 or info.num_bytes == 0:
             return b""
         from google.api_core import exceptions
 
         def attempt() -> bytes | None:
             blob = self._bucket().blob(
-                self._above + name, generation=found.generation
+                self._above + name, generation=info.generation
             )
             try:
                 # Raw: what is stored, however it says that it is packed.
@@ -133,26 +133,26 @@ class Bucket:
           verify: called right before every upload; may raise.
 
         Returns:
-          The new generation; None if the object has another one than asked.
+          The new generation; None if the object has another one than given.
         """
         from google.api_core import exceptions
 
         write_id = secrets.token_hex(12)
-        asked = False
+        was_sent = False
 
         def attempt() -> int | None:
-            nonlocal asked
-            if asked:
+            nonlocal was_sent
+            if was_sent:
                 # The answer to the attempt before was lost or bad.
-                found = self._find(name)
-                if found is not None and found.write_id == write_id:
-                    return found.generation
-                now = found.generation if found else _ABSENT
+                info = self._find(name)
+                if info is not None and info.write_id == write_id:
+                    return info.generation
+                now = info.generation if info else _ABSENT
                 if generation not in (None, now):
                     return None
             if verify is not None:
                 verify()
-            asked = True
+            was_sent = True
             blob = self._bucket().blob(self._above + name)
             blob.metadata = {_WRITE_KEY: write_id}
             try:
@@ -165,9 +165,9 @@ class Bucket:
                 )
             except exceptions.PreconditionFailed:
                 # Perhaps by an attempt of this write that came late.
-                found = self._find(name)
-                same = found is not None and found.write_id == write_id
-                return found.generation if found and same else None
+                info = self._find(name)
+                same = info is not None and info.write_id == write_id
+                return info.generation if info and same else None
             return int(blob.generation)
 
         with self._named(name, "written"):
@@ -188,18 +188,18 @@ class Bucket:
           verify: called right before every request; may raise.
 
         Returns:
-          Whether it is gone: False if it has another generation than asked.
+          True if it is gone, False if it has another generation than given.
           After an answer that was lost, also if another removed it.
         """
         from google.api_core import exceptions
 
-        asked = False
+        was_sent = False
 
         def attempt() -> bool:
-            nonlocal asked
+            nonlocal was_sent
             if verify is not None:
                 verify()
-            before, asked = asked, True
+            before, was_sent = was_sent, True
             blob = self._bucket().blob(self._above + name)
             try:
                 blob.delete(
@@ -222,7 +222,7 @@ class Bucket:
         *,
         num_max: int | None = None,
         is_flat: bool = False,
-    ) -> Iterator[tuple[str, Found]]:
+    ) -> Iterator[tuple[str, ObjectInfo]]:
         """Yields (name, what is known) of objects, sorted by name.
 
         Args:
@@ -253,7 +253,7 @@ class Bucket:
                 name = blob.name[len(self._above) :]
                 # Some programs show a folder by an empty object.
                 if name and not (name.endswith("/") and blob.size == 0):
-                    yield name, _found(blob)
+                    yield name, _object_info(blob)
                     if num_left is not None:
                         num_left -= 1
                         if num_left == 0:
@@ -261,11 +261,11 @@ class Bucket:
             if not token:
                 return
 
-    def _find(self, name: str) -> Found | None:
+    def _find(self, name: str) -> ObjectInfo | None:
         blob = self._bucket().get_blob(
             self._above + name, timeout=_TIMEOUT_SECS, retry=None
         )
-        return None if blob is None else _found(blob)
+        return None if blob is None else _object_info(blob)
 
     def _again(self, attempt: Callable[[], _Result]) -> _Result:
         """Calls `attempt` until it does not fail in passing any more."""
@@ -278,20 +278,20 @@ class Bucket:
         return policy(attempt)()
 
     def _client(self) -> Any:
-        found = getattr(self._of_thread, "client", None)
-        if found is None:
+        client = getattr(self._of_thread, "client", None)
+        if client is None:
             from google.cloud import storage
 
             # The project matters only to who makes buckets.
-            found = storage.Client(project=None)
-            self._of_thread.client = found
-        return found
+            client = storage.Client(project=None)
+            self._of_thread.client = client
+        return client
 
     def _bucket(self) -> Any:
         return self._client().bucket(self._name)
 
     @contextlib.contextmanager
-    def _named(self, name: str, done: str) -> Iterator[None]:
+    def _named(self, name: str, action: str) -> Iterator[None]:
         """Turns what the library raises in its block into a StoreError."""
         import requests
         from google.api_core import exceptions
@@ -304,19 +304,19 @@ class Bucket:
             raise
         except exceptions.NotFound as error:
             raise self._refused(
-                name, done, error, "check that the bucket exists"
+                name, action, error, "check that the bucket exists"
             ) from error
         except (exceptions.Forbidden, exceptions.Unauthorized) as error:
             raise self._refused(
                 name,
-                done,
+                action,
                 error,
                 "give this account the right to read, write, list and delete",
             ) from error
         except auth_exceptions.GoogleAuthError as error:
             raise self._refused(
                 name,
-                done,
+                action,
                 error,
                 "log in with `gcloud auth application-default login`",
             ) from error
@@ -329,21 +329,21 @@ class Bucket:
             ValueError,
         ) as error:
             raise self._refused(
-                name, done, error, "check the network and run again"
+                name, action, error, "check the network and run again"
             ) from error
 
     def _refused(
-        self, name: str, done: str, error: Exception, advice: str
+        self, name: str, action: str, error: Exception, advice: str
     ) -> errors.StoreError:
-        told = " ".join(str(error).split())[:_NUM_CHARS_SHOWN]
-        place = f"{self.where}/{name}".rstrip("/")
+        reason = " ".join(str(error).split())[:_NUM_CHARS_SHOWN]
+        url = f"{self.where}/{name}".rstrip("/")
         return errors.StoreError(
-            f"{place} cannot be {done}: {type(error).__name__}: {told}; "
+            f"{url} cannot be {action}: {type(error).__name__}: {reason}; "
             f"{advice}"
         )
 
 
-def parse(text: str) -> tuple[str, str]:
+def parse_url(text: str) -> tuple[str, str]:
     """Returns (bucket, folder) of a text like `gs://bucket/folder`.
 
     Raises:
@@ -370,8 +370,8 @@ def parse(text: str) -> tuple[str, str]:
     return bucket, folder
 
 
-def _found(blob: Any) -> Found:
-    return Found(
+def _object_info(blob: Any) -> ObjectInfo:
+    return ObjectInfo(
         int(blob.generation),
         int(blob.size),
         blob.updated,

@@ -1,8 +1,8 @@
 """The folder of a Google Cloud Storage bucket that keeps a system.
 
-Invariant: `write_atomic` is one upload, `write_if` one upload that the bucket
-refuses unless the object has the generation that was compared; and nothing is
-written by a process that lost a lock (see `locks`).
+Invariant: `write_atomic` and `compare_and_swap` are one upload; the bucket
+refuses the latter unless the object has the compared generation; a process that
+lost a lock writes nothing (see `locks`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PAUSE_SECS = 0.1
 _PAUSE_SECS_MAX = 2.0
 
 
-class GcsFiles(storage.Files):
+class GcsStorage(storage.Storage):
     """Files below `gs://bucket/folder`.
 
     Credentials are those of the machine, as the library finds them.
@@ -42,7 +42,7 @@ class GcsFiles(storage.Files):
         retry_secs: float = bucket_lib.RETRY_SECS,
         term_secs: float = locks.TERM_SECS,
     ):
-        bucket, folder = bucket_lib.parse(text)
+        bucket, folder = bucket_lib.parse_url(text)
         self._bucket = bucket_lib.Bucket(bucket, folder, retry_secs)
         self._locks = locks.Locks(self._bucket, term_secs)
         self._retry_secs = retry_secs
@@ -55,22 +55,22 @@ class GcsFiles(storage.Files):
         return self._bucket.where
 
     def read(self, name: str, num_bytes_max: int) -> bytes:
-        """Returns a whole file; see `storage.Files`."""
+        """Returns a whole file; see `storage.Storage`."""
         for _ in self._tries():
-            found = self._get(name)
-            if found.num_bytes > num_bytes_max:
+            info = self._get(name)
+            if info.num_bytes > num_bytes_max:
                 raise errors.StoreError(
-                    f"{self.where}/{name} has {found.num_bytes} bytes; at "
+                    f"{self.where}/{name} has {info.num_bytes} bytes; at "
                     f"most {num_bytes_max} are allowed: it is not what its "
                     "name says"
                 )
-            data = self._bucket.read(name, found)
+            data = self._bucket.read(name, info)
             if data is not None:
                 return data
         raise self._restless(name)
 
     def read_head(self, name: str, num_bytes: int) -> bytes:
-        """Returns the first bytes; see `storage.Files`."""
+        """Returns the first bytes; see `storage.Storage`."""
         for _ in self._tries():
             data = self._bucket.read(name, self._get(name), num_bytes)
             if data is not None:
@@ -78,26 +78,26 @@ class GcsFiles(storage.Files):
         raise self._restless(name)
 
     def write_atomic(self, name: str, data: bytes) -> None:
-        """Replaces a file in one step; see `storage.Files`."""
+        """Replaces a file in one step; see `storage.Storage`."""
         self._check_free(name)
         if self._fence is None:
             self._write(name, bytes(data))
             return
-        found = self._bucket.find(name)
+        info = self._bucket.find(name)
         self._fence()
-        generation = found.generation if found else 0
+        generation = info.generation if info else 0
         if self._write(name, bytes(data), generation) is None:
             raise self._revoked(name)
 
     def revoke(self, name: str) -> None:
-        """Gives a file another generation; see `storage.Files`."""
-        found = self._bucket.find(_checked(name))
-        if found is not None:
-            data = self._bucket.read(name, found)
+        """Gives a file another generation; see `storage.Storage`."""
+        info = self._bucket.find(_checked(name))
+        if info is not None:
+            data = self._bucket.read(name, info)
             if data is not None:
-                self._write(name, data, found.generation)
+                self._write(name, data, info.generation)
 
-    def write_if(
+    def compare_and_swap(
         self,
         name: str,
         expected: bytes | None,
@@ -105,22 +105,22 @@ class GcsFiles(storage.Files):
         *,
         durable: bool = True,
     ) -> bool:
-        """Replaces a file that holds `expected`; see `storage.Files`."""
+        """Replaces a file that holds `expected`; see `storage.Storage`."""
         del durable
         _checked(name)
-        found = self._bucket.find(name)
+        info = self._bucket.find(name)
         if expected is None:
-            if found is not None or data is None:
-                return found is None
+            if info is not None or data is None:
+                return info is None
             self._check_free(name)
             return self._write(name, data, 0) is not None
-        if found is None or found.num_bytes != len(expected):
+        if info is None or info.num_bytes != len(expected):
             return False
-        if self._bucket.read(name, found) != expected:
+        if self._bucket.read(name, info) != expected:
             return False
         if data is None:
-            return self._delete(name, found.generation)
-        return self._write(name, data, found.generation) is not None
+            return self._delete(name, info.generation)
+        return self._write(name, data, info.generation) is not None
 
     def folder_version(self, folder: str) -> object:
         """Returns None: a bucket has no folders that could have one."""
@@ -128,11 +128,11 @@ class GcsFiles(storage.Files):
         return None
 
     def versions(self, folder: str) -> dict[str, object]:
-        """Returns the generation of every file; see `storage.Files`."""
+        """Returns the generation of every file; see `storage.Storage`."""
         above = f"{_checked(folder)}/"
         return {
-            name: found.generation
-            for name, found in self._bucket.list(above, is_flat=True)
+            name: info.generation
+            for name, info in self._bucket.list(above, is_flat=True)
             if not storage.is_temporary(name)
         }
 
@@ -141,7 +141,7 @@ class GcsFiles(storage.Files):
         self._get(name)
 
     def list(self, folder: str = "") -> Iterator[str]:
-        """Yields names; see `storage.Files`."""
+        """Yields names; see `storage.Storage`."""
         for name in self._names(f"{_checked(folder)}/" if folder else ""):
             if not storage.is_temporary(name):
                 yield name
@@ -155,28 +155,28 @@ class GcsFiles(storage.Files):
                 yield name
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file; see `storage.Files`."""
+        """Returns whether there is such a file; see `storage.Storage`."""
         return self._bucket.find(_checked(name)) is not None
 
     def num_bytes(self, name: str) -> int:
-        """Returns a size; see `storage.Files`."""
+        """Returns a size; see `storage.Storage`."""
         return self._get(name).num_bytes
 
     def age_secs(self, name: str) -> float:
-        """Returns the time since the last write; see `storage.Files`."""
-        found = self._get(name, temporary=True)
-        return time.time() - found.written.timestamp()
+        """Returns the time since the last write; see `storage.Storage`."""
+        info = self._get(name, temporary=True)
+        return time.time() - info.written.timestamp()
 
     def delete(self, name: str) -> None:
-        """Removes a file; see `storage.Files`."""
+        """Removes a file; see `storage.Storage`."""
         _checked(name, temporary=True)
         if self._fence is None:
             self._delete(name)
             return
-        found = self._bucket.find(name)
+        info = self._bucket.find(name)
         self._fence()
-        if found is not None:
-            self._delete(name, found.generation)
+        if info is not None:
+            self._delete(name, info.generation)
 
     def lock(
         self, name: str, holder: str, *, shared: bool = False
@@ -187,14 +187,14 @@ class GcsFiles(storage.Files):
         sixth of a term at most) or until the term is over. A file is made of
         locks that are held alone.
         """
-        return self._locks.take(_checked(name), holder, shared=shared)
+        return self._locks.acquire(_checked(name), holder, shared=shared)
 
-    def held_locks(self, names: Iterable[str]) -> set[str]:
-        """Watches the locks within one term; see `storage.Files`.
+    def locks_in_use(self, names: Iterable[str]) -> set[str]:
+        """Watches the locks within one term; see `storage.Storage`.
 
         Those of dead holders are free afterwards.
         """
-        return self._locks.held_alone(map(_checked, names))
+        return self._locks.exclusive_locks(map(_checked, names))
 
     def _write(
         self, name: str, data: bytes, generation: int | None = None
@@ -206,14 +206,16 @@ class GcsFiles(storage.Files):
     def _delete(self, name: str, generation: int | None = None) -> bool:
         return self._bucket.delete(name, generation, verify=self._locks.verify)
 
-    def _get(self, name: str, *, temporary: bool = False) -> bucket_lib.Found:
-        found = self._bucket.find(_checked(name, temporary=temporary))
-        if found is None:
+    def _get(
+        self, name: str, *, temporary: bool = False
+    ) -> bucket_lib.ObjectInfo:
+        info = self._bucket.find(_checked(name, temporary=temporary))
+        if info is None:
             raise storage.MissingFileError(
                 f"{self.where}/{name} does not exist; check the name, or "
                 "restore it from a copy of the system"
             )
-        return found
+        return info
 
     def _check_free(self, name: str) -> None:
         """Verifies that `name` is no folder and lies below no file.

@@ -1,6 +1,6 @@
 """Locks in a bucket: leases that their holders renew, and that end untouched.
 
-Invariant: whoever waits breaks a lock only after its object's generation has
+Invariant: a waiter breaks a lock only after its object's generation has
 not changed for the whole term on the waiter's own clock; and the holder of a
 lock that was not renewed for half the term asks the bucket before it writes
 again, so that one who stood still finds out and writes nothing. No two
@@ -54,7 +54,7 @@ class Locks:
         self._bucket = bucket
         self._term_secs = term_secs
         self._mutex = threading.Lock()
-        self._held: set[_Held] = set()
+        self._own_locks: set[_RenewedLock] = set()
         # Object -> the generation seen last, since when, and whether another
         # was seen before it.
         self._watched: dict[str, tuple[int, float, bool]] = {}
@@ -64,15 +64,15 @@ class Locks:
 
         Raises:
           LockLostError: one was broken.
-          StoreError: the bucket cannot be asked.
+          StoreError: the bucket cannot be read.
         """
         with self._mutex:
-            held = list(self._held)
-        for lock in held:
+            own_locks = list(self._own_locks)
+        for lock in own_locks:
             lock.verify()
 
-    def take(self, name: str, holder: str, *, shared: bool) -> storage.Lock:
-        """Takes a lock; see `storage.Files.lock`.
+    def acquire(self, name: str, holder: str, *, shared: bool) -> storage.Lock:
+        """Takes a lock; see `storage.Storage.lock`.
 
         If another has it, this waits until it is known whether that one
         lives: a renewal at most, or the term for one that does not. One that
@@ -91,13 +91,13 @@ class Locks:
                 return lock
             self._pause()
 
-    def held_alone(self, names: Iterable[str]) -> set[str]:
+    def exclusive_locks(self, names: Iterable[str]) -> set[str]:
         """Returns the locks that a holder has alone who lives.
 
         All are watched within the same term. Those of dead holders are made
         free, so that one who only stood still finds out.
         """
-        held = set()
+        names_in_use = set()
         undecided = set(names)
         while True:
             for name in sorted(undecided):
@@ -105,10 +105,10 @@ class Locks:
                     if self._look_alone(name) is None:
                         continue
                 except storage.LockHeldError:
-                    held.add(name)
+                    names_in_use.add(name)
                 undecided.remove(name)
             if not undecided:
-                return held
+                return names_in_use
             self._pause()
 
     def _pause(self) -> None:
@@ -117,19 +117,19 @@ class Locks:
         time.sleep(mean_secs * random.uniform(0.5, 1.5))
 
     def _take_alone(self, name: str, holder: str) -> storage.Lock | None:
-        """Returns the lock; None if whoever is in the way must be watched."""
+        """Returns the lock; None if its holder must be watched."""
         generation = self._look_alone(name)
         if generation is None or not self._look_shared(name):
             return None
         lock = self._new(name, name, holder, generation, keeps=True)
         if lock is not None and any(self._shared(name)):
-            # Somebody came to share it in the meantime, and may have it.
+            # Another came to share it in the meantime, and may have it.
             lock.release()
             return None
         return lock
 
     def _take_shared(self, name: str, holder: str) -> storage.Lock | None:
-        """Returns the lock; None if whoever is in the way must be watched."""
+        """Returns the lock; None if its holder must be watched."""
         if self._look_alone(name) is None:
             return None
         own = _shared_start(name) + secrets.token_hex(8)
@@ -145,74 +145,78 @@ class Locks:
         A dead holder's is made free.
 
         Returns:
-          0 if there is no object; None if somebody holds the lock alone.
+          0 if there is no object; None if one holder has the lock alone.
         """
-        found = self._bucket.find(name)
-        if found is None or not _is_taken(found):
+        info = self._bucket.find(name)
+        if info is None or not _is_taken(info):
             self._watched.pop(name, None)
-            return found.generation if found else 0
-        if not self._is_dead(name, name, found):
+            return info.generation if info else 0
+        if not self._is_dead(name, name, info):
             return None
         # Not one that is found later: that may be the next holder's.
-        return self._bucket.write(name, _FREE, found.generation)
+        return self._bucket.write(name, _FREE, info.generation)
 
     def _look_shared(self, name: str) -> bool:
-        """Returns whether nobody shares a lock; removes those who are dead."""
-        others = dict(self._shared(name))
+        """Returns whether no holder shares a lock; removes dead ones."""
+        shared_locks = dict(self._shared(name))
         start = _shared_start(name)
-        for gone in [
-            n for n in self._watched if n.startswith(start) and n not in others
+        for released in [
+            n
+            for n in self._watched
+            if n.startswith(start) and n not in shared_locks
         ]:
-            del self._watched[gone]
+            del self._watched[released]
         is_free = True
-        for other, found in others.items():
-            if self._is_dead(name, other, found):
-                self._bucket.delete(other, found.generation)
+        for other, info in shared_locks.items():
+            if self._is_dead(name, other, info):
+                self._bucket.delete(other, info.generation)
             else:
                 is_free = False
         return is_free
 
-    def _shared(self, name: str) -> list[tuple[str, bucket_lib.Found]]:
+    def _shared(self, name: str) -> list[tuple[str, bucket_lib.ObjectInfo]]:
         return list(self._bucket.list(_shared_start(name)))
 
-    def _is_dead(self, name: str, place: str, found: bucket_lib.Found) -> bool:
-        """Whether an object was not renewed for the whole term.
+    def _is_dead(
+        self, name: str, key: str, info: bucket_lib.ObjectInfo
+    ) -> bool:
+        """Returns whether an object was not renewed for the whole term.
 
         Raises:
           LockHeldError: it was renewed since it was seen last, or lately.
         """
         with self._mutex:
-            is_own = any(lock.place == place for lock in self._held)
+            is_own = any(lock.key == key for lock in self._own_locks)
         now = time.monotonic()
-        seen, since, renewed = self._watched.get(place, (0, now, False))
-        if seen != found.generation:
-            renewed = seen != 0
-            seen, since = found.generation, now
-            self._watched[place] = seen, since, renewed
+        generation, since, renewed = self._watched.get(key, (0, now, False))
+        if generation != info.generation:
+            renewed = generation != 0
+            generation, since = info.generation, now
+            self._watched[key] = generation, since, renewed
         age_secs = now - since
         if is_own or (renewed and age_secs < self._term_secs / 2):
-            who = self._holder(place, found)
+            holder = self._holder(key, info)
             raise storage.LockHeldError(
-                f"{self._bucket.where}/{name} is held by {who!a}; wait until "
-                "it is released",
-                who,
+                f"{self._bucket.where}/{name} is held by {holder!a}; wait "
+                "until it is released",
+                holder,
             )
         return age_secs >= self._term_secs
 
-    def _holder(self, place: str, found: bucket_lib.Found) -> str:
+    def _holder(self, key: str, info: bucket_lib.ObjectInfo) -> str:
         """Returns what a lock's holder wrote, as far as it can be read.
 
         The holder may renew its lock between the listing and the reading;
         then the renewed object is read.
         """
-        data = self._bucket.read(place, found, _NUM_BYTES_MAX)
+        data = self._bucket.read(key, info, _NUM_BYTES_MAX)
         for _ in range(_NUM_READS_MAX - 1):
             if data is not None:
                 break
-            renewed = self._bucket.find(place)
+            renewed = self._bucket.find(key)
             if renewed is None:
                 break
-            data = self._bucket.read(place, renewed, _NUM_BYTES_MAX)
+            data = self._bucket.read(key, renewed, _NUM_BYTES_MAX)
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return str(json.loads(data or b"")["holder"])
         return ""
@@ -220,14 +224,19 @@ class Locks:
     def _new(
         self,
         name: str,
-        place: str,
+        key: str,
         holder: str,
         generation: int,
         *,
         keeps: bool,
-    ) -> _Held | None:
-        lock = _Held(
-            self._bucket, place, holder, self._term_secs, keeps, self._drop
+    ) -> _RenewedLock | None:
+        lock = _RenewedLock(
+            self._bucket,
+            key,
+            holder,
+            self._term_secs,
+            keeps,
+            self._drop,
         )
         lock.message = (
             f"{self._bucket.where}/{name} is locked by another process, as "
@@ -237,36 +246,36 @@ class Locks:
         if not lock.start(generation):
             return None
         with self._mutex:
-            self._held.add(lock)
+            self._own_locks.add(lock)
         return lock
 
-    def _drop(self, lock: _Held) -> None:
+    def _drop(self, lock: _RenewedLock) -> None:
         with self._mutex:
-            self._held.discard(lock)
+            self._own_locks.discard(lock)
 
 
-class _Held(storage.Lock):
+class _RenewedLock(storage.Lock):
     """One object that is renewed by a thread until it is released.
 
     Args:
       bucket: where.
-      place: the object's name.
+      key: the object's name.
       holder: who this is, for people.
       term_secs: how long others respect it without a renewal.
       keeps: whether the object stays, empty, after the release.
-      drop: told of the release.
+      drop: called at the release.
     """
 
     def __init__(
         self,
         bucket: bucket_lib.Bucket,
-        place: str,
+        key: str,
         holder: str,
         term_secs: float,
         keeps: bool,
-        drop: Callable[[_Held], None],
+        drop: Callable[[_RenewedLock], None],
     ):
-        self.place = place
+        self.key = key
         self.message = ""
         self._bucket = bucket
         self._holder = holder[:_NUM_HOLDER_CHARS]
@@ -316,9 +325,9 @@ class _Held(storage.Lock):
             # One that stays ends with its term all the same.
             with contextlib.suppress(errors.StoreError):
                 if self._keeps:
-                    self._bucket.write(self.place, _FREE, self._generation)
+                    self._bucket.write(self.key, _FREE, self._generation)
                 else:
-                    self._bucket.delete(self.place, self._generation)
+                    self._bucket.delete(self.key, self._generation)
 
     def _renew(self, generation: int) -> None:
         """Writes the object anew; the lock is lost if it is another's."""
@@ -335,7 +344,7 @@ class _Held(storage.Lock):
         )
         self._num_beats += 1
         self._generation = self._bucket.write(
-            self.place, data.encode(), generation
+            self.key, data.encode(), generation
         )
         self._renewed = began
 
@@ -344,7 +353,7 @@ class _Held(storage.Lock):
             with self._mutex:
                 if self._released.is_set() or self._generation is None:
                     return
-                # What the network refuses is told where the holder writes.
+                # What the network refuses is raised where the holder writes.
                 with contextlib.suppress(errors.StoreError):
                     self._renew(self._generation)
 
@@ -354,8 +363,8 @@ def _shared_start(name: str) -> str:
     return f"{SHARED_DIR}/{name}!"
 
 
-def _is_taken(found: bucket_lib.Found | None) -> bool:
-    return found is not None and found.num_bytes > 0
+def _is_taken(info: bucket_lib.ObjectInfo | None) -> bool:
+    return info is not None and info.num_bytes > 0
 
 
 def _now() -> float:

@@ -29,7 +29,7 @@ class Coordinator(tf.distribute.coordinator.ClusterCoordinator):
         pass
 
 
-def workers_of(text: str) -> tuple[str, ...]:
+def parse_workers(text: str) -> tuple[str, ...]:
     """Returns the workers of a flag.
 
     Args:
@@ -53,7 +53,7 @@ def workers_of(text: str) -> tuple[str, ...]:
     return workers
 
 
-def serve(workers: Sequence[str], index: int) -> None:
+def serve_worker(workers: Sequence[str], index: int) -> None:
     """Trains what a coordinator sends, until the process is ended.
 
     Args:
@@ -82,11 +82,11 @@ def serve(workers: Sequence[str], index: int) -> None:
 
 
 @functools.cache
-def connect(workers: tuple[str, ...]) -> Coordinator:
+def connect_coordinator(workers: tuple[str, ...]) -> Coordinator:
     """Returns the one coordinator of these workers in this process.
 
     Args:
-      workers: `HOST:PORT` of each, as `serve` was told.
+      workers: `HOST:PORT` of each, as `serve_worker` got them.
 
     Raises:
       UsageError: a worker does not answer.
@@ -106,7 +106,7 @@ def connect(workers: tuple[str, ...]) -> Coordinator:
 
 
 def _fail_fast() -> None:
-    # Else calls to a worker that is gone wait instead of failing, and nobody
+    # Else calls to a worker that is gone wait instead of failing, and no one
     # sends its children to another.
     os.environ["GRPC_FAIL_FAST"] = "use_caller"
 

@@ -1,4 +1,4 @@
-"""How many cores one operation of a CPU's step uses.
+"""Divides the cores of a CPU among the operations of a step.
 
 Invariant: what a user chose, and a TensorFlow that has begun, are left alone.
 """
@@ -14,7 +14,7 @@ VARIABLE = "TF_NUM_INTRAOP_THREADS"
 _STRATEGIES = ("auto", "one_device")
 
 
-def share_cores(strategy: str, num_children: int) -> int | None:
+def divide_cores(strategy: str, num_children: int) -> int | None:
     """Divides the cores among the children of a generation.
 
     Children that are trained together keep all cores busy side by side. An
@@ -49,17 +49,17 @@ def num_operations() -> int:
     """Returns how many operations run at a time.
 
     Where operations have a share of the cores, as many as that makes; else as
-    many as TensorFlow lets, one for each core unless told.
+    many as TensorFlow lets, one for each core unless configured.
     """
     num = max(_num_cores() // (_chosen("intra") or 1), 1)
     return min(num, _chosen("inter") or num)
 
 
-def _chosen(kind: str) -> int:
-    """Returns a number of TensorFlow's threads; 0 where nobody chose one."""
+def _chosen(pool: str) -> int:
+    """Returns a number of TensorFlow's threads; 0 where none is set."""
     threading = tf.config.threading
-    chosen = getattr(threading, f"get_{kind}_op_parallelism_threads")()
-    return chosen or int(os.environ.get(f"TF_NUM_{kind.upper()}OP_THREADS", 0))
+    chosen = getattr(threading, f"get_{pool}_op_parallelism_threads")()
+    return chosen or int(os.environ.get(f"TF_NUM_{pool.upper()}OP_THREADS", 0))
 
 
 def _num_cores() -> int:

@@ -46,7 +46,7 @@ def tpu_strategy(
       UsageError: there is no such type.
     """
     if isinstance(topology, str):
-        topology = topology_lib.named(topology)
+        topology = topology_lib.named_topology(topology)
     cores = topology.cores[:num_replicas]
     # Its variables are given CPUs instead of TPUs that are absent.
     tf.config.set_soft_device_placement(True)
@@ -75,7 +75,7 @@ def _valueless(next_creator: Any, **kwargs: Any) -> tf.Variable:
     value = value() if callable(value) else value
     dtype = kwargs.pop("dtype", None) or value.dtype
     kwargs.pop("shape", None)
-    # The device that is asked for is not there.
+    # The requested device is not there.
     with tf.device(_PRESENT_DEVICE):
         return resource_variable_ops.UninitializedVariable(
             shape=value.shape, dtype=tf.as_dtype(dtype), **kwargs

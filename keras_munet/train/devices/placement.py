@@ -1,4 +1,4 @@
-"""Where the children of a generation train: planned before anything is built.
+"""Plans where the children of a generation train.
 
 Invariant: slices are disjoint, equal in size and together all cores; none is
 stranded. Placement changes what children become by float rounding alone.
@@ -31,7 +31,7 @@ Slices = tuple[tuple[topology_lib.Coordinates, ...], ...]
 
 
 class Need(Protocol):
-    """What one child takes; `memory.Need` is one."""
+    """The memory of one child; `memory.MemoryNeed` is one."""
 
     def bytes_at(self, batch_size: int) -> int:
         """Returns the bytes of a step with so many examples at once."""
@@ -40,7 +40,7 @@ class Need(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a generation is placed.
+    """The placement of a generation.
 
     Attributes:
       kind: `fused` or `sliced`.
@@ -48,16 +48,16 @@ class Plan:
       reason: why, in a few words.
     """
 
-    kind: str
+    placement: str
     slices: Slices
     reason: str
 
 
-def plan(
+def plan_placement(
     topology: topology_lib.Topology,
     needs: Sequence[Need],
     batch_size: int,
-    wanted: str = AUTO,
+    placement: str = AUTO,
 ) -> Plan:
     """Returns how children are placed.
 
@@ -70,7 +70,7 @@ def plan(
       topology: the cores that there are.
       needs: of each child of a generation.
       batch_size: examples per step of each child.
-      wanted: `auto`, `fused` or `sliced`.
+      placement: `auto`, `fused` or `sliced`.
 
     Raises:
       UsageError: the batch does not divide over the cores, or there is one
@@ -78,7 +78,7 @@ def plan(
     """
     counts = _slice_counts(topology, len(needs), batch_size)
     num_cores = len(topology.cores)
-    if wanted == FUSED:
+    if placement == FUSED:
         if 1 not in counts:
             raise errors.UsageError(
                 f"batch_size {batch_size} does not divide over the "
@@ -87,10 +87,10 @@ def plan(
             )
         return _planned(topology, 1, "as asked")
     several = [count for count in counts if count > 1]
-    if wanted == SLICED:
+    if placement == SLICED:
         if not several:
             raise errors.UsageError(
-                f"placement 'sliced' is asked of {num_cores} device(s) for "
+                f"placement 'sliced' is set for {num_cores} device(s) for "
                 f"{len(needs)} child(ren) of batch_size {batch_size}, which "
                 "cannot be cut; use 'fused', or several devices and children"
             )
@@ -113,7 +113,9 @@ def plan(
     return _planned(topology, enough[-1], "the least on each device")
 
 
-def assign(num_children: int, num_slices: int) -> tuple[tuple[int, ...], ...]:
+def assign_children(
+    num_children: int, num_slices: int
+) -> tuple[tuple[int, ...], ...]:
     """Returns the numbers of the children that each slice trains, in order.
 
     As equal in number as can be; a slice may have none.
@@ -124,7 +126,7 @@ def assign(num_children: int, num_slices: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def cut(topology: topology_lib.Topology, num_slices: int) -> Slices:
+def cut_topology(topology: topology_lib.Topology, num_slices: int) -> Slices:
     """Returns the cores of a topology, cut in boxes of equal shape.
 
     Boxes are as compact as can be, keep the cores of a chip together, and
@@ -165,43 +167,43 @@ def cut(topology: topology_lib.Topology, num_slices: int) -> Slices:
     for core in topology.cores:
         boxes.setdefault(_box_of(core, shape), []).append(core)
     slices = tuple(tuple(cores) for cores in boxes.values())
-    check(topology, slices)
+    check_slices(topology, slices)
     return slices
 
 
-def check(topology: topology_lib.Topology, slices: Slices) -> None:
+def check_slices(topology: topology_lib.Topology, slices: Slices) -> None:
     """Verifies what TensorFlow does not.
 
     Raises:
       UsageError: a core is in two slices, in none, or not in the topology; or
         slices differ in size.
     """
-    known = set(topology.cores)
-    seen: set[topology_lib.Coordinates] = set()
+    all_cores = set(topology.cores)
+    used_cores: set[topology_lib.Coordinates] = set()
     for cores in slices:
         for core in cores:
-            if core not in known:
+            if core not in all_cores:
                 raise errors.UsageError(
                     f"a slice has the core {core}, which {topology.name} does "
-                    "not have; cut slices with placement.cut"
+                    "not have; cut slices with placement.cut_topology"
                 )
-            if core in seen:
+            if core in used_cores:
                 raise errors.UsageError(
                     f"the core {core} of {topology.name} is in two slices; "
-                    "cut slices with placement.cut"
+                    "cut slices with placement.cut_topology"
                 )
-            seen.add(core)
-    stranded = sorted(known - seen)
+            used_cores.add(core)
+    stranded = sorted(all_cores - used_cores)
     if stranded:
         raise errors.UsageError(
             f"{len(stranded)} cores of {topology.name} are in no slice, e.g. "
-            f"{stranded[0]}; cut slices with placement.cut"
+            f"{stranded[0]}; cut slices with placement.cut_topology"
         )
     sizes = sorted({len(cores) for cores in slices})
     if len(sizes) > 1:
         raise errors.UsageError(
-            f"slices of {topology.name} have {sizes} cores; a generation "
-            "would wait for the smallest: cut slices with placement.cut"
+            f"slices of {topology.name} have {sizes} cores; a generation would "
+            "wait for the smallest: cut slices with placement.cut_topology"
         )
 
 
@@ -210,7 +212,7 @@ def _planned(
 ) -> Plan:
     if num_slices == 1:
         return Plan(FUSED, (topology.cores,), reason)
-    return Plan(SLICED, cut(topology, num_slices), reason)
+    return Plan(SLICED, cut_topology(topology, num_slices), reason)
 
 
 def _slice_counts(
@@ -246,7 +248,7 @@ def _fits(
     return all(
         sum(needs[i].bytes_at(share) for i in group)
         <= topology.num_bytes_per_core
-        for group in assign(len(needs), num_slices)
+        for group in assign_children(len(needs), num_slices)
     )
 
 

@@ -29,7 +29,7 @@ Arrays = dict[tuple[Any, ...], tuple[tf.Tensor, tf.Tensor]]
 _NUM_AHEAD = 2
 
 
-class Shares:
+class ReplicaInputs:
     """Gives the replicas of a strategy their examples."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Shares:
         seeds: np.ndarray,
         rates: np.ndarray,
     ) -> Iterator[Any]:
-        """Yields what each training step is given, for as long as asked.
+        """Yields what each training step is given, for as long as requested.
 
         Args:
           data: the task's data.
@@ -109,11 +109,11 @@ class Shares:
             self._validation[key] = self._of(data, split, indices, extras)
         return self._validation[key]
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the arrays of `task`."""
-        for kept in (self._arrays, self._validation):
-            for key in [key for key in kept if key[0] == task]:
-                kept.pop(key, None)
+        for arrays in (self._arrays, self._validation):
+            for key in [key for key in arrays if key[0] == task]:
+                arrays.pop(key, None)
 
     def _of(
         self,

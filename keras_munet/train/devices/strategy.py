@@ -1,6 +1,6 @@
-"""Which devices train: a tf.distribute strategy by name.
+"""Makes a tf.distribute strategy by name.
 
-Invariant: a TPU system is initialised once per process, and whatever makes a
+Invariant: a TPU system is initialised once per process, and all that makes a
 strategy impossible here is said in one line before anything is written.
 """
 
@@ -31,27 +31,31 @@ _CLUSTER_EXAMPLE = (
 _WORKER_TYPES = ("chief", "worker")
 
 
-def make(
+def make_strategy(
     devices: str | devices_lib.Devices = "auto",
 ) -> tf.distribute.Strategy:
-    """Returns the strategy over all devices that are asked for.
+    """Returns the strategy over all requested devices.
 
     Equal calls give the same strategy, where one process can have one only.
 
     Args:
-      devices: what is asked for, or a strategy's name alone.
+      devices: what is requested, or a strategy's name alone.
 
     Raises:
       UsageError: there is no such strategy, TF_CONFIG names no cluster, or
         no TPU answers.
     """
-    asked = devices_lib.Devices.of(devices)
-    name = asked.strategy
+    config = devices_lib.Devices.of(devices)
+    name = config.strategy
     if name == "tpu":
-        resolver, _ = tpu_system(asked.tpu, asked.tpu_zone, asked.tpu_project)
+        resolver, _ = tpu_system(
+            config.tpu, config.tpu_zone, config.tpu_project
+        )
         return tf.distribute.TPUStrategy(resolver)
     if name == "coordinator":
-        return cluster.connect(cluster.workers_of(asked.workers)).strategy
+        return cluster.connect_coordinator(
+            cluster.parse_workers(config.workers)
+        ).strategy
     if name == "multi_worker":
         return _multi_worker(_checked_cluster())
     gpus = tf.config.list_logical_devices("GPU")
@@ -59,8 +63,8 @@ def make(
         name = "mirrored" if len(gpus) > 1 else "one_device"
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
-    found = gpus or tf.config.list_logical_devices("CPU")
-    return _mirrored(tuple(device.name for device in found))
+    local_devices = gpus or tf.config.list_logical_devices("CPU")
+    return _mirrored(tuple(device.name for device in local_devices))
 
 
 def device_type(strategy: tf.distribute.Strategy) -> str:
@@ -77,59 +81,63 @@ def is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
     return device_type(strategy) == "CPU" and not has_gpu
 
 
-def topology(devices: str | devices_lib.Devices) -> topology_lib.Topology:
-    """Returns how the devices of `make` lie.
+def device_topology(
+    devices: str | devices_lib.Devices,
+) -> topology_lib.Topology:
+    """Returns how the devices of `make_strategy` lie.
 
     Raises:
-      UsageError: as `make`.
+      UsageError: as `make_strategy`.
     """
-    asked = devices_lib.Devices.of(devices)
-    if asked.strategy == "tpu":
-        _, found = tpu_system(asked.tpu, asked.tpu_zone, asked.tpu_project)
-        kind = os.environ.get(_TPU_TYPE_VARIABLE, "")
+    config = devices_lib.Devices.of(devices)
+    if config.strategy == "tpu":
+        _, tpu = tpu_system(config.tpu, config.tpu_zone, config.tpu_project)
+        tpu_type = os.environ.get(_TPU_TYPE_VARIABLE, "")
         hosts = tuple(
             tuple(_coordinates(core) for core in host)
-            for host in found.device_coordinates
+            for host in tpu.device_coordinates
         )
         num_bytes = None
-        if kind:
-            num_bytes = topology_lib.named(kind).num_bytes_per_core
-        return topology_lib.Topology(kind or "the TPU", hosts, num_bytes)
-    workers = make(asked).extended.worker_devices
-    return topology_lib.flat(f"strategy {asked.strategy!r}", len(workers))
+        if tpu_type:
+            num_bytes = topology_lib.named_topology(tpu_type).num_bytes_per_core
+        return topology_lib.Topology(tpu_type or "the TPU", hosts, num_bytes)
+    workers = make_strategy(config).extended.worker_devices
+    return topology_lib.flat_topology(
+        f"strategy {config.strategy!r}", len(workers)
+    )
 
 
-def cut(
+def slice_strategies(
     devices: str | devices_lib.Devices, slices: placement.Slices
 ) -> list[tf.distribute.Strategy]:
-    """Returns one strategy for each slice of `topology(devices)`.
+    """Returns one strategy for each slice of `device_topology(devices)`.
 
     Raises:
       UsageError: the devices of this strategy cannot be divided.
     """
-    asked = devices_lib.Devices.of(devices)
-    placement.check(topology(asked), slices)
-    if asked.strategy == "tpu":
-        resolver, found = tpu_system(
-            asked.tpu, asked.tpu_zone, asked.tpu_project
+    config = devices_lib.Devices.of(devices)
+    placement.check_slices(device_topology(config), slices)
+    if config.strategy == "tpu":
+        resolver, tpu = tpu_system(
+            config.tpu, config.tpu_zone, config.tpu_project
         )
         return [
             tf.distribute.TPUStrategy(
                 resolver,
                 experimental_device_assignment=(
                     tf.tpu.experimental.DeviceAssignment(
-                        found, np.array(cores, np.int32)[:, None]
+                        tpu, np.array(cores, np.int32)[:, None]
                     )
                 ),
             )
             for cores in slices
         ]
-    if asked.strategy == "multi_worker":
+    if config.strategy == "multi_worker":
         raise errors.UsageError(
             "placement 'sliced' cannot divide the devices of several workers; "
             "use 'fused', or several jobs on one system (docs/clusters.md)"
         )
-    workers = make(asked).extended.worker_devices
+    workers = make_strategy(config).extended.worker_devices
     return [_local_slice([workers[x] for x, *_ in cores]) for cores in slices]
 
 
@@ -175,7 +183,7 @@ def tpu_system(
             # A pod: its other hosts run servers, and this one the program.
             tf.config.experimental_connect_to_cluster(resolver)
         # It clears the TPU's memory: a second time would lose all variables.
-        found = tf.tpu.experimental.initialize_tpu_system(resolver)
+        tpu_topology = tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         words = " ".join(str(error).split())
         raise errors.UsageError(
@@ -183,7 +191,7 @@ def tpu_system(
             "that is ready in --tpu, --tpu_zone and --tpu_project, and use "
             "tensorflow-tpu (docs/clusters.md)"
         ) from error
-    return resolver, found
+    return resolver, tpu_topology
 
 
 @functools.cache
@@ -235,21 +243,21 @@ def _cluster_problem(text: str) -> str:
     cluster, task = value.get("cluster"), value.get("task")
     if not isinstance(cluster, Mapping) or not isinstance(task, Mapping):
         return 'lacks "cluster" or "task"'
-    kind, index = task.get("type"), task.get("index")
+    task_type, index = task.get("type"), task.get("index")
     hosts = {k: cluster.get(k, []) for k in _WORKER_TYPES}
     if not any(hosts.values()) or set(cluster) - set(_WORKER_TYPES):
         return f"names the jobs {sorted(cluster)} and may name chief and worker"
     if any(
         not isinstance(host, str) or ":" not in host
-        for found in hosts.values()
-        for host in found
+        for task_hosts in hosts.values()
+        for host in task_hosts
     ):
         return "must list every worker as host:port"
-    if kind not in hosts or not hosts[kind]:
-        return f"has the task type {kind!r}, which is not in its cluster"
-    if type(index) is not int or not 0 <= index < len(hosts[kind]):
+    if task_type not in hosts or not hosts[task_type]:
+        return f"has the task type {task_type!r}, which is not in its cluster"
+    if type(index) is not int or not 0 <= index < len(hosts[task_type]):
         return (
-            f"has the task index {index!r} and {len(hosts[kind])} of type "
-            f"{kind}"
+            f"has the task index {index!r} and {len(hosts[task_type])} of type "
+            f"{task_type}"
         )
     return ""

@@ -1,4 +1,4 @@
-"""How the cores of a machine or a TPU slice lie, as plain records.
+"""Describes the cores of a machine or a TPU slice as plain records.
 
 Invariant: every core has coordinates of its own, and the cores of a host are
 the ones that its program feeds. A core is what runs one replica: a TPU core,
@@ -21,7 +21,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class _Generation:
-    """What the chips of one TPU generation have in common.
+    """The properties of one TPU generation.
 
     Attributes:
       cores_per_chip: replicas of a chip.
@@ -73,7 +73,7 @@ _NUM_CHIPS_ONE_HOST = 8
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Where the cores of a system lie.
+    """The positions of a system's cores.
 
     Attributes:
       name: e.g. `v3-32`.
@@ -93,14 +93,14 @@ class Topology:
                 f"{[len(host) for host in self.hosts]} cores; there must be "
                 "hosts, and each must feed as many as the others"
             )
-        seen = set()
+        used_cores = set()
         for core in self.cores:
-            if core in seen:
+            if core in used_cores:
                 raise errors.UsageError(
                     f"two cores of {self.name} lie at {core}; each needs "
                     "coordinates of its own"
                 )
-            seen.add(core)
+            used_cores.add(core)
 
     @property
     def cores(self) -> tuple[Coordinates, ...]:
@@ -115,7 +115,7 @@ class Topology:
         return x, y, z, core
 
 
-def named(name: str) -> Topology:
+def named_topology(name: str) -> Topology:
     """Returns the topology of a TPU type such as `v3-32` or `v5e-64`.
 
     The number counts cores for v2, v3, v4 and v5p, chips for v5e (also
@@ -125,8 +125,8 @@ def named(name: str) -> Topology:
       UsageError: there is no such type.
     """
     spelt = name.replace("v5litepod-", "v5e-")
-    kind, dash, number = spelt.partition("-")
-    generation = _GENERATIONS.get(kind)
+    chip, dash, number = spelt.partition("-")
+    generation = _GENERATIONS.get(chip)
     if generation is None or not dash or not number.isdigit():
         raise errors.UsageError(
             f"{name!r} is no TPU type; it must be one of "
@@ -137,7 +137,7 @@ def named(name: str) -> Topology:
     if mesh is None or int(number) % counted:
         sizes = [str(chips * counted) for chips in generation.meshes]
         raise errors.UsageError(
-            f"there is no {name}; {kind} comes with {', '.join(sizes)}"
+            f"there is no {name}; {chip} comes with {', '.join(sizes)}"
         )
     host = generation.host
     if counted == 1 and math.prod(mesh) <= _NUM_CHIPS_ONE_HOST:
@@ -145,7 +145,7 @@ def named(name: str) -> Topology:
     return _boxed(spelt, mesh, host, generation)
 
 
-def flat(
+def flat_topology(
     name: str, num_cores: int, num_bytes_per_core: int | None = None
 ) -> Topology:
     """Returns devices of one machine, all equally near to one another."""

@@ -33,19 +33,21 @@ class Workers:
     is_chief = True
     num = 1
 
-    def share(self, value: Any = None) -> Any:
+    def broadcast(self, value: Any = None) -> Any:
         """Returns the chief's `value`, plain JSON; others give none."""
         return value
 
-    def least(self, number: float | None) -> float | None:
+    def all_reduce_min(self, number: float | None) -> float | None:
         """Returns the least number of all workers; None if one has none."""
         return number
 
-    def any(self, flag: bool) -> bool:
+    def all_reduce_any(self, flag: bool) -> bool:
         """Returns whether `flag` holds on any worker."""
         return flag
 
-    def first(self, lead: Callable[[], _T], follow: Callable[[], _T]) -> _T:
+    def from_chief(
+        self, lead: Callable[[], _T], follow: Callable[[], _T]
+    ) -> _T:
         """Has the chief do something before the others do their part.
 
         Args:
@@ -83,7 +85,7 @@ class SeveralWorkers(Workers):
         )
         self._total = tf.function(self._summed, autograph=False)
 
-    def share(self, value: Any = None) -> Any:
+    def broadcast(self, value: Any = None) -> Any:
         """Returns the chief's `value`, plain JSON; others give none."""
         data = b""
         if self.is_chief:
@@ -94,7 +96,7 @@ class SeveralWorkers(Workers):
         chiefs = self._sum(mine)
         return json.loads(chiefs.astype(np.uint8).tobytes())
 
-    def least(self, number: float | None) -> float | None:
+    def all_reduce_min(self, number: float | None) -> float | None:
         """Returns the least number of all workers; None if one has none."""
         # In units that a float32 holds to seven digits.
         numbers = np.zeros(self.num)
@@ -102,11 +104,13 @@ class SeveralWorkers(Workers):
         numbers = self._sum(numbers)
         return None if min(numbers) < 0 else float(min(numbers))
 
-    def any(self, flag: bool) -> bool:
+    def all_reduce_any(self, flag: bool) -> bool:
         """Returns whether `flag` holds on any worker."""
         return bool(self._sum(np.array([float(flag)]))[0])
 
-    def first(self, lead: Callable[[], _T], follow: Callable[[], _T]) -> _T:
+    def from_chief(
+        self, lead: Callable[[], _T], follow: Callable[[], _T]
+    ) -> _T:
         """Has the chief do something before the others do their part.
 
         Args:
@@ -120,17 +124,17 @@ class SeveralWorkers(Workers):
           MunetError: what `lead` raised, on every worker.
         """
         if not self.is_chief:
-            problem = self.share()
+            problem = self.broadcast()
             if problem is not None:
-                raise failure(problem)
+                raise error_from_json(problem)
             return follow()
         try:
-            done = lead()
+            result = lead()
         except errors.MunetError as error:
-            self.share(described(error))
+            self.broadcast(error_to_json(error))
             raise
-        self.share(None)
-        return done
+        self.broadcast(None)
+        return result
 
     def _sum(self, vector: np.ndarray) -> np.ndarray:
         """Returns the sum over all workers."""
@@ -159,19 +163,19 @@ class SeveralWorkers(Workers):
 ALONE = Workers()
 
 
-def of(strategy: tf.distribute.Strategy) -> Workers:
+def strategy_workers(strategy: tf.distribute.Strategy) -> Workers:
     """Returns the processes that share a strategy."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return SeveralWorkers(strategy)
     return ALONE
 
 
-def described(error: BaseException) -> dict[str, str]:
-    """Returns an error as plain JSON; `failure` is the inverse."""
+def error_to_json(error: BaseException) -> dict[str, str]:
+    """Returns an error as plain JSON; `error_from_json` is the inverse."""
     return {"kind": type(error).__name__, "message": str(error)}
 
 
-def failure(problem: dict[str, str]) -> errors.MunetError:
+def error_from_json(problem: dict[str, str]) -> errors.MunetError:
     """Returns the error that the chief had, of the nearest kind of ours."""
-    kind = getattr(errors, problem["kind"], errors.MunetError)
-    return kind(f"the chief worker: {problem['message']}")
+    error_type = getattr(errors, problem["kind"], errors.MunetError)
+    return error_type(f"the chief worker: {problem['message']}")

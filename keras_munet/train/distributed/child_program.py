@@ -25,8 +25,8 @@ from keras_munet.train import optimizer
 from keras_munet.train.graph import generation
 
 
-class Inputs(NamedTuple):
-    """What a child's training is given besides its weights.
+class ChildInputs(NamedTuple):
+    """The inputs of a child's training besides its weights.
 
     Attributes:
       images: `[n, height, width, channels] uint8`, what it trains on.
@@ -63,8 +63,8 @@ class Inputs(NamedTuple):
     accept_ties: np.bool_
 
 
-class Outputs(NamedTuple):
-    """What became of a child.
+class ChildOutputs(NamedTuple):
+    """The result of a child.
 
     Attributes:
       scores: `[cycles] float64`, after each cycle.
@@ -94,8 +94,8 @@ class ChildProgram(generation.GenerationGraph):
 
     def __init__(
         self,
-        structure: generation_structure.Structure,
-        products: matmul_precision.Products,
+        structure: generation_structure.GenerationStructure,
+        products: matmul_precision.MatmulPrecision,
         jitter: preprocessing.ColorJitter,
     ):
         """Builds the graph; traces nothing.
@@ -107,20 +107,22 @@ class ChildProgram(generation.GenerationGraph):
         """
         strategy = tf.distribute.get_strategy()
         # Its variables say shapes alone and are never read.
-        pool = layer_pool.SlotPool(strategy)
+        pool = layer_pool.LayerPool(strategy)
         super().__init__(structure, pool, strategy, products)
         self._jitter = jitter
         (self._chain,) = self.slots
         self.is_trained = [slot.momentum is not None for slot in self._chain]
 
-    def traced(self, inputs: Inputs) -> tf.types.experimental.ConcreteFunction:
+    def traced(
+        self, inputs: ChildInputs
+    ) -> tf.types.experimental.ConcreteFunction:
         """Returns the function for inputs of these shapes.
 
         How many examples, steps and validation batches there are may differ.
 
         Returns:
           A function of the flat tensors of (inputs, weights, momenta) whose
-          result `Outputs` takes apart.
+          result `ChildOutputs` takes apart.
         """
         open_ended = {
             *("images", "labels", "indices", "seeds", "rates", "held_out"),
@@ -133,7 +135,7 @@ class ChildProgram(generation.GenerationGraph):
                 return tensor
             return tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
 
-        input_specs = Inputs(
+        input_specs = ChildInputs(
             *(
                 tf.nest.map_structure(lambda v, n=name: spec(n, v), value)
                 for name, value in inputs._asdict().items()
@@ -148,7 +150,7 @@ class ChildProgram(generation.GenerationGraph):
         )
         structure = input_specs, weight_specs, momentum_specs
 
-        def run(*flat: tf.Tensor) -> Outputs:
+        def run(*flat: tf.Tensor) -> ChildOutputs:
             return self._run(*tf.nest.pack_sequence_as(structure, flat))
 
         return tf.function(run, autograph=False).get_concrete_function(
@@ -157,10 +159,10 @@ class ChildProgram(generation.GenerationGraph):
 
     def _run(
         self,
-        inputs: Inputs,
+        inputs: ChildInputs,
         weights: tuple[tf.Tensor, ...],
         momenta: tuple[tf.Tensor, ...],
-    ) -> Outputs:
+    ) -> ChildOutputs:
         num_steps = tf.shape(inputs.indices)[0] // inputs.num_cycles
         scores = tf.TensorArray(tf.float64, inputs.num_cycles)
         losses = tf.TensorArray(tf.float32, inputs.num_cycles)
@@ -200,7 +202,7 @@ class ChildProgram(generation.GenerationGraph):
             (tf.constant(0), weights, momenta, best, scores, losses),
             parallel_iterations=1,
         )
-        return Outputs(scores.stack(), losses.stack(), *best[1:])
+        return ChildOutputs(scores.stack(), losses.stack(), *best[1:])
 
     def _step_of(self, inputs, step, weights, momenta, total):
         """Returns the state of a cycle after one step."""
@@ -238,7 +240,7 @@ class ChildProgram(generation.GenerationGraph):
             total + losses[0],
         )
 
-    def _quality(self, inputs: Inputs, weights: Sequence[tf.Tensor]):
+    def _quality(self, inputs: ChildInputs, weights: Sequence[tf.Tensor]):
         """Returns the accuracy on what is held out, float64."""
 
         def count(batch, right):
@@ -291,9 +293,9 @@ class ChildProgram(generation.GenerationGraph):
         self, variables: Sequence[keras.Variable], weights: Sequence[tf.Tensor]
     ) -> Iterator[None]:
         """Has the layers compute with `weights` and not with `variables`."""
-        self._held = list(zip(variables, weights, strict=True))
+        self._bound_variables = list(zip(variables, weights, strict=True))
         try:
-            with keras.StatelessScope(state_mapping=self._held):
+            with keras.StatelessScope(state_mapping=self._bound_variables):
                 yield
         finally:
-            self._held = []
+            self._bound_variables = []

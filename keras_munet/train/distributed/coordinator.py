@@ -35,7 +35,7 @@ from keras_munet.train.devices import cluster
 from keras_munet.train.distributed import child_program
 
 _PAUSE_SECS = 0.01
-# Without any result for so long, somebody should look at the workers.
+# Without any result for so long, a person should look at the workers.
 _SILENT_SECS = 300.0
 _NUM_PROGRAMS_MAX = 64
 
@@ -56,8 +56,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           workers: `HOST:PORT` of each.
           budget: how long every child trains.
           seed: the experiment's root seed.
-          compute_dtype: see `matmul_precision.products`; decided for all
-            workers by the devices of this machine.
+          compute_dtype: see `matmul_precision.choose_precision`; decided
+            for all workers by the devices of this machine.
 
         Raises:
           UsageError: a worker does not answer, or a child is to be judged by
@@ -69,7 +69,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                 "--strategy=coordinator does not measure; use accuracy, or "
                 "another strategy"
             )
-        self._coordinator = cluster.connect(tuple(workers))
+        self._coordinator = cluster.connect_coordinator(tuple(workers))
         # Of this process, by name: the workers have devices too.
         local = tf.config.list_logical_devices("CPU")[0].name
         strategy = tf.distribute.OneDeviceStrategy(local)
@@ -94,7 +94,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           data_hparams: the `ds_*` hyperparameters that they share.
           event: names the generation; its seeds derive from it.
           accept_ties: whether an equal score makes a new snapshot.
-          on_cycle: as of `Trainer.train`; told when all is done.
+          on_cycle: as of `Trainer.train`; called when all is done.
 
         Raises:
           ChildError: a worker could not train a child for a reason that is
@@ -107,8 +107,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                 "hparams.opt_name is adamw, which --strategy=coordinator does "
                 "not train; use sgd, or another strategy"
             )
-        with grappler.plain_graphs():
-            with self.clock.spent("build"):
+        with grappler.disable_grappler():
+            with self.clock.measure("build"):
                 shared, jitter = self._shared_inputs(data, data_hparams, event)
                 class_weights = self._budget.weights_of(data)
                 loaded: dict[str, specs.Component] = {}
@@ -124,10 +124,10 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                     )
                     for child in children
                 ]
-            with self.clock.spent("train"):
+            with self.clock.measure("train"):
                 self._wait(event)
                 outputs = [
-                    child_program.Outputs(*value.fetch()) for value in sent
+                    child_program.ChildOutputs(*value.fetch()) for value in sent
                 ]
         if on_cycle is not None:
             for cycle in range(self._budget.num_cycles):
@@ -146,7 +146,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         data: types.TaskData,
         data_hparams: Mapping[str, Any],
         event: tuple[str | int, ...],
-    ) -> tuple[child_program.Inputs, preprocessing.ColorJitter]:
+    ) -> tuple[child_program.ChildInputs, preprocessing.ColorJitter]:
         """Returns what all children are given, and when colours vary.
 
         What differs from child to child is left at zero.
@@ -157,8 +157,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         )
         picked = self._train_indices(data, num_steps, event)
         # A child may see a small part of a large split.
-        seen, indices = np.unique(picked, return_inverse=True)
-        images, labels = data.train.batch(seen)
+        examples, indices = np.unique(picked, return_inverse=True)
+        images, labels = data.train.batch(examples)
         held_out, mask = self._steps.counted(data, "validation")
         num_held_out = int(np.count_nonzero(mask))
         held_images, held_labels = data.validation.batch(
@@ -170,7 +170,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         seeds = self._rng("augment", *event).integers(
             0, 2**31 - 1, (num_steps, 2), dtype=np.int32
         )
-        inputs = child_program.Inputs(
+        inputs = child_program.ChildInputs(
             images=images,
             labels=labels.astype(np.int32),
             indices=indices.reshape(picked.shape).astype(np.int32),
@@ -192,7 +192,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
     def _send(
         self,
         child: child_job.ChildJob,
-        shared: child_program.Inputs,
+        shared: child_program.ChildInputs,
         data_hparams: Mapping[str, Any],
         jitter: preprocessing.ColorJitter,
         accept_ties: bool,
@@ -202,7 +202,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         """Hands a child to whichever worker is free."""
         num_cycles = self._budget.num_cycles
         num_steps = len(shared.indices) // num_cycles
-        rates = schedules.rates([child], num_cycles, num_steps)
+        rates = schedules.rate_table([child], num_cycles, num_steps)
         inputs = shared._replace(
             rates=rates[:, 0],
             size_factor=np.float64(child.size_factor),
@@ -222,7 +222,9 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                     part.spec, component.momentum
                 )
                 if part.factor_depth:
-                    layout = weight_factors.Layout(part.spec, part.factor_depth)
+                    layout = weight_factors.FactorLayout(
+                        part.spec, part.factor_depth
+                    )
                     values = layout.first_values(values)
                     momentum = layout.first_momentum(momentum)
                 momenta.append(momentum)
@@ -240,7 +242,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         child: child_job.ChildJob,
         data_hparams: Mapping[str, Any],
         jitter: preprocessing.ColorJitter,
-        inputs: child_program.Inputs,
+        inputs: child_program.ChildInputs,
         class_weights: tuple[float, ...],
     ) -> tf.types.experimental.ConcreteFunction:
         structure = generation_structure.structure_of(
@@ -271,7 +273,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
 
         Raises:
           ChildError: one cannot be.
-          StoppedError: the job was asked to stop.
+          StoppedError: the job got a stop request.
         """
         silent_since = time.monotonic()
         try:
@@ -298,7 +300,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
 
 
 def _trained(
-    child: child_job.ChildJob, result: child_program.Outputs
+    child: child_job.ChildJob, result: child_program.ChildOutputs
 ) -> child_job.TrainedChild:
     improved = result.quality >= 0
     components = {}

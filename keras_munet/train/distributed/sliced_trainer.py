@@ -53,7 +53,7 @@ class SlicedTrainer:
         """Has training end with StoppedError, once `stop` says so.
 
         Args:
-          stop: asked before each generation and after each cycle.
+          stop: called before each generation and after each cycle.
         """
         for trainer in self._slices:
             trainer.stop_when(stop)
@@ -76,13 +76,13 @@ class SlicedTrainer:
           data_hparams: the `ds_*` hyperparameters that they share.
           event: names the generation; its seeds derive from it.
           accept_ties: whether an equal score makes a new snapshot.
-          on_cycle: told of each slice, of one at a time.
+          on_cycle: called for each slice, of one at a time.
 
         Raises:
           UsageError: a child does not fit with one example at a time.
           StoppedError: `stop_when` said so.
         """
-        groups = placement.assign(len(children), len(self._slices))
+        groups = placement.assign_children(len(children), len(self._slices))
 
         telling = threading.Lock()
 
@@ -103,7 +103,7 @@ class SlicedTrainer:
 
         busy = [number for number, group in enumerate(groups) if group]
         with (
-            grappler.plain_graphs(),
+            grappler.disable_grappler(),
             futures.ThreadPoolExecutor(len(busy)) as pool,
         ):
             results = [
@@ -147,10 +147,10 @@ class SlicedTrainer:
         with self._on_all_devices() as whole:
             return whole.logits(path, data, split)
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the data of `task`."""
         for trainer in [*self._slices, *([self._whole] if self._whole else [])]:
-            trainer.forget(task)
+            trainer.forget_task(task)
 
     @contextlib.contextmanager
     def _on_all_devices(self) -> Iterator[trainer_lib.Trainer]:

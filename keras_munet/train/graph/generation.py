@@ -25,15 +25,15 @@ from keras_munet.train import matmul_precision
 from keras_munet.train import optimizer
 
 
-class GenerationGraph(generation_base.Borrowed):
+class GenerationGraph(generation_base.GenerationBase):
     """The layers of a structure with the compiled functions of its steps."""
 
     def __init__(
         self,
-        structure: generation_structure.Structure,
-        pool: layer_pool.SlotPool,
+        structure: generation_structure.GenerationStructure,
+        pool: layer_pool.LayerPool,
         strategy: tf.distribute.Strategy,
-        products: matmul_precision.Products = matmul_precision.FLOAT32,
+        products: matmul_precision.MatmulPrecision = matmul_precision.FLOAT32,
         num_parts: int = 1,
     ):
         """Takes the layers; traces nothing before the first call.
@@ -51,7 +51,7 @@ class GenerationGraph(generation_base.Borrowed):
         self._products = products
         self._strategy = strategy
         # What layers compute with that is not their own.
-        self._held: list[tuple[keras.Variable, tf.Tensor]] = []
+        self._bound_variables: list[tuple[keras.Variable, tf.Tensor]] = []
         self.train_batch = tf.function(self._train_batch, autograph=False)
         self.count_batch = tf.function(self._count_batch, autograph=False)
         self.train_shares = tf.function(self._train_shares, autograph=False)
@@ -147,9 +147,11 @@ class GenerationGraph(generation_base.Borrowed):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([v for child in variables for v in child])
             with self._multiplied():
-                logits = path_model.logits(self._layers, images)
+                logits = path_model.compute_logits(self._layers, images)
             losses = [
-                losses_lib.losses(child, labels, smoothing, self.class_weights)
+                losses_lib.cross_entropy(
+                    child, labels, smoothing, self.class_weights
+                )
                 for child, smoothing in zip(
                     logits, self.label_smoothing, strict=True
                 )
@@ -178,7 +180,9 @@ class GenerationGraph(generation_base.Borrowed):
             yield
             return
         # A scope within another one hides it.
-        with keras.StatelessScope(state_mapping=[*self._held, *products]):
+        with keras.StatelessScope(
+            state_mapping=[*self._bound_variables, *products]
+        ):
             yield
 
     def _variables(self):
@@ -186,7 +190,7 @@ class GenerationGraph(generation_base.Borrowed):
         return [[slot.variable for slot in child] for child in self._trained]
 
     def _prepare(
-        self, products: matmul_precision.Products, training: bool = True
+        self, products: matmul_precision.MatmulPrecision, training: bool = True
     ) -> None:
         """Has each call compute what the step needs and nothing else.
 
@@ -228,7 +232,7 @@ class GenerationGraph(generation_base.Borrowed):
           labels: `[batch] int32`.
           mask: `[batch] float32`, 0 where padded.
           whole: whether to return `[replicas, children, share, classes + 2]
-            float32`, what `losses.scored` returns on each replica.
+            float32`, what `losses.scored_outputs` returns on each replica.
 
         Returns:
           `[children] float32`: the number of right answers, or NaN where a
@@ -262,11 +266,13 @@ class GenerationGraph(generation_base.Borrowed):
         return self._strategy.reduce("SUM", counts, axis=None)
 
     def _count(self, images, labels, mask):
-        return losses_lib.right(self._scored_logits(images), labels, mask)
+        return losses_lib.num_correct(self._scored_logits(images), labels, mask)
 
     def _collect(self, images, labels, mask):
-        """Returns what `losses.scored` does, in this replica's own place."""
-        rows = losses_lib.scored(self._scored_logits(images), labels, mask)
+        """Returns this replica's own `losses.scored_outputs`."""
+        rows = losses_lib.scored_outputs(
+            self._scored_logits(images), labels, mask
+        )
         context = tf.distribute.get_replica_context()
         number = context.replica_id_in_sync_group
         # The sum over replicas has them all, even what is not finite.
@@ -278,7 +284,7 @@ class GenerationGraph(generation_base.Borrowed):
     def _scored_logits(self, images):
         # What is scored is what will be served.
         self._prepare(matmul_precision.FLOAT32, training=False)
-        return tf.stack(path_model.logits(self._layers, images))
+        return tf.stack(path_model.compute_logits(self._layers, images))
 
 
 def _state(slot):

@@ -49,17 +49,17 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
           budget: how many examples they take.
           clock: takes the seconds.
           arrays: of a slice, the data that all slices have; see
-            `replica_inputs.Shares`.
+            `replica_inputs.ReplicaInputs`.
         """
         super().__init__(strategy, budget, clock)
         # One CPU or GPU picks its batches itself.
-        self._shares: replica_inputs.Shares | None = None
+        self._shares: replica_inputs.ReplicaInputs | None = None
         if (
             arrays is not None
             or self._num_replicas > 1
             or strategy_lib.device_type(strategy) == "TPU"
         ):
-            self._shares = replica_inputs.Shares(strategy, arrays)
+            self._shares = replica_inputs.ReplicaInputs(strategy, arrays)
         self._begin()
 
     def _begin(self) -> None:
@@ -91,9 +91,9 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
 
     def generation(
         self,
-        structure: generation_structure.Structure,
-        pool: layer_pool.SlotPool,
-        products: matmul_precision.Products,
+        structure: generation_structure.GenerationStructure,
+        pool: layer_pool.LayerPool,
+        products: matmul_precision.MatmulPrecision,
         num_parts: int,
     ) -> generation_lib.GenerationGraph:
         """Returns the graph of a structure."""
@@ -123,7 +123,7 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
         """Yields the `[children] float32` losses of each step."""
         step = graph.train_batch if self._shares is None else graph.train_shares
         for _ in range(num_steps):
-            with self._clock.spent("input"):
+            with self._clock.measure("input"):
                 args = next(inputs)
             begun = self._training.begun
             with contextlib.nullcontext() if begun else _BUILDING:
@@ -158,11 +158,11 @@ class GraphSteps(steps.StepLoop[generation_lib.GenerationGraph]):
             )
             yield _joined(counts) if whole else counts
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the data of `task`."""
-        super().forget(task)
+        super().forget_task(task)
         if self._shares is not None:
-            self._shares.forget(task)
+            self._shares.forget_task(task)
 
 
 def _joined(rows: tf.Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What shared components make of the examples that children are scored on.
+"""Caches the outputs of shared components for validation examples.
 
 Invariant: a feature is found under the ids of the components that made it, so
 it is what they would compute again; what is kept stays within a bound.
@@ -24,7 +24,7 @@ _Key = tuple[str, str, int, Prefix]
 NUM_BYTES_MAX = 128 * 2**20
 
 
-class Features:
+class FeatureCache:
     """Features by what they are of, for as long as they fit."""
 
     def __init__(self, num_bytes_max: int = NUM_BYTES_MAX):
@@ -35,17 +35,17 @@ class Features:
         """
         self._num_bytes_max = num_bytes_max
         self._num_bytes = 0
-        self._kept: dict[_Key, tf.Tensor] = {}
+        self._tensors: dict[_Key, tf.Tensor] = {}
         self._lock = threading.Lock()
 
-    def of(self, task: str, split: str, batch: int) -> OfBatch:
+    def of_batch(self, task: str, split: str, batch: int) -> BatchFeatures:
         """Returns the features of one batch of examples."""
-        return OfBatch(self, task, split, batch)
+        return BatchFeatures(self, task, split, batch)
 
     def get(self, key: _Key) -> tf.Tensor | None:
         """Returns features, or None where they are not kept."""
         with self._lock:
-            return self._kept.get(key)
+            return self._tensors.get(key)
 
     def put(self, key: _Key, features: tf.Tensor) -> None:
         """Keeps features, unless there is no room.
@@ -55,8 +55,8 @@ class Features:
         """
         with self._lock:
             num_bytes = self._num_bytes + _num_bytes(features)
-            if key not in self._kept and num_bytes <= self._num_bytes_max:
-                self._kept[key] = features
+            if key not in self._tensors and num_bytes <= self._num_bytes_max:
+                self._tensors[key] = features
                 self._num_bytes = num_bytes
 
     def keep_only(self, task: str, prefixes: AbstractSet[Prefix]) -> None:
@@ -64,18 +64,18 @@ class Features:
         with self._lock:
             self._filter(lambda key: key[0] == task and key[3] in prefixes)
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees what is of a task."""
         with self._lock:
             self._filter(lambda key: key[0] != task)
 
     def _filter(self, is_kept: Callable[[_Key], bool]) -> None:
-        self._kept = {k: v for k, v in self._kept.items() if is_kept(k)}
-        self._num_bytes = sum(map(_num_bytes, self._kept.values()))
+        self._tensors = {k: v for k, v in self._tensors.items() if is_kept(k)}
+        self._num_bytes = sum(map(_num_bytes, self._tensors.values()))
 
 
 @dataclasses.dataclass(frozen=True)
-class OfBatch:
+class BatchFeatures:
     """The features of one batch of a task's split.
 
     Attributes:
@@ -85,7 +85,7 @@ class OfBatch:
       batch: its number.
     """
 
-    features: Features
+    features: FeatureCache
     task: str
     split: str
     batch: int

@@ -4,10 +4,10 @@ Invariant: as of `generation.GenerationGraph`, whose steps these are: what
 children share frozen is computed once per batch, no gradient is computed below
 a child's lowest trained component, and each child's update depends on its own
 loss alone. Nothing is compiled for a structure; what a child becomes is the
-same to the bit whatever is trained beside it.
+same to the bit with any others trained beside it.
 
 A call takes Python ten microseconds, so it is for devices whose layers take
-far longer: CPUs. The children of a step are promises that several threads keep.
+far longer: CPUs. The children of a step are futures that several threads run.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from keras_munet.train.layerwise import task_graph
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """What some examples of a batch add up to.
+class BatchSums:
+    """The sums over some examples of a batch.
 
     Attributes:
       loss: float32 scalar, nats.
@@ -46,16 +46,16 @@ class Part:
     gradients: list[tf.Tensor]
 
 
-class LayerwiseGeneration(generation_base.Borrowed):
-    """The layers of a structure, with its steps as promises."""
+class LayerwiseGeneration(generation_base.GenerationBase):
+    """The layers of a structure, whose steps are futures."""
 
     def __init__(
         self,
-        structure: generation_structure.Structure,
-        pool: layer_pool.SlotPool,
+        structure: generation_structure.GenerationStructure,
+        pool: layer_pool.LayerPool,
         strategy: tf.distribute.Strategy,
         layer_functions: layer_functions_lib.LayerFunctions,
-        products: matmul_precision.Products,
+        products: matmul_precision.MatmulPrecision,
         num_parts: int = 1,
     ):
         """Takes the layers; compiles nothing.
@@ -73,28 +73,32 @@ class LayerwiseGeneration(generation_base.Borrowed):
         self._functions = layer_functions
         self._num_parts = num_parts
         chains = [
-            layer_plan.places(
-                chain, gradients, path_model.narrowed(layers), products
+            layer_plan.planned_layers(
+                chain, gradients, path_model.class_token_flags(layers), products
             )
             for chain, gradients, layers in zip(
                 self.slots, self.gradients, self._layers, strict=True
             )
         ]
         # Below a child's lowest trained component nothing is its own.
-        stems, self._tops = zip(*map(layer_plan.cut, chains), strict=True)
-        self._stems = shared_prefix.Stems(stems, layer_functions, self.image)
-        # What a child's last step took: whoever takes longest begins first.
+        stems, self._tops = zip(
+            *map(layer_plan.split_at_trained, chains), strict=True
+        )
+        self._stems = shared_prefix.SharedPrefixes(
+            stems, layer_functions, self.image
+        )
+        # What a child's last step took: the slowest child begins first.
         self._secs = [0.0] * len(chains)
 
     def begin_step(
         self,
-        flow: task_graph.Dataflow,
+        flow: task_graph.TaskGraph,
         number: int,
-        before: list[task_graph.Promise],
+        before: list[task_graph.Future],
         images: tf.Tensor,
         labels: tf.Tensor,
         rates: tf.Tensor,
-    ) -> list[task_graph.Promise]:
+    ) -> list[task_graph.Future]:
         """Has threads train every child on one batch.
 
         Args:
@@ -106,20 +110,20 @@ class LayerwiseGeneration(generation_base.Borrowed):
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
 
         Returns:
-          Of each child a promise of a result whose `loss` is its loss, a
+          Of each child a future of a result whose `loss` is its loss, a
           float32 scalar, nats.
         """
         batch_size = images.shape[0]
         of_child = tf.unstack(rates, self.num_children)
         some_images = tf.split(images, self._num_parts)
         some_labels = tf.split(labels, self._num_parts)
-        promises = before
+        futures = before
         for part in range(self._num_parts):
             order = number, part
             # Where memory is short, a part begins when the one before is done.
-            waits = promises if self._num_parts > 1 else []
+            waits = futures if self._num_parts > 1 else []
             features = self._stems.begin(flow, order, some_images[part], waits)
-            promises = [
+            futures = [
                 flow.add(
                     functools.partial(
                         self._train,
@@ -130,11 +134,11 @@ class LayerwiseGeneration(generation_base.Borrowed):
                         last=part == self._num_parts - 1,
                     ),
                     (*order, -self._secs[child]),
-                    [features[child], *promises[child : child + 1]],
+                    [features[child], *futures[child : child + 1]],
                 )
                 for child in range(self.num_children)
             ]
-        return promises
+        return futures
 
     @property
     def prefixes(self) -> frozenset[feature_cache.Prefix]:
@@ -143,14 +147,14 @@ class LayerwiseGeneration(generation_base.Borrowed):
 
     def begin_count(
         self,
-        flow: task_graph.Dataflow,
+        flow: task_graph.TaskGraph,
         number: int,
         images: tf.Tensor,
         labels: tf.Tensor,
         mask: tf.Tensor,
-        kept: feature_cache.OfBatch,
+        cache: feature_cache.BatchFeatures,
         whole: bool = False,
-    ) -> list[task_graph.Promise]:
+    ) -> list[task_graph.Future]:
         """Has threads count right answers in one batch.
 
         Args:
@@ -159,19 +163,21 @@ class LayerwiseGeneration(generation_base.Borrowed):
           images: `[batch, size, size, 3] float32`, ready.
           labels: `[batch] int32`.
           mask: `[batch] float32`, 0 where padded.
-          kept: features of this batch that need not be computed again.
-          whole: whether to promise what `losses.scored` returns.
+          cache: features of this batch that need not be computed again.
+          whole: whether to return what `losses.scored_outputs` returns.
 
         Returns:
-          Of each child a promise of the number of right answers, float32, or
+          Of each child a future of the number of right answers, float32, or
           NaN where its logits are not finite.
         """
-        features = self._stems.begin(flow, (number, 0), images, kept=kept)
-        answer = self._functions.scored if whole else self._functions.right
+        features = self._stems.begin(flow, (number, 0), images, cache=cache)
+        answer = (
+            self._functions.scored if whole else self._functions.num_correct
+        )
 
         def count(child: int, x: tf.Tensor) -> tf.Tensor:
-            for place in self._tops[child]:
-                x = self._functions.output(place.scored, place.weights, x)
+            for layer in self._tops[child]:
+                x = self._functions.output(layer.scored, layer.weights, x)
             return answer(x, labels, mask)
 
         return [
@@ -189,11 +195,11 @@ class LayerwiseGeneration(generation_base.Borrowed):
         labels: tf.Tensor,
         batch_size: int,
         x: tf.Tensor,
-        before: Part | None = None,
+        before: BatchSums | None = None,
         *,
         rates: tf.Tensor,
         last: bool,
-    ) -> Part:
+    ) -> BatchSums:
         """Trains a child on a part of a batch.
 
         Args:
@@ -210,24 +216,24 @@ class LayerwiseGeneration(generation_base.Borrowed):
         started = time.perf_counter()
         part = self._gradients(child, x, labels, batch_size)
         if before is not None and before.gradients:
-            part = Part(
+            part = BatchSums(
                 before.loss + part.loss,
                 list(map(operator.add, before.gradients, part.gradients)),
             )
         if last:
             self._update(child, part.gradients, rates)
-            part = Part(part.loss, [])
+            part = BatchSums(part.loss, [])
         self._secs[child] = time.perf_counter() - started
         return part
 
     def _gradients(
         self, child: int, x: tf.Tensor, labels: tf.Tensor, batch_size: int
-    ) -> Part:
+    ) -> BatchSums:
         """Returns what some examples add to a child's loss and gradients."""
         pulls = []
-        for place in self._tops[child]:
+        for layer in self._tops[child]:
             x, pull = self._functions.forward(
-                place.kind, place.gradients, place.values, x
+                layer.signature, layer.gradients, layer.values, x
             )
             pulls.append(pull)
         loss, dy = self._functions.loss(
@@ -238,14 +244,14 @@ class LayerwiseGeneration(generation_base.Borrowed):
             self.class_weights,
         )
         gradients = []
-        for place in reversed(self._tops[child]):
+        for layer in reversed(self._tops[child]):
             # What a layer kept is freed as soon as it was read.
-            found = pulls.pop()(dy)
-            if place.gradients != functions.INPUT_ONLY:
-                gradients.append(found.pop())
-            if found:
-                (dy,) = found
-        return Part(loss, gradients[::-1])
+            layer_gradients = pulls.pop()(dy)
+            if layer.gradients != functions.INPUT_ONLY:
+                gradients.append(layer_gradients.pop())
+            if layer_gradients:
+                (dy,) = layer_gradients
+        return BatchSums(loss, gradients[::-1])
 
     def _update(
         self, child: int, gradients: list[tf.Tensor], rates: tf.Tensor

@@ -1,7 +1,7 @@
-"""What a layer computes, and the gradient of it, as functions that are kept.
+"""Caches forward and backward functions per layer signature.
 
 Invariant: a function's weights are its arguments, as the handle of a variable,
-so that all layers of a kind share it, of whatever child, generation and task:
+so that all layers of a kind share it, of any child, generation and task:
 a new structure has nothing to compile once its kinds of layer were seen.
 
 The gradient is traced while the layer is, within it: what it reads of the
@@ -34,7 +34,7 @@ _HANDLE = tf.TensorSpec([], tf.resource)
 _NUM_MAX = 2048
 
 
-class Call:
+class TracedCall:
     """A traced function, called without what Python does around one.
 
     Attributes:
@@ -60,7 +60,7 @@ class Call:
 
 
 @dataclasses.dataclass(frozen=True)
-class Halves:
+class ForwardBackward:
     """A layer's output, and later its gradients.
 
     Attributes:
@@ -70,8 +70,8 @@ class Halves:
         where it is trained.
     """
 
-    forward: Call
-    backward: Call
+    forward: TracedCall
+    backward: TracedCall
 
 
 class LayerFunctions:
@@ -96,7 +96,7 @@ class LayerFunctions:
         """Returns for how many seconds functions were compiled so far.
 
         That is while any thread traced one or called it for the first time,
-        whatever other threads did meanwhile.
+        not the work of other threads.
         """
         with self._counting:
             if not self._num_compiling:
@@ -104,27 +104,30 @@ class LayerFunctions:
             return self._secs + time.perf_counter() - self._started
 
     def output(
-        self, kind: layer_signature.Kind, handle: tf.Tensor, x: tf.Tensor
+        self,
+        signature: layer_signature.LayerSignature,
+        handle: tf.Tensor,
+        x: tf.Tensor,
     ) -> tf.Tensor:
-        """Returns what a layer of `kind` computes.
+        """Returns what a layer of `signature` computes.
 
         Args:
-          kind: of the layer.
+          signature: of the layer.
           handle: of the layer's variable.
           x: the input.
         """
 
-        def traced() -> Call:
+        def traced() -> TracedCall:
             def run(handle: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-                return kind.compute(x, _read(handle, kind.num_values))
+                return signature.compute(x, _read(handle, signature.num_values))
 
             return _call(run, _HANDLE, _like(x))
 
-        return self._run((kind, x.shape, x.dtype), traced, handle, x)[0]
+        return self._run((signature, x.shape, x.dtype), traced, handle, x)[0]
 
     def forward(
         self,
-        kind: layer_signature.Kind,
+        signature: layer_signature.LayerSignature,
         gradients: str,
         handle: tf.Tensor,
         x: tf.Tensor,
@@ -132,21 +135,23 @@ class LayerFunctions:
         """Returns what a layer computes, and how its gradients are got.
 
         Args:
-          kind: of the layer.
-          gradients: which are wanted; see `functions.apart`.
+          signature: of the layer.
+          gradients: which are wanted; see `functions.noinline`.
           handle: of the layer's variable.
           x: the input.
 
         Returns:
           The output, and a function of its gradient that returns what
-          `Halves.backward` does. It may be called once.
+          `ForwardBackward.backward` does. It may be called once.
         """
-        key = kind, gradients, x.shape, x.dtype
-        halves = self._calls.get(key)
-        if halves is None:
-            halves = self._get(key, lambda: _halves(kind, gradients, x))
-        y, *kept = self._call(halves.forward, handle, x)
-        return y, lambda dy: self._call(halves.backward, dy, *kept)
+        key = signature, gradients, x.shape, x.dtype
+        functions = self._calls.get(key)
+        if functions is None:
+            functions = self._get(
+                key, lambda: _forward_backward(signature, gradients, x)
+            )
+        y, *saved = self._call(functions.forward, handle, x)
+        return y, lambda dy: self._call(functions.backward, dy, *saved)
 
     def loss(
         self,
@@ -162,18 +167,18 @@ class LayerFunctions:
           logits: `[n, classes]`.
           labels: `[n] int32`.
           batch_size: examples of the whole batch, of which these are some.
-          smoothing: see `losses.losses`.
-          class_weights: see `losses.losses`.
+          smoothing: see `losses.cross_entropy`.
+          class_weights: see `losses.cross_entropy`.
 
         Returns:
           What these examples add to the loss, nats, and `[n, classes]`.
         """
 
-        def traced() -> Call:
+        def traced() -> TracedCall:
             def run(logits: tf.Tensor, labels: tf.Tensor) -> Any:
                 with tf.GradientTape() as tape:
                     tape.watch(logits)
-                    losses = losses_lib.losses(
+                    losses = losses_lib.cross_entropy(
                         logits, labels, smoothing, class_weights
                     )
                 share = tf.ones_like(losses) / batch_size
@@ -191,7 +196,7 @@ class LayerFunctions:
 
     def update(
         self,
-        slot: layer_pool.Slot,
+        slot: layer_pool.PooledLayer,
         gradient: tf.Tensor,
         half_square: tf.Tensor,
         rates: tf.Tensor,
@@ -212,7 +217,7 @@ class LayerFunctions:
             move = optimizer.adamw_update
         dtypes = [variable.dtype for variable in variables]
 
-        def traced() -> Call:
+        def traced() -> TracedCall:
             (num_values,) = gradient.shape
 
             def run(*args: tf.Tensor) -> None:
@@ -238,31 +243,31 @@ class LayerFunctions:
         handles = [variable.handle for variable in variables]
         self._run(key, traced, *handles, gradient, half_square, rates)
 
-    def right(
+    def num_correct(
         self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
     ) -> tf.Tensor:
-        """Returns a child's right answers; see `losses.right`."""
-        return self._answer(losses_lib.right, logits, labels, mask)
+        """Returns a child's right answers; see `losses.num_correct`."""
+        return self._answer(losses_lib.num_correct, logits, labels, mask)
 
     def scored(
         self, logits: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor
     ) -> tf.Tensor:
-        """Returns a child's logits and labels; see `losses.scored`."""
-        return self._answer(losses_lib.scored, logits, labels, mask)
+        """Returns a child's logits and labels; see `losses.scored_outputs`."""
+        return self._answer(losses_lib.scored_outputs, logits, labels, mask)
 
     def _answer(
         self, function: Callable[..., tf.Tensor], *args: tf.Tensor
     ) -> tf.Tensor:
         logits, *_ = args
 
-        def traced() -> Call:
+        def traced() -> TracedCall:
             return _call(function, *map(_like, args))
 
         key = function.__name__, logits.shape, logits.dtype
         return self._run(key, traced, *args)[0]
 
     def _run(
-        self, key: Hashable, traced: Callable[[], Call], *args: tf.Tensor
+        self, key: Hashable, traced: Callable[[], TracedCall], *args: tf.Tensor
     ) -> list[tf.Tensor]:
         call = self._calls.get(key)
         if call is None:
@@ -278,7 +283,7 @@ class LayerFunctions:
                 self._calls[key] = traced()
             return self._calls[key]
 
-    def _call(self, call: Call, *args: tf.Tensor) -> list[tf.Tensor]:
+    def _call(self, call: TracedCall, *args: tf.Tensor) -> list[tf.Tensor]:
         """Returns what `call` does; TensorFlow prepares it the first time."""
         if call.prepared:
             return call(*args)
@@ -302,12 +307,14 @@ class LayerFunctions:
                     self._secs += time.perf_counter() - self._started
 
 
-def _halves(kind: layer_signature.Kind, gradients: str, x: tf.Tensor) -> Halves:
-    """Traces a layer of `kind` and the gradients that are wanted of it."""
+def _forward_backward(
+    signature: layer_signature.LayerSignature, gradients: str, x: tf.Tensor
+) -> ForwardBackward:
+    """Traces a layer of `signature` and the gradients that are wanted of it."""
     backward: list[tf.types.experimental.ConcreteFunction] = []
 
     def forward(handle: tf.Tensor, x: tf.Tensor) -> list[tf.Tensor]:
-        values = _read(handle, kind.num_values)
+        values = _read(handle, signature.num_values)
         sources = []
         if gradients != functions.WEIGHTS_ONLY:
             sources.append(x)
@@ -315,7 +322,7 @@ def _halves(kind: layer_signature.Kind, gradients: str, x: tf.Tensor) -> Halves:
             sources.append(values)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
-            y = kind.compute(x, values)
+            y = signature.compute(x, values)
 
         def run(dy: tf.Tensor) -> list[tf.Tensor]:
             return tape.gradient(y, sources, dy, "zero")
@@ -325,12 +332,14 @@ def _halves(kind: layer_signature.Kind, gradients: str, x: tf.Tensor) -> Halves:
         backward.append(traced.get_concrete_function(_like(y)))
         return [y, *backward[0].captured_inputs]
 
-    return Halves(_call(forward, _HANDLE, _like(x)), Call(backward[0]))
+    return ForwardBackward(
+        _call(forward, _HANDLE, _like(x)), TracedCall(backward[0])
+    )
 
 
-def _call(function: Callable[..., Any], *like: tf.TensorSpec) -> Call:
+def _call(function: Callable[..., Any], *like: tf.TensorSpec) -> TracedCall:
     traced = tf.function(function, autograph=False)
-    return Call(traced.get_concrete_function(*like))
+    return TracedCall(traced.get_concrete_function(*like))
 
 
 def _like(value: tf.Tensor) -> tf.TensorSpec:

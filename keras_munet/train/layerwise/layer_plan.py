@@ -1,4 +1,4 @@
-"""Where layers stand in children, and what a step needs of them there."""
+"""Plans the layers of each child and what a step needs of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Stack = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class PlannedLayer:
     """A layer where it stands in a child.
 
     Attributes:
@@ -31,21 +31,21 @@ class Place:
       stack: equal for places whose output is the same for all children.
     """
 
-    kind: layer_signature.Kind
+    signature: layer_signature.LayerSignature
     values: tf.Tensor
-    scored: layer_signature.Kind
+    scored: layer_signature.LayerSignature
     weights: tf.Tensor
     gradients: str
-    slot: layer_pool.Slot
+    slot: layer_pool.PooledLayer
     stack: Stack
 
 
-def places(
-    slots: list[layer_pool.Slot],
+def planned_layers(
+    slots: list[layer_pool.PooledLayer],
     gradients: list[str],
     narrowed: list[bool],
-    products: matmul_precision.Products,
-) -> list[Place]:
+    products: matmul_precision.MatmulPrecision,
+) -> list[PlannedLayer]:
     """Returns the places of one child, input first.
 
     Args:
@@ -61,12 +61,12 @@ def places(
         depth = slot.layout.depth if slot.layout else 0
         stack = (*stack, id(slot), int(narrow))
         places.append(
-            Place(
-                layer_signature.Kind.of(
+            PlannedLayer(
+                layer_signature.LayerSignature.of(
                     spec, policy, narrow, products.of(spec), depth
                 ),
                 slot.variable.handle,
-                layer_signature.Kind.of(
+                layer_signature.LayerSignature.of(
                     spec, policy, narrow, matmul_precision.FLOAT32.of(spec)
                 ),
                 slot.weights.value.handle,
@@ -78,20 +78,22 @@ def places(
     return places
 
 
-def cut(chain: list[Place]) -> tuple[list[Place], list[Place]]:
+def split_at_trained(
+    chain: list[PlannedLayer],
+) -> tuple[list[PlannedLayer], list[PlannedLayer]]:
     """Returns the places below a child's lowest trained one, and the rest.
 
     Args:
       chain: all of one child, input first.
     """
-    for height, place in enumerate(chain):
-        if place.slot.momentum is not None:
+    for height, layer in enumerate(chain):
+        if layer.slot.momentum is not None:
             return chain[:height], chain[height:]
     return chain, []
 
 
-def prefixes(
-    stem: Sequence[Place], image: feature_cache.Image
+def prefix_keys(
+    stem: Sequence[PlannedLayer], image: feature_cache.Image
 ) -> list[feature_cache.Prefix | None]:
     """Returns what identifies the output of each place, lowest first.
 
@@ -102,10 +104,10 @@ def prefixes(
       image: what the input is.
     """
     ids: tuple[tuple[str, bool], ...] = ()
-    found: list[feature_cache.Prefix | None] = []
-    for place in stem:
-        if place.slot.holds is None:
+    prefixes_of_stem: list[feature_cache.Prefix | None] = []
+    for layer in stem:
+        if layer.slot.holds is None:
             break
-        ids = (*ids, (place.slot.holds, place.kind.narrow))
-        found.append((image, ids))
-    return found + [None] * (len(stem) - len(found))
+        ids = (*ids, (layer.slot.holds, layer.signature.class_token_only))
+        prefixes_of_stem.append((image, ids))
+    return prefixes_of_stem + [None] * (len(stem) - len(prefixes_of_stem))

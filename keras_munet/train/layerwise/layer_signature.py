@@ -1,4 +1,4 @@
-"""What layers of one kind compute, for weights that are given."""
+"""Computes layers of one signature from given weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_munet.train import weight_factors
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class LayerSignature:
     """Layers that compute the same for equal weights.
 
     Attributes:
@@ -22,7 +22,7 @@ class Kind:
       config: the layer's constructor arguments, JSON.
       policy: the dtype policy that it is made under.
       narrow: whether token 0 alone is computed.
-      products: see `matmul_precision.Products.of`.
+      products: see `matmul_precision.MatmulPrecision.of`.
       factor_depth: see `child_job.JobComponent`; of what is trained as factors.
       spec: of one such layer.
     """
@@ -30,7 +30,7 @@ class Kind:
     layer: str
     config: str
     policy: str
-    narrow: bool
+    class_token_only: bool
     products: tf.DType | None
     factor_depth: int
     spec: specs.ComponentSpec = dataclasses.field(compare=False)
@@ -43,7 +43,7 @@ class Kind:
         narrow: bool,
         products: tf.DType | None,
         factor_depth: int = 0,
-    ) -> Kind:
+    ) -> LayerSignature:
         """Returns the kind of a component's layer, wherever it stands."""
         return cls(
             spec.layer,
@@ -62,22 +62,22 @@ class Kind:
           x: the input, in any dtype that the layer takes.
           trained: `[n] float32`, the weights end to end or their factors.
         """
-        layer = layer_factory.unbuilt(self.spec, self.policy)
+        layer = layer_factory.unbuilt_layer(self.spec, self.policy)
         if self.factor_depth:
-            layout = weight_factors.Layout(self.spec, self.factor_depth)
+            layout = weight_factors.FactorLayout(self.spec, self.factor_depth)
             trained = layout.product(trained)
         return layer.compute_packed(
-            path_model.accepted(layer, x),
+            path_model.as_layer_input(layer, x),
             trained,
             self.products,
-            **path_model.narrowing(self.narrow),
+            **path_model.call_options(self.class_token_only),
         )
 
     @property
     def num_values(self) -> int:
-        """How many values the layer's variable has."""
+        """Returns the number of values of the layer's variable."""
         if self.factor_depth:
-            return weight_factors.Layout(
+            return weight_factors.FactorLayout(
                 self.spec, self.factor_depth
             ).num_values
         return self.spec.num_params

@@ -1,4 +1,4 @@
-"""What children share frozen, computed once for all of them.
+"""Computes the frozen prefix that children share once for all.
 
 Invariant: of a batch each layer is called once, whichever children stand on
 it; what is scored and was kept is not computed again.
@@ -17,12 +17,12 @@ from keras_munet.train.layerwise import layer_plan
 from keras_munet.train.layerwise import task_graph
 
 
-class Stems:
+class SharedPrefixes:
     """The places below what each child has of its own."""
 
     def __init__(
         self,
-        stems: Sequence[list[layer_plan.Place]],
+        stems: Sequence[list[layer_plan.PlannedLayer]],
         layer_functions: layer_functions_lib.LayerFunctions,
         image: feature_cache.Image,
     ):
@@ -45,77 +45,78 @@ class Stems:
 
     def begin(
         self,
-        flow: task_graph.Dataflow,
+        flow: task_graph.TaskGraph,
         order: task_graph.Order,
         images: tf.Tensor,
-        waits: Sequence[task_graph.Promise] = (),
-        kept: feature_cache.OfBatch | None = None,
-    ) -> list[task_graph.Promise]:
-        """Returns of each child the promise of what its top reads.
+        waits: Sequence[task_graph.Future] = (),
+        cache: feature_cache.BatchFeatures | None = None,
+    ) -> list[task_graph.Future]:
+        """Returns of each child the future of what its top reads.
 
         Args:
           flow: the threads.
           order: of the step.
           images: its batch.
           waits: what is to be done before.
-          kept: of what is scored; None for a training step.
+          cache: of what is scored; None for a training step.
         """
         # First of their step: others wait for them.
         order = (*order, -float("inf"))
         begun = flow.add(lambda *_: images, order, waits)
-        promises: dict[layer_plan.Stack, task_graph.Promise] = {}
-        ends = self.prefixes if kept is not None else frozenset()
+        futures: dict[layer_plan.Stack, task_graph.Future] = {}
+        ends = self.prefixes if cache is not None else frozenset()
         features = []
         for stem in self._stems:
-            below, missing = begun, stem
+            below, rest = begun, stem
             keeps: list[feature_cache.Prefix | None] = [None] * len(stem)
-            if kept is not None:
+            if cache is not None:
                 prefixes = self._prefixes(stem)
-                height, found = _highest(prefixes, kept)
-                if found is not None:
-                    below = flow.add(functools.partial(_same, found), order)
-                missing = stem[height:]
+                height, cached = _highest(prefixes, cache)
+                if cached is not None:
+                    below = flow.add(functools.partial(_same, cached), order)
+                rest = stem[height:]
                 keeps = [p if p in ends else None for p in prefixes[height:]]
-            for place, prefix in zip(missing, keeps, strict=True):
-                if place.stack not in promises:
-                    promises[place.stack] = flow.add(
-                        functools.partial(self._feature, place, kept, prefix),
+            for layer, prefix in zip(rest, keeps, strict=True):
+                if layer.stack not in futures:
+                    futures[layer.stack] = flow.add(
+                        functools.partial(self._feature, layer, cache, prefix),
                         order,
                         [below],
                     )
-                below = promises[place.stack]
+                below = futures[layer.stack]
             features.append(below)
         return features
 
     def _feature(
         self,
-        place: layer_plan.Place,
-        kept: feature_cache.OfBatch | None,
+        layer: layer_plan.PlannedLayer,
+        cache: feature_cache.BatchFeatures | None,
         prefix: feature_cache.Prefix | None,
         x: tf.Tensor,
     ) -> tf.Tensor:
         """Returns what a layer of a stem computes; keeps it under `prefix`."""
-        if kept is None:
-            return self._functions.output(place.kind, place.values, x)
-        y = self._functions.output(place.scored, place.weights, x)
+        if cache is None:
+            return self._functions.output(layer.signature, layer.values, x)
+        y = self._functions.output(layer.scored, layer.weights, x)
         if prefix is not None:
-            kept.put(prefix, y)
+            cache.put(prefix, y)
         return y
 
     def _prefixes(
-        self, stem: list[layer_plan.Place]
+        self, stem: list[layer_plan.PlannedLayer]
     ) -> list[feature_cache.Prefix | None]:
-        return layer_plan.prefixes(stem, self._image)
+        return layer_plan.prefix_keys(stem, self._image)
 
 
 def _highest(
-    prefixes: list[feature_cache.Prefix | None], kept: feature_cache.OfBatch
+    prefixes: list[feature_cache.Prefix | None],
+    cache: feature_cache.BatchFeatures,
 ) -> tuple[int, tf.Tensor | None]:
     """Returns how high the highest kept features of a stem are, and them."""
     for height in range(len(prefixes), 0, -1):
-        found = kept.get(prefixes[height - 1])
-        if found is not None:
-            return height, found
+        features = cache.get(prefixes[height - 1])
+        if features is not None:
+            return height, features
     return 0, None
 
 

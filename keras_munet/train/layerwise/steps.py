@@ -30,7 +30,7 @@ from keras_munet.train.layerwise import task_graph
 # Enough for a child that is done with a step to go on with the next.
 _NUM_UNDER_WAY_MAX = 2
 _NUM_INPUT_BYTES_MAX = 64 * 2**20
-_UnderWay = collections.deque[list[task_graph.Promise]]
+_UnderWay = collections.deque[list[task_graph.Future]]
 
 
 class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
@@ -50,21 +50,21 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
           clock: takes the seconds.
         """
         super().__init__(strategy, budget, clock)
-        self._features = feature_cache.Features()
+        self._features = feature_cache.FeatureCache()
         # Of validation, which every cycle counts.
-        self._inputs = feature_cache.Features(_NUM_INPUT_BYTES_MAX)
+        self._inputs = feature_cache.FeatureCache(_NUM_INPUT_BYTES_MAX)
         self._num_threads = cpu_threads.num_operations()
 
     @property
     def num_at_a_time(self) -> int:
-        """How many children are in a step at one time, one in a thread."""
+        """Returns the number of children in a step at once, one per thread."""
         return self._num_threads
 
     def generation(
         self,
-        structure: generation_structure.Structure,
-        pool: layer_pool.SlotPool,
-        products: matmul_precision.Products,
+        structure: generation_structure.GenerationStructure,
+        pool: layer_pool.LayerPool,
+        products: matmul_precision.MatmulPrecision,
         num_parts: int,
     ) -> generation_lib.LayerwiseGeneration:
         """Returns what this loop trains of a structure."""
@@ -85,14 +85,14 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         under_way: _UnderWay = collections.deque()
         with self._flow() as flow:
             for number in range(num_steps):
-                with self._clock.spent("input"):
+                with self._clock.measure("input"):
                     args = next(inputs)
                 before = under_way[-1] if under_way else []
                 if len(under_way) == _num_under_way(args[0]):
                     total += _losses(under_way.popleft())
                 under_way.append(graph.begin_step(flow, number, before, *args))
-            for promises in under_way:
-                total += _losses(promises)
+            for futures in under_way:
+                total += _losses(futures)
         return total / num_steps
 
     def _count(
@@ -112,7 +112,7 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
         with self._flow() as flow:
             for number, batch in enumerate(picked):
                 images, labels = self._evaluation_batch(
-                    self._inputs.of(data.name, split, number),
+                    self._inputs.of_batch(data.name, split, number),
                     *(batch, graph.image),
                 )
                 if len(under_way) == _num_under_way(images):
@@ -124,47 +124,47 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
                         images,
                         labels,
                         tf.constant(mask[number]),
-                        self._features.of(data.name, split, number),
+                        self._features.of_batch(data.name, split, number),
                         whole,
                     )
                 )
-            for promises in under_way:
-                yield _results(promises)
+            for futures in under_way:
+                yield _results(futures)
 
     def _evaluation_batch(
         self,
-        kept: feature_cache.OfBatch,
+        cache: feature_cache.BatchFeatures,
         batch: batches_lib.Batch,
         image: feature_cache.Image,
     ) -> batches_lib.Ready:
         """Returns the input of a batch; of validation it is kept for cycles.
 
         Args:
-          kept: the inputs of this batch.
+          cache: the inputs of this batch.
           batch: from `Batches.of`.
           image: what the input is.
         """
-        pixels = kept.get((image, ()))
+        pixels = cache.get((image, ()))
         if pixels is not None:
             _, labels, picked = batch
             return pixels, tf.gather(labels, picked)
         pixels, labels = batches_lib.evaluation_batch(*batch, *image)
-        if kept.split == "validation":
-            kept.put((image, ()), pixels)
+        if cache.split == "validation":
+            cache.put((image, ()), pixels)
         return pixels, labels
 
-    def forget(self, task: str) -> None:
+    def forget_task(self, task: str) -> None:
         """Frees the data of `task`."""
-        super().forget(task)
-        self._inputs.forget(task)
-        self._features.forget(task)
+        super().forget_task(task)
+        self._inputs.forget_task(task)
+        self._features.forget_task(task)
 
     @contextlib.contextmanager
-    def _flow(self) -> Iterator[task_graph.Dataflow]:
+    def _flow(self) -> Iterator[task_graph.TaskGraph]:
         """Gives threads; what they compile is counted as compiling."""
         with (
             self._clock.compiling(self.layer_functions.compile_secs),
-            task_graph.Dataflow(self._num_threads) as flow,
+            task_graph.TaskGraph(self._num_threads) as flow,
         ):
             yield flow
 
@@ -172,19 +172,19 @@ class LayerSteps(steps.StepLoop[generation_lib.LayerwiseGeneration]):
 def _num_under_way(images: tf.Tensor) -> int:
     """Returns how many steps may be under way, with their batches and stems.
 
-    One where no batch may wait, see `batches.num_ahead`.
+    One where no batch may wait, see `batches.num_prefetched`.
     """
     batch_size, side, *_ = images.shape
-    num_ahead = batches_lib.num_ahead(batch_size, side)
+    num_ahead = batches_lib.num_prefetched(batch_size, side)
     return max(min(num_ahead, _NUM_UNDER_WAY_MAX), 1)
 
 
-def _losses(promises: list[task_graph.Promise]) -> np.ndarray:
-    return _array([promise.result().loss for promise in promises])
+def _losses(futures: list[task_graph.Future]) -> np.ndarray:
+    return _array([future.result().loss for future in futures])
 
 
-def _results(promises: list[task_graph.Promise]) -> np.ndarray:
-    return np.array([np.asarray(p.result()) for p in promises], np.float32)
+def _results(futures: list[task_graph.Future]) -> np.ndarray:
+    return np.array([np.asarray(p.result()) for p in futures], np.float32)
 
 
 def _array(scalars: list[tf.Tensor]) -> np.ndarray:

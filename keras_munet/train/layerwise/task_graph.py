@@ -17,19 +17,19 @@ from typing import Any
 Order = tuple[float, ...]
 
 
-class Promise:
-    """What a function will return."""
+class Future:
+    """The future result of a function."""
 
     def __init__(
-        self, flow: Dataflow, function: Callable[..., Any], order: Order
+        self, flow: TaskGraph, function: Callable[..., Any], order: Order
     ):
-        """Is made by `Dataflow.add`."""
+        """Is made by `TaskGraph.add`."""
         self.function: Callable[..., Any] | None = function
         self.order = order
-        self.needs: Sequence[Promise] = ()
+        self.needs: Sequence[Future] = ()
         self.num_missing = 0
-        self.needed_by: list[Promise] = []
-        self.done = False
+        self.needed_by: list[Future] = []
+        self.is_done = False
         self.value: Any = None
         self.error: BaseException | None = None
         self._flow = flow
@@ -46,8 +46,8 @@ class Promise:
         return self.value
 
 
-class Dataflow:
-    """Threads that keep promises; on leaving, what has not begun is dropped."""
+class TaskGraph:
+    """Runs futures on worker threads; drops on exit what has not begun."""
 
     def __init__(self, num_threads: int):
         """Starts the threads.
@@ -56,7 +56,7 @@ class Dataflow:
           num_threads: how many functions run at a time.
         """
         self._changed = threading.Condition()
-        self._ready: list[tuple[Order, int, Promise]] = []
+        self._ready: list[tuple[Order, int, Future]] = []
         self._numbers = itertools.count()
         self._closed = self._ended = False
         self._threads = [
@@ -68,7 +68,7 @@ class Dataflow:
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> Dataflow:
+    def __enter__(self) -> TaskGraph:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,47 +85,45 @@ class Dataflow:
         self,
         function: Callable[..., Any],
         order: Order,
-        needs: Sequence[Promise] = (),
-    ) -> Promise:
-        """Returns the promise of what `function` returns.
+        needs: Sequence[Future] = (),
+    ) -> Future:
+        """Returns the future of what `function` returns.
 
         Args:
           function: called with the results of `needs`.
           order: of what could begin, the least begins first.
-          needs: promises of these threads.
+          needs: futures of these threads.
 
         Raises:
           RuntimeError: the threads have ended.
         """
-        promise = Promise(self, function, order)
+        future = Future(self, function, order)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the threads have ended")
-            promise.needs = tuple(needs)
+            future.needs = tuple(needs)
             for need in needs:
-                if not need.done:
-                    promise.num_missing += 1
-                    need.needed_by.append(promise)
-            if not promise.num_missing:
-                self._make_ready(promise)
-        return promise
+                if not need.is_done:
+                    future.num_missing += 1
+                    need.needed_by.append(future)
+            if not future.num_missing:
+                self._make_ready(future)
+        return future
 
-    def wait(self, promise: Promise) -> None:
-        """Returns when the promise is kept.
+    def wait(self, future: Future) -> None:
+        """Returns when the future is done.
 
         Raises:
           RuntimeError: it was dropped.
         """
         with self._changed:
-            while not promise.done:
+            while not future.is_done:
                 if self._ended:
                     raise RuntimeError("dropped, as the threads have ended")
                 self._changed.wait()
 
-    def _make_ready(self, promise: Promise) -> None:
-        heapq.heappush(
-            self._ready, (promise.order, next(self._numbers), promise)
-        )
+    def _make_ready(self, future: Future) -> None:
+        heapq.heappush(self._ready, (future.order, next(self._numbers), future))
         self._changed.notify_all()
 
     def _work(self) -> None:
@@ -135,29 +133,29 @@ class Dataflow:
                     self._changed.wait()
                 if self._closed:
                     return
-                *_, promise = heapq.heappop(self._ready)
-            self._do(promise)
+                *_, future = heapq.heappop(self._ready)
+            self._do(future)
             # While it waits a thread holds nothing.
-            del promise
+            del future
 
-    def _do(self, promise: Promise) -> None:
+    def _do(self, future: Future) -> None:
         value, error = None, None
-        failed = next((n.error for n in promise.needs if n.error), None)
+        failed = next((n.error for n in future.needs if n.error), None)
         try:
             if failed is not None:
                 raise failed
-            assert promise.function is not None, "a promise is kept once"
-            value = promise.function(*(need.value for need in promise.needs))
-        # Whoever asks for the result is told, in its own thread.
+            assert future.function is not None, "a future runs once"
+            value = future.function(*(need.value for need in future.needs))
+        # `result` raises it in the caller's thread.
         except BaseException as e:
             error = e
         with self._changed:
-            promise.value, promise.error, promise.done = value, error, True
+            future.value, future.error, future.is_done = value, error, True
             # What the function was given is freed when it is done.
-            promise.function, promise.needs = None, ()
-            for waiting in promise.needed_by:
+            future.function, future.needs = None, ()
+            for waiting in future.needed_by:
                 waiting.num_missing -= 1
                 if not waiting.num_missing:
                     self._make_ready(waiting)
-            promise.needed_by = []
+            future.needed_by = []
             self._changed.notify_all()

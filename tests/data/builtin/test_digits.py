@@ -13,7 +13,7 @@ from keras_munet.data.builtin import digits
 
 
 def test_splits_are_disjoint_stratified_and_complete():
-    data = types.checked(digits.load())
+    data = types.checked(digits.load_digits())
     splits = [data.train, data.validation, data.test]
     assert [len(s.labels) for s in splits] == [1259, 179, 359]
     for split in splits:
@@ -26,13 +26,13 @@ def test_splits_are_disjoint_stratified_and_complete():
 
 
 def test_pixels_use_the_whole_range():
-    data = digits.load()
+    data = digits.load_digits()
     assert data.train.images.shape[1:] == (8, 8, 1)
     assert (data.train.images.min(), data.train.images.max()) == (0, 255)
 
 
 def test_loading_twice_gives_the_same_split():
-    first, second = digits.load(), digits.load()
+    first, second = digits.load_digits(), digits.load_digits()
     assert (first.train.images == second.train.images).all()
     assert (first.validation.labels == second.validation.labels).all()
 
@@ -40,4 +40,4 @@ def test_loading_twice_gives_the_same_split():
 def test_a_missing_scikit_learn_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(errors.DataError, match=r"keras_munet\[embedded\]"):
-        digits.load()
+        digits.load_digits()

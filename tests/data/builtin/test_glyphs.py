@@ -23,7 +23,7 @@ NUM_CLASSES = {
 @pytest.fixture(scope="module", params=sorted(NUM_CLASSES))
 def task(request):
     started = time.perf_counter()
-    data = types.checked(glyphs.load(request.param))
+    data = types.checked(glyphs.load_glyphs(request.param))
     # Bounded loosely: other programs may use the machine.
     assert time.perf_counter() - started < 60.0
     return data
@@ -66,8 +66,8 @@ def test_no_image_is_blank(task):
 
 
 def test_drawing_twice_gives_the_same_images():
-    first = glyphs.load("glyphs/digits")
-    second = glyphs.load("glyphs/digits")
+    first = glyphs.load_glyphs("glyphs/digits")
+    second = glyphs.load_glyphs("glyphs/digits")
     assert (first.train.images == second.train.images).all()
     assert (first.test.labels == second.test.labels).all()
 
@@ -79,4 +79,4 @@ def test_the_greek_letters_leave_out_the_final_sigma():
 def test_a_missing_matplotlib_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(errors.DataError, match=r"keras_munet\[embedded\]"):
-        glyphs.load("glyphs/digits")
+        glyphs.load_glyphs("glyphs/digits")

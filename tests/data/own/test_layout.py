@@ -19,7 +19,7 @@ def _read(root, *files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    return own_layout.read(epath.Path(root))
+    return own_layout.read_layout(epath.Path(root))
 
 
 def _classes(layout):
@@ -79,7 +79,7 @@ def test_every_thing_that_is_left_out_is_named_once_with_a_reason(tmp_path):
         "loose.png",
     )
     (tmp_path / "empty").mkdir()
-    layout = own_layout.read(epath.Path(tmp_path))
+    layout = own_layout.read_layout(epath.Path(tmp_path))
     assert sorted(layout.skipped) == [
         (".git", "hidden"),
         ("__MACOSX", "left by macOS"),
@@ -241,6 +241,6 @@ def test_a_name_that_is_no_utf_8_is_told(tmp_path):
     os.mkdir(folder)
     with open(folder + b"/1.png", "wb") as file:
         file.write(b"x")
-    layout = own_layout.read(epath.Path(tmp_path))
+    layout = own_layout.read_layout(epath.Path(tmp_path))
     assert [f.class_name for f in layout.class_folders] == ["caf\\udce9"]
     assert layout.notices == ["the name of caf\\udce9/ is not UTF-8"]

@@ -32,7 +32,7 @@ def _plain(num=12, classes=("ant", "bee"), first=0):
 
 
 def _notices(root, files):
-    first, *others = own_tasks.build(_write(root, files)).data.notices
+    first, *others = own_tasks.build_data(_write(root, files)).data.notices
     assert first.startswith("the source is read as ")
     return tuple(others)
 
@@ -47,7 +47,7 @@ def test_how_the_source_is_read_is_told_first(tmp_path):
     for name in ("1", "2"):
         (tmp_path / "ant" / f".{name}.png").write_bytes(b"x")
         (tmp_path / "bee" / f"{name}.png").write_bytes(b"")
-    assert own_tasks.build(source).data.notices == (
+    assert own_tasks.build_data(source).data.notices == (
         "the source is read as CLASS/IMAGE: 2 classes; 5 left out (3 hidden, "
         "2 empty: 0 bytes)",
     )
@@ -89,7 +89,7 @@ def test_equal_pixels_in_two_splits_are_told_whatever_the_file(form, tmp_path):
     Image.open(tmp_path / "train/ant/01.png").save(
         tmp_path / f"test/ant/copy.{form}"
     )
-    told = own_tasks.build(source).data.notices
+    told = own_tasks.build_data(source).data.notices
     places = f"test/ant/copy.{form} = train/ant/01.png"
     # Of train, a tenth is drawn to validate.
     assert any(places in text and "1 image is in" in text for text in told)
@@ -108,7 +108,7 @@ def test_a_file_that_a_table_lists_repeatedly_is_told(tmp_path):
     lines = [f"{name},{name[:3]}" for name in files]
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["path,label", *lines, *lines[:3]]))
-    told = " ".join(own_tasks.build(f"table:{table}").data.notices)
+    told = " ".join(own_tasks.build_data(f"table:{table}").data.notices)
     assert "line 26: ant/00.png" in told
     assert "line 2: ant/00.png" in told
 
@@ -155,7 +155,7 @@ def test_labels_that_are_numbers_are_in_the_order_of_numbers(given, expected):
 
 def test_notices_are_kept_with_the_task(tmp_path):
     source = _write(tmp_path / "p", _plain() | {"rare/1.png": 77})
-    built = prepare.prepare(source, str(tmp_path), name="own/p")
+    built = prepare.prepare_task(source, str(tmp_path), name="own/p")
     read = tasks.load("own/p", data_dir=str(tmp_path))
     assert len(read.notices) == 3
     assert read.notices == built.data.notices

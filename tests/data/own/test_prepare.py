@@ -53,10 +53,10 @@ def test_files_hold_what_memory_would_hold(
     source, tmp_path, little_memory, monkeypatch
 ):
     data_dir = str(tmp_path / "data")
-    kept = prepare.prepare(source, data_dir, side=SIDE)
+    kept = prepare.prepare_task(source, data_dir, side=SIDE)
     read = tasks.load("own/pets", data_dir=data_dir)
     monkeypatch.undo()
-    held = own_tasks.build(source, side=SIDE)
+    held = own_tasks.build_data(source, side=SIDE)
     assert held.skipped == kept.skipped
     assert {s.where for s in kept.skipped} == {"cat/bad.png", "dog/bad.png"}
     assert read.class_names == held.data.class_names == ("cat", "dog")
@@ -71,11 +71,11 @@ def test_files_hold_what_memory_would_hold(
     assert own_store.listed(data_dir) == ["own/pets"]
     own_store.verify("own/pets", data_dir)
     with pytest.raises(errors.DataError, match=r"--side=9 .* is kept in"):
-        prepare.prepare(source, data_dir, side=9)
+        prepare.prepare_task(source, data_dir, side=9)
 
 
 def test_what_memory_may_hold_is_kept_as_before(source, tmp_path):
-    kept = prepare.prepare(source, str(tmp_path), side=SIDE)
+    kept = prepare.prepare_task(source, str(tmp_path), side=SIDE)
     assert kept.data.train.resident
     assert (tmp_path / "own" / "pets" / "train_images.npy").is_file()
     own_store.verify("own/pets", str(tmp_path))
@@ -94,7 +94,9 @@ def test_an_image_that_changes_meanwhile_stops_it_and_leaves_nothing(
 
     data_dir = tmp_path / "data"
     with pytest.raises(errors.DataError) as caught:
-        prepare.prepare(source, str(data_dir), side=SIDE, progress=progress)
+        prepare.prepare_task(
+            source, str(data_dir), side=SIDE, progress=progress
+        )
     assert "dog/07.png was changed meanwhile: empty" in str(caught.value)
     assert not list((data_dir / "own").iterdir())
 
@@ -102,7 +104,7 @@ def test_an_image_that_changes_meanwhile_stops_it_and_leaves_nothing(
 def test_a_changed_byte_is_found_when_it_is_prepared_again(
     source, tmp_path, little_memory
 ):
-    prepare.prepare(source, str(tmp_path), side=SIDE)
+    prepare.prepare_task(source, str(tmp_path), side=SIDE)
     file = tmp_path / "own" / "pets" / "test_images" / "array.npy"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -115,8 +117,8 @@ def test_no_space_and_no_disk_are_told_before_a_byte_is_written(
     source, tmp_path, little_memory, monkeypatch
 ):
     with pytest.raises(errors.DataError, match="name a local folder"):
-        prepare.prepare(source, "gs://bucket/data", side=SIDE)
+        prepare.prepare_task(source, "gs://bucket/data", side=SIDE)
     monkeypatch.setattr(array_files, "_SPARE_BYTES", 2**60)
     with pytest.raises(errors.DataError, match="GiB free; name another"):
-        prepare.prepare(source, str(tmp_path / "data"), side=SIDE)
+        prepare.prepare_task(source, str(tmp_path / "data"), side=SIDE)
     assert not (tmp_path / "data").exists()

@@ -32,7 +32,7 @@ def source(tmp_path):
 
 
 def _prepare(source, tmp_path, **options):
-    return prepare.prepare(
+    return prepare.prepare_task(
         source, str(tmp_path / "data"), name="own/p", **options
     )
 

@@ -42,7 +42,7 @@ def _all(data):
 
 def test_a_folder_becomes_a_task_with_its_class_names(tmp_path):
     source = _folder(tmp_path / "my pets")
-    data, skipped = own_tasks.build(source)
+    data, skipped = own_tasks.build_data(source)
     assert data.name == "own/my_pets"
     assert data.class_names == ("cat", "dog")
     assert [len(s.labels) for s in _all(data)] == [16, 2, 2]
@@ -86,7 +86,7 @@ def test_another_class_does_not_move_the_examples_of_a_class():
 def test_splits_that_are_given_are_kept_and_missing_ones_drawn(tmp_path):
     for split, num in (("train", 20), ("test", 4)):
         _folder(tmp_path / split, num_per_class=num)
-    data, _ = own_tasks.build(f"folder:{tmp_path}", name="own/given")
+    data, _ = own_tasks.build_data(f"folder:{tmp_path}", name="own/given")
     assert [len(s.labels) for s in _all(data)] == [36, 4, 8]
 
 
@@ -94,16 +94,16 @@ def test_images_of_many_sizes_become_squares_that_are_stated(tmp_path):
     _folder(tmp_path / "a", size=(120, 100), classes=("x",))
     _folder(tmp_path / "b", size=(300, 200), classes=("y",))
     (tmp_path / "a" / "x").rename(tmp_path / "b" / "x")
-    data, _ = own_tasks.build(f"folder:{tmp_path / 'b'}")
+    data, _ = own_tasks.build_data(f"folder:{tmp_path / 'b'}")
     # The median shorter side is 150.
     assert data.train.images.shape[1:] == (128, 128, 3)
-    data, _ = own_tasks.build(f"folder:{tmp_path / 'b'}", side=40)
+    data, _ = own_tasks.build_data(f"folder:{tmp_path / 'b'}", side=40)
     assert data.train.images.shape[1:] == (40, 40, 3)
 
 
 def test_images_of_one_shape_are_kept_as_they_are(tmp_path):
     source = _folder(tmp_path / "a", size=(9, 5))
-    assert own_tasks.build(source).data.train.images.shape[1:] == (5, 9, 3)
+    assert own_tasks.build_data(source).data.train.images.shape[1:] == (5, 9, 3)
 
 
 def test_a_side_that_memory_cannot_hold_is_no_task_in_memory(
@@ -112,7 +112,7 @@ def test_a_side_that_memory_cannot_hold_is_no_task_in_memory(
     source = _folder(tmp_path / "a")
     monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 20 * 16 * 16 * 3 - 1)
     with pytest.raises(errors.UsageError, match="keeps them in files"):
-        own_tasks.build(source, side=16)
+        own_tasks.build_data(source, side=16)
     pairs = [(np.zeros((8, 8, 3), np.uint8), i % 2) for i in range(20)]
     with pytest.raises(errors.UsageError, match="give a smaller side"):
         own_tasks.from_pairs("own/a", pairs, side=16)
@@ -128,7 +128,7 @@ def test_images_are_kept_large_enough_for_what_is_asked(tmp_path):
         )
     source = f"folder:{tmp_path / 'a'}"
     for image_size, expected in ((32, 160), (224, 224), (384, 250)):
-        data, _ = own_tasks.build(source, image_size=image_size)
+        data, _ = own_tasks.build_data(source, image_size=image_size)
         assert data.train.images.shape[1:] == (expected, expected, 3)
 
 
@@ -181,7 +181,7 @@ def _png_head(width, height):
 
 def test_200_malformed_images_are_named_and_the_task_goes_on(tmp_path):
     source = _folder(tmp_path / "pets")
-    clean, _ = own_tasks.build(source)
+    clean, _ = own_tasks.build_data(source)
     kinds = _malformed()
     assert len(kinds) == 20
     expected = set()
@@ -189,7 +189,7 @@ def test_200_malformed_images_are_named_and_the_task_goes_on(tmp_path):
         name = f"cat/bad{i:03}.png"
         (tmp_path / "pets" / name).write_bytes(kinds[kind])
         expected.add(name)
-    data, skipped = own_tasks.build(source)
+    data, skipped = own_tasks.build_data(source)
     assert {s.where for s in skipped} == expected
     assert len(skipped) == 200
     assert all(s.reason and "\n" not in s.reason for s in skipped)
@@ -207,7 +207,7 @@ def test_photographs_on_their_side_are_of_the_shape_they_are_seen_in(
     turned = io.BytesIO()
     Image.new("RGB", (5, 9)).save(turned, "PNG", exif=exif)
     (tmp_path / "pets" / "cat" / "turned.png").write_bytes(turned.getvalue())
-    data, skipped = own_tasks.build(source)
+    data, skipped = own_tasks.build_data(source)
     assert data.train.images.shape[1:] == (5, 9, 3)
     assert skipped == []
 
@@ -216,7 +216,7 @@ def test_a_class_of_nothing_usable_is_named_and_left_out(tmp_path):
     source = _folder(tmp_path / "pets")
     (tmp_path / "pets" / "eel").mkdir()
     (tmp_path / "pets" / "eel" / "1.png").write_bytes(b"")
-    data, skipped = own_tasks.build(source)
+    data, skipped = own_tasks.build_data(source)
     assert data.class_names == ("cat", "dog")
     assert [s.where for s in skipped] == ["eel/1.png", "class 'eel'"]
 
@@ -225,7 +225,7 @@ def test_a_task_of_nothing_usable_is_refused(tmp_path):
     (tmp_path / "pets" / "eel").mkdir(parents=True)
     (tmp_path / "pets" / "eel" / "1.png").write_bytes(b"")
     with pytest.raises(errors.DataError, match=r"eel/1\.png: empty: 0 bytes"):
-        own_tasks.build(f"folder:{tmp_path / 'pets'}")
+        own_tasks.build_data(f"folder:{tmp_path / 'pets'}")
 
 
 def test_too_few_examples_for_three_splits_are_refused(tmp_path):
@@ -233,7 +233,7 @@ def test_too_few_examples_for_three_splits_are_refused(tmp_path):
     with pytest.raises(
         errors.DataError, match="none for test; give at least 3"
     ):
-        own_tasks.build(source)
+        own_tasks.build_data(source)
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
@@ -242,7 +242,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
         f"pets/{c}/{i:03}.png,{c}" for c in ("cat", "dog") for i in range(11)
     ]
     (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
-    data, skipped = own_tasks.build(f"table:{tmp_path / 't.csv'}")
+    data, skipped = own_tasks.build_data(f"table:{tmp_path / 't.csv'}")
     assert data.name == "own/t"
     assert sum(len(s.labels) for s in _all(data)) == 20
     assert [s.where for s in skipped] == [
@@ -254,7 +254,7 @@ def test_a_file_that_is_gone_is_named(tmp_path):
 
 def test_classes_that_are_numbers_are_in_the_order_of_numbers(tmp_path):
     source = _folder(tmp_path / "d", classes=("10", "9", "2"))
-    assert own_tasks.build(source).data.class_names == ("2", "9", "10")
+    assert own_tasks.build_data(source).data.class_names == ("2", "9", "10")
 
 
 def test_arrays_become_a_task():
@@ -283,7 +283,7 @@ def test_a_tf_data_set_becomes_a_task():
 
 
 def test_a_kept_task_is_read_as_it_was_and_not_written_again(tmp_path):
-    built = own_tasks.build(_folder(tmp_path / "pets"))
+    built = own_tasks.build_data(_folder(tmp_path / "pets"))
     data_dir = str(tmp_path / "data")
     own_store.save(built.data, data_dir, built.skipped)
     read = tasks.load("private:own/pets", data_dir=f"/nowhere,{data_dir}")
@@ -299,7 +299,7 @@ def test_a_kept_task_is_read_as_it_was_and_not_written_again(tmp_path):
 
 
 def test_a_kept_task_that_was_changed_is_refused(tmp_path):
-    built = own_tasks.build(_folder(tmp_path / "pets"))
+    built = own_tasks.build_data(_folder(tmp_path / "pets"))
     folder = tmp_path / "own" / "pets"
     own_store.save(built.data, str(tmp_path))
     file = folder / "test_images.npy"

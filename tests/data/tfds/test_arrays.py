@@ -200,7 +200,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
 def test_array_files_are_not_written_to_a_bucket(little_memory, sharded_dir):
     parts = {"train": _part(sharded_dir)}
     with pytest.raises(errors.DataError, match="name a local folder first"):
-        tfds_arrays.prepare(parts, "gs://bucket/data", False)
+        tfds_arrays.prepare_parts(parts, "gs://bucket/data", False)
 
 
 def test_tasks_that_differ_in_their_labels_share_the_images(
@@ -209,9 +209,9 @@ def test_tasks_that_differ_in_their_labels_share_the_images(
     _prepare(data_dir)
     files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npy")}
     part = _part(sharded_dir, label="half")
-    assert tfds_arrays.load(part, data_dir) is None
-    assert len(tfds_arrays.prepare({"train": part}, data_dir, False)) == 1
-    split = tfds_arrays.load(part, data_dir)
+    assert tfds_arrays.load_parts(part, data_dir) is None
+    assert len(tfds_arrays.prepare_parts({"train": part}, data_dir, False)) == 1
+    split = tfds_arrays.load_parts(part, data_dir)
     assert split.labels.tolist() == [0] * 80 + [1] * 100
     assert split.images[0, 0, 0, 0] == 20
     assert all(p.stat().st_mtime_ns == then for p, then in files.items())

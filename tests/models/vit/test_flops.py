@@ -22,12 +22,12 @@ def _layout(name="Ti/16", num_layers=2, image_size=32, adapters=(), **extra):
     [("Ti/16", 12, 1.3), ("S/16", 12, 4.6), ("B/16", 12, 17.6)],
 )
 def test_the_published_variants_cost_what_is_published(name, num_layers, giga):
-    costs = flops.forward(_layout(name, num_layers, 224))
+    costs = flops.forward_costs(_layout(name, num_layers, 224))
     assert sum(costs.values()) / 1e9 == pytest.approx(giga, abs=0.06)
 
 
 def test_each_place_has_its_cost():
-    costs = flops.forward(_layout(adapters=[1], adapter_dim=16))
+    costs = flops.forward_costs(_layout(adapters=[1], adapter_dim=16))
     # 32 pixels are 4 patches and 5 tokens of width 192.
     assert costs["embedding"] == 4 * 16 * 16 * 3 * 192
     assert costs["encoderblock_0"] == 5 * 12 * 192**2 + 2 * 5**2 * 192
@@ -39,14 +39,14 @@ def test_each_place_has_its_cost():
 
 def test_training_costs_3_2_or_1_forward_passes():
     layout = _layout()
-    costs = flops.forward(layout)
+    costs = flops.forward_costs(layout)
     block, rest = costs["encoderblock_0"], costs["embedding"] + costs["head"]
-    everything = flops.training(layout, {s.name for s in layout})
+    everything = flops.training_cost(layout, {s.name for s in layout})
     assert everything == 3 * sum(costs.values())
-    assert flops.training(layout, {"head"}) == (
+    assert flops.training_cost(layout, {"head"}) == (
         sum(costs.values()) + 2 * costs["head"]
     )
     # The upper block is frozen, but the lower one's gradient goes through.
-    assert flops.training(layout, {"encoderblock_0", "head"}) == (
+    assert flops.training_cost(layout, {"encoderblock_0", "head"}) == (
         (3 + 2) * block + rest + 2 * costs["head"]
     )

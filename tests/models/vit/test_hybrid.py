@@ -158,7 +158,7 @@ def test_costs_by_formula_equal_those_of_the_graph(changes):
     root = hybrid_samples.root(**changes)
     counted = {row.name: row.multiply_adds for row in inspection.rows(root)}
     layout = [component.spec for component in root.components]
-    assert flops.forward(layout) == counted
+    assert flops.forward_costs(layout) == counted
     assert counted["resnet_root"] == 16 * 16 * 7 * 7 * 3 * 32
 
 
@@ -172,10 +172,10 @@ def test_a_training_step_keeps_four_of_each_convolution_s_outputs():
 
 def test_training_the_head_alone_costs_no_backward_pass_below():
     layout = [c.spec for c in hybrid_samples.root().components]
-    costs = flops.forward(layout)
+    costs = flops.forward_costs(layout)
     total = sum(costs.values())
-    assert flops.training(layout, {"head"}) == total + 2 * costs["head"]
-    seen = flops.training(layout, {"block2_unit1"})
+    assert flops.training_cost(layout, {"head"}) == total + 2 * costs["head"]
+    seen = flops.training_cost(layout, {"block2_unit1"})
     below = [spec.name for spec in layout[:3]]
     above = sum(cost for name, cost in costs.items() if name not in below)
     assert seen == total + above + costs["block2_unit1"]

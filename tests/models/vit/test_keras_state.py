@@ -67,7 +67,10 @@ def test_settings_return_after_an_error(name, restored):
         keras.config.image_data_format(),
         keras.config.dtype_policy().name,
     )
-    with pytest.raises(ValueError, match="mine"), keras_state.shielded():
+    with (
+        pytest.raises(ValueError, match="mine"),
+        keras_state.default_keras_state(),
+    ):
         assert keras.config.dtype_policy().name == "float32"
         raise ValueError("mine")
     assert before == (

@@ -33,7 +33,7 @@ def test_a_quantised_model_computes_with_rounded_kernels(system, small):
     for layer in rounded.layers:
         for variable in layer.weights:
             if int8.is_kernel(variable.name):
-                kernel, scale = int8.quantized(variable.numpy())
+                kernel, scale = int8.quantize_kernel(variable.numpy())
                 variable.assign(kernel * scale)
     exact = np.array(system.model("digits")(_IMAGES))
     assert not np.array_equal(small(_IMAGES), exact)

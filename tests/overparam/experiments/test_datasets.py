@@ -133,7 +133,7 @@ def test_edges_lie_on_both_sides_of_a_change_and_not_beside_void():
 
 
 def test_camvid_is_read_at_another_size(shared_dir):
-    data = camvid.load(str(shared_dir / "data" / "camvid"), (24, 32))
+    data = camvid.load_camvid(str(shared_dir / "data" / "camvid"), (24, 32))
     assert [len(x) for x in (data.train, data.validation, data.test)] == [
         *(367, 101, 233)
     ]
@@ -165,15 +165,15 @@ def _camvid_file(path, labels) -> None:
 def test_camvid_of_other_contents_is_refused(tmp_path, labels):
     _camvid_file(tmp_path / "train.npz", labels.astype(np.uint8))
     with pytest.raises(errors.DataError, match=r"train\.npz has labels"):
-        camvid.load(str(tmp_path), (4, 6))
+        camvid.load_camvid(str(tmp_path), (4, 6))
 
 
 def test_camvid_that_is_missing_or_damaged_is_named(tmp_path):
     with pytest.raises(errors.DataError, match=r"there is no .*train\.npz"):
-        camvid.load(str(tmp_path), (4, 6))
+        camvid.load_camvid(str(tmp_path), (4, 6))
     (tmp_path / "train.npz").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(errors.DataError, match="cannot be read"):
-        camvid.load(str(tmp_path), (4, 6))
+        camvid.load_camvid(str(tmp_path), (4, 6))
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_nyuv2_has_the_published_split():
 
 
 def test_nyuv2_is_read_with_a_validation_split(nyuv2_dir):
-    data = nyuv2.load(str(nyuv2_dir), (4, 6))
+    data = nyuv2.load_nyuv2(str(nyuv2_dir), (4, 6))
     assert [len(x) for x in (data.train, data.validation, data.test)] == [
         *(9, 1, 2)
     ]
@@ -233,13 +233,13 @@ def test_nyuv2_is_read_with_a_validation_split(nyuv2_dir):
 def test_nyuv2_of_other_contents_is_refused(nyuv2_dir, name, array, word):
     np.save(nyuv2_dir / "train" / name / "3.npy", array)
     with pytest.raises(errors.DataError, match=rf"3\.npy has .*{word}"):
-        nyuv2.load(str(nyuv2_dir), (4, 6))
+        nyuv2.load_nyuv2(str(nyuv2_dir), (4, 6))
 
 
 def test_nyuv2_with_a_file_too_few_is_refused(nyuv2_dir):
     (nyuv2_dir / "val" / "depth" / "1.npy").unlink()
     with pytest.raises(errors.DataError, match=r"has 1 \.npy files.* has 2"):
-        nyuv2.load(str(nyuv2_dir), (4, 6))
+        nyuv2.load_nyuv2(str(nyuv2_dir), (4, 6))
 
 
 def test_panoptic_ids_become_classes_and_numbers():
@@ -307,7 +307,7 @@ def test_coco_is_read_as_tensorflow_datasets_prepares_it(tmp_path):
 
     made = Coco(config="2017_panoptic", data_dir=str(tmp_path))
     made.download_and_prepare()
-    data = coco.load(str(tmp_path), (4, 6), num_train=5)
+    data = coco.load_coco(str(tmp_path), (4, 6), num_train=5)
     assert [len(x) for x in (data.train, data.validation, data.test)] == [
         *(5, 1, 3)
     ]
@@ -320,15 +320,17 @@ def test_coco_is_read_as_tensorflow_datasets_prepares_it(tmp_path):
 
 def test_coco_that_is_not_prepared_is_named(tmp_path):
     with pytest.raises(errors.DataError, match="is not prepared in"):
-        coco.load(str(tmp_path), (4, 6))
+        coco.load_coco(str(tmp_path), (4, 6))
 
 
 def test_data_in_files_need_a_folder_and_tasks_must_exist():
     for name in ("camvid", "nyuv2", "coco"):
         with pytest.raises(errors.UsageError, match="data_dir=FOLDER"):
-            sources.load(settings.Settings(data=name))
+            sources.load_source(settings.Settings(data=name))
     small = {"num_train": 1, "num_test": 1, "image_height": 8, "image_width": 8}
     with pytest.raises(errors.UsageError, match="'pose' is asked for"):
-        sources.load(settings.Settings(task_names=("pose",), **small))
-    data = sources.load(settings.Settings(task_names=("depth",), **small))
+        sources.load_source(settings.Settings(task_names=("pose",), **small))
+    data = sources.load_source(
+        settings.Settings(task_names=("depth",), **small)
+    )
     assert [task.name for task in data.tasks] == ["depth"]

@@ -90,8 +90,8 @@ def test_ways_divide_what_touches_into_instances():
 
 
 def test_perfect_outputs_of_rooms_reach_every_object():
-    data = rooms_data.load(0, (48, 64), num_train=1, num_test=8)
-    task = next(t for t in data.tasks if t.kind == tasks.DETECTION)
+    data = rooms_data.load_rooms(0, (48, 64), num_train=1, num_test=8)
+    task = next(t for t in data.tasks if t.task_type == tasks.DETECTION)
     meter = detection_metrics.Detection(task)
     labels = data.test.labels["objects"]
     outputs = np.stack([_perfect(label, task) for label in labels])

@@ -17,7 +17,7 @@ _PRESENCE = tasks.Task("p", tasks.PRESENCE, 2)
 
 
 def _measured(task, *batches):
-    meter = metrics.make(task)
+    meter = metrics.make_metric(task)
     for labels, outputs in batches:
         meter.update(np.asarray(labels), np.asarray(outputs, np.float32))
     return meter.result()

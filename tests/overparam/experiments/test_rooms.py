@@ -41,7 +41,7 @@ def _points(views: rooms.Views, index: int) -> np.ndarray:
     """Where each pixel lies in the room, from its depth alone."""
     camera = _scene(index).camera
     seen = _rays(_scene(index)) * views.depth[index][..., None]
-    return camera.place + seen @ camera.turn.T
+    return camera.position + seen @ camera.turn.T
 
 
 def _empty(**changes: np.ndarray) -> geometry.Solids:

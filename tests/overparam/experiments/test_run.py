@@ -36,12 +36,12 @@ _SETTINGS = settings_lib.Settings(
 
 @pytest.fixture(scope="module")
 def data():
-    return sources.load(_SETTINGS)
+    return sources.load_source(_SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def one_device():
-    return strategy.make("one_device")
+    return strategy.make_strategy("one_device")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_method_trains_measures_and_deploys_ordinary_layers(
             isinstance(layer, layers.Factorized) for layer in model.layers
         )
         # What was measured is what lies in the file.
-        again = run_lib.measure(model, own, data.test)
+        again = run_lib.measure_network(model, own, data.test)
         for task, values in again.items():
             assert values == pytest.approx(found["metrics"][task], rel=1e-4)
     assert json.loads((folder / "metrics.json").read_text()) == found
@@ -167,11 +167,11 @@ def test_training_makes_every_task_better(tmp_path, data, one_device):
     settings = dataclasses.replace(
         _SETTINGS, method="hard_sharing", num_epochs=200, flip=False
     )
-    untrained = run_lib.measure(
+    untrained = run_lib.measure_network(
         run_lib.make_network(settings, data.tasks), data.tasks, data.train
     )
     _run(tmp_path, settings, data, one_device)
-    trained = run_lib.measure(
+    trained = run_lib.measure_network(
         keras.models.load_model(tmp_path / "all_tasks.keras"),
         data.tasks,
         data.train,
@@ -189,7 +189,7 @@ def test_a_detector_and_a_segmentation_are_measured_as_panoptic(
     settings = dataclasses.replace(
         _SETTINGS, task_names=("segmentation", "objects")
     )
-    found = _run(tmp_path, settings, sources.load(settings), one_device)
+    found = _run(tmp_path, settings, sources.load_source(settings), one_device)
     assert {"box_ap50", "mask_ap", "panoptic_quality"} <= set(
         found["metrics"]["objects"]
     )
@@ -200,7 +200,7 @@ def test_sizes_that_do_not_divide_are_refused_before_training(
 ):
     settings = dataclasses.replace(_SETTINGS, image_width=12, num_stages=3)
     with pytest.raises(errors.UsageError, match="12"):
-        _run(tmp_path, settings, sources.load(settings), one_device)
+        _run(tmp_path, settings, sources.load_source(settings), one_device)
     assert not list(tmp_path.glob("*.keras"))
 
 

@@ -35,7 +35,7 @@ _PATIENT_SECS = 6.0
 
 def _files(**options):
     options = {"term_secs": _TERM_SECS, "retry_secs": 30.0, **options}
-    return gcs_files.GcsFiles(_PLACE, **options)
+    return gcs_files.GcsStorage(_PLACE, **options)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ class TestWrites:
         def write(number):
             own = _files()
             barrier.wait()
-            if own.write_if("a", b"old", b"by %d" % number):
+            if own.compare_and_swap("a", b"old", b"by %d" % number):
                 won.append(b"by %d" % number)
 
         threads = [
@@ -114,15 +114,15 @@ class TestWrites:
                 bucket.put("some/system/a", b"theirs")
 
         bucket.fault = other
-        assert not files.write_if("a", b"old", b"mine")
+        assert not files.compare_and_swap("a", b"old", b"mine")
         assert files.read("a", 9) == b"theirs"
 
     def test_expecting_nothing_means_that_there_is_nothing(self, files):
-        assert files.write_if("a", None, b"1")
-        assert not files.write_if("a", None, b"2")
-        assert not files.write_if("b", b"1", b"2")
-        assert files.write_if("b", None, None)
-        assert files.write_if("a", b"1", None)
+        assert files.compare_and_swap("a", None, b"1")
+        assert not files.compare_and_swap("a", None, b"2")
+        assert not files.compare_and_swap("b", b"1", b"2")
+        assert files.compare_and_swap("b", None, None)
+        assert files.compare_and_swap("a", b"1", None)
         assert not files.exists("a")
 
     @pytest.mark.parametrize("fault", [gcs_server.LOST, 429, 503])
@@ -131,7 +131,7 @@ class TestWrites:
     ):
         files.write_atomic("a", b"old")
         bucket.fault = _once(("POST", "upload"), fault)
-        assert files.write_if("a", b"old", b"new")
+        assert files.compare_and_swap("a", b"old", b"new")
         assert files.read("a", 9) == b"new"
         bucket.requests.clear()
         bucket.fault = _once(("POST", "upload"), fault)
@@ -154,12 +154,12 @@ class TestWrites:
             return None
 
         bucket.fault = other
-        assert not files.write_if("a", b"old", b"new")
+        assert not files.compare_and_swap("a", b"old", b"new")
 
     def test_a_delete_whose_answer_is_lost_is_done(self, files, bucket):
         files.write_atomic("a", b"1")
         bucket.fault = _once(("DELETE", "meta"), gcs_server.LOST)
-        assert files.write_if("a", b"1", None)
+        assert files.compare_and_swap("a", b"1", None)
         assert not files.exists("a")
 
     @pytest.mark.parametrize("kind", ["meta", "media"])
@@ -283,7 +283,7 @@ class TestLocks:
         _old(lock)
         for call in (
             lambda: stalled.write_atomic("a", b"late"),
-            lambda: stalled.write_if("a", b"old", b"late"),
+            lambda: stalled.compare_and_swap("a", b"old", b"late"),
             lambda: stalled.delete("a"),
         ):
             with pytest.raises(gcs_locks.LockLostError, match="run again"):
@@ -345,7 +345,7 @@ class TestLocks:
         def work():
             own = _files(term_secs=_PATIENT_SECS)
             for _ in range(3):
-                lock = storage.wait_for(lambda: own.lock("lock", "me"), 60)
+                lock = storage.wait_for_lock(lambda: own.lock("lock", "me"), 60)
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.01)
@@ -369,15 +369,15 @@ class TestLocks:
         files.lock("lock", "me").release()
 
     def test_a_dead_job_loses_its_task_and_a_living_one_does_not(self, bucket):
-        first = leases.Job(_files())
-        second = leases.Job(_files(term_secs=_PATIENT_SECS))
+        first = leases.JobLeases(_files())
+        second = leases.JobLeases(_files(term_secs=_PATIENT_SECS))
         first.take("mnist")
         with pytest.raises(leases.TaskHeldError, match="another job"):
             second.take("mnist")
         # As if its process had been killed.
         first._ended.set()
         _stall(first._alive)
-        later = leases.Job(_files())
+        later = leases.JobLeases(_files())
         later.take("mnist")
         later.release("mnist")
 
@@ -399,7 +399,7 @@ class TestLocks:
         living = [f"jobs/{number}" for number in (8, 9)]
         others = [_files().lock(name, "other") for name in living]
         began = time.monotonic()
-        held = watching.held_locks([*names, *living, "jobs/none"])
+        held = watching.locks_in_use([*names, *living, "jobs/none"])
         assert time.monotonic() - began < 4 * _TERM_SECS
         assert held == {names[0], *living}
         # Whoever counted as dead finds out before the next write.
@@ -450,9 +450,9 @@ class TestSystems:
             store_jobs.create(place)
             store_jobs.run(place)
             assert system_dir.SystemDir.open(place).check() == []
-        local = _contents(files_lib.at(tmp_path / "local"))
+        local = _contents(files_lib.open_storage(tmp_path / "local"))
         assert sum(name.startswith("tasks/") for name in local) == 2
-        assert _contents(files_lib.at(_PLACE)) == local
+        assert _contents(files_lib.open_storage(_PLACE)) == local
 
     def test_the_launcher_looks_after_a_bucket(self, bucket, tmp_path):
         store_samples.create(_PLACE)
@@ -482,7 +482,9 @@ class TestSystems:
 
         def tell(own, number):
             for i in range(4):
-                event_log.append(own, "metrics.jsonl", b"%d %d\n" % (number, i))
+                event_log.append_lines(
+                    own, "metrics.jsonl", b"%d %d\n" % (number, i)
+                )
 
         threads = [
             threading.Thread(target=tell, args=(own, number))
@@ -492,7 +494,7 @@ class TestSystems:
             thread.start()
         for thread in threads:
             thread.join()
-        lines = event_log.lines(files[0], "metrics.jsonl")
+        lines = event_log.read_lines(files[0], "metrics.jsonl")
         assert sorted(lines) == sorted(
             b"%d %d" % (n, i) for n in range(6) for i in range(4)
         )
@@ -524,18 +526,18 @@ class TestSystems:
             assert system.load_progress("mnist") == {"number": 7}
 
     def test_events_grow_and_are_read(self, files):
-        assert "there is no metrics" in events.read(_PLACE).notes[0]
+        assert "there is no metrics" in events.read_history(_PLACE).notes[0]
         for number in range(3):
-            event_log.append(
+            event_log.append_lines(
                 files, "metrics.jsonl", b'{"event":"%d"}\n' % number
             )
-        assert len(event_log.lines(files, "metrics.jsonl")) == 3
-        assert events.read(_PLACE).notes == ()
+        assert len(event_log.read_lines(files, "metrics.jsonl")) == 3
+        assert events.read_history(_PLACE).notes == ()
 
     def test_what_must_be_local_says_so(self, tmp_path):
         for call in (
             lambda: archives.import_archive("gs://b/a.tar", tmp_path / "x"),
-            lambda: files_lib.local_only("gs://b/x", "an export"),
+            lambda: files_lib.require_local("gs://b/x", "an export"),
         ):
             with pytest.raises(errors.UsageError, match="local folder") as info:
                 call()
@@ -556,13 +558,13 @@ def _contents(files):
 )
 def test_a_bucket_that_is_misspelt_is_a_usage_error(place):
     with pytest.raises(errors.UsageError, match="gs://BUCKET/FOLDER"):
-        files_lib.at(place)
+        files_lib.open_storage(place)
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.cloud.storage", None)
     with pytest.raises(errors.UsageError, match=r"keras_munet\[gcs\]") as info:
-        files_lib.at(_PLACE)
+        files_lib.open_storage(_PLACE)
     assert "\n" not in str(info.value)
 
 
@@ -572,5 +574,5 @@ def test_without_credentials_the_login_is_named(monkeypatch, tmp_path):
         "GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json")
     )
     with pytest.raises(errors.StoreError, match="gcloud auth") as info:
-        files_lib.at(_PLACE).exists("a")
+        files_lib.open_storage(_PLACE).exists("a")
     assert "\n" not in str(info.value)

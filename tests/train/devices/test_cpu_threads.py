@@ -17,7 +17,7 @@ from keras_munet.train.devices import cpu_threads
 if "begun" in sys.argv:
     tf.constant(1)
 cpu_threads._num_cores = lambda: 8
-print(cpu_threads.share_cores(sys.argv[1], int(sys.argv[2])))
+print(cpu_threads.divide_cores(sys.argv[1], int(sys.argv[2])))
 print(tf.config.threading.get_intra_op_parallelism_threads())
 print(cpu_threads.num_operations())
 """

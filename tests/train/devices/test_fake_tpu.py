@@ -46,7 +46,7 @@ def test_every_config_is_traced_by_these_tests():
 def test_the_real_strategy_is_made_without_a_tpu(name):
     strategy = fake_tpu.tpu_strategy(name)
     assert isinstance(strategy, tf.distribute.TPUStrategy)
-    whole = topology.named(name)
+    whole = topology.named_topology(name)
     assert strategy.num_replicas_in_sync == len(whole.cores)
     devices = strategy.extended.worker_devices
     assert len(set(devices)) == len(whole.cores)
@@ -83,7 +83,7 @@ def test_a_step_that_calls_python_is_refused_by_name_before_it_runs():
     with fake_tpu.without_values():
         graph = _Calling(
             generation_structure.structure_of(children, 16),
-            layer_pool.SlotPool(strategy),
+            layer_pool.LayerPool(strategy),
             strategy,
         )
     inputs = (

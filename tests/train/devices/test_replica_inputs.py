@@ -32,7 +32,7 @@ def _mapped(data):
 
 def assert_batches(strategy, data, sends):
     """Asserts that two passes of shares make the batches of one device."""
-    made = replica_inputs.Shares(strategy)
+    made = replica_inputs.ReplicaInputs(strategy)
     made._sends = sends
     given = made.training(data, _INDICES, _SEEDS, _RATES)
     for step, values in zip([0, 1, 2, 0, 1], given, strict=False):
@@ -70,7 +70,7 @@ def assert_batches(strategy, data, sends):
                 np.concatenate(local),
                 samples.data().validation.labels[indices[step]],
             )
-    made.forget(data.name)
+    made.forget_task(data.name)
     assert not made._arrays
     assert not made._validation
 
@@ -96,7 +96,7 @@ def test_four_replicas_get_their_parts_of_it():
         "tf.config.set_logical_device_configuration(cpu, four)\n"
         "import test_replica_inputs as t, training_samples as samples\n"
         "from keras_munet.train.devices import strategy\n"
-        "found = strategy.make('mirrored')\n"
+        "found = strategy.make_strategy('mirrored')\n"
         "assert found.num_replicas_in_sync == 4\n"
         "t.assert_batches(found, samples.data(), False)\n"
         "t.assert_batches(found, t._mapped(samples.data()), False)\n"

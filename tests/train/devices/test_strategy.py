@@ -80,7 +80,7 @@ def test_a_cluster_that_is_none_is_refused_in_one_line(
         text = config if isinstance(config, str) else json.dumps(config)
         monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(errors.UsageError, match=message) as caught:
-        strategy.make("multi_worker")
+        strategy.make_strategy("multi_worker")
     assert "\n" not in str(caught.value)
     assert "for strategy multi_worker set it" in str(caught.value)
 
@@ -88,7 +88,7 @@ def test_a_cluster_that_is_none_is_refused_in_one_line(
 @pytest.fixture
 def fake_tpu(monkeypatch):
     """A v3-8 whose system can be initialised, though it is not there."""
-    whole = topology.named("v3-8")
+    whole = topology.named_topology("v3-8")
     calls = []
 
     def initialize(resolver):
@@ -111,13 +111,13 @@ def fake_tpu(monkeypatch):
 
 def test_a_tpu_system_is_initialised_once_for_all_its_strategies(fake_tpu):
     asked = devices.Devices("tpu", tpu="local")
-    assert strategy.make(asked).num_replicas_in_sync == 8
-    whole = strategy.topology(asked)
-    assert sorted(whole.cores) == sorted(topology.named("v3-8").cores)
-    known = topology.named("v3-8").num_bytes_per_core
+    assert strategy.make_strategy(asked).num_replicas_in_sync == 8
+    whole = strategy.device_topology(asked)
+    assert sorted(whole.cores) == sorted(topology.named_topology("v3-8").cores)
+    known = topology.named_topology("v3-8").num_bytes_per_core
     assert whole.num_bytes_per_core == known
     halves = [whole.cores[:4], whole.cores[4:]]
-    found = strategy.cut(asked, tuple(halves))
+    found = strategy.slice_strategies(asked, tuple(halves))
     assert [s.num_replicas_in_sync for s in found] == [4, 4]
     cores = {d for s in found for d in s.extended.worker_devices}
     assert len(cores) == 8
@@ -133,10 +133,10 @@ def test_a_tpu_that_does_not_answer_is_a_users_error(monkeypatch):
     with pytest.raises(
         errors.UsageError, match="TPU 'local' does not answer: No TPU device"
     ):
-        strategy.make(devices.Devices("tpu", tpu="local"))
+        strategy.make_strategy(devices.Devices("tpu", tpu="local"))
 
 
 def test_the_devices_of_a_strategy_without_a_tpu_lie_flat():
-    found = strategy.topology("one_device")
+    found = strategy.device_topology("one_device")
     assert len(found.cores) == 1
     assert found.num_bytes_per_core is None

@@ -27,7 +27,7 @@ from keras_munet.train.devices import topology
 def test_a_named_type_has_its_published_shape(
     name, num_hosts, num_cores, mesh, num_gib
 ):
-    found = topology.named(name)
+    found = topology.named_topology(name)
     assert len(found.hosts) == num_hosts
     assert len(set(found.cores)) == num_cores
     assert found.mesh == mesh
@@ -48,7 +48,7 @@ def test_a_named_type_has_its_published_shape(
 )
 def test_other_types_are_refused_with_those_that_there_are(name, message):
     with pytest.raises(errors.UsageError, match=message):
-        topology.named(name)
+        topology.named_topology(name)
 
 
 def test_cores_that_share_coordinates_are_refused():

@@ -69,7 +69,7 @@ def test_a_child_below_what_it_must_beat_leaves_nothing(here):
 @pytest.mark.parametrize("text", ["", "host", "host:0", ":1", "a:1,a:1"])
 def test_workers_that_are_none_are_refused(text):
     with pytest.raises(errors.UsageError):
-        cluster.workers_of(text)
+        cluster.parse_workers(text)
 
 
 def test_workers_choose_the_strategy_and_exclude_others():
@@ -85,7 +85,7 @@ def test_a_worker_that_is_not_there_is_named(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(errors.UsageError, match=f"127.0.0.1:{port}"):
-        cluster.connect((f"127.0.0.1:{port}",))
+        cluster.connect_coordinator((f"127.0.0.1:{port}",))
 
 
 @contextlib.contextmanager

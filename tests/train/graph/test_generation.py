@@ -62,7 +62,7 @@ def test_a_fused_child_equals_a_plain_keras_training_loop():
         tensor = layer(tensor)
     model = keras.Model(images, tensor)
     for layer, part in zip(layers, child.components, strict=True):
-        layer_factory.assign(layer, part.spec, part.load().weights)
+        layer_factory.assign_values(layer, part.spec, part.load().weights)
         layer.trainable = part.trainable
     num_steps = 96 // 16
     rates = schedules.learning_rates("cosine", 0.05, 0.1, 1, num_steps)
@@ -101,7 +101,9 @@ def test_a_fused_child_equals_a_plain_keras_training_loop():
         )
     for layer, part in zip(layers, child.components, strict=True):
         if part.trainable:
-            for name, value in layer_factory.values(layer, part.spec).items():
+            for name, value in layer_factory.layer_values(
+                layer, part.spec
+            ).items():
                 # The momentum is rounded to bfloat16 in ours.
                 np.testing.assert_allclose(
                     trained.components[part.spec.name].weights[name],
@@ -134,8 +136,8 @@ def test_children_learn_to_tell_the_quarters():
 
 
 def test_a_shared_frozen_component_is_one_layer_and_stays_as_it_was():
-    strategy = strategy_lib.make("one_device")
-    pool = layer_pool.SlotPool(strategy)
+    strategy = strategy_lib.make_strategy("one_device")
+    pool = layer_pool.LayerPool(strategy)
     children = [samples.job(i, 2, _TRUNK) for i in range(4)]
     graph = generation.GenerationGraph(
         generation_structure.structure_of(children, 16), pool, strategy
@@ -148,7 +150,7 @@ def test_a_shared_frozen_component_is_one_layer_and_stays_as_it_was():
         for slot, part in zip(
             chain[:4], children[0].components[:4], strict=True
         ):
-            for name, value in layer_factory.values(
+            for name, value in layer_factory.layer_values(
                 slot.layer, part.spec
             ).items():
                 np.testing.assert_array_equal(value, part.load().weights[name])
@@ -215,8 +217,8 @@ def test_momentum_is_carried_over_from_a_component():
     (first,) = samples.train([child])
     head = first.components["head"]
     assert np.any(head.momentum["kernel"])
-    strategy = strategy_lib.make("one_device")
-    slot = layer_pool.SlotPool(strategy).get(layer_pool.TRAINED, head.spec, 0)
+    strategy = strategy_lib.make_strategy("one_device")
+    slot = layer_pool.LayerPool(strategy).get(layer_pool.TRAINED, head.spec, 0)
     slot.fill(lambda: head, None)
     np.testing.assert_array_equal(
         slot.snapshot().momentum["kernel"], head.momentum["kernel"]
@@ -298,7 +300,7 @@ def test_a_second_mirrored_trainer_divides_its_batches_too():
         two_devices.MAKE + "import training_samples as samples\n"
         "from keras_munet.train import memory\n"
         "children = [samples.job(0, 2), samples.job(1, 1, ('embedding',))]\n"
-        "limit = max(memory.need(c, 16).bytes_at(4) for c in children)\n"
+        "limit = max(memory.child_need(c, 16).bytes_at(4) for c in children)\n"
         "divided = samples.trainer('mirrored', num_bytes_max=limit)\n"
         "assert divided.passes(children, 16).num_parts == 2\n"
         "found = [\n"

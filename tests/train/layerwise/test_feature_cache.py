@@ -17,9 +17,9 @@ _PREFIX = (16, (("a", False), ("b", True)))
 
 
 def test_features_are_found_by_all_that_they_follow_from():
-    kept = feature_cache.Features()
-    kept.of("task", "validation", 0).put(_PREFIX, tf.ones([2]))
-    assert kept.of("task", "validation", 0).get(_PREFIX) is not None
+    kept = feature_cache.FeatureCache()
+    kept.of_batch("task", "validation", 0).put(_PREFIX, tf.ones([2]))
+    assert kept.of_batch("task", "validation", 0).get(_PREFIX) is not None
     others = [
         ("task", "validation", 1, _PREFIX),
         ("task", "test", 0, _PREFIX),
@@ -29,21 +29,21 @@ def test_features_are_found_by_all_that_they_follow_from():
         ("task", "validation", 0, (24, _PREFIX[1])),
     ]
     for *batch, prefix in others:
-        assert kept.of(*batch).get(prefix) is None
+        assert kept.of_batch(*batch).get(prefix) is None
 
 
 def test_what_does_not_fit_is_not_kept_and_room_is_given_back():
-    kept = feature_cache.Features(num_bytes_max=8)
-    first, second = (kept.of("task", "validation", n) for n in range(2))
+    kept = feature_cache.FeatureCache(num_bytes_max=8)
+    first, second = (kept.of_batch("task", "validation", n) for n in range(2))
     first.put(_PREFIX, tf.ones([2]))
     second.put(_PREFIX, tf.ones([1]))
     assert first.get(_PREFIX) is not None
     assert second.get(_PREFIX) is None
     kept.keep_only("task", {_PREFIX})
     assert first.get(_PREFIX) is not None
-    kept.forget("other")
+    kept.forget_task("other")
     assert first.get(_PREFIX) is not None
-    kept.forget("task")
+    kept.forget_task("task")
     assert first.get(_PREFIX) is None
     first.put(_PREFIX, tf.ones([2]))
     kept.keep_only("task", set())
@@ -74,15 +74,15 @@ def _answers(made, child, data):
     # One, so that batches come in their order.
     made._steps._num_threads = 1
     seen = []
-    right = made._steps.layer_functions.right
+    right = made._steps.layer_functions.num_correct
 
     def told(logits, labels, mask):
         seen.append(logits.numpy())
         return right(logits, labels, mask)
 
-    made._steps.layer_functions.right = told
+    made._steps.layer_functions.num_correct = told
     made.evaluate(child.components, data, "validation", 16)
-    made._steps.layer_functions.right = right
+    made._steps.layer_functions.num_correct = right
     return np.array(seen)
 
 
@@ -105,7 +105,7 @@ def test_scores_are_the_same_without_features():
     children = [samples.job(i, 2, _TRUNK[: 2 + i]) for i in range(3)]
     results = samples.train(children)
     made = samples.trainer()
-    made._steps._features = feature_cache.Features(num_bytes_max=0)
+    made._steps._features = feature_cache.FeatureCache(num_bytes_max=0)
     for with_features, without in zip(
         results, samples.train(children, made), strict=True
     ):

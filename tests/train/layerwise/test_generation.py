@@ -41,7 +41,7 @@ def layer_by_layer():
 def test_children_become_what_they_become_as_one_graph(num_parts):
     limits = [None]
     if num_parts > 1:
-        needs = [memory.need(child, 16) for child in _generation()]
+        needs = [memory.child_need(child, 16) for child in _generation()]
         limits = [max(need.bytes_at(8) for need in needs)]
     results = {}
     # A mirrored strategy of one replica has the graph.
@@ -116,7 +116,7 @@ def test_steps_hold_on_to_no_batch_and_no_feature_of_it():
     made._steps.layer_functions.output = told
     # A batch's parts, each of them freed before the next.
     children = [samples.job(i, 2, _TRUNK) for i in range(2)]
-    limit = max(memory.need(child, 16).bytes_at(8) for child in children)
+    limit = max(memory.child_need(child, 16).bytes_at(8) for child in children)
     made._num_bytes_max = limit
     assert made.passes(children, 16).num_parts == 2
     alive = []
@@ -134,7 +134,7 @@ def test_steps_hold_on_to_no_batch_and_no_feature_of_it():
         gc.enable()
     # Of one part: images, and what the four layers of the trunk make of them.
     # Besides, the inputs of validation are kept.
-    assert max(alive) <= 2 * 5 + len(made._steps._inputs._kept)
+    assert max(alive) <= 2 * 5 + len(made._steps._inputs._tensors)
 
 
 @pytest.mark.slow
@@ -280,13 +280,13 @@ def test_smoothed_losses_are_those_of_soft_labels():
     expected = keras.losses.categorical_crossentropy(
         soft, logits, from_logits=True
     )
-    found = losses.losses(tf.constant(logits), tf.constant(labels), 0.3)
+    found = losses.cross_entropy(tf.constant(logits), tf.constant(labels), 0.3)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_adamw_takes_memory_for_its_second_moment():
     sgd, adamw = (
-        memory.need(samples.job(0, 1, hparams=hparams), 16)
+        memory.child_need(samples.job(0, 1, hparams=hparams), 16)
         for hparams in ({}, _ADAMW)
     )
     num_params = sum(

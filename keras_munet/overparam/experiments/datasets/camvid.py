@@ -1,4 +1,4 @@
-"""CamVid: street scenes with 11 classes, and two tasks told from them.
+"""CamVid: street scenes with 11 classes, and two tasks derived from them.
 
 Files are `train.npz`, `val.npz`, `test.npz` with `jpeg_bytes` uint8,
 `jpeg_offsets` int64 `[num + 1]` and `label` uint8 `[num, height, width]`, where
@@ -39,7 +39,7 @@ _VOID = len(CLASSES)
 _PRESENT_SHARE = 0.002
 
 
-def load(folder: str, image_size: tuple[int, int]) -> dense_data.DataSet:
+def load_camvid(folder: str, image_size: tuple[int, int]) -> dense_data.DataSet:
     """Returns CamVid at one size.
 
     Args:
@@ -67,17 +67,17 @@ def edges(classes: np.ndarray) -> np.ndarray:
       classes: `[num, height, width]`, `VOID` where there is no label.
     """
     void = classes == tasks_lib.VOID
-    found = np.zeros(classes.shape, bool)
+    is_edge = np.zeros(classes.shape, bool)
     unknown = void.copy()
     for axis in (1, 2):
         rows = np.moveaxis(classes, axis, 0)
         voids = np.moveaxis(void, axis, 0)
-        known = ~voids[:-1] & ~voids[1:]
-        differ = known & (rows[:-1] != rows[1:])
+        labelled = ~voids[:-1] & ~voids[1:]
+        differ = labelled & (rows[:-1] != rows[1:])
         for side in (slice(None, -1), slice(1, None)):
-            np.moveaxis(found, axis, 0)[side] |= differ
+            np.moveaxis(is_edge, axis, 0)[side] |= differ
             np.moveaxis(unknown, axis, 0)[side] |= voids[:-1] | voids[1:]
-    return np.where(found, 1, np.where(unknown, tasks_lib.VOID, 0)).astype(
+    return np.where(is_edge, 1, np.where(unknown, tasks_lib.VOID, 0)).astype(
         np.int8
     )
 

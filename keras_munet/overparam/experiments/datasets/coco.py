@@ -3,7 +3,7 @@
 Read from the data set `coco/2017_panoptic` of TensorFlow Datasets: a panoptic
 image holds, as red + 256 green + 65536 blue, the id of each pixel's segment,
 and `panoptic_objects` the class of each id. Classes 0 to 79 are things, 80 to
-132 are stuff. With both tasks the things are told apart as instances.
+132 are stuff. With both tasks instances of things are distinguished.
 
 Invariant: crowds, whose objects are not told apart, and pixels without a
 segment are void. Images are squeezed to one size, boxes with them.
@@ -34,7 +34,7 @@ _NUM_VALIDATION = 1000
 _NUM_BYTES_MAX = 2**33
 
 
-def load(
+def load_coco(
     folder: str,
     image_size: tuple[int, int],
     *,
@@ -109,14 +109,14 @@ def classes_and_numbers(
       DataError: a pixel's id is not listed.
     """
     pixels = panoptic.astype(np.int64) @ np.array([1, 256, 65536])
-    found, places = np.unique(pixels, return_inverse=True)
-    table = np.full((len(found), 2), [tasks_lib.VOID, 0], np.int16)
+    colors, places = np.unique(pixels, return_inverse=True)
+    table = np.full((len(colors), 2), [tasks_lib.VOID, 0], np.int16)
     number = 0
     listed = {
         int(i): (int(label), bool(crowd))
         for i, label, crowd in zip(ids, labels, are_crowds, strict=True)
     }
-    for row, segment in enumerate(found.tolist()):
+    for row, segment in enumerate(colors.tolist()):
         if segment == 0:
             continue
         if segment not in listed:

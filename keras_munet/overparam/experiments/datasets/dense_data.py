@@ -112,10 +112,10 @@ def batch_maker(
         )
 
     def batch_of(step: int) -> Batch:
-        epoch, place = divmod(step, num_batches)
+        epoch, position = divmod(step, num_batches)
         generator = seeds.generator(seed, "epoch", epoch)
         order = generator.permutation(len(examples))
-        rows = order[place * batch_size : (place + 1) * batch_size]
+        rows = order[position * batch_size : (position + 1) * batch_size]
         flips = np.zeros(batch_size, bool)
         if flip:
             flips = generator.random(len(examples))[rows] < 0.5
@@ -153,12 +153,12 @@ def _turned(images, flips):
 
 def _flipped(task, labels, flips):
     """Turns those images' labels left to right, and makes what losses take."""
-    if task.kind in _FLAT:
+    if task.task_type in _FLAT:
         return labels
     turned = _turned(labels, flips)
-    if task.kind == tasks_lib.NORMALS:
+    if task.task_type == tasks_lib.NORMALS:
         turned[flips, ..., 0] *= -1
-    elif task.kind == tasks_lib.DETECTION:
+    elif task.task_type == tasks_lib.DETECTION:
         return detection.targets(task, turned)
     return turned
 

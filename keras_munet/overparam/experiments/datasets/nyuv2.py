@@ -42,7 +42,7 @@ _SHAPES = {"image": (3,), "label": (), "depth": (1,), "normal": (3,)}
 _VALIDATION_SHARE = 10
 
 
-def load(folder: str, image_size: tuple[int, int]) -> dense_data.DataSet:
+def load_nyuv2(folder: str, image_size: tuple[int, int]) -> dense_data.DataSet:
     """Returns NYUv2 at one size.
 
     Args:
@@ -69,11 +69,11 @@ def load(folder: str, image_size: tuple[int, int]) -> dense_data.DataSet:
 def _examples(folder, num, image_size) -> dense_data.Examples:
     parts: dict[str, list[np.ndarray]] = {name: [] for name in _SHAPES}
     for name, behind in _SHAPES.items():
-        seen = len(list((folder / name).glob("*.npy")))
-        if seen != num:
+        count = len(list((folder / name).glob("*.npy")))
+        if count != num:
             raise errors.DataError(
-                f"{folder / name} has {seen} .npy files; NYUv2's {folder.name} "
-                f"split has {num}: 0.npy to {num - 1}.npy"
+                f"{folder / name} has {count} .npy files; NYUv2's "
+                f"{folder.name} split has {num}: 0.npy to {num - 1}.npy"
             )
         for i in range(num):
             array = _array(folder / name / f"{i}.npy", (*SIZE, *behind))
@@ -108,13 +108,16 @@ def _array(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
             f"{path} has shape {array.shape}; the preprocessed files have "
             f"{shape}"
         )
-    kind = path.parent.name
-    if kind == "image" and not (array.min() >= 0 and array.max() <= 1):
+    array_name = path.parent.name
+    if array_name == "image" and not (array.min() >= 0 and array.max() <= 1):
         raise errors.DataError(
             f"{path} has values from {array.min()} to {array.max()}; images "
             "are in [0, 1]"
         )
-    if kind == "label" and not np.isin(array, range(-1, len(CLASSES))).all():
+    if (
+        array_name == "label"
+        and not np.isin(array, range(-1, len(CLASSES))).all()
+    ):
         raise errors.DataError(
             f"{path} has classes {array.min()} to {array.max()}; the protocol "
             f"has -1 to {len(CLASSES) - 1}"

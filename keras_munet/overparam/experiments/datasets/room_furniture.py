@@ -31,7 +31,7 @@ _NUM_TRIES = 20
 
 
 class Camera(NamedTuple):
-    """Where the camera is.
+    """The position and the direction of the camera.
 
     Attributes:
       place: `[3]` metres in the room's frame.
@@ -39,7 +39,7 @@ class Camera(NamedTuple):
       field: tangent of half the angle of the image's longer side.
     """
 
-    place: np.ndarray
+    position: np.ndarray
     turn: np.ndarray
     field: float
 
@@ -113,7 +113,7 @@ def draw(generator: np.random.Generator) -> Room:
     uniform = generator.uniform
     size = np.array([uniform(3.2, 5), uniform(2.3, 2.9), uniform(3.8, 6.5)])
     camera = _camera(generator, size)
-    placed = _places(generator, size, camera.place)
+    placed = _places(generator, size, camera.position)
     boxes: list[tuple] = []
     balls: list[tuple] = []
     box_owners: list[int] = []
@@ -121,20 +121,20 @@ def draw(generator: np.random.Generator) -> Room:
     panels = _panels(generator, size)
     names = [*_ROOM_CLASSES, *(name for name, _ in panels)]
     num_before = len(names)
-    for place, reach in placed:
+    for position, reach in placed:
         name = THINGS[generator.integers(len(THINGS))]
         owner = len(names)
         names.append(name)
         if name == "ball":
             radius = min(reach, uniform(0.2, 0.5))
-            balls.append((place[0], radius, place[1], radius))
+            balls.append((position[0], radius, position[1], radius))
             ball_owners.append(owner)
             continue
         parts = _PARTS[name](generator, reach)
         yaw = uniform(-math.pi, math.pi)
         for middle, halves in parts:
             moved = geometry.turned(np.array(middle), np.array(yaw))
-            center = moved + np.array([place[0], 0, place[1]])
+            center = moved + np.array([position[0], 0, position[1]])
             boxes.append((*center, *halves, yaw))
             box_owners.append(owner)
     box_rows = np.array(boxes, float).reshape(-1, 7)
@@ -181,11 +181,11 @@ def surfaces(room: Room, hits: geometry.Hits) -> np.ndarray:
 
 def _camera(generator: np.random.Generator, size: np.ndarray) -> Camera:
     uniform = generator.uniform
-    place = np.array(
+    position = np.array(
         [size[0] * uniform(0.25, 0.75), uniform(1.1, 1.9), uniform(0.2, 0.6)]
     )
     # It looks into the room, rather towards the middle than at a side wall.
-    yaw = (0.5 - place[0] / size[0]) * 1.2 + uniform(-0.35, 0.35)
+    yaw = (0.5 - position[0] / size[0]) * 1.2 + uniform(-0.35, 0.35)
     pitch = uniform(0.0, 0.4)
     ahead = np.array(
         [
@@ -198,7 +198,9 @@ def _camera(generator: np.random.Generator, size: np.ndarray) -> Camera:
     # The camera's y points down in a room whose y points up.
     down = -np.cross(ahead, right)
     return Camera(
-        place, np.stack([right, down, ahead], -1), math.tan(uniform(0.5, 0.65))
+        position,
+        np.stack([right, down, ahead], -1),
+        math.tan(uniform(0.5, 0.65)),
     )
 
 
@@ -209,11 +211,11 @@ def _places(generator, size, camera_place):
     camera_xz = camera_place[[0, 2]]
     for _ in range(_NUM_TRIES):
         reach = generator.uniform(0.45, 0.9)
-        place = generator.uniform(reach, size[[0, 2]] - reach)
-        apart = [np.hypot(*(place - p)) > reach + r for p, r in placed]
+        position = generator.uniform(reach, size[[0, 2]] - reach)
+        apart = [np.hypot(*(position - p)) > reach + r for p, r in placed]
         # Nothing right in front of the lens.
-        if np.hypot(*(place - camera_xz)) > reach + 0.8 and all(apart):
-            placed.append((place, reach))
+        if np.hypot(*(position - camera_xz)) > reach + 0.8 and all(apart):
+            placed.append((position, reach))
         if len(placed) == num:
             break
     return placed

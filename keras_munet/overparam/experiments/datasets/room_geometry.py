@@ -20,7 +20,7 @@ _PARALLEL = 1e-9
 
 
 class Solids(NamedTuple):
-    """What stands in a room.
+    """The solids that stand in a room.
 
     Attributes:
       room: `[3]` metres, the room reaches from 0 to these.

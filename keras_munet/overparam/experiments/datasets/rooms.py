@@ -85,13 +85,13 @@ def views(
         )
     if num < 1 or first < 0:
         raise errors.UsageError(
-            f"{num} rooms from number {first} on are asked for; ask for at "
+            f"{num} rooms from number {first} on are requested; request at "
             "least 1, from number 0 on"
         )
     sides = (height, width)
     if min(sides) < _NUM_PIXELS_MIN or max(sides) > _NUM_PIXELS_MAX:
         raise errors.UsageError(
-            f"rooms of {height} x {width} pixels are asked for; each side "
+            f"rooms of {height} x {width} pixels are requested; each side "
             f"has {_NUM_PIXELS_MIN} to {_NUM_PIXELS_MAX}"
         )
     every = [
@@ -108,7 +108,7 @@ def _view(
     room = furniture.draw(generator)
     camera = room.camera
     rays = _rays(camera.field, height, width) @ camera.turn.T
-    hits = geometry.first_hits(camera.place[None], rays, room.solids)
+    hits = geometry.first_hits(camera.position[None], rays, room.solids)
     surfaces = furniture.surfaces(room, hits)
     towards = np.where((hits.normals * rays).sum(-1) > 0, -1.0, 1.0)
     normals = hits.normals * towards[:, None]
@@ -116,11 +116,11 @@ def _view(
     light = _lighting(room, hits.points + _OFF * normals, normals)
     # A window shines by itself.
     light = np.where(room.looks.shines[surfaces], 1.0, light)
-    shown = 255 * np.clip(colors * light[:, None], 0, 1) ** _GAMMA
-    shown += _NOISE_LEVELS * generator.standard_normal(shown.shape)
+    levels = 255 * np.clip(colors * light[:, None], 0, 1) ** _GAMMA
+    levels += _NOISE_LEVELS * generator.standard_normal(levels.shape)
     grid = (height, width)
     return (
-        np.clip(np.rint(shown), 0, 255).astype(np.uint8).reshape(*grid, 3),
+        np.clip(np.rint(levels), 0, 255).astype(np.uint8).reshape(*grid, 3),
         room.classes[surfaces].astype(np.uint8).reshape(grid),
         hits.distances.astype(np.float32).reshape(grid),
         (normals @ camera.turn).astype(np.float32).reshape(*grid, 3),

@@ -27,7 +27,7 @@ NUM_TRAIN = 1024
 NUM_TEST = 256
 
 
-def load(
+def load_rooms(
     seed: int,
     image_size: tuple[int, int],
     *,

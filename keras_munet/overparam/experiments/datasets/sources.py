@@ -15,7 +15,7 @@ from keras_munet.overparam.experiments.datasets import nyuv2
 from keras_munet.overparam.experiments.datasets import rooms_data
 
 
-def load(settings: settings_lib.Settings) -> dense_data.DataSet:
+def load_source(settings: settings_lib.Settings) -> dense_data.DataSet:
     """Returns the data of an experiment with its tasks alone.
 
     Raises:
@@ -24,7 +24,7 @@ def load(settings: settings_lib.Settings) -> dense_data.DataSet:
     """
     size = (settings.image_height, settings.image_width)
     if settings.data == "rooms":
-        data = rooms_data.load(
+        data = rooms_data.load_rooms(
             settings.data_seed,
             size,
             num_train=settings.num_train or rooms_data.NUM_TRAIN,
@@ -36,7 +36,7 @@ def load(settings: settings_lib.Settings) -> dense_data.DataSet:
             "(docs/overparam_data.md says which)"
         )
     elif settings.data == "coco":
-        data = coco.load(
+        data = coco.load_coco(
             settings.data_dir,
             size,
             num_train=settings.num_train,
@@ -54,4 +54,4 @@ def load(settings: settings_lib.Settings) -> dense_data.DataSet:
     )
 
 
-_LOADERS = {"camvid": camvid.load, "nyuv2": nyuv2.load}
+_LOADERS = {"camvid": camvid.load_camvid, "nyuv2": nyuv2.load_nyuv2}
