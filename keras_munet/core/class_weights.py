@@ -39,7 +39,7 @@ def normalize(value: Any) -> str:
     """
     if isinstance(value, str) and value in (NONE, AUTO):
         return value
-    shown = repr(value)[:100]
+    label = repr(value)[:100]
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -47,7 +47,7 @@ def normalize(value: Any) -> str:
             value = None
     if not isinstance(value, Mapping) or not 0 < len(value) <= _NUM_MAX:
         raise errors.UsageError(
-            f"config key {_KEY} is {shown}; it takes {NONE}, {AUTO} or weights "
+            f"config key {_KEY} is {label}; it takes {NONE}, {AUTO} or weights "
             'by class name, as \'{"wren": 9, "sparrow": 1}\''
         )
     for name, weight in value.items():
@@ -107,8 +107,8 @@ def of_classes(
         # A class without images has no weight to balance.
         weights = [1.0 / count if count else 1.0 for count in counts]
     else:
-        given = json.loads(setting)
-        weights = [given.get(name, 1.0) for name in class_names]
+        by_name = json.loads(setting)
+        weights = [by_name.get(name, 1.0) for name in class_names]
     total = math.fsum(w * n for w, n in zip(weights, counts, strict=True))
     mean = total / sum(counts)
     scaled = tuple(weight / mean for weight in weights)

@@ -377,10 +377,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _best_other(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the `[n]` highest logits of other classes than the right one."""
-    others = np.array(logits, np.float64)
-    if others.shape[1] > 1:
-        others[np.arange(len(labels)), labels] = -np.inf
-    return others.max(axis=1)
+    rest = np.array(logits, np.float64)
+    if rest.shape[1] > 1:
+        rest[np.arange(len(labels)), labels] = -np.inf
+    return rest.max(axis=1)
 
 
 def _auc(probs: np.ndarray, labels: np.ndarray) -> float | None:

@@ -372,8 +372,8 @@ class System:
             return
         with progress_lib.Progress(
             self._dir.where, quiet=True, callbacks=callbacks
-        ) as made:
-            yield made
+        ) as reporter:
+            yield reporter
 
     def evolve(
         self,
