@@ -52,7 +52,7 @@ def evolve(
       >>> system["digits"].test_accuracy > 0.9
       True
     """
-    names = config_parsing.converted("tuple[str, ...]", tasks, "task_names")
+    names = config_parsing.convert_value("tuple[str, ...]", tasks, "task_names")
     if not names:
         raise errors.UsageError(
             "task_names is empty; name the tasks to evolve, e.g. ['digits']"

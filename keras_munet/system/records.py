@@ -122,8 +122,8 @@ def task_info(
     """
     path = state.published
     parents = [p.task for p in population.ancestors(path)]
-    others = [task for task in parents if task != state.task]
-    parent = others[0] if others else specs.NOT_TRAINABLE
+    earlier = [task for task in parents if task != state.task]
+    parent = earlier[0] if earlier else specs.NOT_TRAINABLE
     return TaskInfo(
         name=state.task,
         private=state.private,
@@ -176,7 +176,7 @@ def history(directory: reader.SystemReader) -> list[dict[str, Any]]:
       directory: of the system.
     """
     try:
-        lines = event_log.lines(directory.files, event_log.METRICS_FILE)
+        lines = event_log.read_lines(directory.files, event_log.METRICS_FILE)
     except storage.MissingFileError:
         return []
     records: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -226,8 +226,8 @@ class System:
         states = self.tasks
         names = [*list(states)[:4], *(["..."] if len(states) > 4 else [])]
         tasks = f"{len(states)} task{'s' * (len(states) != 1)}"
-        shown = f": {', '.join(names)}" if names else ""
-        return f"<System {self._dir.where}, {tasks}{shown}>"
+        listed = f": {', '.join(names)}" if names else ""
+        return f"<System {self._dir.where}, {tasks}{listed}>"
 
     def _repr_html_(self) -> str:
         return records.leaderboard_html(
@@ -478,7 +478,7 @@ class System:
                         )
                     )
                     crew.forget(name)
-        shared = crew.trainer.workers.share(measured)
+        shared = crew.trainer.workers.broadcast(measured)
         return {name: records.Evaluation(**m) for name, m in shared.items()}
 
     def model(
