@@ -309,7 +309,7 @@ class RootSettings:
     pixel_max: float = 1.0
 
     def __post_init__(self):
-        config_parsing.normalize(self, "root.")
+        config_parsing.normalize_fields(self, "root.")
         source, colon, path = self.source.partition(":")
         if colon:
             if self.path:

@@ -116,7 +116,7 @@ def write(
         task = classifier(path, get, weights)
         for name in added:
             export_format = options.FORMATS.get(name)
-            with plugins.naming("export format", name):
+            with plugins.name_errors("export format", name):
                 data = export_format.convert(task)
             (folder / name / f"{stem}{export_format.suffix}").write_bytes(data)
 
@@ -145,13 +145,13 @@ def classifier(
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         tensor = preprocessing.evaluation_images(images, size)
         for component, layer, narrow in zip(
-            components, chain, path_model.narrowed(chain), strict=True
+            components, chain, path_model.class_token_flags(chain), strict=True
         ):
             values = [
                 tf.constant(component.weights[name])
                 for name, _ in component.spec.weights
             ]
-            narrowing = path_model.narrowing(narrow)
+            narrowing = path_model.call_options(narrow)
             tensor = layer.compute(tensor, values, **narrowing)
         return {"logits": tensor, "scores": tf.nn.softmax(tensor)}
 

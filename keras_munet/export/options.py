@@ -63,19 +63,19 @@ class Options:
         """Returns checked options.
 
         Args:
-          given: values by the names of the attributes; `formats` may be a
+          values: values by the names of the attributes; `formats` may be a
             list. `tflite=True` is the earlier way to add that format.
 
         Raises:
           UsageError: a name is unknown, or a value is not allowed.
         """
         fields = [field.name for field in dataclasses.fields(cls)]
-        given = dict(given)
-        names = given.get("formats", cls.formats)
-        given["formats"] = tuple(names) if isinstance(names, list) else names
-        if given.pop("tflite", False) is True:
-            given["formats"] = tuple(dict.fromkeys([*names, "tflite"]))
-        for name in given:
+        values = dict(values)
+        names = values.get("formats", cls.formats)
+        values["formats"] = tuple(names) if isinstance(names, list) else names
+        if values.pop("tflite", False) is True:
+            values["formats"] = tuple(dict.fromkeys([*names, "tflite"]))
+        for name in values:
             if name not in fields:
                 close = difflib.get_close_matches(name, fields, n=1)
                 raise errors.UsageError(

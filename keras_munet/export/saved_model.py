@@ -152,7 +152,7 @@ def export(
             _described(tasks, keys, options), encoding="utf-8"
         )
         (part / "README.md").write_text(text, encoding="utf-8")
-        warmup.write(part, options.model_name, requests)
+        warmup.write_warmup(part, options.model_name, requests)
         formats.write(
             part,
             options.formats,

@@ -366,9 +366,9 @@ class _Graph:
             return tensor
         pools = self._pool.tensors()
         for step in steps:
-            place = self._pool.place(step.component_id)[: len(pools)]
-            places = [tf.constant([start], tf.int64) for start in place]
-            tensor = self._kind(step)(tensor, pools, places)
+            offsets = self._pool.offsets(step.component_id)[: len(pools)]
+            places = [tf.constant([start], tf.int64) for start in offsets]
+            tensor = self._layer_function(step)(tensor, pools, places)
         return tensor
 
     def _layer_function(self, step: _Step):

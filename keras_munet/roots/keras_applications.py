@@ -73,8 +73,8 @@ def from_name(
         # What a download or a file can raise depends on both.
         try:
             if weights == _IMAGENET:
-                known = make(weights=_IMAGENET, **_HEADLESS)
-                model.set_weights(known.get_weights())
+                pretrained = make(weights=_IMAGENET, **_HEADLESS)
+                model.set_weights(pretrained.get_weights())
             else:
                 with warnings.catch_warnings():
                     # Keras warns of layers that a file does not fill.
@@ -117,15 +117,15 @@ def _model(name: str) -> Any:
     """
     import keras
 
-    known = sorted(
+    names = sorted(
         key
         for key, value in vars(keras.applications).items()
         if callable(value) and key[0].isupper()
     )
-    if name not in known:
+    if name not in names:
         raise errors.UsageError(
             f"keras.applications has no model {name!r}; it has: "
-            f"{', '.join(known)}"
+            f"{', '.join(names)}"
         )
     return getattr(keras.applications, name)
 
@@ -151,11 +151,11 @@ def _preceded(
     first = keras.layers.Conv2D(3, 1, name="preprocess_input")
     images = keras.Input(model.inputs[0].shape[1:])
     prepared = first(images)
-    made = make(weights=None, input_tensor=prepared, **_HEADLESS)
-    made.set_weights(
+    behind = make(weights=None, input_tensor=prepared, **_HEADLESS)
+    behind.set_weights(
         [kernel[np.newaxis, np.newaxis], bias, *model.get_weights()]
     )
-    return made
+    return behind
 
 
 def _first_line(error: BaseException) -> str:

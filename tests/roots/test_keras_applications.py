@@ -20,7 +20,7 @@ def _features(root, x):
     for component in root.components[:-1]:
         layer = layer_factory.make_layer(component.spec, component.spec.name)
         layer.build()
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
         x = layer(x)
     return np.asarray(x, np.float32)
 

@@ -328,7 +328,7 @@ def test_data_in_files_need_a_folder_and_tasks_must_exist():
         with pytest.raises(errors.UsageError, match="data_dir=FOLDER"):
             sources.load_source(settings.Settings(data=name))
     small = {"num_train": 1, "num_test": 1, "image_height": 8, "image_width": 8}
-    with pytest.raises(errors.UsageError, match="'pose' is asked for"):
+    with pytest.raises(errors.UsageError, match="'pose' is requested"):
         sources.load_source(settings.Settings(task_names=("pose",), **small))
     data = sources.load_source(
         settings.Settings(task_names=("depth",), **small)

@@ -129,7 +129,7 @@ def test_what_is_asked_for_is_done_or_refused():
         placement.plan_placement(whole, [_SMALL] * 8, 12, "fused")
     with pytest.raises(errors.UsageError, match="batch_size 9 divides over"):
         placement.plan_placement(whole, [_SMALL] * 2, 9)
-    with pytest.raises(errors.UsageError, match="asked of 1 device"):
+    with pytest.raises(errors.UsageError, match="set for 1 device"):
         placement.plan_placement(
             topology.flat_topology("one", 1), [_SMALL], 8, "sliced"
         )
