@@ -1,4 +1,4 @@
-"""Arrays of a `.safetensors` file that nobody vouches for.
+"""Arrays of a `.safetensors` file that is not trusted.
 
 Invariant: no memory is taken for an array before its header, its place in the
 file and the bound on the whole file agree. Every damage is a CheckpointError
@@ -72,10 +72,10 @@ class Archive:
         Raises:
           CheckpointError: the file has changed.
         """
-        kind, start = self._places[name]
+        dtype, start = self._places[name]
         shape = self.shapes[name]
         stored = np.dtype(
-            {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}[kind]
+            {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}[dtype]
         )
         try:
             values = np.fromfile(
@@ -83,31 +83,31 @@ class Archive:
             ).reshape(shape)
         except (OSError, ValueError) as error:
             raise self._damaged(f"has no whole array {name!r}") from error
-        if kind == "BF16":
+        if dtype == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32)
 
     def _add(self, name: str, entry: Any, base: int, num_bytes: int) -> None:
         try:
-            kind = entry["dtype"]
+            dtype = entry["dtype"]
             shape = tuple(entry["shape"])
             begin, end = entry["data_offsets"]
             whole = [*shape, begin, end]
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(f"says nothing of {name!r}") from error
-        if not isinstance(kind, str) or kind not in _WIDTHS:
+        if not isinstance(dtype, str) or dtype not in _WIDTHS:
             raise self._damaged(
-                f"has {name!r} as {kind!r:.20}, not one of {', '.join(_WIDTHS)}"
+                f"has {name!r} as {dtype!r:.20}, none of {', '.join(_WIDTHS)}"
             )
         if (
             any(type(n) is not int or n < 0 for n in whole)
-            or end - begin != math.prod(shape) * _WIDTHS[kind]
+            or end - begin != math.prod(shape) * _WIDTHS[dtype]
             or base + end > num_bytes
         ):
             raise self._damaged(f"has no whole array {name!r}")
         self.shapes[name] = shape
         self.dtypes[name] = np.dtype("<f4")
-        self._places[name] = kind, base + begin
+        self._places[name] = dtype, base + begin
 
     def _damaged(self, what: str) -> errors.CheckpointError:
         return errors.CheckpointError(

@@ -93,7 +93,7 @@ def from_folder(
         `vision_transformer` of timm; and `preprocessor_config.json`, where
         pixels are not scaled to [-1, 1].
       **options: `num_layers`, `num_layers_max`, `image_size` and
-        `num_classes` as `vit_loader.load` takes them.
+        `num_classes` as `vit_loader.load_vit` takes them.
 
     Raises:
       CheckpointError: a file is missing or damaged, or is of another model.
@@ -112,7 +112,7 @@ def from_folder(
         pixels = _json(name, _PIXELS_FILE)
     keys = ("mean", "std") if is_timm else ("image_mean", "image_std")
     mean, std = (_channels(name, pixels, key) for key in keys)
-    return vit_loader.load(
+    return vit_loader.load_vit(
         _Arrays(weights, heads, mean, std),
         f"hf {os.path.basename(os.path.normpath(name))}",
         exact_gelu=True,
@@ -124,7 +124,7 @@ def from_folder(
 def _json(folder: str, file: str) -> dict[str, Any]:
     path = os.path.join(folder, file)
     try:
-        data = guarded_file.read(path, _NUM_JSON_BYTES_MAX, follow=True)
+        data = guarded_file.read_file(path, _NUM_JSON_BYTES_MAX, follow=True)
         value = guarded_json.loads(data)
     except OSError as error:
         raise errors.CheckpointError(
@@ -175,12 +175,12 @@ def _sizes(
         if pool not in ("token", ""):
             raise _other(folder, f"global_pool {pool!r:.60}, not 'token'")
         return heads, _TIMM_EPSILON
-    wanted = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
-    for key, value in wanted.items():
+    expected = {"model_type": "vit", "hidden_act": "gelu", "qkv_bias": True}
+    for key, value in expected.items():
         # The defaults of transformers are these.
-        seen = config.get(key, None if key == "model_type" else value)
-        if seen != value:
-            raise _other(folder, f"{key} {seen!r:.60}, not {value!r}")
+        actual = config.get(key, None if key == "model_type" else value)
+        if actual != value:
+            raise _other(folder, f"{key} {actual!r:.60}, not {value!r}")
     heads = config.get("num_attention_heads", 12)
     epsilon = config.get("layer_norm_eps", 1e-12)
     if (
@@ -203,20 +203,20 @@ def _channels(folder: str, pixels: Mapping[str, Any], key: str) -> np.ndarray:
     """Returns what a pixel in [0, 1] is shifted or scaled by, `[3]`."""
     values = pixels.get(key, [0.5] * 3)
     try:
-        found = np.asarray(values, np.float64)
+        array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        found = np.empty(0)
+        array = np.empty(0)
     is_scale = key.endswith("std")
     if (
-        found.shape != (3,)
-        or not np.isfinite(found).all()
-        or (is_scale and not (found > 0).all())
+        array.shape != (3,)
+        or not np.isfinite(array).all()
+        or (is_scale and not (array > 0).all())
     ):
         raise errors.CheckpointError(
             f"{folder} has {key} {values!r:.60}; it must be three numbers"
             f"{' above 0' if is_scale else ''}"
         )
-    return found
+    return array
 
 
 class _Arrays:
@@ -294,7 +294,7 @@ def _names(name: str) -> list[tuple[str, int | None]]:
     if bare in _OUTER:
         return [(_OUTER[bare], None)]
     if bare.startswith("pooler."):
-        # Of a ViTModel; no class is told by it.
+        # Of a ViTModel; it names no class.
         return []
     match = _BLOCKS.fullmatch(bare)
     if not match or match[2] not in _MODULES:

@@ -153,7 +153,7 @@ def _logits(root, pixels):
     for component in root.components:
         layer = layer_factory.make_layer(component.spec, component.spec.name)
         layer.build()
-        layer_factory.assign(layer, component.spec, component.weights)
+        layer_factory.assign_values(layer, component.spec, component.weights)
         x = layer(x)
     return np.asarray(x)
 
