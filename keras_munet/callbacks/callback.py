@@ -16,7 +16,14 @@ from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.search import plan as plan_lib
 
-CALLBACKS = registry.Registry("callback", "keras_munet.callbacks")
+CALLBACKS = registry.Registry(
+    "callback",
+    "keras_munet.callbacks",
+    builtin={
+        "mlflow": "keras_munet.callbacks.mlflow_callback:MLflow",
+        "wandb": "keras_munet.callbacks.wandb_callback:WeightsAndBiases",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +124,9 @@ def make(name: str) -> Callback:
     """Returns a callback by its name.
 
     Args:
-      name: of an entry point in group `keras_munet.callbacks`, which names a
-        function or class that returns a `Callback` without arguments.
+      name: `mlflow`, `wandb`, or that of an entry point in group
+        `keras_munet.callbacks`, which names a function or class that returns
+        a `Callback` without arguments.
 
     Raises:
       UsageError: there is none of that name, or it makes no `Callback`.
