@@ -51,10 +51,10 @@ class MLflow(callback_lib.Callback):
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or (
             tracking.system_name(run.workdir)
         )
-        known = self._client.get_experiment_by_name(name)
+        experiment = self._client.get_experiment_by_name(name)
         self._experiment = (
-            known.experiment_id
-            if known
+            experiment.experiment_id
+            if experiment
             else self._client.create_experiment(name)
         )
         self._settings = tracking.flat_settings(run.settings)

@@ -88,7 +88,7 @@ class Comparison:
       settings: the experiment; each run sets its own seed and method.
       num_train_examples: task -> examples of its train split.
       runs: the finished ones.
-      missing: (method, seed) -> why it is not there, the end of a sentence
+      missing_runs: (method, seed) -> why it is not there, the end of a sentence
         that begins with the run.
     """
 

@@ -58,7 +58,7 @@ class Difference:
     Attributes:
       name: the file's name.
       expected: what the ViT needs, e.g. `float32 [192]`.
-      found: what the file has.
+      actual: what the file has.
     """
 
     name: str

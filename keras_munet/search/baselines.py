@@ -22,8 +22,8 @@ class Baseline:
     """The rule by which a baseline makes its child from the root.
 
     Attributes:
-      trains: whether the component at a place is cloned; a new one always
-        is trained.
+      should_clone: returns whether the component at a position is cloned; a
+        new one is always trained.
       adapter_dim: width of the adapter before every layer; None for none.
       is_solved: whether the head is solved and nothing is trained.
     """

@@ -37,7 +37,7 @@ class Task:
 
     Attributes:
       name: of the model's output and of the batch's label.
-      kind: one of `KINDS`.
+      task_type: one of `KINDS`.
       num_outputs: channels of the output: classes of a segmentation or
         presence, 1 for depth and edges, 3 for normals, classes and
         `NUM_BOX_CHANNELS` for detection.

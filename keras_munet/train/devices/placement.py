@@ -43,7 +43,7 @@ class Plan:
     """The placement of a generation.
 
     Attributes:
-      kind: `fused` or `sliced`.
+      placement: `fused` or `sliced`.
       slices: the cores of each slice; one slice of all where fused.
       reason: why, in a few words.
     """

@@ -21,10 +21,10 @@ class PlannedLayer:
     """A layer where it stands in a child.
 
     Attributes:
-      kind: of the layer in a training step.
+      signature: of the layer in a training step.
       values: handle of what a training step reads, the layer's weights or
         their factors.
-      scored: kind of the layer in what is scored, which is what is served.
+      scored: signature of the layer in what is scored, which is what is served.
       weights: handle of the layer's weights.
       gradients: which a training step needs of it.
       slot: the layer.

@@ -21,7 +21,7 @@ class LayerSignature:
       layer: the registered layer class.
       config: the layer's constructor arguments, JSON.
       policy: the dtype policy that it is made under.
-      narrow: whether token 0 alone is computed.
+      class_token_only: whether token 0 alone is computed.
       products: see `matmul_precision.MatmulPrecision.of`.
       factor_depth: see `child_job.JobComponent`; of what is trained as factors.
       spec: of one such layer.
