@@ -2,5 +2,6 @@
 
 from keras_munet.callbacks.callback import Callback
 from keras_munet.callbacks.callback import Run
+from keras_munet.callbacks.callback import TaskStart
 
-__all__ = ["Callback", "Run"]
+__all__ = ["Callback", "Run", "TaskStart"]

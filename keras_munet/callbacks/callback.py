@@ -43,6 +43,23 @@ class Run:
     num_task_iterations: int
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskStart:
+    """Describes a task iteration that begins or is resumed.
+
+    Attributes:
+      task: the task's name.
+      num_generations: of the task iteration.
+      num_generations_done: by earlier jobs.
+      num_children: of the task iteration.
+    """
+
+    task: str
+    num_generations: int
+    num_generations_done: int
+    num_children: int
+
+
 class Callback:
     """Follows a job; each method does nothing unless a subclass overrides it.
 
@@ -61,20 +78,11 @@ class Callback:
     def on_run_begin(self, run: Run) -> None:
         """Follows the checks of a job, before its first task iteration."""
 
-    def on_task_begin(
-        self,
-        task: str,
-        num_generations: int,
-        num_generations_done: int,
-        num_children: int,
-    ) -> None:
+    def on_task_begin(self, start: TaskStart) -> None:
         """Precedes the first generation of a task iteration, or a resumed one.
 
         Args:
-          task: the task's name.
-          num_generations: of the task iteration.
-          num_generations_done: by earlier jobs.
-          num_children: of the task iteration.
+          start: the task, and what there is to do.
         """
 
     def on_generation_begin(self, plan: plan_lib.GenerationPlan) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from keras_munet import errors
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import tracking
 
@@ -34,13 +33,7 @@ class MLflow(callback_lib.Callback):
         Raises:
           UsageError: the package mlflow is not installed.
         """
-        try:
-            from mlflow import tracking as mlflow_tracking
-        except ImportError as error:
-            raise errors.UsageError(
-                "the package mlflow is absent, which callback mlflow needs; "
-                "pip install 'keras_munet[mlflow]'"
-            ) from error
+        mlflow_tracking = tracking.import_tracker("mlflow", "mlflow.tracking")
         self._client = mlflow_tracking.MlflowClient()
         self._experiment = ""
         self._settings: dict[str, str] = {}
@@ -59,18 +52,12 @@ class MLflow(callback_lib.Callback):
         )
         self._settings = tracking.flat_settings(run.settings)
 
-    def on_task_begin(
-        self,
-        task: str,
-        num_generations: int,
-        num_generations_done: int,
-        num_children: int,
-    ) -> None:
+    def on_task_begin(self, start: callback_lib.TaskStart) -> None:
         """Starts the run of a task iteration."""
-        del num_generations, num_generations_done, num_children
         self._end_task("KILLED")
-        self._task_run = self._start(task, {"task": task})
-        self._log(self._task_run, {}, {"task": task, **self._settings})
+        self._task_run = self._start(start.task, {"task": start.task})
+        params = {"task": start.task, **self._settings}
+        self._log(self._task_run, {}, params)
 
     def on_generation_end(self, event: Mapping[str, Any]) -> None:
         """Logs the scores and seconds of a generation."""

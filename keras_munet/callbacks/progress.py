@@ -113,30 +113,10 @@ class Progress:
         self._num_left = run.num_generations
         self._call("on_run_begin", run)
 
-    def begin_task(
-        self,
-        *,
-        task: str,
-        num_generations: int,
-        num_generations_done: int,
-        num_children: int,
-    ) -> None:
-        """Reports that a task iteration begins or is resumed.
-
-        Args:
-          task: its task.
-          num_generations: of the task iteration.
-          num_generations_done: before this job.
-          num_children: of the task iteration.
-        """
-        self._num_left = max(0, self._num_left - num_generations_done)
-        self._call(
-            "on_task_begin",
-            task,
-            num_generations,
-            num_generations_done,
-            num_children,
-        )
+    def begin_task(self, start: callback_lib.TaskStart) -> None:
+        """Reports that a task iteration begins or is resumed."""
+        self._num_left = max(0, self._num_left - start.num_generations_done)
+        self._call("on_task_begin", start)
 
     def begin_generation(self, plan: plan_lib.GenerationPlan) -> None:
         """Reports a generation that is about to be trained; no file has it."""

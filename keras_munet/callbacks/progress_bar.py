@@ -109,18 +109,12 @@ class Bars(progress.Lines):
             "task iterations", run.num_task_iterations, 0
         )
 
-    def on_task_begin(
-        self,
-        task: str,
-        num_generations: int,
-        num_generations_done: int,
-        num_children: int,
-    ) -> None:
+    def on_task_begin(self, start: callback_lib.TaskStart) -> None:
         """Draws the bars of a task iteration."""
         self._end_iteration()
-        self._generations = self._bar(task, num_generations, 1)
-        self._generations.update(num_generations_done)
-        self._children = self._bar("children", num_children, 2)
+        self._generations = self._bar(start.task, start.num_generations, 1)
+        self._generations.update(start.num_generations_done)
+        self._children = self._bar("children", start.num_children, 2)
         self._count_children()
 
     def on_cycle_end(self, num_children: int, num_cycles: int) -> None:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from keras_munet import errors
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import tracking
 
@@ -30,14 +29,7 @@ class WeightsAndBiases(callback_lib.Callback):
         Raises:
           UsageError: the package wandb is not installed.
         """
-        try:
-            import wandb
-        except ImportError as error:
-            raise errors.UsageError(
-                "the package wandb is absent, which callback wandb needs; "
-                "pip install 'keras_munet[wandb]'"
-            ) from error
-        self._wandb = wandb
+        self._wandb = tracking.import_tracker("wandb", "wandb")
         self._system = ""
         self._settings: dict[str, str] = {}
         self._task_run: Any = None
@@ -48,21 +40,14 @@ class WeightsAndBiases(callback_lib.Callback):
         self._system = tracking.system_name(run.workdir)
         self._settings = tracking.flat_settings(run.settings)
 
-    def on_task_begin(
-        self,
-        task: str,
-        num_generations: int,
-        num_generations_done: int,
-        num_children: int,
-    ) -> None:
+    def on_task_begin(self, start: callback_lib.TaskStart) -> None:
         """Starts the run of a task iteration."""
-        del num_generations, num_generations_done, num_children
         self._end_task(1)
         self._task_run = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT") or self._system,
             group=self._system,
-            name=task,
-            config={"task": task, **self._settings},
+            name=start.task,
+            config={"task": start.task, **self._settings},
             reinit="finish_previous",
         )
 

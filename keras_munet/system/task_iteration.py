@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks.progress import Progress
 from keras_munet.core import child_record
 from keras_munet.core import fingerprint as fingerprint_lib
@@ -70,10 +71,12 @@ def run(
     }
     _restore(search, directory, (data.class_names, fingerprint))
     progress.begin_task(
-        task=search.task,
-        num_generations_done=search.generation,
-        num_generations=settings.num_generations,
-        num_children=settings.num_samples_per_task,
+        callback_lib.TaskStart(
+            task=search.task,
+            num_generations_done=search.generation,
+            num_generations=settings.num_generations,
+            num_children=settings.num_samples_per_task,
+        )
     )
     while not search.is_done:
         started, cpu_started = time.perf_counter(), time.process_time()

@@ -50,12 +50,7 @@ def _job(reporter, num_cycles=2):
         reporter.begin_run(_RUN)
         for task in ("digits", "letters"):
             reporter.line(f"round 1/1: {task}")
-            reporter.begin_task(
-                task=task,
-                num_generations=2,
-                num_generations_done=0,
-                num_children=6,
-            )
+            reporter.begin_task(callbacks.TaskStart(task, 2, 0, 6))
             for number in (1, 2):
                 for _ in range(num_cycles):
                     reporter.end_cycle(3, num_cycles)
@@ -100,7 +95,7 @@ def test_a_terminal_gets_three_nested_bars_and_the_same_lines(tmp_path):
 def test_bars_count_what_was_done_before_the_job(tmp_path, monkeypatch):
     bars = progress_bar.Bars(_Terminal())
     bars.on_run_begin(_RUN)
-    bars.on_task_begin("digits", 2, 1, 5)
+    bars.on_task_begin(callbacks.TaskStart("digits", 2, 1, 5))
     assert bars._generations.n == 1
     assert (bars._children.n, bars._children.total) == (3, 5)
     bars.on_cycle_end(2, 4)
@@ -209,7 +204,7 @@ def test_a_run_reports_every_child_and_cycle(tmp_path, by):
     assert (run.num_generations, run.num_task_iterations) == (2, 1)
     assert run.settings == system.settings
     assert pathlib.Path(run.workdir) == tmp_path / "system"
-    assert calls["on_task_begin"] == [("digits", 2, 0, 5)]
+    assert calls["on_task_begin"] == [(callbacks.TaskStart("digits", 2, 0, 5),)]
     assert [plan.generation for (plan,) in calls["on_generation_begin"]] == [
         *(0, 1),
     ]
