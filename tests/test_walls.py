@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -179,6 +180,28 @@ def test_every_part_stands_in_the_table():
 def test_a_file_imports_only_what_lies_before_it(path):
     home = _home(path)
     assert _imported_parts(path) - {home} <= _ALLOWED[home]
+
+
+def test_no_files_import_each_other_in_a_circle():
+    modules = {
+        ".".join(path.relative_to(_PACKAGE.parent).with_suffix("").parts): path
+        for path in _FILES
+        if path.stem != "__init__"
+    }
+    # `import a.b.c` and `from a.b.c import name` both name module a.b.c.
+    imported = {
+        module: {
+            name
+            for full in _imports(path)
+            for name in (full, full.rpartition(".")[0])
+            if name in modules
+        }
+        for module, path in modules.items()
+    }
+    try:
+        list(graphlib.TopologicalSorter(imported).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
 
 
 def test_the_table_allows_imports_of_lower_floors_alone():

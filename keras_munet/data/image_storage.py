@@ -14,6 +14,10 @@ from typing import NamedTuple
 NUM_BYTES_MAX = 2 * 2**30
 # Pixels; the largest that fits in memory is taken.
 SIDES = (160, 128, 112, 96, 80, 72, 64, 48, 32)
+# Of a picture that is decoded; at 4 bytes a pixel that is 0.27 GB.
+NUM_PIXELS_MAX = 2**26
+# The largest values of 16-bit files that use 8, 12 or all of their bits.
+WIDE_WHITES = (255, 4_095, 65_535)
 # Pixels; of a data set that does not say how large its images are.
 SIDE_MAX = 4096
 # Pixels; of the smallest published experiments.

@@ -21,9 +21,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_munet.data.own import images as own_images
+from keras_munet.data import image_storage
 
-NUM_PIXELS_MAX = own_images.NUM_PIXELS_MAX
+NUM_PIXELS_MAX = image_storage.NUM_PIXELS_MAX
 _ORIENTATION_TAG = 0x0112
 # An EXIF block sorts its tags; the orientation is one of the first.
 _NUM_TAGS_MAX = 64
@@ -300,13 +300,13 @@ def _png(data: tf.Tensor) -> tf.Tensor:
 def _narrowed(wide: tf.Tensor) -> tf.Tensor:
     """Returns `uint8` of `[height, width, channels] uint16` pixels.
 
-    The brightest colour tells which of `own.images.WIDE_WHITES` is
+    The brightest colour tells which of `image_storage.WIDE_WHITES` is
     white; alpha has all 16 bits.
     """
     values = tf.cast(wide, tf.int32)
     colors, alpha = values[..., :3], values[..., 3:]
     brightest = tf.reduce_max(colors)
-    eight, twelve, sixteen = own_images.WIDE_WHITES
+    eight, twelve, sixteen = image_storage.WIDE_WHITES
     white = tf.where(
         brightest <= eight,
         eight,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 from typing import Any
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -13,8 +13,15 @@ import numpy as np
 from keras_munet import errors
 from keras_munet.overparam import factorization
 
-if TYPE_CHECKING:
-    from keras_munet.overparam import layers
+
+class FactorizedLayer(Protocol):
+    """Has what decides the first values of a layer's factors."""
+
+    name: str
+    arrangement: factorization.Arrangement
+    tasks: tuple[str, ...]
+    combination: str
+    task_factor: str
 
 
 class Values:
@@ -25,7 +32,7 @@ class Values:
     """
 
     def __init__(
-        self, kernel: Callable[[], np.ndarray], layer: layers.Factorized
+        self, kernel: Callable[[], np.ndarray], layer: FactorizedLayer
     ):
         self._kernel = kernel
         self._layer = layer

@@ -22,17 +22,16 @@ import numpy as np
 from PIL import Image
 from PIL import UnidentifiedImageError
 
+from keras_munet.data import image_storage
+
 # Pillow hands EPS to another program, and other readers are seldom tested.
 _FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF"),
     "WEBP",
 )
 _HEIF = "HEIF"
-# Per picture; at 4 bytes a pixel that is 0.27 GB.
-NUM_PIXELS_MAX = 2**26
+NUM_PIXELS_MAX = image_storage.NUM_PIXELS_MAX
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-# The largest values of 16-bit files that use 8, 12 or all of their bits.
-WIDE_WHITES = (255, 4_095, 65_535)
 _ORIENTATION = 0x0112
 # Of a TIFF that is a raw photograph.
 _DNG_VERSION = 0xC612
@@ -168,7 +167,9 @@ def resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def white_of(brightest: int) -> int:
     """Returns the white of a 16-bit file whose brightest value is given."""
-    return next(white for white in WIDE_WHITES if brightest <= white)
+    return next(
+        white for white in image_storage.WIDE_WHITES if brightest <= white
+    )
 
 
 class _GraphFunctions(NamedTuple):
@@ -315,7 +316,7 @@ def _pixels(image: Image.Image) -> tuple[np.ndarray, int | None]:
     if image.mode in _WIDE_MODES:
         values = np.asarray(image).astype(np.int64)
         low, high = int(values.min()), int(values.max())
-        if low < 0 or high > WIDE_WHITES[-1]:
+        if low < 0 or high > image_storage.WIDE_WHITES[-1]:
             raise UnusableImageError(
                 f"pixels from {low} to {high}; 8 or 16 bits are read"
             )
