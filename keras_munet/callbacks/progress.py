@@ -32,6 +32,8 @@ FORMAT_VERSION = 1
 # Events that wait for a file that cannot be written just now.
 _NUM_PENDING_MAX = 10_000
 _WARNING_LEVEL = 5
+# Of the message of a callback that failed.
+_NUM_CHARS_MAX = 200
 
 
 class Lines(callback_lib.Callback):
@@ -169,9 +171,10 @@ class Progress:
             # A foreign callback may fail in any way.
             except Exception as error:
                 self._callbacks.remove(callback)
+                message = " ".join(str(error).split())[:_NUM_CHARS_MAX]
                 warnings.warn(
                     f"callback {type(callback).__name__} failed in {method}: "
-                    f"{type(error).__name__}: {' '.join(str(error).split())}; "
+                    f"{type(error).__name__}: {message}; "
                     "the job continues without it",
                     RuntimeWarning,
                     stacklevel=_WARNING_LEVEL,
