@@ -211,6 +211,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_transformers(pixels, tmp_path):
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
