@@ -332,10 +332,8 @@ RENAMED = {
     "store.local_lock": {"take": "acquire_lock"},
     "store.os_errors": {"named": "as_store_errors", "shown": "show"},
     "store.progress_files": {
-        "clear": "clear_progress",
         "encode": "encode_progress",
         "load": "load_progress",
-        "save": "save_progress",
         "used": "used_object_ids",
     },
     "store.storage": {"Files": "Storage", "wait_for": "wait_for_lock"},

@@ -25,7 +25,7 @@ _WARNING_LEVEL = 4
 def encode_progress(
     files: storage.Storage, task: str, payload: Mapping[str, Any]
 ) -> bytes:
-    """Returns the bytes that `save_progress` writes.
+    """Returns the bytes that `save` writes.
 
     Raises:
       StoreError: `payload` is not plain JSON, or the task's record is
@@ -36,7 +36,7 @@ def encode_progress(
     return checksummed_json.seal(progress.to_json(), layout.progress_file(task))
 
 
-def save_progress(files: storage.Storage, task: str, data: bytes) -> None:
+def save(files: storage.Storage, task: str, data: bytes) -> None:
     """Keeps what `encode_progress` returned, and what was kept before it.
 
     Args:
@@ -87,7 +87,7 @@ def load_progress(
     return None
 
 
-def clear_progress(files: storage.Storage, task: str) -> None:
+def clear(files: storage.Storage, task: str) -> None:
     """Forgets what was kept of a task's iteration.
 
     Args:
@@ -139,7 +139,7 @@ def _all(
                 yield name, layout.read_progress(files, name)
             except storage.MissingFileError:
                 # Published since it was listed; its job still holds the lock
-                # under which all this runs, so only `clear_progress` does that.
+                # under which all this runs, so only `clear` does that.
                 continue
             except checksummed_json.DamagedError as error:
                 yield name, error

@@ -254,7 +254,7 @@ class SystemDir(reader.SystemReader):
         data = progress_files.encode_progress(self._files, task, payload)
         with self.lease(task), self.naming():
             self._job.confirm(task, ())
-            progress_files.save_progress(self._fenced(task), task, data)
+            progress_files.save(self._fenced(task), task, data)
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
         """Returns what `save_progress` kept last, or None.
@@ -277,7 +277,7 @@ class SystemDir(reader.SystemReader):
           LeaseLostError: another job has taken the task over.
         """
         with self.lease(task):
-            progress_files.clear_progress(self._fenced(task), task)
+            progress_files.clear(self._fenced(task), task)
 
     def tidy(self) -> None:
         """Removes what became rubbish through this object's own work.
