@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import guarded_file
 from keras_munet.core import guarded_json
 
 # More than the largest published ViT (H/14, 2.5 GB) takes.
@@ -45,19 +46,23 @@ class Archive:
         # Name -> stored type and its first byte.
         self._places: dict[str, tuple[str, int]] = {}
         try:
-            with open(self.path, "rb") as file:
-                num_bytes = os.fstat(file.fileno()).st_size
-                length = int.from_bytes(file.read(8), "little")
+            with guarded_file.open_regular(self.path, follow=True) as handle:
+                num_bytes = os.fstat(handle).st_size
+                length = int.from_bytes(os.read(handle, 8), "little")
                 if num_bytes > NUM_BYTES_MAX:
                     raise self._damaged(f"has {num_bytes} bytes")
                 if not 2 <= length <= min(_NUM_HEADER_BYTES_MAX, num_bytes - 8):
                     raise self._damaged(f"states a header of {length} bytes")
-                header = guarded_json.loads(file.read(length))
+                header = guarded_json.loads(
+                    guarded_file.read_up_to(handle, length)
+                )
         except OSError as error:
             raise errors.CheckpointError(
                 f"{self.path} cannot be read: {error.strerror}; give a "
                 ".safetensors file"
             ) from error
+        except errors.StoreError as error:
+            raise self._damaged("is no regular file") from error
         except ValueError as error:
             raise self._damaged("has no JSON header") from error
         if not isinstance(header, dict) or len(header) > _NUM_ARRAYS_MAX:

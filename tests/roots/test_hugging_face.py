@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from safetensors import numpy as safetensors
 
 from keras_munet import errors
 from keras_munet.core import settings as settings_lib
+from keras_munet.data import safetensors_reader
 from keras_munet.models import layer_factory
 from keras_munet.roots import build
 from keras_munet.roots import hugging_face
@@ -342,3 +344,10 @@ def test_a_header_that_lies_takes_no_memory(entry, tmp_path):
     )
     with pytest.raises(errors.CheckpointError, match="cls_token"):
         hugging_face.from_folder(tmp_path)
+
+
+def test_a_pipe_in_place_of_the_weights_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(errors.CheckpointError, match="is no regular file"):
+        safetensors_reader.Archive(path)
