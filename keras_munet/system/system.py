@@ -408,6 +408,7 @@ class System:
                     self._dir.lease(name),
                     self._followed(progress, callbacks) as followed,
                 ):
+                    self._runner.begin_run(followed, num_task_iterations=1)
                     return self._runner.evolve(task_name, strategy, followed)
         return self._dir.task(name).published
 

@@ -135,14 +135,7 @@ class TaskRunner:
             return False
         # A missing file is found now and not after hours.
         self._loader.check(self._settings.task_names, self._dir.tasks)
-        progress.begin_run(
-            callback_lib.Run(
-                workdir=self._dir.where,
-                settings=self._settings,
-                num_generations=len(todo) * self._settings.num_generations,
-                num_task_iterations=len(todo),
-            )
-        )
+        self.begin_run(progress, len(todo))
         sizes = self._loader.sizes({name for _, name in todo})
         if notice := validation.budget_notice(
             self._settings, sizes, self._family, self._dir.root
@@ -167,6 +160,25 @@ class TaskRunner:
                     )
             todo = self._todo()
         return True
+
+    def begin_run(
+        self, progress: progress_lib.Progress, num_task_iterations: int
+    ) -> None:
+        """Reports a job of some task iterations.
+
+        Args:
+          progress: passes it on.
+          num_task_iterations: of the job.
+        """
+        progress.begin_run(
+            callback_lib.Run(
+                workdir=self._dir.where,
+                settings=self._settings,
+                num_generations=num_task_iterations
+                * self._settings.num_generations,
+                num_task_iterations=num_task_iterations,
+            )
+        )
 
     def evolve(
         self,

@@ -130,6 +130,18 @@ def test_quiet_shows_nothing_and_records_everything(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 6
 
 
+def test_one_task_iteration_is_a_run_too(tmp_path):
+    settings = samples.settings(num_samples_per_task=5)
+    system = keras_munet.System.create(tmp_path / "system", settings)
+    recorded = _Recorded()
+    system.evolve("digits", callbacks=[recorded])
+    names = [name for name, _ in recorded.calls]
+    assert names[:2] == ["on_run_begin", "on_task_begin"]
+    assert names[-1] == "on_run_end"
+    (run,) = recorded.calls[0][1]
+    assert (run.num_generations, run.num_task_iterations) == (2, 1)
+
+
 class _Recorded(callbacks.Callback):
     """Keeps the name and arguments of every call but those of lines."""
 
