@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import tracking
+from keras_munet.core import plugins
 
 # MLflow accepts so many of each in one request.
 _NUM_METRICS_MAX = 1000
@@ -33,7 +34,9 @@ class MLflow(callback_lib.Callback):
         Raises:
           UsageError: the package mlflow is not installed.
         """
-        mlflow_tracking = tracking.import_tracker("mlflow", "mlflow.tracking")
+        mlflow_tracking = plugins.import_extra(
+            "mlflow.tracking", "mlflow", "callback mlflow needs"
+        )
         self._client = mlflow_tracking.MlflowClient()
         self._experiment = ""
         self._settings: dict[str, str] = {}

@@ -26,6 +26,7 @@ from keras_munet import errors
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.core import child_record
 from keras_munet.core import names
+from keras_munet.core import plugins
 from keras_munet.core import system_paths
 from keras_munet.data import types
 from keras_munet.search import plan as plan_lib
@@ -59,14 +60,10 @@ def require_tensorboard() -> None:
     Raises:
       UsageError: it is not.
     """
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError as error:
-        raise errors.UsageError(
-            "the package tensorboard is absent, which event files need; "
-            "pip install 'keras_munet[tensorboard]', or leave out "
-            "--tensorboard"
-        ) from error
+    plugins.import_extra(
+        *("tensorboard", "tensorboard", "event files need"),
+        otherwise="leave out --tensorboard",
+    )
 
 
 class TensorBoard(callback_lib.Callback):

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-from keras_munet import errors
 from keras_munet.core import settings as settings_lib
-
-
-def import_tracker(package: str, module: str) -> Any:
-    """Returns a tracker's module.
-
-    Args:
-      package: its name, which is that of the callback and of the extra.
-      module: the module to import.
-
-    Raises:
-      UsageError: the package is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise errors.UsageError(
-            f"the package {package} is absent, which callback {package} "
-            f"needs; pip install 'keras_munet[{package}]'"
-        ) from error
 
 
 def system_name(workdir: str) -> str:

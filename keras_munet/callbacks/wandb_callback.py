@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks import tracking
+from keras_munet.core import plugins
 
 _CHILD_COLUMNS = ("child", "parent_task", "score", "improved", "hparams")
 
@@ -29,7 +30,9 @@ class WeightsAndBiases(callback_lib.Callback):
         Raises:
           UsageError: the package wandb is not installed.
         """
-        self._wandb = tracking.import_tracker("wandb", "wandb")
+        self._wandb = plugins.import_extra(
+            "wandb", "wandb", "callback wandb needs"
+        )
         self._system = ""
         self._settings: dict[str, str] = {}
         self._task_run: Any = None

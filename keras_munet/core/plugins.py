@@ -10,8 +10,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import importlib
 import importlib.metadata
 import traceback
+import types
 from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +34,30 @@ GROUPS = {
     "keras_munet.callbacks": "callback",
     "keras_munet.export_formats": "export format",
 }
+
+
+def import_extra(
+    module: str, extra: str, needs: str, otherwise: str = ""
+) -> types.ModuleType:
+    """Returns a module of an optional dependency.
+
+    Args:
+      module: to import; its first part is the package.
+      extra: of this distribution, which installs the package.
+      needs: who needs it, with the verb, e.g. `format onnx needs`.
+      otherwise: what else a user may do, e.g. `leave out the format`.
+
+    Raises:
+      UsageError: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise errors.UsageError(
+            f"the package {module.partition('.')[0]} is absent, which {needs}; "
+            f"pip install 'keras_munet[{extra}]'"
+            f"{f', or {otherwise}' if otherwise else ''}"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

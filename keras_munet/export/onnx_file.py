@@ -6,12 +6,12 @@ are those of TensorFlow.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import plugins
 from keras_munet.export import formats
 
 # Operators of ONNX 1.12, which runtimes since 2022 read.
@@ -23,13 +23,10 @@ _TOLERANCE = 1e-4
 def _require() -> None:
     """Raises UsageError where a package is missing."""
     for package in ("onnx", "tf2onnx", "onnxruntime"):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise errors.UsageError(
-                f"the package {package} is absent, which format onnx needs; "
-                "pip install 'keras_munet[onnx]', or leave out the format"
-            ) from error
+        plugins.import_extra(
+            *(package, "onnx", "format onnx needs"),
+            otherwise="leave out the format",
+        )
 
 
 def _convert(classifier: formats.Classifier) -> bytes:

@@ -1,4 +1,4 @@
-"""What a job leaves in an MLflow store and in W&B's offline files."""
+"""Reads back what a job leaves in an MLflow store and in W&B's files."""
 
 from __future__ import annotations
 
