@@ -18,6 +18,7 @@ from keras_munet import errors
 from keras_munet.callbacks import callback
 from keras_munet.core import adapters
 from keras_munet.core import plugins
+from keras_munet.core import qualities
 from keras_munet.core import registry
 from keras_munet.data import plugin_tasks
 from keras_munet.export import options
@@ -60,6 +61,7 @@ def _registries() -> list[registry.Registry]:
         search_plugins.MUTATIONS,
         search_plugins.PARENT_POLICIES,
         search_plugins.SCORERS,
+        qualities.QUALITIES,
         build.SOURCES,
         plugin_tasks.loaders(),
         adapters.ADAPTERS,

@@ -1,4 +1,4 @@
-"""The nine kinds of plug-ins, installed as other people's packages are."""
+"""The ten kinds of plug-ins, installed as other people's packages are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import search_samples
 from keras_munet import errors
 from keras_munet.callbacks import callback
 from keras_munet.core import plugins
+from keras_munet.core import qualities
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.data import plugin_tasks
@@ -50,6 +51,7 @@ settings = keras_munet.Settings.from_dict({
         "mutations": ["halve_rate"],
         "parent_policy": "tournament",
         "scorer": "root_budget",
+        "quality": "least_recall",
         "adapter": "scale_shift",
     },
     "root": {
@@ -83,6 +85,7 @@ print(json.dumps({
         again._dir.objects.spec(ref.id).layer for ref in path.components
     }),
     "test": path.metrics["test_quality"],
+    "quality": path.metrics["quality"],
     "shape": list(logits.shape),
     "served": list(served(images=pixels)["logits"].shape),
     "sizes": json.load(open(out + "/sizes/shapes_3.json")),
@@ -125,6 +128,7 @@ def example(installed, monkeypatch):
         search_plugins.MUTATIONS,
         search_plugins.SCORERS,
         search_plugins.PARENT_POLICIES,
+        qualities.QUALITIES,
         build.SOURCES,
         registry.LAYERS,
         plugin_tasks.loaders(),
@@ -307,7 +311,11 @@ def _crash(*args, **kwargs):
         (
             "mutation 'mine'",
             lambda: search_plugins.apply_mutations(
-                ["mine"], None, None, 0.0, None
+                search_samples.proposal(
+                    {}, mutations=["mine", *search_plugins.METHOD_MUTATIONS]
+                ),
+                None,
+                None,
             ),
         ),
         (
@@ -325,6 +333,10 @@ def _crash(*args, **kwargs):
         (
             "root source 'mine'",
             lambda: build.build(settings_lib.RootSettings(source="mine")),
+        ),
+        (
+            "quality 'mine'",
+            lambda: qualities.measure_quality("mine", [[1.0, 2.0]], [1]),
         ),
         ("task family 'mine'", lambda: plugin_tasks.load_plugin_task("mine/3")),
     ],

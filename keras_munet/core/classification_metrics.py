@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# What may decide which child is better.
-QUALITIES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss")
 # Top-5 accuracy says little of fewer classes.
 NUM_CLASSES_OF_TOP_5 = 11
 _NUM_BINS = 15
@@ -224,7 +222,7 @@ def measure_classifier(
         num_classes=num_classes,
         confusion=confusion_cells(labels, logits.argmax(axis=1)),
         log_loss=_round(log_loss(log_probs, labels)),
-        auc=_auc(probs, labels),
+        auc=area_under_roc(probs, labels),
         top_5_accuracy=(
             _round(np.mean(_ranks(logits, labels) < 5))
             if num_classes >= NUM_CLASSES_OF_TOP_5
@@ -242,39 +240,6 @@ def measure_classifier(
             )
         ),
     )
-
-
-def quality(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns a measure in [0, 1] of which more is better.
-
-    A log loss of x nats gives exp(-x), the geometric mean of the
-    probabilities of the right classes. An AUC without a class to compare
-    gives 0.5.
-
-    Args:
-      name: one of `QUALITIES`.
-      logits: `[n, classes]`.
-      labels: `[n]`.
-
-    Returns:
-      NaN where a logit is not finite.
-    """
-    logits = np.asarray(logits, np.float64)
-    labels = np.asarray(labels, np.int64)
-    if not np.isfinite(logits).all():
-        return math.nan
-    log_probs = log_softmax(logits)
-    if name == "log_loss":
-        return math.exp(-log_loss(log_probs, labels))
-    if name == "auc":
-        area = _auc(np.exp(log_probs), labels)
-        return 0.5 if area is None else area
-    metrics = ClassificationMetrics(
-        logits.shape[1], confusion_cells(labels, logits.argmax(axis=1))
-    )
-    if name == "accuracy":
-        return metrics.num_correct / metrics.num_examples
-    return float(getattr(metrics, name))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -352,6 +317,34 @@ def calibration_error(probs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
+def area_under_roc(probs: np.ndarray, labels: np.ndarray) -> float | None:
+    """Returns the mean one-vs-rest area under the ROC curve.
+
+    Args:
+      probs: `[n, classes]`; only their order in each class counts.
+      labels: `[n]`.
+
+    Returns:
+      None where no class has examples and others too.
+    """
+    areas = []
+    for index in range(probs.shape[1]):
+        positive = labels == index
+        num = int(positive.sum())
+        if not 0 < num < len(labels):
+            continue
+        _, where, counts = np.unique(
+            probs[:, index], return_inverse=True, return_counts=True
+        )
+        # Equal scores share the mean of their ranks.
+        ranks = np.cumsum(counts) - (counts - 1) / 2
+        rank_sum = ranks[where.ravel()][positive].sum()
+        areas.append(
+            (rank_sum - num * (num + 1) / 2) / (num * (len(labels) - num))
+        )
+    return _round(_mean(areas)) if areas else None
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the temperature of the least smoothed log loss, 0.01 to 100.
 
@@ -381,26 +374,6 @@ def _best_other(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if rest.shape[1] > 1:
         rest[np.arange(len(labels)), labels] = -np.inf
     return rest.max(axis=1)
-
-
-def _auc(probs: np.ndarray, labels: np.ndarray) -> float | None:
-    """Returns the mean one-vs-rest area under the ROC curve."""
-    areas = []
-    for index in range(probs.shape[1]):
-        positive = labels == index
-        num = int(positive.sum())
-        if not 0 < num < len(labels):
-            continue
-        _, where, counts = np.unique(
-            probs[:, index], return_inverse=True, return_counts=True
-        )
-        # Equal scores share the mean of their ranks.
-        ranks = np.cumsum(counts) - (counts - 1) / 2
-        rank_sum = ranks[where.ravel()][positive].sum()
-        areas.append(
-            (rank_sum - num * (num + 1) / 2) / (num * (len(labels) - num))
-        )
-    return _round(_mean(areas)) if areas else None
 
 
 def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ GROUPS = {
     "keras_munet.mutations": "mutation",
     "keras_munet.parent_policies": "parent policy",
     "keras_munet.scorers": "scorer",
+    "keras_munet.qualities": "quality",
     "keras_munet.roots": "root source",
     "keras_munet.tasks": "task family",
     "keras_munet.adapters": "adapter",

@@ -15,7 +15,6 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import class_weights
-from keras_munet.core import classification_metrics
 from keras_munet.core import config_parsing
 from keras_munet.core import names
 
@@ -182,8 +181,9 @@ class SearchSettings:
       score_base: score = quality * score_base ** relative size, in (0, 1].
       score_num_params: parameters that make a relative size of 1; 0 for the
         root's own.
-      mutations: plug-ins that change a child after the method's own
-        mutations, in order; see docs/plugins.md for these and the next three.
+      mutations: what changes a child, in order: plug-ins and the method's own
+        `hyperparameters`, `adapters`, `clones`; those of the method that are
+        not named come first. See docs/plugins.md for these and the next three.
       parent_policy: how parents are chosen: `decay` or a plug-in.
       scorer: what quality is multiplied by: `size_penalty` or a plug-in.
       adapter: the layer in front of a block: `residual` or a plug-in.
@@ -194,8 +194,8 @@ class SearchSettings:
         path of another task that it starts from.
       quality: the measure on validation data that decides snapshots, parents,
         publication and the stop rules: `accuracy`, as published,
-        `balanced_accuracy`, `macro_f1`, `auc`, or `log_loss`, whose quality is
-        exp(-log loss).
+        `balanced_accuracy`, `macro_f1`, `auc`, `log_loss`, whose quality is
+        exp(-log loss), or a plug-in.
       data_mu: the mutation probability of data hyperparameters; None for
         `hparams.mu` of `mu2net` and `mutation_prob` of `munet`.
       data_draws: which children share drawn data hyperparameters: those of a
@@ -568,7 +568,6 @@ def _check(settings: Settings) -> None:
     _one_of("search.draws", search.draws, DRAWS)
     _one_of("search.first_data", search.first_data, FIRSTS)
     _one_of("search.first_child", search.first_child, FIRSTS)
-    _one_of("search.quality", search.quality, classification_metrics.QUALITIES)
     _one_of("search.data_draws", search.data_draws, DATA_DRAWS)
     _one_of("search.rank_parents", search.rank_parents, RANK_PARENTS)
     _check_ranking(search)

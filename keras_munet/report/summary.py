@@ -15,6 +15,7 @@ from typing import Any
 from keras_munet import errors
 from keras_munet.core import classification_metrics
 from keras_munet.core import names
+from keras_munet.core import qualities
 from keras_munet.core import specs
 from keras_munet.report import events
 from keras_munet.report import formatting
@@ -131,8 +132,8 @@ class Summary:
         """The measure on validation data that decides, in words."""
         search = self.settings.get("search")
         name = search.get("quality") if isinstance(search, Mapping) else None
-        if name not in classification_metrics.QUALITIES:
-            name = "accuracy"
+        if not (isinstance(name, str) and name.isidentifier()):
+            name = qualities.ACCURACY
         return name.replace("_", " ")
 
     @property

@@ -59,6 +59,14 @@ class ChildFactory:
         self._baseline = baselines.parse_baseline(settings.search)
         ranges = hparam_ranges.ranges_in_force(settings, num_root_layers)
         self._ranges: hparam_ranges.Ranges = {} if self._baseline else ranges
+        self._space = plugins.SearchSpace(
+            settings.search,
+            self._ranges,
+            lambda hparams, adapters: [
+                spec.name
+                for spec in family.layout(hparams, num_classes, adapters)
+            ],
+        )
         # What a baseline is tuned by.
         self._tuned_ranges = {
             key: steps
@@ -229,39 +237,19 @@ class ChildFactory:
         trains_all: bool,
     ) -> plugins.Proposal:
         """Returns what the search makes of `parent`."""
-        search = self._settings.search
         num_before = self._iteration * self._settings.num_samples_per_task
-        draws = self._draws("child", num_before + index)
-        hparams, prob = dict(parent.hparams), 0.0
-        if mutates:
-            hparams, prob = mutations.mutate_child(
-                hparams,
-                self._ranges,
-                draws,
-                fixed_prob=search.mutation_prob if self._is_v1 else None,
-            )
-        adapters = mutations.mutate_adapters(
-            mutations.adapters_of(parent),
-            hparams["num_layers"],
-            prob,
-            draws,
-            insert=search.mutate_adapters,
-            remove=search.remove_adapters,
-        )
-        layout = self._family.layout(hparams, self._num_classes, adapters)
-        places = [spec.name for spec in layout]
+        prob = self._settings.search.mutation_prob
+        if not self._is_v1:
+            prob = float(parent.hparams["mu"])
         proposal = plugins.Proposal(
-            hparams,
-            adapters,
-            lambda slot: (
-                trains_all
-                or draws.uniform(f"clone {slot}") < prob
-                or search.forces(slot, places)
-            ),
+            dict(parent.hparams),
+            mutations.adapters_of(parent),
+            lambda place: trains_all,
+            prob if mutates else 0.0,
+            self._space,
         )
-        return plugins.apply_mutations(
-            search.mutations, proposal, parent, prob, draws
-        )
+        draws = self._draws("child", num_before + index)
+        return plugins.apply_mutations(proposal, parent, draws)
 
     def _fixed(
         self,
@@ -278,7 +266,9 @@ class ChildFactory:
         if self._baseline.adapter_dim is not None:
             hparams["adapter_dim"] = self._baseline.adapter_dim
             adapters = frozenset(range(hparams["num_layers"]))
-        return plugins.Proposal(hparams, adapters, self._baseline.should_clone)
+        return plugins.Proposal(
+            hparams, adapters, self._baseline.should_clone, 0.0, self._space
+        )
 
     def _tuned(self, index: int, hparams: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the hyperparameters of a later child of a baseline.

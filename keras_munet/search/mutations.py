@@ -1,4 +1,4 @@
-"""Mutates hyperparameters and the set of adapters (section 2).
+"""Mutates hyperparameters, adapters and clones (section 2).
 
 Invariant: a mutation moves one step along an ordered range and stops at its
 ends (section 2, "Cloning and mutation", 1 and 2).
@@ -6,12 +6,13 @@ ends (section 2, "Cloning and mutation", 1 and 2).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from collections.abc import Set
 from typing import Any
 
 from keras_munet.core import specs
 from keras_munet.search import hparam_ranges
+from keras_munet.search import plugins
 from keras_munet.search import random_draws
 
 _ADAPTER = "residual_adapter_"
@@ -55,31 +56,36 @@ def mutate_hparams(
     return mutated
 
 
-def mutate_child(
-    hparams: specs.Hparams,
-    ranges: hparam_ranges.Ranges,
+def mutate_hyperparameters(
+    proposal: plugins.Proposal,
+    parent: specs.PathRecord,
+    prob: float,
     draws: random_draws.RandomDraws,
-    *,
-    fixed_prob: float | None,
-) -> tuple[dict[str, Any], float]:
-    """Returns a child's own hyperparameters and its mutation probability.
+) -> plugins.Proposal:
+    """Mutates a child's own hyperparameters; a `plugins.Mutation`.
 
-    Args:
-      hparams: the parent's.
-      ranges: every range in force; data hyperparameters are left alone.
-      draws: the child's numbers.
-      fixed_prob: the probability of `munet`; None for `mu2net`, where the
-        path's `mu` first mutates with itself and then rules the rest.
+    In `mu2net` the path's `mu` first mutates with itself and then rules the
+    rest and later mutations; in `munet` the probability is fixed. Data
+    hyperparameters are left alone.
     """
+    del parent
+    if not prob:
+        return proposal
+    ranges = proposal.space.ranges
+    hparams = dict(proposal.hparams)
+    if proposal.space.search.version != "munet":
+        if "mu" in ranges:
+            hparams = mutate_hparams(hparams, ["mu"], ranges, prob, draws)
+        prob = float(hparams["mu"])
     keys = {key for key in ranges if not hparam_ranges.is_data(key)}
-    if fixed_prob is not None:
-        return mutate_hparams(
-            hparams, keys - {"mu"}, ranges, fixed_prob, draws
-        ), (fixed_prob)
-    if "mu" in ranges:
-        hparams = mutate_hparams(hparams, ["mu"], ranges, hparams["mu"], draws)
-    prob = float(hparams["mu"])
-    return mutate_hparams(hparams, keys - {"mu"}, ranges, prob, draws), prob
+    hparams = mutate_hparams(hparams, keys - {"mu"}, ranges, prob, draws)
+    return dataclasses.replace(
+        proposal,
+        hparams=hparams,
+        # Of a child with fewer layers.
+        adapters=proposal.adapters & set(range(hparams["num_layers"])),
+        prob=prob,
+    )
 
 
 def mutate_data(
@@ -115,20 +121,40 @@ def adapters_of(path: specs.PathRecord) -> frozenset[int]:
 
 
 def mutate_adapters(
-    adapters: Set[int],
-    num_layers: int,
+    proposal: plugins.Proposal,
+    parent: specs.PathRecord,
     prob: float,
     draws: random_draws.RandomDraws,
-    *,
-    insert: bool,
-    remove: bool,
-) -> frozenset[int]:
-    """Returns the child's adapters; those above `num_layers` are dropped."""
-    remaining = set()
-    for layer in range(num_layers):
-        present = layer in adapters
+) -> plugins.Proposal:
+    """Inserts and removes adapters where settings allow it; a `Mutation`."""
+    del parent
+    search = proposal.space.search
+    adapters = set()
+    for layer in range(proposal.hparams["num_layers"]):
+        present = layer in proposal.adapters
+        allowed = search.remove_adapters if present else search.mutate_adapters
         number = draws.uniform(f"insert {_ADAPTER}{layer}")
-        flips = (remove if present else insert) and number < prob
-        if present != flips:
-            remaining.add(layer)
-    return frozenset(remaining)
+        if present != (allowed and number < prob):
+            adapters.add(layer)
+    return dataclasses.replace(proposal, adapters=frozenset(adapters))
+
+
+def mutate_clones(
+    proposal: plugins.Proposal,
+    parent: specs.PathRecord,
+    prob: float,
+    draws: random_draws.RandomDraws,
+) -> plugins.Proposal:
+    """Clones each locked component by chance or by force; a `Mutation`."""
+    del parent
+    space = proposal.space
+    places = space.place_names(proposal.hparams, proposal.adapters)
+
+    def clones(place: str) -> bool:
+        return (
+            proposal.clones(place)
+            or draws.uniform(f"clone {place}") < prob
+            or space.search.forces(place, places)
+        )
+
+    return dataclasses.replace(proposal, clones=clones)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 from typing import Protocol
 
@@ -19,13 +20,23 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import plugins
+from keras_munet.core import qualities
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.search import random_draws
 from keras_munet.search import scoring
 
-MUTATIONS = registry.Registry("mutation", "keras_munet.mutations")
+# The method's own mutations, in its order.
+METHOD_MUTATIONS = ("hyperparameters", "adapters", "clones")
+MUTATIONS = registry.Registry(
+    "mutation",
+    "keras_munet.mutations",
+    builtin={
+        name: f"keras_munet.search.mutations:mutate_{name}"
+        for name in METHOD_MUTATIONS
+    },
+)
 PARENT_POLICIES = registry.Registry(
     "parent policy",
     "keras_munet.parent_policies",
@@ -37,6 +48,22 @@ SCORERS = registry.Registry(
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """The limits within which a child may differ from its parent.
+
+    Attributes:
+      search: the settings of the search.
+      ranges: hyperparameter -> ordered values, of those that mutate.
+      place_names: `place_names(hparams, adapters)` returns the names of a
+        path's components, input first.
+    """
+
+    search: settings_lib.SearchSettings
+    ranges: Mapping[str, tuple[Any, ...]]
+    place_names: Callable[[Mapping[str, Any], Set[int]], list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Proposal:
     """A child before its components are looked up.
 
@@ -44,15 +71,22 @@ class Proposal:
       hparams: its own hyperparameters; the generation's data ones come later.
       adapters: the layers with an adapter in front, from 0.
       clones: whether the component at a place is cloned though it is locked.
+      prob: the mutation probability that rules later mutations.
+      space: the limits of the search; one for all children.
     """
 
     hparams: Mapping[str, Any]
     adapters: frozenset[int]
     clones: Callable[[str], bool]
+    prob: float
+    space: SearchSpace
 
 
 class Mutation(Protocol):
-    """A mutation; an entry point of group `keras_munet.mutations` names one."""
+    """A mutation, built in or named by an entry point.
+
+    The group of entry points is `keras_munet.mutations`.
+    """
 
     def __call__(
         self,
@@ -64,10 +98,10 @@ class Mutation(Protocol):
         """Returns the proposal, changed or as it is.
 
         Args:
-          proposal: what the method's own mutations made of the parent.
+          proposal: what earlier mutations made of the parent.
           parent: the path that the child is cloned from.
-          prob: the child's mutation probability; 0.0 for a clone that must
-            not mutate.
+          prob: the child's mutation probability, `proposal.prob`; 0.0 for a
+            clone that must not mutate.
           draws: the child's numbers; begin their names with the plug-in's.
         """
         ...
@@ -108,28 +142,46 @@ def load_plugins(search: settings_lib.SearchSettings) -> None:
     Raises:
       UsageError: one is not there or cannot be loaded.
     """
+    qualities.QUALITIES.get(search.quality, "search.quality")
     for name in search.mutations:
         MUTATIONS.get(name, "search.mutations")
     parent_policy(search)
     _scorer(search)
 
 
+def ordered_mutations(names: Sequence[str]) -> list[str]:
+    """Returns all mutations of a search in their order.
+
+    Args:
+      names: the setting `search.mutations`.
+
+    Example:
+      >>> ordered_mutations(["halve_rate", "adapters"])
+      ['hyperparameters', 'clones', 'halve_rate', 'adapters']
+    """
+    first = [name for name in METHOD_MUTATIONS if name not in names]
+    return [*first, *names]
+
+
 def apply_mutations(
-    names: Sequence[str],
     proposal: Proposal,
     parent: specs.PathRecord,
-    prob: float,
     draws: random_draws.RandomDraws,
 ) -> Proposal:
-    """Returns what the mutations `names` make of a proposal, in order.
+    """Returns what all mutations of a search make of a proposal, in order.
+
+    Args:
+      proposal: the parent as it is; `space.search.mutations` sets the order.
+      parent: the path that the child is cloned from.
+      draws: the child's numbers.
 
     Raises:
       UsageError: one returns what no proposal can be.
     """
-    for name in names:
-        mutation = MUTATIONS.get(name, "search.mutations")
+    for name in ordered_mutations(proposal.space.search.mutations):
+        mutation: Mutation = MUTATIONS.get(name, "search.mutations")
         with plugins.name_errors("mutation", name):
-            changed = mutation(proposal, parent, prob, draws)
+            changed = mutation(proposal, parent, proposal.prob, draws)
         _check_proposal(name, proposal, changed)
         proposal = changed
     return proposal

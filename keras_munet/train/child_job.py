@@ -97,7 +97,7 @@ class Budget:
       batch_size: examples per step over all replicas.
       num_train_examples_max: bound of one cycle, examples.
       num_validation_examples_max: bound of one validation, examples.
-      quality: one of `classification_metrics.QUALITIES`, which validation
+      quality: a name of `qualities.QUALITIES`, which validation
         measures.
       class_weights: weights of classes in the loss; see
         `core.class_weights.normalize`.

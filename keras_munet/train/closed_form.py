@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_munet.core import classification_metrics as metrics
+from keras_munet.core import qualities
 
 # Training examples that a head is fitted to; a larger split gives a sample.
 NUM_EXAMPLES_MAX = 2048
@@ -88,7 +89,7 @@ def solve_head(
       class_counts: `[classes]`, how often each class occurs in the whole
         training split, which gives the prior probabilities.
       logistic: whether regularised logistic regressions are candidates too.
-      quality: one of `classification_metrics.QUALITIES`.
+      quality: a name of `qualities.QUALITIES`.
       class_weights: of each class, which multiply its prior probability, and
         its examples' losses in a regression; none for 1.
 
@@ -125,8 +126,10 @@ def _judged(
     temperature = min(losses, key=losses.__getitem__)
     value = (
         accuracy
-        if quality == "accuracy"
-        else metrics.quality(quality, logits / temperature, validation.labels)
+        if quality == qualities.ACCURACY
+        else qualities.measure_quality(
+            quality, logits / temperature, validation.labels
+        )
     )
     head = LinearHead(
         kernel=(candidate.kernel / temperature).astype(np.float32),

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 import tensorflow as tf
 
-from keras_munet.core import classification_metrics
+from keras_munet.core import qualities
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
@@ -170,7 +170,7 @@ class StepLoop(abc.ABC, Generic[G]):
         Returns:
           `[children] float64`; NaN where a child diverged.
         """
-        if self._budget.quality == "accuracy":
+        if self._budget.quality == qualities.ACCURACY:
             return self.accuracies(graph, data, "validation")
         with self._clock.measure("validate"):
             counted = self.counted(data, "validation")
@@ -180,7 +180,7 @@ class StepLoop(abc.ABC, Generic[G]):
             rows = np.concatenate(list(batches), axis=1)
         return np.array(
             [
-                classification_metrics.quality(
+                qualities.measure_quality(
                     self._budget.quality, child[:, :-2], child[:, -2]
                 )
                 for child in rows[:, rows[0, :, -1] > 0]

@@ -62,31 +62,6 @@ def test_measures_equal_those_of_scikit_learn(num_classes):
         assert found.top_5_accuracy is None
 
 
-@pytest.mark.parametrize("num_classes", [2, 5])
-def test_a_quality_is_higher_where_more_is_right(num_classes):
-    logits, labels = _sample(num_classes)
-    guess, probs = logits.argmax(axis=1), _probs(logits)
-    scores = probs[:, 1] if num_classes == 2 else probs
-    wanted = {
-        "accuracy": np.mean(guess == labels),
-        "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(
-            labels, guess
-        ),
-        "macro_f1": sklearn_metrics.f1_score(labels, guess, average="macro"),
-        "auc": sklearn_metrics.roc_auc_score(labels, scores, multi_class="ovr"),
-        "log_loss": np.exp(-sklearn_metrics.log_loss(labels, probs)),
-    }
-    assert set(wanted) == set(metrics_lib.QUALITIES)
-    better = logits + 2 * np.eye(num_classes)[labels]
-    for name, value in wanted.items():
-        found = metrics_lib.quality(name, logits, labels)
-        assert found == pytest.approx(value, abs=2e-6), name
-        assert found < metrics_lib.quality(name, better, labels) <= 1
-        spoilt = logits.copy()
-        spoilt[3, 1] = np.inf
-        assert np.isnan(metrics_lib.quality(name, spoilt, labels))
-
-
 def test_classes_that_never_occur_are_left_out_as_in_scikit_learn():
     logits, labels = _sample(6)
     logits[:, 4:] -= 50.0

@@ -7,7 +7,9 @@ import numpy as np
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.search import evolution
+from keras_munet.search import mutations
 from keras_munet.search import plan as plan_lib
+from keras_munet.search import plugins
 from keras_munet.search import population as population_lib
 from keras_munet.search import random_draws
 
@@ -165,6 +167,31 @@ def many_draws(seed, kind="independent", num_draws=NUM_DRAWS):
     """Yields the numbers of as many children as are counted."""
     for position in range(num_draws):
         yield random_draws.RandomDraws(kind, seed, ("child", "a"), position)
+
+
+def proposal(hparams, adapters=(), prob=0.0, ranges=None, places=(), **search):
+    """Returns what mutations get of a parent of `hparams`."""
+    return plugins.Proposal(
+        hparams,
+        frozenset(adapters),
+        lambda place: False,
+        prob,
+        plugins.SearchSpace(
+            settings_lib.SearchSettings(**search),
+            ranges or {},
+            lambda hparams, adapters: list(places),
+        ),
+    )
+
+
+def mutated_hparams(hparams, prob, ranges, draws, **search):
+    """Returns a proposal whose hyperparameters the method mutated."""
+    return mutations.mutate_hyperparameters(
+        proposal(hparams, prob=prob, ranges=ranges, **search),
+        root(),
+        prob,
+        draws,
+    )
 
 
 def check_share(count, expected, num_draws=NUM_DRAWS, sigmas=5):

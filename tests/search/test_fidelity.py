@@ -124,6 +124,7 @@ removal optional, off by default
   cloning: adapters_are_removed_at_the_probability_only_where_asked
 adapters above a lowered `num_layers` are dropped
   cloning: adapters_above_a_lowered_number_of_layers_are_dropped
+  cloning: lowering_the_number_of_layers_drops_adapters_above
 looked up by name in the parent, then its ancestors, nearest first
   cloning: components_are_looked_up_in_the_nearest_ancestor_first
 A head is only taken from an ancestor of the same task

@@ -253,10 +253,28 @@ def test_adapters_are_removed_at_the_probability_only_where_asked(remove):
 
 def test_adapters_above_a_lowered_number_of_layers_are_dropped():
     (draws,) = samples.many_draws(6, num_draws=1)
-    kept = mutations.mutate_adapters(
-        {0, 2}, 2, 0.0, draws, insert=True, remove=False
+    proposal = samples.proposal({"num_layers": 2}, adapters={0, 2})
+    child = mutations.mutate_adapters(proposal, samples.root(), 0.0, draws)
+    assert child.adapters == {0}
+
+
+def test_lowering_the_number_of_layers_drops_adapters_above():
+    proposal = samples.proposal(
+        {"num_layers": 2, "mu": 1.0},
+        adapters={0, 1},
+        prob=1.0,
+        ranges={"num_layers": (1, 2)},
     )
-    assert kept == {0}
+    # A step up ends at 2 and a step down at 1: take the one that goes down.
+    draws = next(
+        d
+        for d in samples.many_draws(6, num_draws=50)
+        if d.uniform("num_layers") >= 0.5
+    )
+    child = mutations.mutate_hyperparameters(
+        proposal, samples.root(), 1.0, draws
+    )
+    assert (child.hparams["num_layers"], child.adapters) == (1, {0})
 
 
 def test_every_path_is_at_most_as_deep_as_the_search_may_make_it():

@@ -233,13 +233,14 @@ def test_the_paths_own_mu_mutates_first_and_rules_the_rest():
     ranges = {"mu": (0.0, 1.0), "opt_lr": (0.005, 0.01, 0.02)}
     seen = collections.Counter()
     for draws in samples.many_draws(5, num_draws=200):
-        child, prob = mutations.mutate_child(
-            {**samples.HPARAMS, "mu": 1.0}, ranges, draws, fixed_prob=None
+        child = samples.mutated_hparams(
+            {**samples.HPARAMS, "mu": 1.0}, 1.0, ranges, draws
         )
-        assert prob == child["mu"]
+        assert child.prob == child.hparams["mu"]
         # At 1.0 everything moves, at 0.0 nothing does.
-        assert (child["opt_lr"] != 0.01) == (child["mu"] == 1.0)
-        seen[child["mu"]] += 1
+        moved = child.hparams["opt_lr"] != 0.01
+        assert moved == (child.hparams["mu"] == 1.0)
+        seen[child.hparams["mu"]] += 1
     assert set(seen) == {0.0, 1.0}
 
 
@@ -257,11 +258,11 @@ def test_mu2net_clones_components_at_the_paths_own_mu():
 def test_munet_has_one_mutation_probability_for_the_experiment():
     ranges = {"mu": (0.0, 1.0), "opt_lr": (0.005, 0.01, 0.02)}
     for draws in samples.many_draws(5, num_draws=100):
-        child, prob = mutations.mutate_child(
-            {**samples.HPARAMS, "mu": 0.0}, ranges, draws, fixed_prob=1.0
+        child = samples.mutated_hparams(
+            {**samples.HPARAMS, "mu": 0.0}, 1.0, ranges, draws, version="munet"
         )
-        assert (child["mu"], prob) == (0.0, 1.0)
-        assert child["opt_lr"] != 0.01
+        assert (child.hparams["mu"], child.prob) == (0.0, 1.0)
+        assert child.hparams["opt_lr"] != 0.01
 
 
 def test_a_hyperparameter_without_a_range_never_mutates():

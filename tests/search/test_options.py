@@ -13,6 +13,7 @@ from keras_munet.search import baselines
 from keras_munet.search import cloning
 from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
+from keras_munet.search import plugins
 from keras_munet.system import duplicates
 
 
@@ -399,3 +400,61 @@ def test_the_first_child_of_a_task_may_be_an_unmutated_clone():
     _, plan = _first_plan(population, search, number=1, **changes)
     child = plan.children[0]
     assert any(child.hparams[k] != own[k] for k in own if k[:3] != "ds_")
+
+
+def _adds_layers(proposal, parent, prob, draws):
+    hparams = {**proposal.hparams, "num_layers": 3}
+    return dataclasses.replace(proposal, hparams=hparams)
+
+
+def _places_cloned(order, monkeypatch):
+    """Returns the names that `upper_half` clones after the mutations ran."""
+    monkeypatch.setattr(
+        plugins.MUTATIONS, "_loaded", {"adds_layers": _adds_layers}
+    )
+    family = samples.TinyFamily()
+    proposal = samples.proposal(
+        {**samples.HPARAMS, "num_layers": 1, "mu": 0.0},
+        mutations=order,
+        force_finetune_components=["upper_half"],
+    )
+    space = dataclasses.replace(
+        proposal.space,
+        place_names=lambda hparams, adapters: [
+            spec.name for spec in family.layout(hparams, 2, adapters)
+        ],
+    )
+    (draws,) = samples.many_draws(6, num_draws=1)
+    child = plugins.apply_mutations(
+        dataclasses.replace(proposal, space=space), samples.root(), draws
+    )
+    places = space.place_names(child.hparams, child.adapters)
+    return [place for place in places if child.clones(place)]
+
+
+def test_the_order_of_mutations_is_a_setting(monkeypatch):
+    plugin_last = ["adds_layers"]
+    assert plugins.ordered_mutations(plugin_last) == [
+        *plugins.METHOD_MUTATIONS,
+        "adds_layers",
+    ]
+    # Of three blocks the last belongs to the upper half.
+    assert _places_cloned(plugin_last, monkeypatch) == ["encoder_norm", "head"]
+    assert _places_cloned(["adds_layers", "clones"], monkeypatch) == [
+        "encoderblock_2",
+        "encoder_norm",
+        "head",
+    ]
+
+
+def test_the_methods_order_named_in_full_is_the_default():
+    plans = [
+        samples.iteration(
+            samples.population(),
+            experiment=samples.settings(
+                search={"mutations": names, "mutate_adapters": True}
+            ),
+        ).ask()
+        for names in ((), plugins.METHOD_MUTATIONS)
+    ]
+    assert plans[0] == plans[1]

@@ -9,7 +9,7 @@ import system_samples
 
 from keras_munet import errors
 from keras_munet.callbacks import progress
-from keras_munet.core import classification_metrics
+from keras_munet.core import qualities
 from keras_munet.core import settings as settings_lib
 from keras_munet.system import executor
 from keras_munet.system import system as system_lib
@@ -34,7 +34,7 @@ def test_the_quality_decides_is_recorded_and_measured_again(quality, tmp_path):
         system._dir, system.family, settings, "one_device"
     )
     logits, labels = crew.trainer.logits(crew._frozen(path), data, "validation")
-    wanted = classification_metrics.quality(quality, logits, labels)
+    wanted = qualities.measure_quality(quality, logits, labels)
     assert path.metrics["quality"] == pytest.approx(wanted, abs=1e-5)
     measured = system.evaluate()["digits"]
     assert measured["score"] == pytest.approx(path.metrics["score"], abs=1e-5)
@@ -89,6 +89,8 @@ def test_a_class_that_a_task_lacks_leaves_nothing_behind(tmp_path):
     assert list(system.tasks) == ["digits"]
 
 
-def test_an_unknown_quality_is_refused_with_those_there_are():
+def test_an_unknown_quality_is_refused_with_those_there_are(tmp_path):
+    settings = system_samples.settings(search={"quality": "recall"})
     with pytest.raises(errors.UsageError, match=r"search\.quality.*macro_f1"):
-        system_samples.settings(search={"quality": "recall"})
+        system_lib.System.create(tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()

@@ -10,7 +10,7 @@ import training_samples as samples
 import two_devices
 
 from keras_munet import errors
-from keras_munet.core import classification_metrics
+from keras_munet.core import qualities
 from keras_munet.train import child_job
 from keras_munet.train import frozen_features
 from keras_munet.train import trainer as trainer_lib
@@ -18,7 +18,7 @@ from keras_munet.train.devices import cluster
 from keras_munet.train.distributed import coordinator
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / "helpers"
-_MORE = sorted(set(classification_metrics.QUALITIES) - {"accuracy"})
+_MORE = sorted(set(qualities.QUALITIES.names()) - {"accuracy"})
 
 
 def children():
@@ -45,7 +45,7 @@ def test_a_path_has_the_quality_of_its_logits(quality):
     logits, labels = made.logits(path, data, "validation")
     assert logits.shape == (37, samples.NUM_CLASSES)
     assert found == pytest.approx(
-        classification_metrics.quality(quality, logits, labels), abs=1e-5
+        qualities.measure_quality(quality, logits, labels), abs=1e-5
     )
 
 
