@@ -244,7 +244,7 @@ class ChildFactory:
         proposal = plugins.Proposal(
             dict(parent.hparams),
             mutations.adapters_of(parent),
-            lambda place: trains_all,
+            lambda name: trains_all,
             prob if mutates else 0.0,
             self._space,
         )

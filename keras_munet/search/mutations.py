@@ -150,11 +150,11 @@ def mutate_clones(
     space = proposal.space
     places = space.place_names(proposal.hparams, proposal.adapters)
 
-    def clones(place: str) -> bool:
+    def clones(name: str) -> bool:
         return (
-            proposal.clones(place)
-            or draws.uniform(f"clone {place}") < prob
-            or space.search.forces(place, places)
+            proposal.clones(name)
+            or draws.uniform(f"clone {name}") < prob
+            or space.search.forces(name, places)
         )
 
     return dataclasses.replace(proposal, clones=clones)

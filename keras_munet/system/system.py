@@ -281,8 +281,9 @@ class System:
         `tasks`, the names of those that use it.
 
         Example:
-          >>> [c["tasks"] for c in system.sharing() if c["place"] == "head"]
-          [['digits']]
+          >>> places = {c["place"]: c["tasks"] for c in system.sharing()}
+          >>> "digits" in places["head"]
+          True
         """
         return records.sharing(self.population())
 
