@@ -63,9 +63,10 @@ class TaskStart:
 class Callback:
     """Follows a job; each method does nothing unless a subclass overrides it.
 
-    An event is one line of `metrics.jsonl`: a mapping of JSON values with at
-    least `event`, `format_version` and `job_secs` (seconds since the job
-    began); every duration is in seconds and its name ends in `_secs`.
+    An event is one line of the job's log: a mapping of JSON values with at
+    least `event`, `format_version`, `job_secs` (seconds since the job began)
+    and `time` (seconds since 1970); every duration is in seconds and its name
+    ends in `_secs`.
 
     Example:
       >>> class Scores(Callback):
@@ -74,6 +75,9 @@ class Callback:
       >>> Scores().on_generation_end({"task": "digits", "best_score": 0.97})
       digits 0.97
     """
+
+    # Whether it prints for a reader; without one, the job ends.
+    is_display = False
 
     def on_run_begin(self, run: Run) -> None:
         """Follows the checks of a job, before its first task iteration."""

@@ -1,13 +1,15 @@
 """Reports a running job: lines for people, events for programs.
 
-Invariant: every generation and publication is an event in `metrics.jsonl`, one
-JSON object a line, every duration in seconds with `_secs` in its name.
+Invariant: every generation and publication is an event in the job's log, one
+JSON object a line, every duration in seconds with `_secs` in its name; no log
+and no callback ends the job.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import numbers
 import os
 import sys
 import time
@@ -19,18 +21,14 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TextIO
 
-from keras_munet import errors
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.core import printable
 from keras_munet.search import plan as plan_lib
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
-from keras_munet.store import storage
 
 METRICS_FILE = event_log.METRICS_FILE
 FORMAT_VERSION = 1
-# Events that wait for a file that cannot be written just now.
-_NUM_PENDING_MAX = 10_000
 _WARNING_LEVEL = 5
 # Of the message of a callback that failed.
 _NUM_CHARS_MAX = 200
@@ -38,6 +36,8 @@ _NUM_CHARS_MAX = 200
 
 class Lines(callback_lib.Callback):
     """Prints the lines for people, each with the time since the start."""
+
+    is_display = True
 
     def __init__(self, stream: TextIO):
         """Prints nothing yet.
@@ -69,7 +69,8 @@ class Progress:
         """Starts the clock.
 
         Args:
-          workdir: where `metrics.jsonl` grows; None writes no events.
+          workdir: where the job's log grows, see `store.event_log`; None
+            writes no events.
           stream: where lines go; None for standard output.
           quiet: print nothing.
           stop: called after each generation, when everything is saved; True
@@ -78,12 +79,10 @@ class Progress:
             ends the job with StoppedError, on all its workers.
           callbacks: follow the job, in order.
         """
-        self._files: storage.Storage | None = None
+        self._log: event_log.JobLog | None = None
         if workdir:
-            self._files = files_lib.open_storage(workdir)
-        # Lines that are not in the file yet.
-        self._pending: list[bytes] = []
-        self._has_warned = False
+            self._log = event_log.JobLog(files_lib.open_storage(workdir))
+        self._warned_subjects: set[str] = set()
         self._stop = stop or (lambda: False)
         self.terminated = terminate or (lambda: False)
         self._started = time.monotonic()
@@ -106,9 +105,15 @@ class Progress:
 
     def close(self) -> None:
         """Ends the callbacks' run; lines may still follow."""
-        if self._pending:
-            self._flush()
+        if self._log is not None:
+            self._log.close()
         self._call("on_run_end")
+
+    def warn_once(self, subject: str, text: str) -> None:
+        """Warns of a subject the first time in this job."""
+        if subject not in self._warned_subjects:
+            self._warned_subjects.add(subject)
+            warnings.warn(text, RuntimeWarning, stacklevel=_WARNING_LEVEL)
 
     def begin_run(self, run: callback_lib.Run) -> None:
         """Reports what the whole job still has to do."""
@@ -139,19 +144,20 @@ class Progress:
         self._call("on_message", printable.printable(text), secs)
 
     def event(self, event: str, **values: Any) -> None:
-        """Appends one event to `metrics.jsonl`.
+        """Appends one event to the job's log.
 
-        A file that cannot be written costs a warning, not the job; its events
+        A log that cannot be written costs a warning, not the job; its events
         are added as soon as it can be again.
         """
-        secs = round(time.monotonic() - self._started, 3)
         record = {
             "event": event,
             "format_version": FORMAT_VERSION,
-            "job_secs": secs,
+            "job_secs": round(time.monotonic() - self._started, 3),
+            "time": round(time.time(), 3),
             **values,
         }
-        self._append(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
+        if self._log is not None:
+            self._log.add(_json_line(record))
         self._call("on_event", record)
         if event == "generation":
             for child in record["children"]:
@@ -165,11 +171,12 @@ class Progress:
         for callback in tuple(self._callbacks):
             try:
                 getattr(callback, method)(*args)
-            except BrokenPipeError:
-                # The reader of standard output has ended; so does the job.
-                raise
             # A foreign callback may fail in any way.
             except Exception as error:
+                is_display = getattr(callback, "is_display", False)
+                if isinstance(error, BrokenPipeError) and is_display:
+                    # The reader of standard output has ended; so does the job.
+                    raise
                 self._callbacks.remove(callback)
                 message = " ".join(str(error).split())[:_NUM_CHARS_MAX]
                 warnings.warn(
@@ -179,30 +186,6 @@ class Progress:
                     RuntimeWarning,
                     stacklevel=_WARNING_LEVEL,
                 )
-
-    def _append(self, line: str) -> None:
-        if self._files is not None:
-            self._pending.append(line.encode())
-            del self._pending[:-_NUM_PENDING_MAX]
-            self._flush()
-
-    def _flush(self) -> None:
-        assert self._files is not None
-        try:
-            event_log.append_lines(
-                self._files, METRICS_FILE, b"".join(self._pending)
-            )
-        except errors.StoreError as error:
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
-                    f"{METRICS_FILE} cannot be written; the job goes on, and "
-                    f"its report will lack what happens meanwhile: {error}",
-                    RuntimeWarning,
-                    stacklevel=_WARNING_LEVEL,
-                )
-        else:
-            self._pending.clear()
 
     def end_generation(
         self,
@@ -295,3 +278,29 @@ class Progress:
     def _remaining_time(self) -> str:
         secs = self._median_secs() * self._num_left
         return f"about {secs:.0f} s left" if self._num_left else "last one"
+
+
+def _json_line(record: Mapping[str, Any]) -> bytes:
+    """Returns an event as a line of JSON.
+
+    What JSON cannot hold, as plugins may report it, becomes text.
+    """
+    try:
+        text = json.dumps(record, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(_plain(record), sort_keys=True, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _plain(value: Any, num_levels: int = 20) -> Any:
+    if isinstance(value, Mapping) and num_levels:
+        return {str(k): _plain(v, num_levels - 1) for k, v in value.items()}
+    if isinstance(value, list | tuple) and num_levels:
+        return [_plain(item, num_levels - 1) for item in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    return str(value)

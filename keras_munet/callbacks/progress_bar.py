@@ -61,7 +61,9 @@ def display_for(
 
 
 class JsonLines(callback_lib.Callback):
-    """Prints every event as it stands in `metrics.jsonl`, and every line."""
+    """Prints every event as it stands in the job's log, and every line."""
+
+    is_display = True
 
     def __init__(self, stream: TextIO):
         """Prints nothing yet.

@@ -8,6 +8,7 @@ published paths.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.report import comparison_points
-from keras_munet.report import events
 from keras_munet.report import page
 from keras_munet.report import plain_text
 from keras_munet.report import predictions
 from keras_munet.report import summary as summary_lib
+from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
 from keras_munet.store import reader
 from keras_munet.store import storage
@@ -160,11 +161,13 @@ def _state(workdir: PathLike) -> Any:
     if files_lib.is_remote(workdir):
         return None
     num_changes = reader.SystemReader.open(workdir).num_changes()
-    try:
-        status = os.stat(os.path.join(workdir, events.METRICS_FILE))
-    except FileNotFoundError:
-        return num_changes, 0
-    return num_changes, status.st_size
+    files = files_lib.open_storage(workdir)
+    num_bytes = 0
+    for _, names in event_log.log_files(files):
+        for name in names:
+            with contextlib.suppress(errors.StoreError):
+                num_bytes += files.num_bytes(name)
+    return num_changes, num_bytes
 
 
 __all__ = ["HTML_FILE", "TEXT_FILE", "text", "watch", "write"]

@@ -1,4 +1,4 @@
-"""Reads the history of a system from `metrics.jsonl`.
+"""Reads the history of a system from the logs of its jobs.
 
 Invariant: of a generation that was reported several times the last report
 counts. What cannot be read costs a note and nothing else: a line, as the file
@@ -9,7 +9,6 @@ a child's record alone, where only these are wrong.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -17,15 +16,14 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import child_record
-from keras_munet.core import guarded_json
 from keras_munet.report import formatting
 from keras_munet.store import event_log
+from keras_munet.store import event_reader
 from keras_munet.store import files as files_lib
 from keras_munet.store import storage
 
 METRICS_FILE = event_log.METRICS_FILE
-# The newest format of an event that is read; those without one are of 1.
-FORMAT_VERSION_MAX = 1
+FORMAT_VERSION_MAX = event_reader.FORMAT_VERSION_MAX
 _WRONG = (
     *(AttributeError, KeyError, IndexError, TypeError, ValueError),
     *(OverflowError, RecursionError),
@@ -99,7 +97,7 @@ class Ranking:
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """Everything that a report uses of `metrics.jsonl`.
+    """Everything that a report uses of the logs of a system's jobs.
 
     Attributes:
       generations: sorted by task, iteration and number.
@@ -108,7 +106,7 @@ class History:
         was published as; the child is None where an event does not say.
       rankings: sorted by task and iteration; the last of each counts.
       num_repeated: reports of generations that later ones replace.
-      notes: what a reader should know about the file, one line each.
+      notes: what a reader should know about the logs, one line each.
     """
 
     generations: tuple[Generation, ...] = ()
@@ -168,10 +166,8 @@ def read_history(workdir: str | os.PathLike[str]) -> History:
     """Returns the history of the system in the directory `workdir`."""
     reader = _Reader()
     try:
-        files = files_lib.open_storage(workdir)
-        lines = files.lines(METRICS_FILE, event_log.NUM_BYTES_MAX)
-        for number, line in enumerate(lines, start=1):
-            reader.take(line, number)
+        for line in event_reader.read_events(files_lib.open_storage(workdir)):
+            reader.take(line)
     except storage.MissingFileError:
         return History(
             notes=(
@@ -218,32 +214,27 @@ class _Reader:
         self._rankings: dict[tuple[str, int], Ranking] = {}
         self._num_taken = 0
         self._num_repeated = 0
-        # Each is what a note begins with -> the lines that it is about.
-        self._problems: dict[str, list[int]] = {}
+        # (file, what a note says of it) -> the lines that it is about.
+        self._problems: dict[tuple[str, str], list[int]] = {}
 
-    def take(self, line: bytes, number: int) -> None:
-        """Takes one line in, whole or not; `number` is from 1."""
-        self._number = number
-        text = line.decode("utf-8", "replace").strip()
-        if not text:
-            return
-        record = _parsed(text)
-        if record is None:
+    def take(self, line: event_reader.Line) -> None:
+        """Takes one line of a log in, whole or not."""
+        self._line = line
+        if line.is_torn:
             self._say(_TORN)
-            # The first event of a resumed job continues a torn line.
-            record = _parsed_tail(text)
+        if line.is_newer:
+            self._say(_NEWER)
+        record = line.event
         if record is None:
             return
         try:
-            if _whole(record.get("format_version", 1)) > FORMAT_VERSION_MAX:
-                self._say(_NEWER)
-            elif record.get("event") == "generation":
+            if record["event"] == "generation":
                 self._generation(record)
-            elif record.get("event") == "ranked":
+            elif record["event"] == "ranked":
                 self._ranked(record)
-            elif record.get("event") == "published":
+            elif record["event"] == "published":
                 self._published(record)
-            elif record.get("event") == "ended_early":
+            elif record["event"] == "ended_early":
                 key = _text(record["task"]), _whole(record["iteration"])
                 self._spared[key] = (
                     _whole(record["num_generations_spared"]),
@@ -253,15 +244,16 @@ class _Reader:
             self._say(_TORN)
 
     def _say(self, problem: str) -> None:
-        self._problems.setdefault(problem, []).append(self._number)
+        key = self._line.file, problem
+        self._problems.setdefault(key, []).append(self._line.number)
 
     def history(self) -> History:
         """Returns what was taken in."""
-        for problem, numbers in self._problems.items():
+        for (file, problem), numbers in self._problems.items():
             # A torn line and the event that ends it may both be damaged.
             count = formatting.number_of(len(set(numbers)), "line")
             self.notes.append(
-                f"{count} of {METRICS_FILE} {problem} (first: line "
+                f"{count} of {file} {problem} (first: line "
                 f"{numbers[0]}); the rest is shown"
             )
         if self._num_repeated:
@@ -378,35 +370,6 @@ class _Reader:
         path_id = _text(path["id"])
         self._publications[path_id] = task, _whole(record["iteration"]), child
         self._path_tasks[path_id] = task
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    """Returns the event that `text` is, or None."""
-    try:
-        record = guarded_json.loads(text)
-    except _WRONG:
-        return None
-    return record if isinstance(record, dict) and "event" in record else None
-
-
-def _parsed_tail(text: str) -> dict[str, Any] | None:
-    """Returns the whole event that ends a line which begins with a torn one.
-
-    An event inside an event cannot be mistaken for it: its text does not
-    reach the end of the line.
-    """
-    decoder = json.JSONDecoder()
-    start = text.find('{"', 1)
-    while start >= 0:
-        try:
-            # A copy of the rest for each try would take for ever.
-            _, end = decoder.raw_decode(text, start)
-        except _WRONG:
-            end = start
-        if end == len(text):
-            return _parsed(text[start:])
-        start = text.find('{"', max(start + 1, end))
-    return None
 
 
 def _finite(value: Any) -> float | None:

@@ -24,7 +24,7 @@ FORMAT_VERSION = 1
 # Says the format version of the archive.
 ARCHIVE_FILE = "archive.json"
 METRICS_FILE = event_log.METRICS_FILE
-METRICS_NUM_BYTES_MAX = event_log.NUM_BYTES_MAX
+METRICS_NUM_BYTES_MAX = 1 << 30
 _BLOCK_NUM_BYTES = tarfile.BLOCKSIZE
 # The longest name in a header; a longer one has a block of its own in front.
 _NUM_NAME_CHARS = 100

@@ -23,6 +23,7 @@ from keras_munet.store import check
 from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import creation
+from keras_munet.store import event_reader
 from keras_munet.store import files as files_lib
 from keras_munet.store import layout
 from keras_munet.store import objects
@@ -221,11 +222,8 @@ def _published_files(files: storage.Storage) -> Iterator[tuple[str, bytes]]:
                 raise
         else:
             records[name] = data
-    metrics = None
-    if files.exists(archive_format.METRICS_FILE):
-        metrics = files.read(
-            archive_format.METRICS_FILE, archive_format.METRICS_NUM_BYTES_MAX
-        )
+    metrics = _merged_events(files)
+    if metrics is not None:
         records[archive_format.METRICS_FILE] = metrics
     records[archive_format.ARCHIVE_FILE] = checksummed_json.seal(
         _about(None if metrics is None else _digest(metrics)),
@@ -240,6 +238,29 @@ def _published_files(files: storage.Storage) -> Iterator[tuple[str, bytes]]:
             data = files.read(name, objects.OBJECT_NUM_BYTES_MAX)
             codec.decode(data, names[name])
             yield name, data
+
+
+def _merged_events(files: storage.Storage) -> bytes | None:
+    """Returns the logs of all jobs as one; None if there is none.
+
+    Raises:
+      StoreError: a log cannot be read, or they are larger than is allowed.
+    """
+    lines, num_bytes = [], 0
+    try:
+        for line in event_reader.merged_lines(files):
+            lines.append(line)
+            num_bytes += len(line)
+            if num_bytes > archive_format.METRICS_NUM_BYTES_MAX:
+                raise errors.StoreError(
+                    f"the events of {files.where} have more than "
+                    f"{archive_format.METRICS_NUM_BYTES_MAX} bytes, which an "
+                    "archive cannot hold; move the oldest logs in events/ or "
+                    f"{archive_format.METRICS_FILE} away"
+                )
+    except storage.MissingFileError:
+        return None
+    return b"".join(lines)
 
 
 def _object_ids(

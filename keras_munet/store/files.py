@@ -49,6 +49,8 @@ class LocalStorage(storage.Storage):
         measurements: a power loss may then lose what was written.
     """
 
+    can_append = True
+
     def __init__(self, folder: str | os.PathLike[str], *, durable: bool = True):
         self._root = os.path.abspath(os.fspath(folder))
         self._durable = durable
@@ -68,26 +70,15 @@ class LocalStorage(storage.Storage):
         with os_errors.as_store_errors(path, "read"):
             return guarded_file.read_file(path, num_bytes_max)
 
-    def lines(self, name: str, num_bytes_max: int) -> Iterator[bytes]:
-        """Yields lines as they are read; see `storage.Storage`."""
+    def read_part(self, name: str, start: int, num_bytes: int) -> bytes:
+        """Returns a part of a file; see `storage.Storage`."""
         path = self._path(name)
         with (
             os_errors.as_store_errors(path, "read"),
             guarded_file.open_regular(path) as handle,
-            open(handle, "rb", closefd=False) as file,
         ):
-            while num_bytes_max > 0:
-                line = file.readline(
-                    min(storage.LINE_NUM_BYTES_MAX, num_bytes_max)
-                )
-                if not line:
-                    return
-                num_bytes_max -= len(line)
-                yield line
-        raise errors.StoreError(
-            f"{os_errors.show(path)} is larger than is allowed: the rest of "
-            "it is not read"
-        )
+            os.lseek(handle, start, os.SEEK_SET)
+            return guarded_file.read_up_to(handle, num_bytes)
 
     def append(self, name: str, data: bytes) -> None:
         """Adds to the end of a file; see `storage.Storage`."""

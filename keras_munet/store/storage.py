@@ -26,6 +26,9 @@ _NUM_PART_CHARS_MAX = 200
 LINE_NUM_BYTES_MAX = 16 << 20
 # Eight agents that tell something at once are done within some seconds.
 APPEND_SECS = 120.0
+# `lines` reads in parts: many files may be read side by side.
+_FIRST_PART_NUM_BYTES = 16 << 10
+_PART_NUM_BYTES = 128 << 10
 # What `append` adds to; `compare_and_swap` takes it as a whole.
 _APPENDED_NUM_BYTES_MAX = 1 << 30
 _PART = re.compile(r"[A-Za-z0-9._~+-]+")
@@ -68,6 +71,8 @@ class Storage(abc.ABC):
     refuses (full, read-only, not permitted).
     """
 
+    # Whether `append` adds to a file in place, and need not write it again.
+    can_append = False
     _fence: Callable[[], None] | None = None
 
     def fenced(self: _StorageT, fence: Callable[[], None]) -> _StorageT:
@@ -124,15 +129,49 @@ class Storage(abc.ABC):
           MissingFileError: there is none.
         """
 
+    @abc.abstractmethod
+    def read_part(self, name: str, start: int, num_bytes: int) -> bytes:
+        """Returns `num_bytes` bytes from `start` on, fewer at the end.
+
+        Raises:
+          MissingFileError: there is none.
+        """
+
     def lines(self, name: str, num_bytes_max: int) -> Iterator[bytes]:
         """Yields the lines of a file; a very long one comes in pieces.
+
+        A part of the file is in memory at a time, and no file stays open.
 
         Raises:
           MissingFileError: there is none.
           StoreError: it is larger than `num_bytes_max`, perhaps found out
             only at the end.
         """
-        yield from self.read(name, num_bytes_max).splitlines(keepends=True)
+        start, rest = 0, b""
+        num_bytes = _FIRST_PART_NUM_BYTES
+        while start < num_bytes_max:
+            data = self.read_part(
+                name, start, min(num_bytes, num_bytes_max - start)
+            )
+            if not data:
+                if rest:
+                    yield rest
+                return
+            start += len(data)
+            num_bytes = _PART_NUM_BYTES
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line + b"\n"
+            if len(rest) >= LINE_NUM_BYTES_MAX:
+                yield rest
+                rest = b""
+        if self.read_part(name, start, 1):
+            raise errors.StoreError(
+                f"{self.where}/{name} is larger than is allowed: the rest of "
+                "it is not read"
+            )
+        if rest:
+            yield rest
 
     def append(self, name: str, data: bytes) -> None:
         """Adds to the end of a file, which is made if there is none.

@@ -6,6 +6,7 @@ and `json.dumps` take it; reading one changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 import json
@@ -13,11 +14,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-from keras_munet.core import guarded_json
 from keras_munet.core import printable
 from keras_munet.core import specs
 from keras_munet.search import population as population_lib
-from keras_munet.store import event_log
+from keras_munet.store import event_reader
 from keras_munet.store import reader
 from keras_munet.store import storage
 from keras_munet.store import task_state
@@ -170,38 +170,39 @@ def sharing(population: population_lib.Population) -> list[dict[str, Any]]:
 def history(directory: reader.SystemReader) -> list[dict[str, Any]]:
     """Returns a record per child, in the order of training.
 
-    A line of the log that holds no event is left out.
+    A line of a log that holds no event is left out.
 
     Args:
       directory: of the system.
     """
-    try:
-        lines = event_log.read_lines(directory.files, event_log.METRICS_FILE)
-    except storage.MissingFileError:
-        return []
     records: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in lines:
-        try:
-            event = guarded_json.loads(line)
-            if event["event"] != "generation":
-                continue
-            of_event = {
-                "task": event["task"],
-                "iteration": event["iteration"],
-                "generation": event["number"],
-            }
-            for child in event["children"]:
-                key = *of_event.values(), child["index"]
-                # A job that was killed may have done a generation twice.
-                records.pop(key, None)
-                records[key] = of_event | {
-                    name: value
-                    for name, value in _child(child).items()
-                    if name not in of_event
-                }
-        except (KeyError, TypeError, ValueError):
-            continue
+    # There is no log before the first generation.
+    with contextlib.suppress(storage.MissingFileError):
+        for line in event_reader.read_events(directory.files):
+            if line.event is not None and line.event["event"] == "generation":
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    _take_children(line.event, records)
     return list(records.values())
+
+
+def _take_children(
+    event: Mapping[str, Any],
+    records: dict[tuple[Any, ...], dict[str, Any]],
+) -> None:
+    of_event = {
+        "task": event["task"],
+        "iteration": event["iteration"],
+        "generation": event["number"],
+    }
+    for child in event["children"]:
+        key = *of_event.values(), child["index"]
+        # A job that was killed may have done a generation twice.
+        records.pop(key, None)
+        records[key] = of_event | {
+            name: value
+            for name, value in _child(child).items()
+            if name not in of_event
+        }
 
 
 def _child(child: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from PIL import Image
 
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.data.own import prepare
+from keras_munet.store import event_reader
 from keras_munet.store import system_dir
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -112,8 +113,9 @@ def _result(workdir: pathlib.Path, names: list[str]) -> dict[str, object]:
     problems = directory.check()
     states = directory.tasks()
     events = [
-        json.loads(line)
-        for line in (workdir / "metrics.jsonl").read_text().splitlines()
+        line.event
+        for line in event_reader.read_events(directory.files)
+        if line.event
     ]
     return {
         "mean_test_accuracy": round(

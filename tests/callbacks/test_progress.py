@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 
+import numpy as np
 import pytest
 import system_samples as samples
 
@@ -198,6 +199,53 @@ def test_a_closed_pipe_ends_the_job():
 
     with pytest.raises(BrokenPipeError):
         progress.Progress(stream=Closed()).line("to a pager that has ended")
+
+
+def test_a_pipe_of_a_callback_that_shows_nothing_ends_it_alone(tmp_path):
+    class Tracker(callbacks.Callback):
+        def on_event(self, event):
+            raise BrokenPipeError(32, "the server has closed the connection")
+
+    job = progress.Progress(tmp_path, quiet=True, callbacks=[Tracker()])
+    with pytest.warns(RuntimeWarning, match="callback Tracker failed"):
+        job.event("published", task="digits")
+        job.event("published", task="digits")
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (float("nan"), "nan"),
+        ([float("inf"), 1.5], ["inf", 1.5]),
+        ({1: {"a"}, "b": np.float32(0.5)}, {"1": "{'a'}", "b": 0.5}),
+        (np.int64(3), 3),
+        (b"bytes", "b'bytes'"),
+    ],
+)
+def test_what_json_cannot_hold_ends_no_job(tmp_path, value, recorded):
+    job = progress.Progress(tmp_path, quiet=True)
+    job.event("published", task="digits", own=value)
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["own"] == recorded
+
+
+def test_a_value_that_holds_itself_ends_no_job(tmp_path):
+    value = []
+    value.append(value)
+    job = progress.Progress(tmp_path, quiet=True)
+    job.event("published", task="digits", own=value)
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_a_subject_is_warned_of_once_a_job():
+    job = progress.Progress(quiet=True)
+    with pytest.warns(RuntimeWarning) as warned:
+        for subject in ("progress", "progress", "other"):
+            job.warn_once(subject, f"{subject} failed")
+    assert [str(w.message) for w in warned] == [
+        *("progress failed", "other failed"),
+    ]
 
 
 @pytest.mark.parametrize("by", ["progress", "callbacks alone"])

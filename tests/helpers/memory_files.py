@@ -49,6 +49,10 @@ class MemoryFiles(storage.Storage):
         """Returns the first bytes; see `storage.Storage`."""
         return self._get(name)[:num_bytes]
 
+    def read_part(self, name: str, start: int, num_bytes: int) -> bytes:
+        """Returns a part of a file; see `storage.Storage`."""
+        return self._get(name)[start : start + num_bytes]
+
     def write_atomic(self, name: str, data: bytes) -> None:
         """Replaces a file in one step; see `storage.Storage`."""
         storage.check_name(name)

@@ -38,6 +38,7 @@ def digests(workdir: str | pathlib.Path) -> dict[str, str]:
     for path in sorted(workdir.rglob("*")):
         name = str(path.relative_to(workdir))
         locks = name == "lock" or name.startswith("locks")
-        if path.is_file() and name != "metrics.jsonl" and not locks:
+        logs = name == "metrics.jsonl" or name.startswith("events")
+        if path.is_file() and not logs and not locks:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import system_samples as samples
 
+from keras_munet.store import event_reader
 from keras_munet.store import system_dir
 
 _AGENTS = pathlib.Path(__file__).resolve().parents[2] / "launch" / "agents.py"
@@ -66,11 +67,10 @@ def test_an_agent_that_is_killed_loses_no_update(tmp_path):
         for name, state in directory.tasks().items()
     } == dict.fromkeys(_TASKS, 2)
     # Each iteration was published by one agent, once.
-    events = (tmp_path / "system" / "metrics.jsonl").read_text().splitlines()
     published = [
-        (event["task"], event["iteration"])
-        for event in map(json.loads, events)
-        if event["event"] == "published"
+        (line.event["task"], line.event["iteration"])
+        for line in event_reader.read_events(directory.files)
+        if line.event and line.event["event"] == "published"
     ]
     assert sorted(published) == [(t, n) for t in sorted(_TASKS) for n in (0, 1)]
 

@@ -304,6 +304,28 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path):
     assert "cannot be read" in events.read_history(tmp_path).notes[0]
 
 
+def test_the_history_of_several_jobs_is_one(tmp_path):
+    folder = tmp_path / "events"
+    folder.mkdir()
+    report_samples.write_events(
+        tmp_path, {**generation("birds", 1), "time": 1000.0}, torn="{"
+    )
+    first = {**generation("birds", 2, best_score=0.1), "time": 1001.0}
+    again = {**generation("birds", 2, best_score=0.9), "time": 1002.0}
+    # The job that took the task over began before the other one ended.
+    for name, event in (("0" * 15 + "1", again), ("0" * 16, first)):
+        (folder / f"{name}.jsonl").write_text(json.dumps(event) + "\n{torn\n")
+    history = events.read_history(tmp_path)
+    assert _keys(history) == [("birds", 0, 1), ("birds", 0, 2)]
+    assert history.generations[1].best_score == 0.9
+    files = [note.split(" could")[0] for note in history.notes[:3]]
+    assert sorted(files) == [
+        "1 line of events/0000000000000000.jsonl",
+        "1 line of events/0000000000000001.jsonl",
+        "1 line of metrics.jsonl",
+    ]
+
+
 def test_an_iteration_that_is_not_published_is_said(tmp_path):
     report_samples.build(tmp_path)
     report_samples.write_events(

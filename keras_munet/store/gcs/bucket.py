@@ -80,21 +80,29 @@ class Bucket:
             return self._again(lambda: self._find(name))
 
     def read(
-        self, name: str, info: ObjectInfo, num_bytes: int | None = None
+        self,
+        name: str,
+        info: ObjectInfo,
+        num_bytes: int | None = None,
+        start: int = 0,
     ) -> bytes | None:
         """Returns the bytes of an object as it was found.
 
         Args:
           name: of the object.
           info: what `find` returned.
-          num_bytes: how many to read from its beginning; None for all.
+          num_bytes: how many to read; None for all.
+          start: the first byte to read.
 
         Returns:
           None if it has been replaced or deleted since.
         """
-        last = None if num_bytes is None else min(num_bytes, info.num_bytes)
-        if last == 0 or info.num_bytes == 0:
+        end = info.num_bytes
+        if num_bytes is not None:
+            end = min(start + num_bytes, end)
+        if start >= end:
             return b""
+        is_part = (start, end) != (0, info.num_bytes)
         from google.api_core import exceptions
 
         def attempt() -> bytes | None:
@@ -104,7 +112,8 @@ class Bucket:
             try:
                 # Raw: what is stored, however it says that it is packed.
                 return blob.download_as_bytes(
-                    end=None if last is None else last - 1,
+                    start=start if is_part else None,
+                    end=end - 1 if is_part else None,
                     raw_download=True,
                     timeout=_TIMEOUT_SECS,
                     retry=None,

@@ -77,6 +77,14 @@ class GcsStorage(storage.Storage):
                 return data
         raise self._restless(name)
 
+    def read_part(self, name: str, start: int, num_bytes: int) -> bytes:
+        """Returns a part of a file; see `storage.Storage`."""
+        for _ in self._tries():
+            data = self._bucket.read(name, self._get(name), num_bytes, start)
+            if data is not None:
+                return data
+        raise self._restless(name)
+
     def write_atomic(self, name: str, data: bytes) -> None:
         """Replaces a file in one step; see `storage.Storage`."""
         self._check_free(name)
