@@ -49,6 +49,8 @@ class SystemDir(reader.SystemReader):
         self._read_bytes: dict[str, bytes | None] = {}
         # Ids of objects that may have become rubbish through this job.
         self._suspects: set[str] = set()
+        # Task -> what its progress names that could not be saved.
+        self._unsaved: dict[str, frozenset[str]] = {}
 
     @classmethod
     def create(
@@ -140,6 +142,7 @@ class SystemDir(reader.SystemReader):
             raise
         finally:
             self._read_bytes.pop(task, None)
+            self._unsaved.pop(task, None)
             if not self._read_bytes and self._suspects:
                 self._job.leaves_rubbish = True
             self._job.release(task)
@@ -178,7 +181,8 @@ class SystemDir(reader.SystemReader):
         Raises:
           LeaseLostError: another job has taken the task over.
         """
-        self._job.confirm(task, sorted(set(object_ids)))
+        used = {*object_ids, *self._unsaved.get(task, ())}
+        self._job.confirm(task, sorted(used))
 
     def publish(self, state: task_state.TaskState) -> None:
         """Makes `state` the one that every reader sees, in one durable step.
@@ -255,6 +259,35 @@ class SystemDir(reader.SystemReader):
         with self.lease(task), self.naming():
             self._job.confirm(task, ())
             progress_files.save(self._fenced(task), task, data)
+            self._unsaved.pop(task, None)
+
+    def keep_progress(
+        self, task: str, payload: Mapping[str, Any]
+    ) -> errors.StoreError | None:
+        """Saves progress if that is possible, else keeps what it names.
+
+        A medium that refuses the progress costs a job that ends now the
+        generations since the last one that was saved, and no other job
+        anything: the lease keeps their objects from being collected.
+
+        Returns:
+          The error of a write that failed.
+
+        Raises:
+          UsageError: another job works on the task.
+          LeaseLostError: another job has taken the task over.
+          StoreError: the lease cannot be written either.
+        """
+        with self.lease(task), self.naming():
+            try:
+                self.save_progress(task, payload)
+            except leases.LeaseLostError:
+                raise
+            except errors.StoreError as error:
+                self._unsaved[task] = frozenset(references.object_ids(payload))
+                self.use(task, ())
+                return error
+        return None
 
     def load_progress(self, task: str) -> dict[str, Any] | None:
         """Returns what `save_progress` kept last, or None.

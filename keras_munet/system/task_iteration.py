@@ -113,8 +113,15 @@ def run(
                 for p in search.active
                 if p.id not in previous_ids
             }
-            directory.save_progress(
+            refusal = directory.keep_progress(
                 search.task, {**search.to_json(), "data": begun_on}
+            )
+        if refusal is not None:
+            progress.warn_once(
+                "progress",
+                f"the progress of {search.task} cannot be saved; the job goes "
+                "on, and if it is stopped before it can be, it makes the "
+                f"generations since then again: {refusal}",
             )
         for report in reports:
             # Children of later generations name their parents so.

@@ -15,6 +15,7 @@ from keras_munet.core import specs
 from keras_munet.store import checksummed_json
 from keras_munet.store import codec
 from keras_munet.store import files
+from keras_munet.store import leases
 from keras_munet.store import system_dir
 from keras_munet.store import task_state
 
@@ -449,3 +450,33 @@ def test_a_task_costs_its_new_components_and_at_most_8_kib(system, place):
     head = state.published.component("head")
     new = place.num_bytes(codec.file_name(head.id))
     assert num_bytes() - before - new <= 8 << 10
+
+
+def test_progress_that_cannot_be_saved_keeps_its_objects(tmp_path):
+    system = store_samples.create(tmp_path / "system")
+    other = system_dir.SystemDir.open(tmp_path / "system")
+    blocked = tmp_path / "system" / "progress" / "mnist.json"
+    blocked.mkdir(parents=True)
+    with system.lease("mnist"):
+        with system.naming():
+            ref = system.objects.put(store_samples.component("head", 5.0))
+            error = system.keep_progress("mnist", {"refs": [ref.to_json()]})
+        assert isinstance(error, errors.StoreError)
+        # The next generation says what it starts from.
+        with system.naming():
+            system.use("mnist", [system.root.components[0].id])
+        assert other.collect().num_objects == 0
+        blocked.rmdir()
+        saved = {"refs": [ref.to_json()], "number": 2}
+        assert system.keep_progress("mnist", saved) is None
+        assert other.collect().num_objects == 0
+        assert other.load_progress("mnist") == saved
+    system.clear_progress("mnist")
+    assert other.collect().num_objects == 1
+
+
+def test_progress_of_a_lost_lease_is_no_reason_to_go_on(tmp_path):
+    system = store_samples.create(tmp_path / "system")
+    with pytest.raises(leases.LeaseLostError), system.lease("mnist"):
+        (tmp_path / "system" / "leases" / "mnist.json").unlink()
+        system.keep_progress("mnist", {"number": 1})

@@ -8,9 +8,11 @@ import pytest
 import system_samples as samples
 
 import keras_munet
+from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.store import codec
 from keras_munet.store import layout
+from keras_munet.store import progress_files
 from keras_munet.store import references
 from keras_munet.store import system_dir
 
@@ -76,3 +78,17 @@ def test_a_damaged_newest_generation_is_made_again(finished, what, tmp_path):
     assert log.read_text().count('"event": "generation"') == 2
     assert samples.digests(tmp_path) == finished
     assert system.check() == []
+
+
+def test_a_run_whose_progress_cannot_be_saved_goes_on(
+    finished, tmp_path, monkeypatch
+):
+    def refuse(files, task, data):
+        raise errors.StoreError(f"progress of {task}: the bucket throttles")
+
+    monkeypatch.setattr(progress_files, "save", refuse)
+    system = keras_munet.System.create(tmp_path, _SETTINGS)
+    with pytest.warns(RuntimeWarning, match="goes on.*throttles") as warned:
+        system.run()
+    assert len(warned) == 1
+    assert samples.digests(tmp_path) == finished
