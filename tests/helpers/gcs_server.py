@@ -2,20 +2,24 @@
 
 It runs in this process on a free port and knows generations, preconditions,
 pages, ranges, checksums, and simple, multipart and resumable uploads. Faults
-are injected by `fault`: it is asked before and after every request.
+are injected by `fault`, which runs before every request; `Weather` is one that
+takes time, throttles and loses answers as a real service does.
 """
 
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import datetime
 import hashlib
 import http.server
 import itertools
 import json
+import random
 import re
 import threading
+import time
 import urllib.parse
 
 # What `fault` may return besides a status: no answer after the work is done.
@@ -66,6 +70,60 @@ class Bucket:
         found = self.objects.get(name)
         now = found[1]["generation"] if found else "0"
         return wanted is None or wanted == now
+
+
+class Weather:
+    """The latency and the faults of a service on a bad day.
+
+    Args:
+      seed: of what is drawn.
+      latency_secs: the mean time of a request.
+      busy_share: of the requests that are answered with 429 or 503.
+      lost_share: of the requests whose answer is lost after the work.
+      writes_per_sec: that one object takes; more are answered with 429.
+      speed: how many of its seconds pass in one of the clock.
+    """
+
+    def __init__(
+        self,
+        seed=0,
+        *,
+        latency_secs=0.05,
+        busy_share=0.01,
+        lost_share=0.005,
+        writes_per_sec=1.0,
+        speed=1.0,
+    ):
+        self._random = random.Random(seed)
+        self._latency_secs = latency_secs / speed
+        self._busy_share = busy_share
+        self._lost_share = lost_share
+        self._pause_secs = 1 / writes_per_sec / speed
+        # Name -> when it may be written again, with a burst of two.
+        self._next_write = {}
+        self._mutex = threading.Lock()
+        self.num_faults = collections.Counter()
+
+    def __call__(self, method, kind, name):
+        with self._mutex:
+            secs = self._random.gammavariate(4, self._latency_secs / 4)
+            drawn = self._random.random()
+            fault = self._fault(drawn, kind, name)
+            if fault is not None:
+                self.num_faults[fault] += 1
+        time.sleep(secs)
+        return fault
+
+    def _fault(self, drawn, kind, name):
+        if kind == "upload":
+            now = time.monotonic()
+            at = self._next_write.get(name, 0.0)
+            if now < at - 2 * self._pause_secs:
+                return 429
+            self._next_write[name] = max(now, at) + self._pause_secs
+        if drawn < self._busy_share:
+            return 429 if drawn < self._busy_share / 2 else 503
+        return LOST if drawn > 1 - self._lost_share else None
 
 
 @contextlib.contextmanager

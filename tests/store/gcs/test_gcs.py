@@ -550,7 +550,7 @@ def _contents(files):
         name: files.read(name, 1 << 30)
         for name in files.list()
         if name not in ("lock", event_log.METRICS_FILE)
-        and not name.startswith("locks/")
+        and not name.startswith(("locks/", "events/"))
     }
 
 
