@@ -225,7 +225,6 @@ RENAMED = {
     "data.own.reading": {"load": "load_arrays"},
     "data.own.store": {"load": "load_task"},
     "data.own.tasks": {"build": "build_data"},
-    "data.plugin_tasks": {"load": "load_plugin_task"},
     "data.tfds.array_files": {"digest": "file_digest"},
     "data.tfds.arrays": {"load": "load_parts", "prepare": "prepare_parts"},
     "data.tfds.offline": {"prepare": "prepare_data_set"},

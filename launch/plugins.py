@@ -20,7 +20,7 @@ from keras_munet.core import adapters
 from keras_munet.core import plugins
 from keras_munet.core import qualities
 from keras_munet.core import registry
-from keras_munet.data import plugin_tasks
+from keras_munet.data import tasks
 from keras_munet.export import options
 from keras_munet.roots import build
 from keras_munet.search import plugins as search_plugins
@@ -63,7 +63,7 @@ def _registries() -> list[registry.Registry]:
         search_plugins.SCORERS,
         qualities.QUALITIES,
         build.SOURCES,
-        plugin_tasks.loaders(),
+        tasks.SOURCES,
         adapters.ADAPTERS,
         registry.LAYERS,
         callback.CALLBACKS,

@@ -28,16 +28,10 @@ import launching
 from absl import flags
 
 from keras_munet import errors
-from keras_munet.core import printable
-from keras_munet.data import folders
 from keras_munet.data import image_storage
 from keras_munet.data import input_share
-from keras_munet.data import plugin_tasks
 from keras_munet.data import tasks
 from keras_munet.data.own import sources as own_sources
-from keras_munet.data.own import store as own_store
-from keras_munet.data.tfds import catalogue
-from keras_munet.data.tfds import catalogue_sources as sources
 from keras_munet.models.vit import architecture as vit_architecture
 from keras_munet.models.vit import flops
 from keras_munet.models.vit import variants
@@ -101,88 +95,33 @@ def main(command: str, names: Sequence[str]) -> None:
 
 
 def _list() -> None:
-    lines = [(n, "embedded", "comes with the install") for n in embedded()]
-    for folder in folders.folders(_DATA_DIR.value):
-        lines += [(n, "own", f"in {folder}") for n in own_store.listed(folder)]
-    for task in catalogue.tasks().values():
-        source = sources.SOURCES[task.source]
-        note = f"{task.num_classes} classes, {task.source}:{source.version}"
-        if source.manual_files:
-            note += ", needs files by hand"
-        lines.append((task.name, task.benchmark, note))
-    lines += [(n, "other", "a data set of TFDS") for n in catalogue.OTHERS]
-    lines += [
-        (f"{family}[/...]", "plug-in", f"of {plugin.distribution}")
-        for family, plugin in plugin_tasks.loaders().plugins().items()
-    ]
-    width = max(len(name) for name, _, _ in lines)
-    for name, benchmark, note in lines:
-        print(f"{name:<{width}}  {benchmark:<10}  {note}")
-
-
-def embedded() -> list[str]:
-    """Returns the tasks whose data need no files."""
-    return tasks.embedded_names()
+    lines = tasks.list_tasks(_DATA_DIR.value)
+    width = max(len(line.name) for line in lines)
+    for name, group, note in lines:
+        print(f"{name:<{width}}  {group:<10}  {note}")
 
 
 def _show(name: str) -> None:
-    own = name.startswith(own_store.FAMILY + "/")
-    if own or name in embedded() or plugin_tasks.has(name):
-        _show_loaded(tasks.load(name, data_dir=_DATA_DIR.value))
-        return
     launching.quiet_tensorflow()
-    described = tasks.describe(
-        name, data_dir=_DATA_DIR.value, image_size=_IMAGE_SIZE.value
+    rows, stored_shape = tasks.describe(name, _options())
+    for label, value in rows:
+        print(f"{label + ':':<11} {value}")
+    if stored_shape:
+        _show_input(stored_shape)
+
+
+def _options() -> tasks.DataOptions:
+    return tasks.DataOptions(
+        data_dir=_DATA_DIR.value,
+        manual_dir=_MANUAL_DIR.value,
+        download=_DOWNLOAD.value,
+        image_size=_IMAGE_SIZE.value,
+        checks_size=flags.FLAGS["image_size"].present > 0,
+        name=_NAME.value,
+        side=_SIDE.value,
+        replace=_REPLACE.value,
+        progress=sys.stderr.isatty(),
     )
-    task = catalogue.find(name)
-    print(f"task:       {name}")
-    if task:
-        print(f"benchmark:  {task.benchmark}")
-    for data_set, prepared in zip(
-        described.sources, described.prepared, strict=True
-    ):
-        state = "prepared" if prepared else "not prepared"
-        print(f"data set:   {data_set} of TFDS, {state}")
-    for split, instruction in described.instructions.items():
-        count = described.num_examples.get(split)
-        number = "unknown until prepared" if count is None else f"{count:,}"
-        print(f"{split + ':':<11} {instruction}, {number} examples")
-    if described.form:
-        height, width, channels = described.form.shape
-        way = (
-            "squares of the whole image" if described.form.resized else "as is"
-        )
-        print(f"classes:    {len(described.form.class_names):,}")
-        print(f"label:      {described.form.label}")
-        print(f"stored as:  {height} x {width} x {channels}, {way}")
-        _show_input(described.form.shape)
-        if described.num_array_bytes:
-            state = "" if described.arrays_prepared else "not "
-            print(
-                f"in files:   {described.num_array_bytes / 2**30:.1f} GiB, "
-                f"{state}prepared"
-            )
-    else:
-        print(f"unusable:   {described.problem}")
-    if task:
-        source = sources.SOURCES[task.source]
-        print(f"licence:    {source.licence}")
-        if source.manual_files:
-            print(f"by hand:    {source.manual_files}")
-
-
-def _show_loaded(data: tasks.TaskData) -> None:
-    shape = " x ".join(map(str, data.train.images.shape[1:]))
-    print(f"task:       {data.name}")
-    for split in ("train", "validation", "test"):
-        number = len(getattr(data, split).labels)
-        print(f"{split + ':':<11} {number:,} examples")
-    class_names = ", ".join(map(printable.printable, data.class_names))
-    print(f"classes:    {data.num_classes:,}: {class_names}")
-    print(f"stored as:  {shape}")
-    _show_input(data.train.images.shape[1:])
-    for notice in data.notices:
-        print(f"notice:     {printable.printable(notice)}")
 
 
 def _show_input(stored: Sequence[int]) -> None:
@@ -229,17 +168,15 @@ def _prepare(names: Sequence[str]) -> None:
             f"--replace is for folder: and table:, {' '.join(names)} is "
             "given; prepare those by themselves"
         )
+    launching.quiet_tensorflow()
     for name in names:
         # A misspelt one is reported before hours of work on the others.
-        if not own_sources.is_own(name):
-            tasks.check_name(name, data_dir=_DATA_DIR.value)
+        tasks.check_name(name, data_dir=_DATA_DIR.value)
     failed = []
     for name in names:
         try:
-            if own_sources.is_own(name):
-                _prepare_own(name)
-            else:
-                _prepare_named(name)
+            for line in tasks.prepare(name, _options()):
+                print(line)
         except errors.DataError as e:
             # The others may be had; this one is reported again at the end.
             if len(names) == 1:
@@ -252,107 +189,6 @@ def _prepare(names: Sequence[str]) -> None:
             f"{', '.join(failed)}; run the same command again when the "
             "reasons above are gone"
         )
-
-
-def _prepare_named(name: str) -> None:
-    if name in embedded() or plugin_tasks.has(name):
-        print(f"{name}: comes with the install")
-        return
-    if name.startswith(own_store.FAMILY + "/"):
-        tasks.load(name, data_dir=_DATA_DIR.value)
-        _compare_size(name)
-        print(f"{name}: is prepared")
-        return
-    launching.quiet_tensorflow()
-    prepared = tasks.prepare(
-        name,
-        data_dir=_DATA_DIR.value,
-        manual_dir=_MANUAL_DIR.value,
-        download=_DOWNLOAD.value,
-        progress=sys.stderr.isatty(),
-        image_size=_IMAGE_SIZE.value,
-    )
-    text = f"prepared {', '.join(prepared)}" if prepared else "is prepared"
-    print(f"{name}: {text}")
-
-
-def _prepare_own(source: str) -> None:
-    import tqdm
-
-    from keras_munet.data.own import prepare
-    from keras_munet.data.own import tasks as own_tasks
-
-    launching.quiet_tensorflow()
-    folder = folders.folders(_DATA_DIR.value)[0]
-    name = _NAME.value or own_tasks.name_of(source)
-    if own_store.exists(name, folder) and not _REPLACE.value:
-        _compare(name, folder, source)
-        return
-    data, skipped = prepare.prepare_task(
-        source,
-        folder,
-        name=name,
-        side=_SIDE.value,
-        image_size=_IMAGE_SIZE.value,
-        replace=_REPLACE.value,
-        progress=lambda images: tqdm.tqdm(images, desc=name, disable=None),
-    )
-    for notice in data.notices:
-        print(f"notice: {notice}")
-    for where, reason in skipped:
-        print(f"skipped {where}: {reason}")
-    numbers = [
-        f"{len(getattr(data, split).labels):,} {split}"
-        for split in ("train", "validation", "test")
-    ]
-    height, width, channels = data.train.images.shape[1:]
-    print(
-        f"{name}: {data.num_classes} classes, {', '.join(numbers)}, stored as "
-        f"{height} x {width} x {channels} in {folder}; {len(skipped)} skipped"
-    )
-
-
-def _compare_size(name: str) -> None:
-    """Refuses an image size that own images were not prepared for.
-
-    Raises:
-      DataError: another size is given.
-    """
-    if not flags.FLAGS["image_size"].present:
-        return
-    prepared = own_store.image_size(name, folders.folders(_DATA_DIR.value))
-    if prepared not in (None, _IMAGE_SIZE.value):
-        raise errors.DataError(
-            f"{name} is prepared for --image_size={prepared}, "
-            f"{_IMAGE_SIZE.value} is given; run prepare folder:PATH "
-            f"--name={name} --image_size={_IMAGE_SIZE.value} --replace"
-        )
-
-
-def _compare(name: str, folder: str, source: str) -> None:
-    """Says whether prepared own images are those requested.
-
-    Raises:
-      DataError: they are not, or were changed.
-    """
-    problem = own_store.request_difference(
-        name, folder, source, side=_SIDE.value, image_size=_IMAGE_SIZE.value
-    )
-    if problem:
-        raise errors.DataError(
-            f"{name} is prepared in {folder} already, from another request: "
-            f"{problem}; add --replace to prepare it anew, or give the new "
-            "task another --name"
-        )
-    own_store.verify(name, folder)
-    if problem is None:
-        print(
-            f"{name}: is prepared in {folder} by an earlier version, which "
-            "recorded no request, so the source was not read; --replace "
-            "prepares it anew"
-        )
-    else:
-        print(f"{name}: is prepared in {folder}, unchanged")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import search_samples
 
@@ -19,7 +20,7 @@ from keras_munet.core import plugins
 from keras_munet.core import qualities
 from keras_munet.core import registry
 from keras_munet.core import settings as settings_lib
-from keras_munet.data import plugin_tasks
+from keras_munet.data import task_source
 from keras_munet.data import tasks
 from keras_munet.export import options
 from keras_munet.roots import build
@@ -131,7 +132,7 @@ def example(installed, monkeypatch):
         qualities.QUALITIES,
         build.SOURCES,
         registry.LAYERS,
-        plugin_tasks.loaders(),
+        tasks.SOURCES,
         callback.CALLBACKS,
         options.FORMATS,
     ):
@@ -338,11 +339,19 @@ def _crash(*args, **kwargs):
             "quality 'mine'",
             lambda: qualities.measure_quality("mine", [[1.0, 2.0]], [1]),
         ),
-        ("task family 'mine'", lambda: plugin_tasks.load_plugin_task("mine/3")),
+        ("task family 'mine'", lambda: tasks.load("mine/3")),
     ],
 )
 def test_a_plugin_that_fails_is_named_with_its_place(kind, use, monkeypatch):
-    monkeypatch.setattr(registry.Registry, "get", lambda *_: _crash)
+    get = registry.Registry.get
+    monkeypatch.setattr(
+        registry.Registry,
+        "get",
+        lambda self, name, *key: (
+            _crash if name == "mine" else get(self, name, *key)
+        ),
+    )
+    monkeypatch.setattr(registry.Registry, "plugins", lambda _: {"mine": None})
     with pytest.raises(errors.UsageError) as caught:
         use()
     message = str(caught.value)
@@ -356,3 +365,48 @@ def test_an_error_of_the_library_passes_through_a_plugin():
         plugins.name_errors("scorer", "x"),
     ):
         raise errors.DataError("mine")
+
+
+class _Shelves(task_source.TaskSource):
+    """Tasks `shelf/N` with N images a split, of which some are there."""
+
+    families = frozenset({"shelf"})
+
+    def has_task(self, name, data_dir):
+        return name.removeprefix("shelf/").isdecimal()
+
+    def load_data(self, name, options):
+        count = int(name.removeprefix("shelf/"))
+        images = np.full([count, 4, 4, 1], options.image_size, np.uint8)
+        split = tasks.Split(images, np.arange(count, dtype=np.int32) % 2)
+        return tasks.TaskData(name, 2, ("a", "b"), split, split, split)
+
+    def prepare(self, name, options):
+        if options.replace:
+            raise OSError("the shelf is locked")
+        return [f"{name}: was dusted"]
+
+
+@pytest.fixture
+def shelves(monkeypatch):
+    """A plug-in whose entry point names a whole task source."""
+    plugin = plugins.Plugin("keras_munet.tasks", "shelf", "s:S", "shelves 1")
+    monkeypatch.setattr(plugins, "installed_plugins", lambda _: [plugin])
+    monkeypatch.setattr(tasks.SOURCES, "_loaded", {"shelf": _Shelves()})
+
+
+def test_a_plugins_task_source_says_which_tasks_there_are(shelves):
+    assert tasks.load("private:shelf/8", image_size=48).train.images.max() == 48
+    with pytest.raises(errors.UsageError, match="no task 'shelf/few'"):
+        tasks.check_name("shelf/few")
+    listed = {task.name: task for task in tasks.list_tasks()}
+    assert listed["shelf[/...]"] == ("shelf[/...]", "plug-in", "of shelves 1")
+    rows, stored_shape = tasks.describe("shelf/8")
+    assert ("validation", "8 examples") in rows
+    assert stored_shape == (4, 4, 1)
+
+
+def test_a_plugins_task_source_prepares_its_data(shelves):
+    assert tasks.prepare("shelf/8") == ["shelf/8: was dusted"]
+    with pytest.raises(errors.UsageError, match=r"family 'shelf' failed: OSE"):
+        tasks.prepare("shelf/8", tasks.DataOptions(replace=True))

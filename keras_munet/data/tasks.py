@@ -2,40 +2,105 @@
 
 Invariant: what `load` returns was checked, from any source, and a name
 means the same data on every machine. Reading the module starts no TensorFlow;
-only a task of TensorFlow Datasets (TFDS) does.
+only a task of TensorFlow Datasets (TFDS) does. A built-in name is found
+without looking at plug-ins.
 """
 
 from __future__ import annotations
 
 import difflib
-import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from keras_munet import errors
 from keras_munet.core import commands
 from keras_munet.core import fingerprint
 from keras_munet.core import names
-from keras_munet.data import folders
+from keras_munet.core import plugins
+from keras_munet.core import registry
 from keras_munet.data import image_storage
-from keras_munet.data import plugin_tasks
+from keras_munet.data import task_source
 from keras_munet.data import types
-from keras_munet.data.builtin import digits
-from keras_munet.data.builtin import glyphs
-from keras_munet.data.own import sources as own_sources
-from keras_munet.data.own import store as own_store
-from keras_munet.data.tfds import catalogue
-
-if TYPE_CHECKING:
-    from keras_munet.data.tfds import tasks as tfds_tasks
+from keras_munet.data.tfds import tfds_source
 
 # The records under the name that the rest of the library knows.
 Split = types.Split
 TaskData = types.TaskData
+DataOptions = task_source.DataOptions
+
+# In the order in which they are listed; a name is the first one's that matches.
+_BUILTIN = {
+    "digits": "keras_munet.data.builtin.digits:SOURCE",
+    "glyphs": "keras_munet.data.builtin.glyphs:SOURCE",
+    "own": "keras_munet.data.own.own_source:PREPARED",
+    "images": "keras_munet.data.own.own_source:BY_PATH",
+}
+_LAST = "tfds"
+SOURCES = registry.Registry(
+    "task family",
+    "keras_munet.tasks",
+    reserved=tfds_source.SOURCE.families,
+    builtin={**_BUILTIN, _LAST: "keras_munet.data.tfds.tfds_source:SOURCE"},
+)
 
 
 def embedded_names() -> list[str]:
-    """Returns the tasks whose data need no files, sorted."""
-    return sorted([digits.TASK, *glyphs.ALPHABETS])
+    """Returns the tasks whose data come with the install, sorted."""
+    return sorted(
+        name
+        for source in _builtin_sources()
+        if isinstance(source, task_source.EmbeddedTasks)
+        for name in source.loaders
+    )
+
+
+def list_tasks(data_dir: str = "") -> list[task_source.ListedTask]:
+    """Returns every task, and the family of every plug-in, unloaded.
+
+    Args:
+      data_dir: as of `load`.
+
+    Raises:
+      UsageError: two plug-ins share a name, or one has a built-in one.
+
+    Example:
+      >>> list_tasks()[0]
+      ListedTask(name='digits', group='embedded', note='comes with the install')
+    """
+    sources = [*_builtin_sources(), SOURCES.get(_LAST)]
+    return [
+        *(task for source in sources for task in source.list_tasks(data_dir)),
+        *(
+            task_source.ListedTask(
+                f"{family}[/...]", "plug-in", f"of {plugin.distribution}"
+            )
+            for family, plugin in SOURCES.plugins().items()
+        ),
+    ]
+
+
+def find_source(
+    task_name: str, *, data_dir: str = ""
+) -> tuple[task_source.TaskSource, str]:
+    """Returns the source of a task and the task's bare name.
+
+    Args:
+      task_name: as of `load`.
+      data_dir: as of `load`.
+
+    Raises:
+      UsageError: no task of any kind can have the name.
+    """
+    for source in _builtin_sources():
+        # A path has characters that no name of a task may have.
+        if source.matches(task_name):
+            name = task_name
+            break
+    else:
+        name, _ = names.split_private(task_name)
+        source = _named_source(name)
+    if not source.has_task(name, data_dir):
+        raise errors.UsageError(_unknown(name, source, data_dir))
+    return source, name
 
 
 def load(
@@ -53,15 +118,10 @@ def load(
         of TFDS as `DATASET[/CONFIG]`, `own/NAME`, or a plug-in's;
         `private:` may stand in front of these. Also `folder:PATH` or
         `table:PATH`, read as they are.
-      data_dir: prepared data; empty for TFDS's own default. Several folders
-        may be named with a comma between: all are read, the first is written
-        to.
-      manual_dir: source files as `<dataset>[/<config>]/<file>`, used to
-        prepare what `data_dir` lacks.
-      download: whether TFDS may fetch what is in neither. Nothing is ever
-        fetched without it.
-      image_size: the largest side of a model's input, pixels. Images of many
-        sizes are stored large enough for it, see `image_storage.stored`.
+      data_dir: prepared data; see `DataOptions` for this and what follows.
+      manual_dir: source files.
+      download: whether TFDS may fetch what is in neither.
+      image_size: the largest side of a model's input, pixels.
 
     Returns:
       The data; splits that are not `resident` are views of files.
@@ -70,30 +130,15 @@ def load(
       UsageError: there is no such task.
       DataError: its data are missing, damaged, not prepared, or of a kind
         that no image classifier can use.
+
+    Example:
+      >>> data = load("digits")
+      >>> data.num_classes, data.train.images.shape[1:]
+      (10, (8, 8, 1))
     """
-    if own_sources.is_own(task_name):
-        return _built(task_name)
-    name, _ = names.split_private(task_name)
-    if name.partition("/")[0] == own_store.FAMILY:
-        return own_store.load_task(name, folders.folders(data_dir))
-    if name == digits.TASK:
-        return types.checked(digits.load_digits())
-    if name in glyphs.ALPHABETS:
-        return types.checked(glyphs.load_glyphs(name))
-    if plugin_tasks.has(name):
-        return plugin_tasks.load_plugin_task(name)
-    task = _embedded_task(name, data_dir)
-
-    from keras_munet.data.tfds import tasks as tfds_tasks
-
-    return types.checked(
-        tfds_tasks.load_task(
-            task,
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-            download=download,
-            image_size=image_size,
-        )
+    source, name = find_source(task_name, data_dir=data_dir)
+    return source.load_data(
+        name, DataOptions(data_dir, manual_dir, download, image_size)
     )
 
 
@@ -112,143 +157,151 @@ def prepared_fingerprint(
       DataError: the files of the task are damaged.
     """
     name, _ = names.split_private(task_name)
-    if name.partition("/")[0] != own_store.FAMILY:
-        return None
-    return own_store.prepared_fingerprint(name, folders.folders(data_dir))
+    return _named_source(name).prepared_fingerprint(name, data_dir)
 
 
 def check_name(task_name: str, *, data_dir: str = "") -> None:
     """Refuses a name that no task of any kind can have.
 
     Args:
-      task_name: as of `load`, but no `folder:` or `table:`.
+      task_name: as of `load`.
       data_dir: as of `load`.
 
     Raises:
       UsageError: there is no such task.
     """
-    name, _ = names.split_private(task_name)
-    own = name.partition("/")[0] == own_store.FAMILY
-    ready = name in embedded_names() or plugin_tasks.has(name)
-    if not own and not ready:
-        _embedded_task(name, data_dir)
+    find_source(task_name, data_dir=data_dir)
 
 
 def describe(
-    task_name: str,
-    *,
-    data_dir: str = "",
-    image_size: int = image_storage.IMAGE_SIZE,
-) -> tfds_tasks.Description:
-    """Returns what is known of a task of TFDS without reading its data.
+    task_name: str, options: DataOptions | None = None
+) -> task_source.Description:
+    """Returns what a person wants to know of a task.
+
+    Of a task of TFDS no data are read.
 
     Args:
-      task_name: a published task, or `DATASET[/CONFIG]`.
-      data_dir: as of `load`.
-      image_size: as of `load`.
+      task_name: as of `load`.
+      options: where its data lie.
 
     Raises:
       UsageError: there is no such task.
-      DataError: its data set cannot be opened.
+      DataError: its data cannot be opened.
     """
-    from keras_munet.data.tfds import tasks as tfds_tasks
-
-    return tfds_tasks.describe(
-        _embedded_task(task_name, data_dir), data_dir, image_size
-    )
+    options = options or DataOptions()
+    source, name = find_source(task_name, data_dir=options.data_dir)
+    return source.describe(name, options)
 
 
-def prepare(
-    task_name: str,
-    *,
-    data_dir: str = "",
-    manual_dir: str = "",
-    download: bool = False,
-    progress: bool = False,
-    image_size: int = image_storage.IMAGE_SIZE,
-) -> list[str]:
-    """Makes a task of TFDS ready to be read; what is ready stays as it is.
+def prepare(task_name: str, options: DataOptions | None = None) -> list[str]:
+    """Makes a task ready to be read; what is ready stays as it is.
 
     Args:
-      task_name: a published task, or `DATASET[/CONFIG]`.
-      data_dir: as of `load`.
-      manual_dir: as of `load`.
-      download: as of `load`.
-      progress: whether progress bars are shown.
-      image_size: as of `load`.
+      task_name: as of `load`.
+      options: where its data lie and how they are prepared.
 
     Returns:
-      The data sets and array files that were prepared; none if all were
-      ready.
+      What happened, one line each, for a person.
 
     Raises:
       UsageError: there is no such task.
-      DataError: as of `load`.
+      DataError: as of `load`; or own images were prepared from another
+        request.
     """
-    from keras_munet.data.tfds import tasks as tfds_tasks
-
-    return tfds_tasks.prepare_task(
-        _embedded_task(task_name, data_dir),
-        data_dir=data_dir,
-        manual_dir=manual_dir,
-        download=download,
-        progress=progress,
-        image_size=image_size,
-    )
+    options = options or DataOptions()
+    source, name = find_source(task_name, data_dir=options.data_dir)
+    return source.prepare(name, options)
 
 
-def _embedded_task(task_name: str, data_dir: str) -> str:
-    """Returns the bare name of a task of TFDS.
+class _PluginTasks(task_source.TaskSource):
+    """Tasks that a function of another distribution loads."""
+
+    def __init__(self, family: str, load_task: Callable[[str], TaskData]):
+        self.families = frozenset({family})
+        self._load_task = load_task
+
+    def load_data(self, name: str, options: DataOptions) -> TaskData:
+        """Returns the data of a task."""
+        del options
+        return self._load_task(name)
+
+
+class _CheckedTasks(task_source.TaskSource):
+    """A plug-in's source: its data are checked, and its errors name it."""
+
+    def __init__(self, family: str, source: task_source.TaskSource):
+        self.families = frozenset({family})
+        self._family = family
+        self._source = source
+
+    def has_task(self, name: str, data_dir: str) -> bool:
+        """Returns what the plug-in's source does."""
+        with plugins.name_errors("task family", self._family):
+            return self._source.has_task(name, data_dir)
+
+    def load_data(self, name: str, options: DataOptions) -> TaskData:
+        """Returns the data of a task.
+
+        Raises:
+          UsageError: the plug-in fails.
+          DataError: what it returns is not the task's data.
+        """
+        with plugins.name_errors("task family", self._family):
+            data = self._source.load_data(name, options)
+        if not isinstance(data, TaskData) or data.name != name:
+            label = getattr(data, "name", type(data).__name__)
+            raise errors.DataError(
+                f"the plug-in for task {name!r} returned {label!a:.40}; it "
+                "must return a TaskData of that name; fix the plug-in"
+            )
+        return types.checked(data)
+
+    def describe(
+        self, name: str, options: DataOptions
+    ) -> task_source.Description:
+        """Returns what the plug-in's source does."""
+        with plugins.name_errors("task family", self._family):
+            return self._source.describe(name, options)
+
+    def prepare(self, name: str, options: DataOptions) -> list[str]:
+        """Returns what the plug-in's source does."""
+        with plugins.name_errors("task family", self._family):
+            return self._source.prepare(name, options)
+
+
+def _builtin_sources() -> list[task_source.TaskSource]:
+    return [SOURCES.get(name) for name in _BUILTIN]
+
+
+def _named_source(name: str) -> task_source.TaskSource:
+    """Returns the source that a bare name belongs to.
 
     Raises:
-      UsageError: there is no such task.
+      UsageError: two plug-ins share a name, or one has a built-in one.
     """
-    name, _ = names.split_private(task_name)
-    family = name.partition("/")[0]
-    if family in _embedded_families():
-        raise errors.UsageError(_unknown(name, []))
-    if catalogue.find(name):
-        return name
-
-    # TFDS takes a second to import; other tasks do not need it.
-    from keras_munet.data.tfds import builders as tfds_builders
-
-    if not tfds_builders.exists(name, data_dir):
-        other_names = [*catalogue.tasks(), *tfds_builders.data_set_names()]
-        raise errors.UsageError(_unknown(name, other_names, data_dir))
-    return name
+    for source in _builtin_sources():
+        if source.matches(name):
+            return source
+    family = task_source.name_family(name)
+    if family not in SOURCES.names() and family in SOURCES.plugins():
+        source = SOURCES.get(family)
+        if not isinstance(source, task_source.TaskSource):
+            source = _PluginTasks(family, source)
+        return _CheckedTasks(family, source)
+    return SOURCES.get(_LAST)
 
 
-def _built(source: str) -> TaskData:
-    """Reads a folder or table; what it skips becomes a warning."""
-    # Needs Pillow, which nothing else does.
-    from keras_munet.data.own import tasks as own_tasks
-
-    data, skipped = own_tasks.build_data(source)
-    if skipped:
-        listed = "; ".join(f"{s.where}: {s.reason}" for s in skipped)
-        warnings.warn(
-            f"{source!r}: {len(skipped)} skipped: {listed}", stacklevel=3
-        )
-    return data
-
-
-def _embedded_families() -> set[str]:
-    return {name.partition("/")[0] for name in embedded_names()}
-
-
-def _unknown(name: str, other_names: list[str], data_dir: str = "") -> str:
+def _unknown(name: str, source: task_source.TaskSource, data_dir: str) -> str:
+    """Returns the message about a name that no task has."""
     embedded = embedded_names()
-    own = {
-        task
-        for folder in folders.folders(data_dir)
-        for task in own_store.listed(folder)
-    }
-    if f"{own_store.FAMILY}/{name}" in own:
-        close = [f"{own_store.FAMILY}/{name}"]
+    own_names = SOURCES.get("own").similar_names(data_dir)
+    if f"own/{name}" in own_names:
+        close = [f"own/{name}"]
     else:
-        all_names = [*sorted(own), *embedded, *other_names]
-        close = difflib.get_close_matches(name, all_names, n=5)
+        same_source = source.similar_names(data_dir)
+        close = difflib.get_close_matches(
+            name, dict.fromkeys([*own_names, *embedded, *same_source]), n=5
+        )
     hint = f"; did you mean {' or '.join(close)}?" if close else ";"
     return (
         f"there is no task {name!r}{hint} embedded tasks: "

@@ -43,7 +43,9 @@ PARENT_POLICIES = registry.Registry(
     [settings_lib.PARENT_POLICY],
 )
 SCORERS = registry.Registry(
-    "scorer", "keras_munet.scorers", [settings_lib.SCORER]
+    "scorer",
+    "keras_munet.scorers",
+    builtin={settings_lib.SCORER: "keras_munet.search.scoring:size_penalty"},
 )
 
 
@@ -129,7 +131,7 @@ class ParentPolicy(Protocol):
 
 
 class Scorer(Protocol):
-    """A scorer; an entry point of group `keras_munet.scorers` names one."""
+    """A scorer, built in or an entry point of group `keras_munet.scorers`."""
 
     def __call__(self, facts: scoring.ScoreInputs) -> float:
         """Returns what validation accuracy is multiplied by: above 0."""
@@ -146,7 +148,7 @@ def load_plugins(search: settings_lib.SearchSettings) -> None:
     for name in search.mutations:
         MUTATIONS.get(name, "search.mutations")
     parent_policy(search)
-    _scorer(search)
+    SCORERS.get(search.scorer, "search.scorer")
 
 
 def ordered_mutations(names: Sequence[str]) -> list[str]:
@@ -227,11 +229,7 @@ def size_factor(
       UsageError: the scorer is not there, cannot be loaded, or returns no
         finite number above 0.
     """
-    scorer = _scorer(search)
-    if scorer is None:
-        return scoring.size_factor(
-            facts.accounted_params, facts.num_root_params, facts.base
-        )
+    scorer: Scorer = SCORERS.get(search.scorer, "search.scorer")
     with plugins.name_errors("scorer", search.scorer):
         factor = scorer(facts)
     if (
@@ -245,12 +243,6 @@ def size_factor(
             "finite number above 0; fix the plug-in"
         )
     return float(factor)
-
-
-def _scorer(search: settings_lib.SearchSettings) -> Scorer | None:
-    if search.scorer == settings_lib.SCORER:
-        return None
-    return SCORERS.get(search.scorer, "search.scorer")
 
 
 def _check_proposal(name: str, before: Proposal, after: Any) -> None:

@@ -28,6 +28,13 @@ class ScoreInputs:
     hparams: Mapping[str, Any]
 
 
+def size_penalty(facts: ScoreInputs) -> float:
+    """Returns the published factor of a path; the scorer `size_penalty`."""
+    return size_factor(
+        facts.accounted_params, facts.num_root_params, facts.base
+    )
+
+
 def size_factor(
     accounted_params: float, num_root_params: int, base: float
 ) -> float:

@@ -28,9 +28,8 @@ def _loaded(name, shared_dir, tmp_path):
     manual = shared_dir / "data" / "tfds_manual"
     if not (manual / name).is_dir():
         pytest.skip(f"source files of {name} are absent")
-    assert tasks.prepare(
-        name, data_dir=str(tmp_path), manual_dir=str(manual)
-    ) == [name]
+    options = tasks.DataOptions(data_dir=str(tmp_path), manual_dir=str(manual))
+    assert tasks.prepare(name, options) == [f"{name}: prepared {name}"]
     return tasks.load(name, data_dir=str(tmp_path)), tmp_path
 
 

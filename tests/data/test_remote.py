@@ -19,6 +19,7 @@ from keras_munet.data import image_storage
 from keras_munet.data import tasks
 from keras_munet.data.own import store as own_store
 from keras_munet.data.own import tasks as own_tasks
+from keras_munet.data.tfds import tasks as tfds_tasks
 
 BUCKET = "gs://bucket/data"
 
@@ -78,7 +79,7 @@ def filled_bucket(bucket, prepared, monkeypatch):
 
 
 def test_data_of_tfds_are_read_from_a_bucket(filled_bucket):
-    described = tasks.describe("remote_task", data_dir=BUCKET)
+    described = tfds_tasks.describe("remote_task", BUCKET)
     assert described.prepared == (True,)
     data = tasks.load("remote_task", data_dir=f"{BUCKET},/nowhere")
     assert data.class_names == ("a", "b")
@@ -92,8 +93,8 @@ def test_array_files_are_made_on_a_disk_from_a_bucket(
     monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 40 * 32 * 32 - 1)
     data_dir = f"{tmp_path},{BUCKET}"
     with pytest.raises(errors.DataError, match="name a local folder first"):
-        tasks.prepare("remote_task", data_dir=BUCKET)
-    assert len(tasks.prepare("remote_task", data_dir=data_dir)) == 3
+        tfds_tasks.prepare_task("remote_task", data_dir=BUCKET)
+    assert len(tfds_tasks.prepare_task("remote_task", data_dir=data_dir)) == 3
     data = tasks.load("remote_task", data_dir=data_dir)
     assert not data.train.resident
     assert data.train.images[:, 0, 0, 0].tolist() == list(range(4, 40))

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.data import splitting
+from keras_munet.data import task_source
 from keras_munet.data import types
 
 TASK = "digits"
@@ -55,3 +56,6 @@ def load_digits() -> types.TaskData:
         notices=(),
         **splits,
     )
+
+
+SOURCE = task_source.EmbeddedTasks({TASK: load_digits})

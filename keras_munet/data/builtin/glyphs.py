@@ -7,12 +7,14 @@ come from the fonts that ship with matplotlib.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 
 import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import seeds
+from keras_munet.data import task_source
 from keras_munet.data import types
 from keras_munet.data.builtin import distortion
 
@@ -127,3 +129,8 @@ def _templates(letter: str, fonts: list) -> np.ndarray:
         ImageDraw.Draw(canvas).text(position, letter, font=font, fill=255)
         pictures.append(np.asarray(canvas, np.float32) / 255.0)
     return np.stack(pictures)
+
+
+SOURCE = task_source.EmbeddedTasks(
+    {name: functools.partial(load_glyphs, name) for name in ALPHABETS}
+)

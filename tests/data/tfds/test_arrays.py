@@ -13,6 +13,7 @@ from keras_munet.data.tfds import array_files
 from keras_munet.data.tfds import arrays as tfds_arrays
 from keras_munet.data.tfds import builders as tfds_builders
 from keras_munet.data.tfds import reading as tfds_reading
+from keras_munet.data.tfds import tasks as tfds_tasks
 
 NUM_EXAMPLES = 200
 
@@ -76,7 +77,7 @@ def _splits(data):
 
 
 def _prepare(data_dir, image_size=32):
-    return tasks.prepare(
+    return tfds_tasks.prepare_task(
         "sharded_task", data_dir=data_dir, image_size=image_size
     )
 

@@ -14,6 +14,7 @@ from keras_munet import errors
 from keras_munet.data import image_storage
 from keras_munet.data import tasks
 from keras_munet.data.tfds import builders as tfds_builders
+from keras_munet.data.tfds import tasks as tfds_tasks
 
 CONFIGS = {"bangla": (4000, 1000, 1000), "telugu": (2000, 500, 500)}
 
@@ -242,7 +243,7 @@ def test_a_folder_is_a_name_and_no_pattern(name, one_split_dir, tmp_path):
     expected = tasks.load("one_split_task", data_dir=str(one_split_dir))
     data = tasks.load("one_split_task", data_dir=str(tmp_path / name))
     assert (data.train.images == expected.train.images).all()
-    described = tasks.describe("one_split_task", data_dir=str(tmp_path / name))
+    described = tfds_tasks.describe("one_split_task", str(tmp_path / name))
     assert described.prepared == (True,)
 
 
