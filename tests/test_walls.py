@@ -113,6 +113,11 @@ _ALLOWED = {
         *("system.system", "system.validation"),
         *("compare", "compare.methods", "compare.results"),
     },
+    # What a plug-in may import, by name.
+    "plugins": {
+        *("callbacks", "core", "data", "export", "models.vit", "roots"),
+        "search",
+    },
     "__init__": {
         *("core", "errors", "system.inference", "callbacks"),
         *("system.first_system", "system.records"),
@@ -128,7 +133,7 @@ _FLOORS = (
     {"train", "export", "callbacks"},
     {"roots"},
     {"system", "overparam"},
-    {"report", "aot", "__init__"},
+    {"report", "aot", "__init__", "plugins"},
     {"compare"},
 )
 # Of packages that import none otherwise.

@@ -54,7 +54,13 @@ class Lines(callback_lib.Callback):
 
 
 class Progress:
-    """Records a job's events and hands them to callbacks."""
+    """Records a job's events and hands them to callbacks.
+
+    Example:
+      >>> progress = Progress(quiet=True)
+      >>> system.run(progress=progress)  # Nothing is left to do.
+      False
+    """
 
     def __init__(
         self,

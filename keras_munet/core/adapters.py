@@ -28,7 +28,26 @@ PREFIX = "residual_adapter_"
 
 
 class Adapter(Protocol):
-    """An adapter; an entry point of group `keras_munet.adapters` names one."""
+    """An adapter; an entry point of group `keras_munet.adapters` names one.
+
+    Example:
+      >>> class Shift:
+      ...     def spec(self, built_in):
+      ...         width = built_in.config["width"]
+      ...         weights = (("shift", (width,)),)
+      ...         config = {"width": width}
+      ...         return specs.ComponentSpec(
+      ...             built_in.name, "Shift", config, weights
+      ...         )
+      ...
+      ...     def initial(self, spec, rng):
+      ...         zeros = np.zeros(spec.num_params, np.float32)
+      ...         return specs.Component(spec, {"shift": zeros})
+      >>> name, config = "residual_adapter_0", {"width": 4}
+      >>> built_in = specs.ComponentSpec(name, "ResidualAdapter", config, ())
+      >>> Shift().spec(built_in).num_params
+      4
+    """
 
     def spec(self, built_in: specs.ComponentSpec) -> specs.ComponentSpec:
         """Returns the record of this adapter.

@@ -32,7 +32,16 @@ QUALITIES = registry.Registry(
 
 
 class Quality(Protocol):
-    """A quality; an entry point of group `keras_munet.qualities` names one."""
+    """A quality; an entry point of group `keras_munet.qualities` names one.
+
+    Example:
+      >>> def least_recall(labels, scores):
+      ...     right = scores.argmax(axis=1) == labels
+      ...     return min(right[labels == c].mean() for c in set(labels))
+      >>> scores = np.array([[0.9, 0.1], [0.8, 0.2]])
+      >>> float(least_recall(np.array([0, 1]), scores))
+      0.0
+    """
 
     def __call__(self, labels: np.ndarray, scores: np.ndarray) -> float:
         """Returns a number from 0 to 1; more is better.

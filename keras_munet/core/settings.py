@@ -295,6 +295,10 @@ class RootSettings:
         model's output.
       pixel_min: for `keras`, the value of a black pixel in the model's input.
       pixel_max: the same of a white one.
+
+    Example:
+      >>> RootSettings(source="npz:vit.npz").path
+      'vit.npz'
     """
 
     source: str = "random"
@@ -403,6 +407,13 @@ class Settings:
       data: where data lie on this machine.
       hparams: first values of the hyperparameters.
       ranges: extra or replaced ranges, e.g. `num_layers: [0, 1, 2, 3]`.
+
+    Example:
+      >>> settings = Settings(task_names=("digits",), num_task_iters=1)
+      >>> Settings.from_dict(settings.to_json()) == settings
+      True
+      >>> settings.num_generations
+      4
     """
 
     seed: int = 0

@@ -38,6 +38,11 @@ class ComponentSpec:
       layer: the registered layer class, e.g. `EncoderBlock`.
       config: the layer's constructor arguments, plain JSON values.
       weights: (weight name, shape) in the order of the layer's variables.
+
+    Example:
+      >>> weights = (("kernel", (192, 10)), ("bias", (10,)))
+      >>> ComponentSpec("head", "Head", {"num_classes": 10}, weights).num_params
+      1930
     """
 
     name: str
@@ -87,6 +92,11 @@ class Component:
       weights: weight name -> float32 array of the spec's shape.
       momentum: weight name -> array of the same shape (bfloat16 kept as
         uint16 bits), or None where the component was never trained.
+
+    Example:
+      >>> spec = ComponentSpec("encoder_norm", "Norm", {}, (("scale", (4,)),))
+      >>> Component(spec, {"scale": np.ones(4, np.float32)}).momentum is None
+      True
     """
 
     spec: ComponentSpec
@@ -144,6 +154,12 @@ class PathRecord:
       components: its components, input first.
       metrics: `quality`, `score`, `accounted_params`, `num_params`, and
         `test_quality` once it is published.
+
+    Example:
+      >>> head = ComponentRef("head", "0" * 64, "0" * 16, 1930)
+      >>> path = PathRecord("digits", None, (0, 0, 0), {"opt_lr": 0.1}, (head,))
+      >>> path.with_metrics(score=0.97).score, path.num_params
+      (0.97, 1930)
     """
 
     task: str

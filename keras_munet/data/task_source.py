@@ -39,6 +39,10 @@ class DataOptions:
       replace: whether own images are prepared anew in the place of earlier
         ones.
       progress: whether progress bars are shown.
+
+    Example:
+      >>> DataOptions(data_dir="prepared", image_size=80).download
+      False
     """
 
     data_dir: str = ""
@@ -84,6 +88,21 @@ class TaskSource:
 
     Attributes:
       families: first parts of the names that are this source's alone.
+
+    Example:
+      >>> class Stripes(TaskSource):
+      ...     families = frozenset({"stripes"})
+      ...
+      ...     def load_data(self, name, options):
+      ...         images = np.zeros([4, 8, 8, 1], np.uint8)
+      ...         images[::2] = 255
+      ...         split = types.Split(images, np.array([1, 0, 1, 0], np.int32))
+      ...         classes = ("dark", "light")
+      ...         return types.TaskData(name, 2, classes, split, split, split)
+      >>> Stripes().matches("stripes/wide")
+      True
+      >>> Stripes().describe("stripes/wide", DataOptions()).stored_shape
+      (8, 8, 1)
     """
 
     families: frozenset[str] = frozenset()

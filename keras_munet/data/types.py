@@ -36,6 +36,12 @@ class Split:
       images_digest: identifies the images, if a file records it; see
         `core.fingerprint`.
       files_digest: identifies the original files, if a file records it.
+
+    Example:
+      >>> images = np.zeros([3, 8, 8, 1], np.uint8)
+      >>> split = Split(images, np.array([0, 1, 1], np.int32))
+      >>> len(split), split.batch(np.array([2, 2]))[1].tolist()
+      (3, [1, 1])
     """
 
     images: np.ndarray
@@ -85,6 +91,12 @@ class TaskData:
       validation: what children are chosen by.
       test: what a published path is reported on.
       notices: what preparing said about the data, one sentence each.
+
+    Example:
+      >>> split = Split(np.zeros([2, 8, 8, 1], np.uint8), np.arange(2))
+      >>> data = TaskData("letters", 2, ("a", "b"), split, split, split)
+      >>> data.class_names[data.test.labels[1]]
+      'b'
     """
 
     name: str

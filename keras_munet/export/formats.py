@@ -33,6 +33,15 @@ class Classifier:
         `[batch, num_classes] float32`.
       image_size: side of its images, pixels.
       weights: how weights are stored; see `options.Options`.
+
+    Example:
+      >>> function = tf.function(
+      ...     lambda images: {"logits": tf.zeros([tf.shape(images)[0], 2])}
+      ... )
+      >>> classifier = Classifier(function, 32, "float32")
+      >>> pixels = tf.zeros([5, 32, 32, 3], tf.uint8)
+      >>> classifier.function(pixels)["logits"].shape
+      TensorShape([5, 2])
     """
 
     function: Any
@@ -53,6 +62,13 @@ class ExportFormat:
       convert: returns the bytes of a classifier's file.
       weights: the ways of storing weights that it has.
       require: raises UsageError where a package is missing that it needs.
+
+    Example:
+      >>> def convert(classifier):
+      ...     return str(classifier.image_size).encode()
+      >>> sizes = ExportFormat(".txt", convert, weights=("float32",))
+      >>> sizes.convert(Classifier(None, 32, "float32"))
+      b'32'
     """
 
     suffix: str

@@ -25,8 +25,6 @@ from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.models import layer_factory
 from keras_munet.models.keras_blocks import layers as functional_layers
-from keras_munet.models.vit import base
-from keras_munet.models.vit import layers as vit_layers
 
 Chain = Sequence[keras.layers.Layer]
 
@@ -219,14 +217,14 @@ def class_token_flags(chain: Chain) -> list[bool]:
     The head reads the class token alone, so the top block and all above it
     need no other token's output.
     """
-    blocks = [
+    mixing = [
         i
         for i, layer in enumerate(chain)
-        if isinstance(layer, vit_layers.EncoderBlock)
+        if getattr(layer, "mixes_tokens", False)
     ]
-    top = blocks[-1] if blocks else 0
+    top = mixing[-1] if mixing else 0
     return [
-        i >= top and isinstance(layer, base.ClassTokenOption)
+        i >= top and getattr(layer, "class_token_only_supported", False)
         for i, layer in enumerate(chain)
     ]
 

@@ -32,6 +32,11 @@ class Root:
       components: embedding to head.
       hparams: `num_layers` and `ds_image_size` (pixels).
       source: where the values come from, for people to read.
+
+    Example:
+      >>> root = random("mu", num_layers=2, image_size=16)
+      >>> root.components[-1].spec.name, root.source
+      ('head', 'random mu/8 seed 0')
     """
 
     family: architecture.Family

@@ -30,6 +30,13 @@ class RootSource:
       licence: of the weights and of the data that trained them.
       traced_variant: returns the ViT whose shapes the root has, so that
         tracing reads no weights; empty where the weights alone tell.
+
+    Example:
+      >>> def build(settings, **sizes):
+      ...     return root_lib.random("mu", seed=settings.seed, **sizes)
+      >>> source = RootSource(build, licence="CC BY 4.0")
+      >>> source.build(settings_lib.RootSettings(seed=3), num_layers=1).source
+      'random mu/8 seed 3'
     """
 
     build: Callable[..., root_lib.Root]

@@ -58,6 +58,12 @@ class SearchSpace:
       ranges: hyperparameter -> ordered values, of those that mutate.
       place_names: `place_names(hparams, adapters)` returns the names of a
         path's components, input first.
+
+    Example:
+      >>> search = settings_lib.SearchSettings()
+      >>> space = SearchSpace(search, {"mu": (0.1, 0.2)}, lambda *_: ["head"])
+      >>> space.place_names({}, frozenset())
+      ['head']
     """
 
     search: settings_lib.SearchSettings
@@ -75,6 +81,14 @@ class Proposal:
       clones: whether the component at a place is cloned though it is locked.
       prob: the mutation probability that rules later mutations.
       space: the limits of the search; one for all children.
+
+    Example:
+      >>> space = SearchSpace(settings_lib.SearchSettings(), {}, lambda *_: [])
+      >>> proposal = Proposal(
+      ...     {"opt_lr": 0.1}, frozenset(), "head".__eq__, 0.1, space
+      ... )
+      >>> proposal.clones("head"), proposal.clones("cls")
+      (True, False)
     """
 
     hparams: Mapping[str, Any]
@@ -88,6 +102,19 @@ class Mutation(Protocol):
     """A mutation, built in or named by an entry point.
 
     The group of entry points is `keras_munet.mutations`.
+
+    Example:
+      >>> def halve_rate(proposal, parent, prob, draws):
+      ...     if draws.uniform("my_package halve_rate") >= prob:
+      ...         return proposal
+      ...     rate = proposal.hparams["opt_lr"] / 2
+      ...     hparams = {**proposal.hparams, "opt_lr": rate}
+      ...     return dataclasses.replace(proposal, hparams=hparams)
+      >>> draws = random_draws.RandomDraws("independent", 0, ("child", "a"), 0)
+      >>> space = SearchSpace(settings_lib.SearchSettings(), {}, lambda *_: [])
+      >>> proposal = Proposal({"opt_lr": 0.1}, frozenset(), bool, 1.0, space)
+      >>> halve_rate(proposal, None, 1.0, draws).hparams
+      {'opt_lr': 0.05}
     """
 
     def __call__(
@@ -110,7 +137,18 @@ class Mutation(Protocol):
 
 
 class ParentPolicy(Protocol):
-    """A policy; an entry point of `keras_munet.parent_policies` names one."""
+    """A policy; an entry point of `keras_munet.parent_policies` names one.
+
+    Example:
+      >>> def newest(active, seeds, num_children, rng):
+      ...     return max([*active, *seeds], key=lambda path: path.born)
+      >>> paths = [
+      ...     specs.PathRecord("a", None, (iteration, 0, 0), {}, ())
+      ...     for iteration in (0, 1)
+      ... ]
+      >>> newest(paths, [], {}, None).born
+      (1, 0, 0)
+    """
 
     def __call__(
         self,
@@ -131,7 +169,15 @@ class ParentPolicy(Protocol):
 
 
 class Scorer(Protocol):
-    """A scorer, built in or an entry point of group `keras_munet.scorers`."""
+    """A scorer, built in or an entry point of group `keras_munet.scorers`.
+
+    Example:
+      >>> def shallow(facts):
+      ...     return 0.99 ** facts.hparams["num_layers"]
+      >>> facts = scoring.ScoreInputs("a", 9.0, 9, 9, 1.0, {"num_layers": 1})
+      >>> shallow(facts)
+      0.99
+    """
 
     def __call__(self, facts: scoring.ScoreInputs) -> float:
         """Returns what validation accuracy is multiplied by: above 0."""

@@ -24,7 +24,14 @@ _NUM_POSITIONS = 64
 
 
 class RandomDraws:
-    """The numbers of one child, or of one generation's data."""
+    """The numbers of one child, or of one generation's data.
+
+    Example:
+      >>> draws = RandomDraws("stratified", 0, ("child", "digits"), 5)
+      >>> rate = draws.uniform("opt_lr")
+      >>> draws.uniform("opt_lr") == rate != draws.uniform("mu")
+      True
+    """
 
     def __init__(
         self,

@@ -18,6 +18,11 @@ class ScoreInputs:
       num_root_params: parameters that make a relative size of 1.
       base: the config key `search.score_base`.
       hparams: its hyperparameters.
+
+    Example:
+      >>> facts = ScoreInputs("digits", 50.0, 80, 100, 0.81, {"num_layers": 2})
+      >>> size_penalty(facts)
+      0.9
     """
 
     task: str

@@ -48,6 +48,12 @@ class Prediction:
       scores: class name -> score, highest first; they add up to 1. Empty
         where `label` is None.
       reason: why the file cannot be read; else empty.
+
+    Example:
+      >>> pictures = np.zeros([1, 8, 8, 1], np.uint8)
+      >>> (prediction,) = system.predict("digits", pictures)
+      >>> prediction.score == prediction.scores[prediction.label]
+      True
     """
 
     path: str | None
@@ -67,6 +73,11 @@ class PictureFeatures:
         named, of a ViT `[tokens, width]`; None for a file that cannot be
         read.
       reason: why the file cannot be read; else empty.
+
+    Example:
+      >>> features = PictureFeatures("a.png", np.zeros(192, np.float32))
+      >>> features.values.shape
+      (192,)
     """
 
     path: str | None

@@ -62,6 +62,11 @@ class Evaluation(_Record):
       accounted_params: each parameter divided by the tasks that use it.
       test_metrics: the measures of `core.classification_metrics` by name; None
         where a logit is not finite.
+
+    Example:
+      >>> evaluation = system.evaluate()["digits"]
+      >>> evaluation.test_accuracy == evaluation["test_accuracy"] > 0.9
+      True
     """
 
     path_id: str
@@ -94,6 +99,11 @@ class TaskInfo(_Record):
       test_accuracy: in [0, 1].
       score: what the path was chosen by.
       num_iterations_done: task iterations behind it.
+
+    Example:
+      >>> info = system["digits"]
+      >>> info.num_classes, info.parent_task, info.private
+      (10, None, False)
     """
 
     name: str

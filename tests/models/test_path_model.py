@@ -9,6 +9,8 @@ import pytest
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.models import path_model
+from keras_munet.models.vit import base
+from keras_munet.models.vit import layers as vit_layers
 from keras_munet.roots import root as root_lib
 
 _IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3))
@@ -100,3 +102,20 @@ def test_paths_of_different_image_sizes_are_refused(objects):
     )
     with pytest.raises(errors.UsageError, match="different image sizes"):
         path_model.path_model({"a": paths["a"], "b": other}, get)
+
+
+class _Pair(base.VitLayer):
+    """A plug-in's block: each token takes half of its neighbour."""
+
+    mixes_tokens = True
+
+
+def test_tokens_below_the_last_block_that_mixes_them_are_all_computed():
+    norm = vit_layers.EncoderNorm(width=4)
+    assert path_model.class_token_flags([norm, norm]) == [True, True]
+    block = vit_layers.EncoderBlock(width=4, num_heads=2, mlp_dim=8)
+    assert path_model.class_token_flags([block, norm]) == [True, True]
+    # One that does not take the option needs its whole input.
+    pair = _Pair()
+    flags = path_model.class_token_flags([block, norm, pair, norm])
+    assert flags == [False, False, False, True]

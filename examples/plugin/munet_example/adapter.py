@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_munet.core import specs
+from keras_munet import plugins
 
 
 class _ScaleShift:
     """As `keras_munet.core.adapters.Adapter` says."""
 
-    def spec(self, built_in: specs.ComponentSpec) -> specs.ComponentSpec:
+    def spec(self, built_in: plugins.ComponentSpec) -> plugins.ComponentSpec:
         """Returns the record in the place of the built-in adapter's."""
         width = built_in.config["width"]
-        return specs.ComponentSpec(
+        return plugins.ComponentSpec(
             built_in.name,
             "ScaleShift",
             {"width": width},
@@ -25,8 +25,8 @@ class _ScaleShift:
         )
 
     def initial(
-        self, spec: specs.ComponentSpec, rng: np.random.Generator
-    ) -> specs.Component:
+        self, spec: plugins.ComponentSpec, rng: np.random.Generator
+    ) -> plugins.Component:
         """Returns values that change nothing."""
         del rng
         (_, shape), _ = spec.weights
@@ -34,7 +34,7 @@ class _ScaleShift:
             "scale": np.ones(shape, np.float32),
             "shift": np.zeros(shape, np.float32),
         }
-        return specs.Component(spec, values)
+        return plugins.Component(spec, values)
 
 
 SCALE_SHIFT = _ScaleShift()

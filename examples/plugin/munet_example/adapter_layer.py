@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_munet.models.vit import base
+from keras_munet import plugins
 
 
 def _math(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
@@ -17,7 +17,7 @@ def _math(x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable(package="munet_example")
-class ScaleShift(base.VitLayer):
+class ScaleShift(plugins.VitLayer):
     """Scales and shifts each feature; a fresh one changes nothing."""
 
     size_names = ("width",)

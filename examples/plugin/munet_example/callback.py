@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from keras_munet import callbacks
+from keras_munet import plugins
 
 
-class Announce(callbacks.Callback):
+class Announce(plugins.Callback):
     """Prints a line for each task that a job publishes."""
 
     def on_task_end(self, event: Mapping[str, Any]) -> None:

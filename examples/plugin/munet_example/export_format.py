@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from keras_munet.export import formats
+from keras_munet import plugins
 
 
-def _convert(classifier: formats.Classifier) -> bytes:
+def _convert(classifier: plugins.Classifier) -> bytes:
     traced = classifier.function.get_concrete_function()
     scores = traced.structured_outputs["scores"]
     sizes = {
@@ -17,4 +17,4 @@ def _convert(classifier: formats.Classifier) -> bytes:
     return json.dumps(sizes).encode()
 
 
-SIZES = formats.ExportFormat(".json", _convert, ("float32", "bfloat16", "int8"))
+SIZES = plugins.ExportFormat(".json", _convert, ("float32", "bfloat16", "int8"))

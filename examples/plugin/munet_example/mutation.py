@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_munet.core import specs
-from keras_munet.search import plugins
-from keras_munet.search import random_draws
+from keras_munet import plugins
 
 _RATE_MIN = 1e-4
 
 
 def halve_rate(
     proposal: plugins.Proposal,
-    parent: specs.PathRecord,
+    parent: plugins.PathRecord,
     prob: float,
-    draws: random_draws.RandomDraws,
+    draws: plugins.RandomDraws,
 ) -> plugins.Proposal:
     """Returns the proposal with its learning rate halved, or as it is."""
     del parent

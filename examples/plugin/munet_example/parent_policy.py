@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_munet.core import specs
+from keras_munet import plugins
 
 
 def tournament(
-    active: Sequence[specs.PathRecord],
-    seeds: Sequence[specs.PathRecord],
+    active: Sequence[plugins.PathRecord],
+    seeds: Sequence[plugins.PathRecord],
     num_children: Mapping[str, int],
     rng: np.random.Generator,
-) -> specs.PathRecord:
+) -> plugins.PathRecord:
     """Returns the winner; of two that never had a score the first drawn."""
     del num_children
     everyone = [*seeds, *active]

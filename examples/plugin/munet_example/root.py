@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_munet import plugins
 from keras_munet import roots
-from keras_munet.core import settings as settings_lib
-from keras_munet.core import specs
 
 
-def build(settings: settings_lib.RootSettings, **shared: Any) -> roots.Root:
+def build(settings: plugins.RootSettings, **shared: Any) -> roots.Root:
     """Returns the root.
 
     Args:
@@ -26,7 +25,7 @@ def build(settings: settings_lib.RootSettings, **shared: Any) -> roots.Root:
         **embedding.weights,
         "kernel": _waves(embedding.weights["kernel"].shape),
     }
-    first = specs.Component(embedding.spec, weights)
+    first = plugins.Component(embedding.spec, weights)
     return dataclasses.replace(
         plain, components=(first, *others), source="cosine waves"
     )

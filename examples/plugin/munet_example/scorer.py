@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from keras_munet.search import scoring
+from keras_munet import plugins
 
 _EXPONENT = 0.1
 
 
-def root_budget(facts: scoring.ScoreInputs) -> float:
+def root_budget(facts: plugins.ScoreInputs) -> float:
     """Returns 1.0 within the budget, less the further a path is above it."""
     if facts.accounted_params <= facts.num_root_params:
         return 1.0

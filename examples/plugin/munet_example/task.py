@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from keras_munet import errors
-from keras_munet.data import tasks
+from keras_munet import plugins
 
 _NAMES = ("disc", "square", "cross", "ring")
 _SIDE = 16
 _NUM_EXAMPLES = {"train": 512, "validation": 128, "test": 128}
 
 
-def load(task_name: str) -> tasks.TaskData:
+def load(task_name: str) -> plugins.TaskData:
     """Returns the data of a task, the same on every machine.
 
     Raises:
@@ -30,12 +30,12 @@ def load(task_name: str) -> tasks.TaskData:
         split: _drawn(count, len(names), rng)
         for split, count in _NUM_EXAMPLES.items()
     }
-    return tasks.TaskData(task_name, len(names), names, **splits)
+    return plugins.TaskData(task_name, len(names), names, **splits)
 
 
 def _drawn(
     count: int, num_classes: int, rng: np.random.Generator
-) -> tasks.Split:
+) -> plugins.Split:
     """Returns shapes of any place and size, light on noise."""
     labels = rng.integers(num_classes, size=count).astype(np.int32)
     row, column = rng.uniform(5, 11, size=(2, count, 1, 1))
@@ -53,4 +53,4 @@ def _drawn(
     )
     shapes = kinds[labels, np.arange(count)]
     images = 160 * shapes + rng.integers(0, 90, size=shapes.shape)
-    return tasks.Split(images[..., None].astype(np.uint8), labels)
+    return plugins.Split(images[..., None].astype(np.uint8), labels)

@@ -37,12 +37,34 @@ class VitLayer(quantization.QuantizableLayer):
     Subclasses name their sizes in `size_names`, keep each as an attribute and
     give the function that computes them in `function`. `option_names` are
     arguments with a default that change no weight's shape.
+
+    Example:
+      >>> class Shift(VitLayer):
+      ...     size_names = ("width",)
+      ...     function = tf.function(lambda x, shift: x + shift)
+      ...
+      ...     def __init__(self, width, **kwargs):
+      ...         super().__init__(**kwargs)
+      ...         self.width = width
+      ...
+      ...     @property
+      ...     def spec_weights(self):
+      ...         return (("shift", (self.width,)),)
+      ...
+      ...     def first_value(self, name, shape, rng):
+      ...         return np.zeros(shape, np.float32)
+      >>> Shift(width=4)(np.ones([2, 3, 4], np.float32)).shape
+      TensorShape([2, 3, 4])
     """
 
     size_names: ClassVar[tuple[str, ...]] = ()
     option_names: ClassVar[tuple[str, ...]] = ()
     # Whether `function` takes `products`, see `operations.dense`.
     has_products: ClassVar[bool] = False
+    # Whether a token of the output depends on other tokens of the input.
+    mixes_tokens: ClassVar[bool] = False
+    # Whether `call` takes `class_token_only`, see `ClassTokenOption`.
+    class_token_only_supported: ClassVar[bool] = False
     # The row of the table of weights; a subclass's own name where empty.
     table_kind: ClassVar[str] = ""
     function: ClassVar[Callable[..., tf.Tensor]]
@@ -258,6 +280,8 @@ class VitLayer(quantization.QuantizableLayer):
 
 class ClassTokenOption(VitLayer):
     """A layer whose output can be cut to token 0, which the head reads."""
+
+    class_token_only_supported = True
 
     def call(self, x: tf.Tensor, class_token_only: bool = False) -> tf.Tensor:
         """Returns every token, or `[batch, 1, width]` of token 0 alone."""

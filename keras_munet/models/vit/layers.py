@@ -151,6 +151,7 @@ class EncoderBlock(base.ClassTokenOption):
     size_names = ("width", "num_heads", "mlp_dim")
     option_names = ("exact_gelu", "norm_epsilon")
     has_products = True
+    mixes_tokens = True
     function = functions.encoder_block
 
     def __init__(
