@@ -14,7 +14,7 @@ if ! command -v bazel >/dev/null; then
   exit 1
 fi
 cd "$ROOT"
-.venv/bin/python tools/build_files.py
+.venv/bin/python tools/packages.py
 # No server is left behind, nor links in the checkout.
 PATH="$ROOT/.venv/bin:$PATH" bazel --batch test --symlink_prefix=/ \
   "${@:-//...}"

@@ -4,155 +4,18 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
 import pytest
 
-_PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "keras_munet"
-_TENSORFLOW = {"tensorflow", "keras", "tf_keras", "tensorflow_datasets"}
-# Each part may import those before it, and itself; the longest name that fits a
-# file is its part.
-_ALLOWED = {
-    "errors": set(),
-    "version": set(),
-    "core": {"errors"},
-    "config": {"core"},
-    "_deprecated_paths": set(),
-    "_keras_registration": set(),
-    "__main__": {"version"},
-    # Jobs as processes, here and elsewhere: nothing of what they compute.
-    "jobs": set(),
-    "jobs.supervisor": {"errors"},
-    "jobs.agents": {"errors", "jobs.supervisor"},
-    "jobs.tpu_pod": {"errors", "jobs.supervisor"},
-    "search": {"errors", "core"},
-    "store": {"errors", "core"},
-    "models.vit": {"errors", "core"},
-    "models.keras_blocks": {"errors", "core", "models.vit"},
-    "models": {"errors", "core", "models.vit", "models.keras_blocks"},
-    "data": {"errors", "core"},
-    "callbacks": {"errors", "core", "search", "store", "data"},
-    "roots": {
-        *("errors", "core", "models.vit", "models.keras_blocks", "data"),
-    },
-    "roots.pretraining": {
-        *("errors", "core", "models.vit", "roots", "models", "data"),
-        "train",
-    },
-    "train": {"errors", "core", "models.vit", "models", "data"},
-    "export": {"errors", "version", "core", "models.vit", "models", "data"},
-    # A system of its own: it trains networks, not paths, and keeps its state
-    # with the store's files.
-    "overparam": {"errors", "core", "store", "data", "train"},
-    # A system as the search sees it: both need it, neither trains.
-    "system.population_view": {"search", "store"},
-    # What a path costs is the ViT's to say.
-    "system.validation": {
-        *("errors", "core", "data", "roots", "search", "models.vit"),
-    },
-    "system.task_data": {"core", "data", "system.validation", "store"},
-    # What a path or an export answers to a user's own pictures.
-    "system.picture_inputs": {"errors", "core", "data"},
-    "system.inference": {
-        *("errors", "core", "data", "models.vit", "export"),
-        *("system.picture_inputs", "system.validation"),
-    },
-    # These are the system: the only place that sees search and training.
-    "system.executor": {
-        *("errors", "core", "search", "store", "models.vit", "data", "train"),
-    },
-    "system.duplicates": {"search", "train"},
-    "system.task_iteration": {
-        *("errors", "core", "search", "store", "data", "train"),
-        *("callbacks", "system.executor", "system.duplicates"),
-    },
-    "system.task_runner": {
-        *("errors", "core", "search", "store", "data", "callbacks"),
-        *("system.executor", "system.population_view", "system.task_data"),
-        *("system.task_iteration", "system.validation"),
-    },
-    "system.records": {"core", "search", "store"},
-    "system.first_system": {
-        *("errors", "core", "config", "callbacks", "system.system"),
-    },
-    "system.system": {
-        *("errors", "core", "search", "store", "roots", "models", "data"),
-        *("export", "callbacks"),
-        *("system.executor", "system.inference", "system.population_view"),
-        *("system.records", "system.task_data", "system.task_iteration"),
-        *("system.task_runner", "system.validation"),
-    },
-    "system": {"system.system"},
-    "report": {
-        *("errors", "core", "data", "system.population_view", "store"),
-        "search",
-    },
-    # What published paths answer, for a report.
-    "report.measure_predictions": {
-        *("core", "models.vit", "data", "system.validation", "report"),
-        "system.system",
-    },
-    # What a TPU would be given, lowered and compiled.
-    "aot": {"errors", "core", "train", "aot.tracing"},
-    # What searches and trains before there is a system.
-    "aot.tracing": {
-        *("errors", "core", "models.vit", "data", "roots", "search", "train"),
-    },
-    # Many systems side by side: the pages, which read what the runs wrote.
-    "compare": {"errors", "core", "store", "report"},
-    # What a path costs is the ViT's to say.
-    "compare.methods": {"errors", "core", "system.validation"},
-    "compare.results": {
-        *("errors", "core", "store", "train", "models.vit", "report"),
-        "system.system",
-    },
-    "compare.runs": {
-        *("errors", "core", "store", "report", "callbacks"),
-        *("system.system", "system.validation"),
-        *("compare", "compare.methods", "compare.results"),
-    },
-    # What a plug-in may import, by name.
-    "plugins": {
-        *("callbacks", "core", "data", "export", "models.vit", "roots"),
-        "search",
-    },
-    "__init__": {
-        *("core", "errors", "system.inference", "callbacks"),
-        *("system.first_system", "system.records"),
-        *("_deprecated_paths", "_keras_registration"),
-        *("system.system", "version"),
-    },
-}
-# Packages stand on floors; each imports lower floors alone.
-_FLOORS = (
-    {"errors", "version", "_deprecated_paths", "_keras_registration"},
-    {"core", "__main__"},
-    {"config", "search", "store", "data", "models", "jobs"},
-    {"train", "export", "callbacks"},
-    {"roots"},
-    {"system", "overparam"},
-    {"report", "aot", "__init__", "plugins"},
-    {"compare"},
-)
-# Of packages that import none otherwise.
-_PARTS_WITH_TENSORFLOW = {"report.measure_predictions"}
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PACKAGE = _ROOT / "keras_munet"
+_TOOL = runpy.run_path(str(_ROOT / "tools" / "packages.py"))
 _FILES = sorted(_PACKAGE.rglob("*.py"))
-
-
-def _part(name: str) -> str:
-    """The part that a module, named below keras_munet, belongs to."""
-    words = name.split(".")
-    for num in range(len(words), 0, -1):
-        if ".".join(words[:num]) in _ALLOWED:
-            return ".".join(words[:num])
-    return words[0]
-
-
-def _home(path: pathlib.Path) -> str:
-    name = ".".join(path.relative_to(_PACKAGE).with_suffix("").parts)
-    return _part(name.removesuffix(".__init__"))
 
 
 def _imports(path: pathlib.Path) -> set[str]:
@@ -167,24 +30,60 @@ def _imports(path: pathlib.Path) -> set[str]:
     return found
 
 
-def _imported_parts(path: pathlib.Path) -> set[str]:
-    return {
-        _part(name.removeprefix("keras_munet."))
-        for name in _imports(path)
-        if name.startswith("keras_munet.")
-    }
+def test_what_follows_from_the_table_is_written():
+    differs = [
+        str(path.relative_to(_ROOT))
+        for path, text in _TOOL["files"]().items()
+        if not path.exists() or path.read_text() != text
+    ]
+    assert differs == [], "run python tools/packages.py --write"
 
 
-def test_every_part_stands_in_the_table():
-    assert {_home(path) for path in _FILES} == set(_ALLOWED)
+def test_every_package_stands_in_the_table():
+    names = {path.relative_to(_PACKAGE).parts[0] for path in _FILES}
+    base = {"__main__", *_TOOL["_BASE"]}
+    assert {name.removesuffix(".py") for name in names} - base == set(
+        _TOOL["TABLE"]
+    )
 
 
-@pytest.mark.parametrize(
-    "path", _FILES, ids=lambda p: str(p.relative_to(_PACKAGE))
-)
-def test_a_file_imports_only_what_lies_before_it(path):
-    home = _home(path)
-    assert _imported_parts(path) - {home} <= _ALLOWED[home]
+@pytest.mark.parametrize("name", sorted(_TOOL["TABLE"]))
+def test_the_table_allows_what_a_package_imports_and_no_more(name):
+    base = set(_TOOL["_BASE"])
+    imports = _TOOL["imported"](name)
+    assert imports - base == _TOOL["all_imports"](name) - base
+
+
+def test_packages_stand_on_floors():
+    floors = _TOOL["floors"]()
+    assert {name for floor in floors for name in floor} == set(_TOOL["TABLE"])
+
+
+def test_the_import_contracts_hold():
+    pytest.importorskip("importlinter", reason="import-linter is absent")
+    lint = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "from importlinter.cli import lint_imports_command as lint; lint()",
+            *(str(_ROOT / ".importlinter"), "--no-cache"),
+        ],
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert lint.returncode == 0, lint.stdout[-3000:] + lint.stderr[-3000:]
+    assert f"{len(_TOOL['TABLE'])} kept, 0 broken" in lint.stdout
+
+
+def test_a_private_name_stays_in_its_package():
+    for path in _FILES:
+        package = ".".join(path.relative_to(_PACKAGE.parent).parent.parts)
+        for name in _imports(path):
+            head, dot, _ = name.partition("._")
+            if head.startswith("keras_munet") and dot and name[-2:] != "__":
+                assert head == package, (path, name)
 
 
 def test_no_files_import_each_other_in_a_circle():
@@ -209,30 +108,10 @@ def test_no_files_import_each_other_in_a_circle():
         pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
 
 
-def test_the_table_allows_imports_of_lower_floors_alone():
-    floors = {name: i for i, floor in enumerate(_FLOORS) for name in floor}
-    assert set(floors) == {part.partition(".")[0] for part in _ALLOWED}
-    for part, allowed in _ALLOWED.items():
-        package = part.partition(".")[0]
-        for other in {name.partition(".")[0] for name in allowed} - {package}:
-            assert floors[other] < floors[package], (part, other)
-
-
-@pytest.mark.parametrize(
-    "package", ["core", "search", "store", "jobs", "report", "compare"]
-)
-def test_what_needs_no_tensorflow_does_not_import_it(package):
-    for path in (_PACKAGE / package).rglob("*.py"):
-        if _home(path) in _PARTS_WITH_TENSORFLOW:
-            continue
-        tops = {name.split(".")[0] for name in _imports(path)}
-        assert not tops & _TENSORFLOW, path
-
-
 def test_only_training_touches_tf_distribute():
     own = _PACKAGE / "overparam" / "training.py"
     for path in _FILES:
-        if _home(path) != "train" and path != own:
+        if _PACKAGE / "train" not in path.parents and path != own:
             assert "tf.distribute" not in path.read_text(), path
 
 
