@@ -162,7 +162,7 @@ def children_of(
         )
     # Without data, `auto` is the preset of the fewest.
     settings = presets.resolve_preset(settings, {})
-    task, _ = names.split_private(settings.task_names[0])
+    task = names.bare_name(settings.task_names[0])
     published = catalogue.find(task)
     if num_classes is None:
         num_classes = published.num_classes if published else _NUM_CLASSES

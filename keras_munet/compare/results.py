@@ -125,14 +125,7 @@ def _train_multiply_adds(
     None where an event does not tell what a child is made of.
     """
     settings = opened.settings
-    budget = child_job.Budget(
-        num_cycles=settings.num_validations_per_path_training,
-        batch_size=settings.batch_size,
-        num_train_examples_max=(
-            settings.num_train_examples_between_validations_max
-        ),
-        num_validation_examples_max=settings.num_validation_examples_max,
-    )
+    budget = child_job.Budget.from_settings(settings)
     num_examples = (
         budget.num_cycles
         * budget.num_steps_per_cycle(num_train_examples)

@@ -85,9 +85,7 @@ class Comparison:
             if system_dir.SystemDir.is_system(self._directory(key)):
                 directory = system_dir.SystemDir.open(self._directory(key))
                 directory.compare_experiment(self._run_settings(key).to_json())
-        self._task_names = tuple(
-            names.split_private(name)[0] for name in settings.task_names
-        )
+        self._task_names = tuple(map(names.bare_name, settings.task_names))
         self._num_train_examples = self._count_examples()
 
     def run(

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from keras_munet.core import json_fields
+
 # How a component of a child gets its first values.
 SHARE = "share"
 COPY = "copy"
@@ -23,8 +25,6 @@ _SOURCELESS = (FRESH, SOLVED)
 # The key of an event's child that holds its record.
 KEY = "record"
 
-# JSON has larger numbers, but floats and sums do not hold them all.
-_NUM_MAX = 2**63
 _OBJECT_ID = re.compile("[0-9a-f]{64}")
 Value = bool | int | float | str | None
 
@@ -234,13 +234,13 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < _NUM_MAX:
+    if not json_fields.is_count(value):
         raise ValueError("a number in a child's record is no count")
     return value
 
 
 def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not 0 <= value < _NUM_MAX:
+    if not json_fields.is_number(value) or value < 0:
         raise ValueError("a number in a child's record is not at least 0")
     return float(value)
 
@@ -251,6 +251,6 @@ def _plain(value: Any) -> Value:
         return value
     if type(value) is str:
         return _text(value)
-    if type(value) in (int, float) and abs(value) < _NUM_MAX:
+    if json_fields.is_number(value):
         return value
     raise ValueError("a hyperparameter in a child's record is no plain value")

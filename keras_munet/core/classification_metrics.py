@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_munet.core import json_fields
+
 # Top-5 accuracy says little of fewer classes.
 NUM_CLASSES_OF_TOP_5 = 11
 _NUM_BINS = 15
@@ -177,7 +179,7 @@ class ClassificationMetrics:
         """
         counts = [self.num_classes, *(n for c in self.confusion for n in c)]
         if not self.confusion or not all(
-            type(n) is int and 0 <= n < 1 << 40 for n in counts
+            json_fields.is_count(n) for n in counts
         ):
             raise ValueError("its metrics need whole numbers from 0")
         if not all(
@@ -188,9 +190,7 @@ class ClassificationMetrics:
         for field in dataclasses.fields(self)[2:]:
             number = getattr(self, field.name)
             if number is not None and not (
-                type(number) in (int, float)
-                and math.isfinite(number)
-                and number >= 0
+                json_fields.is_number(number) and number >= 0
             ):
                 raise ValueError(f"its {field.name} must be a number from 0")
 

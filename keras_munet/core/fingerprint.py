@@ -15,6 +15,7 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import commands
+from keras_munet.core import json_fields
 
 SPLITS = ("train", "validation", "test")
 # Distinct from the id of a component, which is hexadecimal digits alone.
@@ -97,7 +98,7 @@ class DataFingerprint:
         sizes = (*self.image_shape, *(s.num_examples for s in _all(self)))
         return (
             len(self.image_shape) == len(("height", "width", "channels"))
-            and all(type(size) is int and size > 0 for size in sizes)
+            and all(json_fields.is_whole(size, least=1) for size in sizes)
             and all(
                 _DIGEST.fullmatch(text)
                 for split in _all(self)

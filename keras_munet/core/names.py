@@ -8,6 +8,7 @@ something of ours.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from keras_munet import errors
 from keras_munet.core import specs
@@ -23,8 +24,20 @@ _RESERVED = re.compile(
 )
 
 
-def split_private(task_name: str) -> tuple[str, bool]:
-    """Returns (bare name, whether it is private) of `[private:]NAME`.
+class TaskName(NamedTuple):
+    """A task as an experiment names it.
+
+    Attributes:
+      name: the bare name.
+      private: whether other tasks never start from its paths.
+    """
+
+    name: str
+    private: bool
+
+
+def split_private(task_name: str) -> TaskName:
+    """Returns the parts of `[private:]NAME`.
 
     Raises:
       UsageError: the name has characters that cannot name a task, or is
@@ -47,7 +60,16 @@ def split_private(task_name: str) -> tuple[str, bool]:
             "names of devices (con, nul, com1, ...) and parts that end with "
             "a dot; use another name"
         )
-    return name, private
+    return TaskName(name, private)
+
+
+def bare_name(task_name: str) -> str:
+    """Returns NAME of `[private:]NAME`.
+
+    Raises:
+      UsageError: as of `split_private`.
+    """
+    return split_private(task_name).name
 
 
 def is_task(name: str) -> bool:
@@ -61,8 +83,7 @@ def is_task(name: str) -> bool:
 
 def file_name(task_name: str) -> str:
     """Returns the one file-name part that stands for `task_name`."""
-    name, _ = split_private(task_name)
-    return name.replace("/", "~")
+    return bare_name(task_name).replace("/", "~")
 
 
 def signature_name(task_name: str) -> str:
@@ -70,5 +91,4 @@ def signature_name(task_name: str) -> str:
 
     `cmaterdb/bangla` becomes `cmaterdb_bangla`.
     """
-    name, _ = split_private(task_name)
-    return re.sub(r"[^A-Za-z0-9]+", "_", name)
+    return re.sub(r"[^A-Za-z0-9]+", "_", bare_name(task_name))

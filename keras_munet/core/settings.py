@@ -564,7 +564,7 @@ def _check(settings: Settings) -> None:
                 f"config key {key} is 0, which a preset fills; set it to at "
                 f"least 1, or preset to one of {', '.join(PRESETS[1:])}"
             )
-    bare = [names.split_private(t)[0] for t in settings.task_names]
+    bare = list(map(names.bare_name, settings.task_names))
     folded = [b.lower() for b in bare]
     for name in bare:
         if folded.count(name.lower()) > 1:

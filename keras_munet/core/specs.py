@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from keras_munet.core import canonical_json
+from keras_munet.core import json_fields
 
 # The task name that roots carry: nothing may train their components.
 NOT_TRAINABLE = "NOT_TRAINABLE"
 SPEC_ID_CHARS = 16
 PATH_ID_CHARS = 24
-# JSON has larger numbers, but floats and sums do not hold them all.
-_NUM_MAX = 2**63
 _PATH_ID = re.compile(f"[0-9a-f]{{{PATH_ID_CHARS}}}")
 
 Hparams = Mapping[str, Any]
@@ -136,8 +135,7 @@ class ComponentRef:
             isinstance(text, str) and text.isprintable()
             for text in (name, ref_id, spec_id)
         )
-        counted = type(num_params) is int and 0 <= num_params < _NUM_MAX
-        if not plain or not counted:
+        if not plain or not json_fields.is_count(num_params):
             raise ValueError("a component is no [name, id, spec id, count]")
         return cls(name, ref_id, spec_id, num_params)
 
@@ -249,12 +247,6 @@ def is_path_id(value: Any) -> bool:
     return isinstance(value, str) and _PATH_ID.fullmatch(value) is not None
 
 
-def _is_number(value: Any) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    return type(value) is int and abs(value) < _NUM_MAX
-
-
 def _check_kinds(path: PathRecord) -> None:
     """Verifies the kinds of what JSON leaves open; it need not be trusted.
 
@@ -264,10 +256,11 @@ def _check_kinds(path: PathRecord) -> None:
     kinds = {
         "task": isinstance(path.task, str),
         "parent": path.parent is None or is_path_id(path.parent),
-        "born": len(path.born) == 3 and all(type(n) is int for n in path.born),
+        "born": len(path.born) == 3
+        and all(map(json_fields.is_whole, path.born)),
         "hparams": all(isinstance(key, str) for key in path.hparams),
         "metrics": all(
-            isinstance(key, str) and _is_number(number)
+            isinstance(key, str) and json_fields.is_number(number)
             for key, number in path.metrics.items()
         ),
     }

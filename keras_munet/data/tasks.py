@@ -96,7 +96,7 @@ def find_source(
             name = task_name
             break
     else:
-        name, _ = names.split_private(task_name)
+        name = names.bare_name(task_name)
         source = _named_source(name)
     if not source.has_task(name, data_dir):
         raise errors.UsageError(_unknown(name, source, data_dir))
@@ -156,7 +156,7 @@ def prepared_fingerprint(
     Raises:
       DataError: the files of the task are damaged.
     """
-    name, _ = names.split_private(task_name)
+    name = names.bare_name(task_name)
     return _named_source(name).prepared_fingerprint(name, data_dir)
 
 

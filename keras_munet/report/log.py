@@ -45,7 +45,7 @@ def entries(
     states = list(directory.tasks().values())
     removed = directory.removed()
     if task_name is not None:
-        bare, _ = names.split_private(task_name)
+        bare = names.bare_name(task_name)
         removed = {n: r for n, r in removed.items() if n == bare}
         states = [] if removed else [directory.task(bare)]
     history = events.read_history(workdir)

@@ -259,7 +259,7 @@ def _task_names(settings: Mapping[str, Any]) -> list[str]:
             f"the experiment's task_names are {task_names!a}, not a list of "
             "names; restore system.json from a copy of the system"
         )
-    return list(dict.fromkeys(names.split_private(n)[0] for n in task_names))
+    return list(dict.fromkeys(map(names.bare_name, task_names)))
 
 
 def _num_planned(settings: Mapping[str, Any], num_tasks: int) -> int | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import canonical_json
+from keras_munet.core import json_fields
 from keras_munet.core import specs
 from keras_munet.store import tensors
 
@@ -174,8 +175,7 @@ def _is_sound(spec: specs.ComponentSpec) -> bool:
         isinstance(spec.name, str)
         and isinstance(spec.layer, str)
         and all(
-            isinstance(name, str)
-            and all(type(size) is int and size >= 0 for size in shape)
+            isinstance(name, str) and all(map(json_fields.is_count, shape))
             for name, shape in spec.weights
         )
     )

@@ -14,6 +14,7 @@ from typing import Any
 from keras_munet import errors
 from keras_munet.core import classification_metrics
 from keras_munet.core import fingerprint
+from keras_munet.core import json_fields
 from keras_munet.core import names
 from keras_munet.core import specs
 
@@ -66,7 +67,7 @@ class TaskState:
         _need_name(self.task)
         _need(isinstance(self.private, bool), "private", "true or false")
         _need(
-            _is_count(self.num_classes) and self.num_classes > 0,
+            json_fields.is_count(self.num_classes) and self.num_classes > 0,
             "num_classes",
             "a whole number above 0",
         )
@@ -78,12 +79,12 @@ class TaskState:
             f"{self.num_classes} texts, or none",
         )
         _need(
-            _is_count(self.num_iterations_done),
+            json_fields.is_count(self.num_iterations_done),
             "num_iterations_done",
             "a whole number from 0",
         )
         _need(
-            _is_count(self.num_iterations_before)
+            json_fields.is_count(self.num_iterations_before)
             and self.num_iterations_before <= self.num_iterations_done,
             "num_iterations_before",
             "a whole number up to num_iterations_done",
@@ -102,7 +103,7 @@ class TaskState:
         _need_retired(self.retired)
         _need(
             all(
-                isinstance(key, str) and _is_count(value)
+                isinstance(key, str) and json_fields.is_count(value)
                 for key, value in self.child_counts.items()
             ),
             "child_counts",
@@ -221,7 +222,7 @@ class RemovedTask:
             _need_name(record.task)
             _need_retired(record.retired)
             _need(
-                _is_count(record.num_iterations_done),
+                json_fields.is_count(record.num_iterations_done),
                 "num_iterations_done",
                 "a whole number from 0",
             )
@@ -273,7 +274,3 @@ def _need_retired(retired: Mapping[str, str | None]) -> None:
 def _need(holds: bool, name: str, allowed: str) -> None:
     if not holds:
         raise ValueError(f"its {name} must be {allowed}")
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_munet.core import canonical_json
+from keras_munet.core import json_fields
 
 # Little-endian dtypes by their safetensors names, in the order written.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -189,6 +190,4 @@ def _is_text(value: Any) -> bool:
 
 
 def _are_counts(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        type(value) is int and value >= 0 for value in values
-    )
+    return isinstance(values, list) and all(map(json_fields.is_count, values))

@@ -73,16 +73,7 @@ def make_executor(
       UsageError: the devices cannot be had, or do not fit the batch size.
     """
     config = devices_lib.Devices.of(strategy)
-    budget = child_job.Budget(
-        num_cycles=settings.num_validations_per_path_training,
-        batch_size=settings.batch_size,
-        num_train_examples_max=(
-            settings.num_train_examples_between_validations_max
-        ),
-        num_validation_examples_max=settings.num_validation_examples_max,
-        quality=settings.search.quality,
-        class_weights=str(settings.data.class_weights),
-    )
+    budget = child_job.Budget.from_settings(settings)
     shared = budget, settings.seed, settings.compute_dtype
     trainer: AnyTrainer
     if config.strategy == "coordinator":

@@ -259,7 +259,7 @@ class System:
           >>> system["digits"].num_classes, "greek" in system, list(system)
           (10, False, ['digits'])
         """
-        state = self._dir.task(names.split_private(task_name)[0])
+        state = self._dir.task(names.bare_name(task_name))
         return records.task_info(state, self.population())
 
     def history(self) -> list[dict[str, Any]]:
@@ -402,7 +402,7 @@ class System:
           DataError: the task's data are missing or damaged.
           ChildError: no child of the task could be trained.
         """
-        name, _ = names.split_private(task_name)
+        name = names.bare_name(task_name)
         with self._runner.led(strategy) as leads:
             if leads:
                 with (
@@ -426,7 +426,7 @@ class System:
             it.
           StoreError: the directory cannot be written.
         """
-        name, _ = names.split_private(task_name)
+        name = names.bare_name(task_name)
         is_begun = name not in self.tasks and self._dir.load_progress(name)
         if not is_begun:
             # Before the lease, which could not name what there is.

@@ -82,7 +82,7 @@ class TaskDataLoader:
           UsageError: there is no such task.
           DataError: as of `load` and `refuse_other_data`.
         """
-        bare = [names.split_private(name)[0] for name in task_names]
+        bare = list(map(names.bare_name, task_names))
         # The first comes last, as it is the first to be used.
         for name in [*bare[1:], *bare[:1]]:
             if name not in self.fingerprints:
@@ -95,7 +95,7 @@ class TaskDataLoader:
         Args:
           task_names: with or without `private:`.
         """
-        bare = [names.split_private(name)[0] for name in task_names]
+        bare = list(map(names.bare_name, task_names))
         return {
             name: presets.DataSize(
                 self.fingerprints[name].splits["train"].num_examples,

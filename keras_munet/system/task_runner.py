@@ -63,7 +63,7 @@ class TaskRunner:
 
     def data(self, task_name: str) -> types.TaskData:
         """Returns a task's data; see `System.data`."""
-        name, _ = names.split_private(task_name)
+        name = names.bare_name(task_name)
         data = self._loader.load(name)
         self._loader.refuse_other_data(name, self._dir.tasks().get(name))
         return data
@@ -276,7 +276,7 @@ class TaskRunner:
         """
         busy = set()
         for number, task_name in todo:
-            name, _ = names.split_private(task_name)
+            name = names.bare_name(task_name)
             if name in busy:
                 continue
             try:
@@ -306,5 +306,5 @@ class TaskRunner:
             (number, task_name)
             for number in range(self._settings.num_task_iters)
             for task_name in self._settings.task_names
-            if num_rounds.get(names.split_private(task_name)[0], 0) <= number
+            if num_rounds.get(names.bare_name(task_name), 0) <= number
         ]

@@ -49,7 +49,7 @@ def load_tasks(
             manual_dir=settings.data.manual_dir,
             image_size=image_size,
         )
-        for name in (names.split_private(n)[0] for n in task_names)
+        for name in map(names.bare_name, task_names)
     }
 
 
@@ -177,10 +177,9 @@ def published_names(
         raise errors.UsageError(
             f"{wrong[0]!r} is no task's name; it has: {', '.join(available)}"
         )
-    bare = [
-        names.split_private(name)[0]
-        for name in (available if requested is None else requested)
-    ]
+    bare = list(
+        map(names.bare_name, available if requested is None else requested)
+    )
     unknown = sorted(set(bare) - set(available))
     if unknown or not bare:
         problem = (

@@ -110,6 +110,20 @@ class Budget:
     quality: str = "accuracy"
     class_weights: str = class_weights.NONE
 
+    @classmethod
+    def from_settings(cls, settings: settings_lib.Settings) -> Budget:
+        """Returns the budget of an experiment."""
+        return cls(
+            num_cycles=settings.num_validations_per_path_training,
+            batch_size=settings.batch_size,
+            num_train_examples_max=(
+                settings.num_train_examples_between_validations_max
+            ),
+            num_validation_examples_max=settings.num_validation_examples_max,
+            quality=settings.search.quality,
+            class_weights=str(settings.data.class_weights),
+        )
+
     def weights_of(self, data: types.TaskData) -> tuple[float, ...]:
         """Returns the weight of each class; see `losses.cross_entropy`."""
         counts = np.bincount(data.train.labels, minlength=data.num_classes)

@@ -58,7 +58,7 @@ def prepare_task(
         written.
     """
     name = name or tasks.name_of(source)
-    names.split_private(name)
+    names.bare_name(name)
     examined = scan.examine(
         source, side=side, image_size=image_size, progress=progress
     )

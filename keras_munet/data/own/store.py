@@ -325,7 +325,7 @@ def _index(name: str, folder: epath.Path) -> reading.Index:
 
 
 def _folder(name: str, data_dir: str) -> epath.Path:
-    bare, _ = names.split_private(name)
+    bare = names.bare_name(name)
     family, _, rest = bare.partition("/")
     if family != FAMILY or not rest:
         raise errors.UsageError(

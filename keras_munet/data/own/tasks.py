@@ -76,7 +76,7 @@ def build_data(
       DataError: it has no usable examples for three splits.
     """
     name = name or name_of(source)
-    names.split_private(name)
+    names.bare_name(name)
     examined = scan.examine(
         source, side=side, image_size=image_size, progress=progress
     )
@@ -140,7 +140,7 @@ def from_arrays(
         kind.
       DataError: a split has no example.
     """
-    names.split_private(name)
+    names.bare_name(name)
     try:
         images, labels = np.asarray(images), np.asarray(labels)
     except (ValueError, TypeError) as e:

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import architecture
+from keras_munet.core import json_fields
 from keras_munet.core import specs
 from keras_munet.models.keras_blocks import initializers
 from keras_munet.models.vit import shapes
@@ -132,15 +133,16 @@ class KerasFamily:
         )
 
     def _check(self, num_layers: Any, image_size: Any) -> None:
-        whole = isinstance(num_layers, int) and not isinstance(num_layers, bool)
-        if not whole or not 0 <= num_layers <= self.num_layers_max:
+        if (
+            not json_fields.is_whole(num_layers)
+            or not 0 <= num_layers <= self.num_layers_max
+        ):
             raise errors.UsageError(
                 f"num_layers is {num_layers!r}; this root allows 0 to "
                 f"{self.num_layers_max} blocks after the first"
             )
-        whole = isinstance(image_size, int) and not isinstance(image_size, bool)
         allowed = self.image_size in (ANY_SIZE, image_size)
-        if not whole or image_size < 1 or not allowed:
+        if not json_fields.is_whole(image_size, least=1) or not allowed:
             expected = self.image_size or "a positive number of"
             raise errors.UsageError(
                 f"ds_image_size is {image_size!r}; this root takes {expected} "

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import architecture
+from keras_munet.core import json_fields
 from keras_munet.core import specs
 from keras_munet.models.vit import initializers
 from keras_munet.models.vit import position_embedding
@@ -152,8 +153,8 @@ class VitFamily:
           UsageError: the size is not a positive multiple of the patch.
         """
         patch = self.token_side
-        whole = isinstance(image_size, int) and not isinstance(image_size, bool)
-        if not whole or image_size < patch or image_size % patch:
+        whole = json_fields.is_whole(image_size, least=patch)
+        if not whole or image_size % patch:
             raise errors.UsageError(
                 f"ds_image_size is {image_size!r}; it must be a multiple of "
                 f"the patch size, {patch} pixels"
@@ -209,8 +210,10 @@ class VitFamily:
         return cls(**{key: value[key] for key in fields if key in value})
 
     def _check_depth(self, num_layers: Any) -> None:
-        whole = isinstance(num_layers, int) and not isinstance(num_layers, bool)
-        if not whole or not 0 <= num_layers <= self.num_layers_max:
+        if (
+            not json_fields.is_whole(num_layers)
+            or not 0 <= num_layers <= self.num_layers_max
+        ):
             raise errors.UsageError(
                 f"num_layers is {num_layers!r}; this root allows 0 to "
                 f"{self.num_layers_max}, so lower it or raise the range of "
