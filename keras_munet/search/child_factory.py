@@ -146,9 +146,7 @@ class ChildFactory:
             layout,
             lineage,
             self._task,
-            is_locked=lambda c: bool(
-                population.locks(c.id, without=self._task)
-            ),
+            is_locked=lambda c: population.is_locked(c.id, without=self._task),
             trains=proposal.clones,
             can_resample=self._family.can_resample,
             train_resampled=not self._is_v1,

@@ -6,11 +6,14 @@ and never stored, so they cannot disagree with them (section 1).
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Set
 
+from keras_munet.core import component_users
 from keras_munet.core import lineage
 from keras_munet.core import specs
 
@@ -25,29 +28,45 @@ class Population:
       private: tasks whose paths are never seeds for others.
       retired: dead published path id -> id of its parent.
       num_iterations_done: task iterations finished, over all tasks.
+      users: the tasks whose published paths use each component; None derives
+        them.
+      paths: every living path by id; None derives them.
     """
 
     root: specs.PathRecord
     published: Mapping[str, specs.PathRecord] = dataclasses.field(
         default_factory=dict
     )
-    private: frozenset[str] = frozenset()
+    private: Set[str] = frozenset()
     retired: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     num_iterations_done: int = 0
+    users: component_users.ComponentUsers | None = dataclasses.field(
+        default=None, compare=False
+    )
+    paths: dict[str, specs.PathRecord] | None = dataclasses.field(
+        default=None, compare=False
+    )
 
     @functools.cached_property
     def living(self) -> dict[str, specs.PathRecord]:
         """Every living path by id, the root first."""
+        if self.paths is not None:
+            return self.paths
         paths = [self.root, *self.published.values()]
         return {path.id: path for path in paths}
 
     @functools.cached_property
-    def _users(self) -> dict[str, frozenset[str]]:
-        users: dict[str, set[str]] = {}
-        for path in self.living.values():
-            for component in path.components:
-                users.setdefault(component.id, set()).add(path.task)
-        return {key: frozenset(tasks) for key, tasks in users.items()}
+    def _users(self) -> component_users.ComponentUsers:
+        if self.users is not None:
+            return self.users
+        users = component_users.ComponentUsers()
+        for task, path in self.published.items():
+            users.replace(task, (), [ref.id for ref in path.components])
+        return users
+
+    @functools.cached_property
+    def _root_ids(self) -> frozenset[str]:
+        return frozenset(ref.id for ref in self.root.components)
 
     def locks(self, component_id: str, *, without: str = "") -> frozenset[str]:
         """Returns the tasks that rely on a component, `NOT_TRAINABLE` too.
@@ -56,7 +75,16 @@ class Population:
           component_id: the component.
           without: a task whose own lock is taken off (its iteration runs).
         """
-        return self._users.get(component_id, frozenset()) - {without}
+        tasks = self._users.tasks(component_id)
+        if component_id in self._root_ids:
+            tasks |= {self.root.task}
+        return tasks - {without}
+
+    def is_locked(self, component_id: str, *, without: str = "") -> bool:
+        """Returns whether `locks` returns any task, however many there are."""
+        return (
+            component_id in self._root_ids and self.root.task != without
+        ) or self._users.count(component_id, without) > 0
 
     def seeds(self, task: str) -> list[specs.PathRecord]:
         """Returns the paths that may seed `task`: the root and others' paths.
@@ -85,8 +113,9 @@ class Population:
         """
         total = float(num_new_params)
         for component in components:
-            users = (self.locks(component.id) | {task}) - {specs.NOT_TRAINABLE}
-            total += component.num_params / len(users)
+            # Of the root's lock nothing is accounted.
+            num_others = self._users.count(component.id, task)
+            total += component.num_params / (num_others + 1)
         return total
 
     def ancestors(
@@ -103,6 +132,7 @@ class Population:
         Raises:
           StoreError: the records go round in a circle.
         """
-        living = {**self.living, **(also or {})}
+        # All that live are not copied; what `also` names goes first.
+        living = collections.ChainMap(dict(also or {}), self.living)
         walk = lineage.ancestors(path, living, self.retired)
         return [living[ancestor] for ancestor in walk if ancestor in living]

@@ -35,8 +35,15 @@ def find_problems(files: storage.Storage) -> Iterator[str]:
     Every object is read once, one at a time. A folder that cannot be listed
     is a problem too, and ends the check.
     """
+    is_whole = True
     try:
-        yield from _problems(files)
+        for problem in _problems(files):
+            is_whole = False
+            yield problem
+        # What is wrong with a record explains what the journal lacks.
+        lack = files.journal_problem(layout.TASKS_DIR) if is_whole else None
+        if lack is not None:
+            yield f"{lack}; delete it: it is made anew"
     except errors.StoreError as error:
         yield str(error)
 

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from keras_munet import errors
 from keras_munet.core import guarded_file
@@ -22,6 +23,7 @@ from keras_munet.core import system_paths
 from keras_munet.core import unfinished
 from keras_munet.store import local_lock
 from keras_munet.store import os_errors
+from keras_munet.store import publication_journal
 from keras_munet.store import storage
 from keras_munet.store.gcs import files as gcs_files
 
@@ -117,18 +119,7 @@ class LocalStorage(storage.Storage):
         """Replaces a file that holds `expected`; see `storage.Storage`."""
         guard = self._guard(name)
         try:
-            try:
-                current = self.read(name, len(expected or b""))
-            except storage.MissingFileError:
-                current = None
-            except errors.StoreError:
-                # Longer than what is expected: it holds something else.
-                if not self.exists(name) or self.num_bytes(name) <= len(
-                    expected or b""
-                ):
-                    raise
-                return False
-            if current != expected:
+            if not self._holds(name, expected):
                 return False
             if data is None:
                 self.delete(name)
@@ -139,6 +130,90 @@ class LocalStorage(storage.Storage):
             return True
         finally:
             guard.release()
+
+    def publish(self, name: str, expected: bytes | None, data: bytes) -> bool:
+        """Replaces a record and journals it; see `storage.Storage`.
+
+        What takes long, the writing, is done before the lock is taken.
+        """
+        path = self._path(name)
+        folder = os.path.dirname(path)
+        # Not beside the record: its folder's time shall tell publications.
+        temporary = self._temporary(name, self._path(f"{GUARDS_DIR}/any"))
+        with os_errors.as_store_errors(path, "written"):
+            self._make_folder(folder)
+            self._make_folder(os.path.dirname(temporary))
+            try:
+                self._write_new(temporary, data, self._durable)
+                with self._publishing(name):
+                    if not self._holds(name, expected):
+                        os.unlink(temporary)
+                        return False
+                    if self._fence is not None:
+                        self._fence()
+                    with self._journal(folder).publication(name, path):
+                        os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            if self._durable:
+                self._sync_folder(folder)
+        return True
+
+    def position(self, folder: str) -> object:
+        """Returns a position in the journal; see `storage.Storage`."""
+        return self._journal_of(folder).position()
+
+    def changes(
+        self, folder: str, since: object
+    ) -> tuple[object, Sequence[str] | None]:
+        """Returns what the journal tells; see `storage.Storage`."""
+        assert since is None or isinstance(since, publication_journal.Position)
+        return self._journal_of(folder).changes(since)
+
+    def journal_problem(self, folder: str) -> str | None:
+        """Returns what is wrong with the journal of `folder`, or None."""
+        return self._journal_of(folder).problem()
+
+    def _journal_of(self, folder: str) -> publication_journal.Journal:
+        return self._journal(os.path.dirname(self._path(f"{folder}/any")))
+
+    def _journal(self, folder: str) -> publication_journal.Journal:
+        path = self._path(publication_journal.JOURNAL_FILE)
+        return publication_journal.Journal(folder, path)
+
+    @contextlib.contextmanager
+    def _publishing(self, name: str) -> Iterator[None]:
+        """Holds the locks under which one record is replaced at a time."""
+        lock = storage.wait_for_lock(
+            lambda: self.lock(
+                publication_journal.PUBLISHING_LOCK, str(os.getpid())
+            ),
+            _GUARD_SECS,
+        )
+        try:
+            guard = self._guard(name)
+            try:
+                yield
+            finally:
+                guard.release()
+        finally:
+            lock.release()
+
+    def _holds(self, name: str, expected: bytes | None) -> bool:
+        """Returns whether a file holds `expected`; None for no file."""
+        num_bytes = len(expected or b"")
+        try:
+            current = self.read(name, num_bytes)
+        except storage.MissingFileError:
+            current = None
+        except errors.StoreError:
+            # Longer than what is expected: it holds something else.
+            if not self.exists(name) or self.num_bytes(name) <= num_bytes:
+                raise
+            return False
+        return current == expected
 
     def _guard(self, name: str) -> storage.Lock:
         """Waits for the lock under which `name` is compared and written."""
@@ -229,6 +304,13 @@ class LocalStorage(storage.Storage):
                 }
         except storage.MissingFileError:
             return {}
+
+    def version(self, name: str) -> object:
+        """Returns the version of one file; see `storage.Storage`."""
+        try:
+            return _version(os.lstat(self._path(name)))
+        except OSError:
+            return None
 
     def sync(self, name: str) -> None:
         """Makes a file durable; see `storage.Storage`."""

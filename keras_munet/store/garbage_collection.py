@@ -21,7 +21,6 @@ from keras_munet.store import objects
 from keras_munet.store import progress_files
 from keras_munet.store import storage
 from keras_munet.store import task_record_cache
-from keras_munet.store import task_state
 
 # Jobs store what a generation made within seconds, then train.
 QUIET_SECS = 30.0
@@ -119,9 +118,10 @@ def _collect(
     grace_secs: float,
     dry_run: bool,
 ) -> CollectReport:
-    used = keep | _used(files, records)
+    records.refresh()
+    used = keep | _used_besides_paths(files, records, suspects)
     everything = sorted(suspects) if suspects is not None else store.ids()
-    unused = [i for i in everything if i not in used]
+    unused = [i for i in everything if i not in used and i not in records.users]
     if suspects is not None:
         unused = [i for i in unused if store.has(i)]
     num_unused = len(unused)
@@ -143,17 +143,25 @@ def _collect(
     )
 
 
-def _used(
-    files: storage.Storage, records: task_record_cache.TaskRecords
+def _used_besides_paths(
+    files: storage.Storage,
+    records: task_record_cache.TaskRecords,
+    suspects: Collection[str] | None,
 ) -> set[str]:
-    """Returns the ids of all objects in use."""
+    """Returns the ids of objects in use that no task's path may name.
+
+    Args:
+      files: of the system.
+      records: of its tasks.
+      suspects: the only objects that matter; None for all.
+    """
     used = {ref.id for ref in layout.read_system(files).root.components}
-    for record in records.read():
-        if isinstance(record, task_state.TaskState):
-            used.update(ref.id for ref in record.published.components)
-    used.update(progress_files.used_object_ids(files))
-    for _, lease in leases.all_leases(files):
-        if lease is not None and leases.is_alive(files, lease.job):
+    used.update(progress_files.used_object_ids(files, records.find, suspects))
+    lease_list = [lease for _, lease in leases.all_leases(files) if lease]
+    # Together: in a bucket each would wait for a renewal.
+    living = leases.living_jobs(files, {lease.job for lease in lease_list})
+    for lease in lease_list:
+        if lease.job in living:
             used.update(lease.uses)
     return used
 
@@ -171,10 +179,12 @@ def _abandoned(files: storage.Storage) -> list[str]:
 
 def _remove_dead_jobs(files: storage.Storage) -> None:
     """Removes the traces of jobs whose rubbish has been removed."""
-    for name, lease in leases.all_leases(files):
+    all_leases = list(leases.all_leases(files))
+    living = leases.living_jobs(files, {x.job for _, x in all_leases if x})
+    for name, lease in all_leases:
         if lease is None:
             files.delete(name)
-        elif not leases.is_alive(files, lease.job):
+        elif lease.job not in living:
             files.compare_and_swap(name, lease.to_bytes(), None, durable=False)
     for job, alive in leases.list_jobs(files).items():
         if not alive:

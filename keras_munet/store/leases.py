@@ -271,6 +271,12 @@ def is_alive(files: storage.Storage, job: str) -> bool:
     return bool(files.locks_in_use([layout.job_file(job)]))
 
 
+def living_jobs(files: storage.Storage, jobs: Iterable[str]) -> set[str]:
+    """Returns those of some jobs whose processes still run."""
+    names = {layout.job_file(job): job for job in jobs}
+    return {names[name] for name in files.locks_in_use(names)}
+
+
 def list_jobs(files: storage.Storage) -> dict[str, bool]:
     """Returns every job that left a trace, and whether it still runs."""
     names = [n for n in files.list(layout.JOBS_DIR) if layout.is_job_file(n)]

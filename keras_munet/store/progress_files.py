@@ -8,6 +8,8 @@ damaged file costs at most the newest generation, which is made again.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -102,18 +104,29 @@ def clear(files: storage.Storage, task: str) -> None:
     files.delete(layout.progress_file(task))
 
 
-def used_object_ids(files: storage.Storage) -> Iterator[str]:
+def used_object_ids(
+    files: storage.Storage,
+    find_record: Callable[[str], layout.Record | None],
+    suspects: Collection[str] | None = None,
+) -> Iterator[str]:
     """Yields the ids of all objects that running iterations may rely on.
 
     Progress whose bytes are damaged counts as absent, with a warning.
 
+    Args:
+      files: of the system.
+      find_record: returns the record of a task as it is now.
+      suspects: the only objects that matter; None for all.
+
     Raises:
       StoreError: one is newer than this program, or cannot be read.
     """
-    for name, progress in _all(files):
+    for name, progress in _all(files, suspects):
         if isinstance(progress, checksummed_json.DamagedError):
             _warn(name, progress)
-        elif _follows(files, progress):
+        elif progress.follows == layout.base_of_record(
+            find_record(progress.task)
+        ):
             yield from references.object_ids(progress.payload)
 
 
@@ -129,14 +142,16 @@ def remove_stale(files: storage.Storage) -> None:
 
 
 def _all(
-    files: storage.Storage,
+    files: storage.Storage, suspects: Collection[str] | None = None
 ) -> Iterator[
     tuple[str, layout.ProgressRecord | checksummed_json.DamagedError]
 ]:
     for folder in (layout.PREVIOUS_DIR, layout.PROGRESS_DIR):
         for name in list(layout.record_files(files, folder)):
             try:
-                yield name, layout.read_progress(files, name)
+                data = files.read(name, checksummed_json.NUM_BYTES_MAX)
+                if suspects is None or references.may_name(data, suspects):
+                    yield name, layout.parse_progress(data, name)
             except storage.MissingFileError:
                 # Published since it was listed; its job still holds the lock
                 # under which all this runs, so only `clear` does that.

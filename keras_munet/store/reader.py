@@ -154,6 +154,27 @@ class SystemReader:
             if isinstance(record, task_state.RemovedTask)
         }
 
+    def find(self, name: str) -> task_state.TaskState | None:
+        """Returns the published state of one task, or None.
+
+        Its cost does not grow with the number of tasks.
+
+        Raises:
+          StoreError: a record is damaged or cannot be read.
+        """
+        record = self._records.find(name)
+        return record if isinstance(record, task_state.TaskState) else None
+
+    def find_removed(self, name: str) -> task_state.RemovedTask | None:
+        """Returns what is left of one removed task, or None; see `find`."""
+        record = self._records.find(name)
+        return record if isinstance(record, task_state.RemovedTask) else None
+
+    @property
+    def records(self) -> task_record_cache.TaskRecords:
+        """The records of its tasks, and what follows from them."""
+        return self._records
+
     def num_changes(self) -> int:
         """Returns a number that grows when any task is published or removed.
 

@@ -7,12 +7,14 @@ value is built, so that what is in use is never taken for rubbish.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from collections.abc import Iterator
 from typing import Any
 
 from keras_munet.core import specs
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
+_QUOTED_ID = re.compile(rb'"([0-9a-f]{64})"')
 
 
 def object_ids(value: Any) -> Iterator[str]:
@@ -20,6 +22,12 @@ def object_ids(value: Any) -> Iterator[str]:
     for part in _parts(value):
         if isinstance(part, str) and _OBJECT_ID.fullmatch(part):
             yield part
+
+
+def may_name(data: bytes, ids: Container[str]) -> bool:
+    """Returns whether the bytes of a record may name one of some objects."""
+    matches = _QUOTED_ID.finditer(data)
+    return any(match[1].decode() in ids for match in matches)
 
 
 def component_refs(value: Any) -> Iterator[specs.ComponentRef]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TypeVar
 
 from keras_munet import errors
@@ -231,6 +232,39 @@ class Storage(abc.ABC):
             process is stopped in the midst of such a write.
         """
 
+    def publish(self, name: str, expected: bytes | None, data: bytes) -> bool:
+        """Replaces a task's record as `compare_and_swap` does.
+
+        Where it can, it also writes down that the record has changed.
+        """
+        return self.compare_and_swap(name, expected, data)
+
+    def position(self, folder: str) -> object:
+        """Returns where `changes` begins; None where nothing tells changes."""
+        del folder
+        return None
+
+    def changes(
+        self, folder: str, since: object
+    ) -> tuple[object, Sequence[str] | None]:
+        """Returns which files in `folder` have changed since a position.
+
+        Args:
+          folder: of task records.
+          since: what `position` or this returned last.
+
+        Returns:
+          The position now, to be taken before the files are read, and their
+          names; None where all must be looked at.
+        """
+        del since
+        return self.position(folder), None
+
+    def journal_problem(self, folder: str) -> str | None:
+        """Returns what is wrong with what `changes` reads, or None."""
+        del folder
+        return None
+
     @abc.abstractmethod
     def folder_version(self, folder: str) -> object:
         """Returns a value that changes whenever a file in `folder` does.
@@ -247,6 +281,11 @@ class Storage(abc.ABC):
         Only files directly in it count, in no order. A version changes
         whenever the file is written; it is None where the medium cannot tell.
         """
+
+    def version(self, name: str) -> object:
+        """Returns the version of one file, as `versions` does, or None."""
+        del name
+        return None
 
     @abc.abstractmethod
     def sync(self, name: str) -> None:

@@ -236,7 +236,7 @@ class SystemDir(reader.SystemReader):
             )
         data = checksummed_json.seal(state.to_json(), name)
         self._job.confirm(state.task, ())
-        if not self._files.compare_and_swap(name, expected, data):
+        if not self._files.publish(name, expected, data):
             raise leases.LeaseLostError(
                 f"{name} of {self.where} has been changed by another job; "
                 "nothing published is lost, run again to continue"

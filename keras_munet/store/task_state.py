@@ -139,28 +139,7 @@ class TaskState:
           ValueError: it is not one, or a record's id does not fit.
         """
         try:
-            state = cls(
-                task=value["task"],
-                private=value["private"],
-                num_classes=value["num_classes"],
-                class_names=tuple(value["class_names"]),
-                num_iterations_done=value["num_iterations_done"],
-                num_iterations_before=value["num_iterations_before"],
-                published=specs.PathRecord.from_json(value["published"]),
-                retired=dict(value["retired"]),
-                child_counts=dict(value["child_counts"]),
-                data=fingerprint.DataFingerprint.from_json(value["data"])
-                if "data" in value
-                else None,
-                test_metrics=(
-                    classification_metrics.ClassificationMetrics.from_json(
-                        value["test_metrics"]
-                    )
-                )
-                if "test_metrics" in value
-                else None,
-            )
-            state.validate()
+            state = cls.parse(value)
             same = state.to_json() == value
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -170,6 +149,38 @@ class TaskState:
         if not same:
             raise ValueError("it has parts that a task's state does not have")
         return state
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any]) -> TaskState:
+        """Returns the state in a value that may have further parts.
+
+        Raises:
+          ValueError: it is not one, or a record's id does not fit.
+          KeyError: a part is missing.
+          TypeError: a part is of another type.
+          AttributeError: likewise.
+        """
+        return cls(
+            task=value["task"],
+            private=value["private"],
+            num_classes=value["num_classes"],
+            class_names=tuple(value["class_names"]),
+            num_iterations_done=value["num_iterations_done"],
+            num_iterations_before=value["num_iterations_before"],
+            published=specs.PathRecord.from_json(value["published"]),
+            retired=dict(value["retired"]),
+            child_counts=dict(value["child_counts"]),
+            data=fingerprint.DataFingerprint.from_json(value["data"])
+            if "data" in value
+            else None,
+            test_metrics=(
+                classification_metrics.ClassificationMetrics.from_json(
+                    value["test_metrics"]
+                )
+            )
+            if "test_metrics" in value
+            else None,
+        ).validate()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -208,7 +208,7 @@ class System:
         if directory.experiment == experiment:
             return cls(directory, settings.data)
         loader = task_data.TaskDataLoader(settings)
-        loader.check(settings.task_names, directory.tasks)
+        loader.check(settings.task_names, directory.find)
         directory.change_experiment(experiment)
         return cls(directory, settings.data, loader)
 

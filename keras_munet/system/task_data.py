@@ -68,7 +68,9 @@ class TaskDataLoader:
     def check(
         self,
         task_names: Iterable[str],
-        states: Callable[[], Mapping[str, task_state.TaskState]] = dict,
+        find_state: Callable[[str], task_state.TaskState | None] = (
+            lambda name: None
+        ),
     ) -> None:
         """Refuses tasks whose data are missing, damaged or other ones.
 
@@ -76,7 +78,7 @@ class TaskDataLoader:
 
         Args:
           task_names: with or without `private:`.
-          states: returns the published tasks.
+          find_state: returns the published state of a task, or None.
 
         Raises:
           UsageError: there is no such task.
@@ -87,7 +89,7 @@ class TaskDataLoader:
         for name in [*bare[1:], *bare[:1]]:
             if name not in self.fingerprints:
                 self.load(name)
-            self.refuse_other_data(name, states().get(name))
+            self.refuse_other_data(name, find_state(name))
 
     def sizes(self, task_names: Iterable[str]) -> dict[str, presets.DataSize]:
         """Returns how many images and classes tasks have that were loaded.

@@ -60,12 +60,13 @@ class TaskRunner:
         self._settings = settings
         self._loader = loader
         self._crews: dict[devices.Devices, executor.Executor] = {}
+        self._newest: population_view.Newest | None = None
 
     def data(self, task_name: str) -> types.TaskData:
         """Returns a task's data; see `System.data`."""
         name = names.bare_name(task_name)
         data = self._loader.load(name)
-        self._loader.refuse_other_data(name, self._dir.tasks().get(name))
+        self._loader.refuse_other_data(name, self._dir.find(name))
         return data
 
     def executor(self, strategy: str | devices.Devices) -> executor.Executor:
@@ -134,7 +135,7 @@ class TaskRunner:
             self._dir.tidy()
             return False
         # A missing file is found now and not after hours.
-        self._loader.check(self._settings.task_names, self._dir.tasks)
+        self._loader.check(self._settings.task_names, self._dir.find)
         self.begin_run(progress, len(todo))
         sizes = self._loader.sizes({name for _, name in todo})
         if notice := validation.budget_notice(
@@ -203,10 +204,12 @@ class TaskRunner:
             progress.line(notice)
         name, private = names.split_private(task_name)
         fingerprint = self._loader.fingerprints[name]
-        newest = population_view.Newest(self._dir)
-        other_states = self._dir.tasks()
-        state = other_states.pop(name, None)
-        before = state or self._dir.removed().get(name)
+        if self._newest is None:
+            self._newest = population_view.Newest(self._dir)
+        newest = self._newest
+        newest()
+        state = self._dir.find(name)
+        before = state or self._dir.find_removed(name)
         if state is not None and state.data is None:
             progress.line(
                 f"{name}: its record has no fingerprint of its data; this "
@@ -214,8 +217,9 @@ class TaskRunner:
             )
         counts: collections.Counter[str] = collections.Counter()
         if self._settings.search.version == "munet":
-            for other in other_states.values():
-                counts.update(other.child_counts)
+            for other in self._dir.tasks().values():
+                if other.task != name:
+                    counts.update(other.child_counts)
         search = evolution.TaskIteration(
             self._settings,
             self._family,
@@ -282,7 +286,7 @@ class TaskRunner:
             try:
                 with self._dir.lease(name):
                     # Another job may have done it since `todo` was made.
-                    state = self._dir.tasks().get(name)
+                    state = self._dir.find(name)
                     if state is None or state.num_rounds <= number:
                         progress.line(
                             f"round {number + 1}/"
@@ -300,11 +304,14 @@ class TaskRunner:
 
     def _todo(self) -> list[tuple[int, str]]:
         """Returns (round, task) of every task iteration that is left."""
-        states = self._dir.tasks()
-        num_rounds = {name: state.num_rounds for name, state in states.items()}
+        num_rounds = {}
+        for task_name in self._settings.task_names:
+            name = names.bare_name(task_name)
+            state = self._dir.find(name)
+            num_rounds[name] = state.num_rounds if state else 0
         return [
             (number, task_name)
             for number in range(self._settings.num_task_iters)
             for task_name in self._settings.task_names
-            if num_rounds.get(names.bare_name(task_name), 0) <= number
+            if num_rounds[names.bare_name(task_name)] <= number
         ]
