@@ -296,7 +296,7 @@ def _check_kinds(path: PathRecord) -> None:
         "task": isinstance(path.task, str),
         "parent": path.parent is None or is_path_id(path.parent),
         "born": len(path.born) == 3
-        and all(map(json_fields.is_whole, path.born)),
+        and all(type(number) is int for number in path.born),
         "hparams": all(isinstance(key, str) for key in path.hparams),
         "metrics": all(
             isinstance(key, str) and json_fields.is_number(number)
