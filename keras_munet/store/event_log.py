@@ -90,10 +90,12 @@ class JobLog:
 
     Args:
       files: of the system.
+      holder: names the process; None for this one.
     """
 
-    def __init__(self, files: storage.Storage):
+    def __init__(self, files: storage.Storage, holder: str | None = None):
         self._files = files
+        self._holder = str(os.getpid()) if holder is None else holder
         self._job = f"{int(time.time()):08x}{secrets.token_hex(4)}"
         self._file = ""
         self._release: weakref.finalize | None = None
@@ -127,7 +129,7 @@ class JobLog:
         if self._release is not None:
             self._release()
             self._release = None
-            self._file = ""
+        self._file = ""
 
     def _flush(self) -> None:
         began = time.monotonic()
@@ -164,11 +166,15 @@ class JobLog:
         # This also refuses a system that is gone, and a link in its place.
         self._files.append(METRICS_FILE, b"")
         try:
-            lock = self._files.lock(METRICS_LOCK, str(os.getpid()))
-        except storage.LockHeldError:
-            name = f"{EVENTS_DIR}/{self._job}.jsonl"
-            self._files.write_atomic(name, b"")
-            self._file = name
+            lock = self._files.lock(METRICS_LOCK, self._holder)
+        except storage.LockHeldError as error:
+            if error.holder == self._holder:
+                # An earlier job of this process, which was not closed.
+                self._file = METRICS_FILE
+            else:
+                name = f"{EVENTS_DIR}/{self._job}.jsonl"
+                self._files.write_atomic(name, b"")
+                self._file = name
         else:
             # Also of a job that is never closed.
             self._release = weakref.finalize(self, lock.release)

@@ -46,8 +46,17 @@ def test_a_job_that_is_alone_writes_the_one_file_of_before(tmp_path):
     assert not (tmp_path / "events").exists()
 
 
+def test_jobs_of_one_process_share_the_one_file(tmp_path):
+    jobs = [event_log.JobLog(files_lib.LocalStorage(tmp_path)) for _ in "ab"]
+    for number in range(4):
+        jobs[number % 2].add(_line(number))
+    lines = b"".join(map(_line, range(4)))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == lines
+    assert not (tmp_path / "events").exists()
+
+
 def test_jobs_that_live_side_by_side_have_a_log_each(files):
-    jobs = [event_log.JobLog(files) for _ in range(3)]
+    jobs = [event_log.JobLog(files, holder=str(n)) for n in range(3)]
     for number in range(9):
         jobs[number % 3].add(_line(number, time=4e9 + number))
     logs = [names for _, names in event_log.log_files(files)]
@@ -99,7 +108,7 @@ def test_what_a_write_costs_is_bounded_where_files_cannot_grow(monkeypatch):
 
 def test_many_jobs_at_one_time_lose_no_line(files):
     def tell(agent):
-        job = event_log.JobLog(files)
+        job = event_log.JobLog(files, holder=str(agent))
         for i in range(10):
             job.add(_line(100 * agent + i))
         job.close()
