@@ -1,8 +1,8 @@
-"""Compiles a config's steps for TPUs, on a machine without any.
+"""Compiles a config's program for TPUs, on a machine without any.
 
     python launch/dry_run.py --config=configs/large.py:vit --topology=v3-32
     python launch/dry_run.py --config=configs/ti0_cmaterdb.py \
-        --topology=v4-32 --fullest --json
+        --topology=v4-32 --json
 
 It reads neither data nor a root's weights: shapes are enough. What it needs
 besides is installed by `bash launch/tpu_env.sh DIR tpu-aot`; docs/scaling.md
@@ -33,22 +33,6 @@ _CONFIG = config_flags.DEFINE_config_file(
 _TOPOLOGY = flags.DEFINE_string(
     "topology", None, "A TPU type, e.g. v3-8, v4-32 or v5e-64.", required=True
 )
-_PLACEMENT = flags.DEFINE_enum(
-    "placement",
-    "auto",
-    ["auto", "fused", "sliced"],
-    "All children on all cores, or the cores cut in slices.",
-)
-_FULLEST = flags.DEFINE_bool(
-    "fullest",
-    False,
-    "Children that train all the search can give them: its worst case.",
-)
-_WHOLE = flags.DEFINE_bool(
-    "whole_batches",
-    False,
-    "Compute a batch at once, where a job would divide it to save memory.",
-)
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 flags.mark_flag_as_required("config")
 
@@ -64,12 +48,9 @@ def main() -> None:
     launching.quiet_tensorflow()
     from keras_munet.aot import dry_run
 
-    report = dry_run.compile_steps(
+    report = dry_run.compile_program(
         settings,
         _TOPOLOGY.value,
-        placement_name=_PLACEMENT.value,
-        fullest=_FULLEST.value,
-        whole_batches=_WHOLE.value,
         on_report=lambda report: _say(_news(report)),
     )
     proposal = None
@@ -77,8 +58,6 @@ def main() -> None:
         proposal = dry_run.way_out(
             settings,
             report,
-            fullest=_FULLEST.value,
-            whole_batches=_WHOLE.value,
             on_try=lambda what: _say(f"compiling with {what}"),
         )
     if _JSON.value:
@@ -94,38 +73,42 @@ def _say(text: str) -> None:
 
 def _news(report: dry_run.DryRunReport) -> str:
     """Returns what a report that grows has new."""
-    if report.steps:
-        return _step_lines(report.steps[-1])
+    if report.compile_share is not None:
+        return (
+            f"fullest child: at least {report.step_secs * 1e3:,.2f} ms a "
+            f"training step, {report.validation_secs * 1e3:,.2f} ms a "
+            f"validation batch\njob: {report.num_programs} program(s); at 0.4 "
+            f"of the bound {report.job_secs:,.0f} s, of which compiling takes "
+            f"another {report.compile_share:.1%}"
+        )
+    if report.compiled:
+        return _lines(report.compiled[-1])
+    sizes = ", ".join(f"{key} {size}" for key, size in report.program.items())
     return (
-        f"{report.topology}: {report.placement}, {report.num_slices} "
-        f"slice(s) of {report.num_replicas} core(s), {report.num_children} "
-        f"child(ren) on each, batch {report.batch_size} in "
-        f"{report.num_parts} part(s)"
+        f"{report.topology}: {report.num_replicas} core(s), "
+        f"{report.cores_per_child} for each child, {report.num_at_a_time} "
+        f"child(ren) at a time\nprogram for {sizes}"
     )
 
 
-def _step_lines(step: dry_run.StepReport) -> str:
-    figures, bound = step.figures, step.bound
+def _lines(part: dry_run.CompiledReport) -> str:
+    figures, bound = part.figures, part.bound
     used = f"{_share(figures)} of a core"
     if not figures.fits:
-        return f"{step.name}: does not fit: {used}"
+        return f"{part.name}: does not fit: {used}"
     collectives = ", ".join(
         f"{count} {collective}"
         for collective, (count, _) in figures.collectives.items()
     )
     return (
-        f"{step.name}: peak memory {used}\n"
+        f"{part.name}: peak memory {used}, code "
+        f"{figures.code_bytes / 2**20:,.0f} MiB\n"
         f"  {figures.flops / 1e9:,.1f} GFLOP and "
-        f"{figures.accessed_bytes / 1e9:,.1f} GB moved per core\n"
-        f"  collectives: {collectives or 'none'}; "
-        f"{step.reduced_bytes / 1e6:,.1f} MB summed over the cores\n"
-        f"  at least {bound.secs * 1e3:,.2f} ms, bound by {bound.resource} "
-        f"(compute {bound.compute_secs * 1e3:,.2f}, memory "
-        f"{bound.memory_secs * 1e3:,.2f}, links "
-        f"{bound.links_secs * 1e3:,.2f})\n"
-        f"  traced and lowered in {step.lower_secs:.1f} s, compiled in "
-        f"{figures.compile_secs:.1f} s; {step.num_host_ops} operations on "
-        "the host"
+        f"{figures.accessed_bytes / 1e9:,.1f} GB moved per core, loops once; "
+        f"at least {bound.secs * 1e3:,.2f} ms, bound by {bound.resource}\n"
+        f"  collectives: {collectives or 'none'}\n"
+        f"  traced and lowered in {part.lower_secs:.1f} s, compiled in "
+        f"{figures.compile_secs:.1f} s"
     )
 
 
@@ -133,9 +116,9 @@ def _misfit(
     report: dry_run.DryRunReport,
     proposal: tuple[str, dry_run.DryRunReport] | None,
 ) -> str:
-    step = next(step for step in report.steps if not step.figures.fits)
+    part = next(part for part in report.compiled if not part.figures.fits)
     problem = (
-        f"step {step.name} takes {_share(step.figures)} of a core of "
+        f"the {part.name} takes {_share(part.figures)} of a core of "
         f"{report.topology}"
     )
     if proposal is None:
@@ -143,7 +126,7 @@ def _misfit(
     what, other = proposal
     return (
         f"{problem}; {what} was compiled and takes "
-        f"{_share(other.steps[0].figures)}"
+        f"{_share(other.compiled[0].figures)}"
     )
 
 
@@ -156,7 +139,13 @@ def _as_json(
     report: dry_run.DryRunReport,
     proposal: tuple[str, dry_run.DryRunReport] | None,
 ) -> dict[str, Any]:
-    value = {"fits": report.fits, **dataclasses.asdict(report)}
+    value = {
+        "fits": report.fits,
+        **dataclasses.asdict(report),
+        "step_secs": report.step_secs,
+        "validation_secs": report.validation_secs,
+        "compile_share": report.compile_share,
+    }
     if proposal is not None:
         what, other = proposal
         value["way_out"] = {"change": what, **dataclasses.asdict(other)}

@@ -170,10 +170,15 @@ def define_device_flags() -> Callable[[], devices_lib.Devices]:
         f"Devices: {', '.join(devices_lib.STRATEGIES)}.",
     )
     flags.DEFINE_string(
-        "placement",
+        "engine",
         "auto",
-        "All children on all devices, or each on a slice of them: "
-        f"{', '.join(devices_lib.PLACEMENTS)}.",
+        "Layer by layer on one CPU, or one compiled program for all children: "
+        f"{', '.join(devices_lib.ENGINES)}.",
+    )
+    flags.DEFINE_integer(
+        "children_per_device",
+        1,
+        "Children that a device trains at one time with engine program.",
     )
     flags.DEFINE_string(
         "tpu", "", "Name of the TPU; local for the one of this machine."

@@ -42,9 +42,10 @@ _MODULES_MAX = 3
 # Basenames that several packages share, and why.
 _SHARED_BASENAMES = {
     "architecture": "each kind of model has the same files",
+    "bucket": "shapes of a program, and Google's storage",
     "commands": "commands of gcloud, and of the launchers",
+    "engine": "what all engines share, and the program's",
     "files": "a system on a disk, and in a bucket",
-    "generation": "each training engine has the same files",
     "initializers": "each kind of model has the same files",
     "layers": "each kind of model has the same files",
     "layout": "of a system, and of a folder of images",
@@ -54,7 +55,6 @@ _SHARED_BASENAMES = {
     "reading": "each source of data has one",
     "settings": "of the method, and of experiments with compact networks",
     "sources": "each kind of data has its own",
-    "steps": "each training engine has the same files",
     "tasks": "each source of data has the same files",
     "training": "of compact networks, and of the packaged root",
     "validation": "of requests to a system, and to compact networks",

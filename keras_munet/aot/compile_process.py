@@ -78,6 +78,7 @@ def answer_request(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "compile_secs": secs,
         "peak_bytes": memory.peak_memory_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
         "flops": cost["flops"],
         "accessed_bytes": cost["bytes accessed"],

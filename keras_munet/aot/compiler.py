@@ -52,10 +52,12 @@ class Figures:
         as the compiler says it where the program does not fit.
       limit_bytes: memory that a program may use.
       fits: whether it was compiled.
-      flops: floating point operations of one run.
-      accessed_bytes: moved between the core and its memory in one run.
+      flops: floating point operations of one run, of a loop once.
+      accessed_bytes: moved between the core and its memory in one run, of a
+        loop once.
       collectives: kind -> (how many, bytes that a core puts in).
       compile_secs: on this machine.
+      code_bytes: of the compiled program.
     """
 
     peak_bytes: int
@@ -67,6 +69,7 @@ class Figures:
         default_factory=dict
     )
     compile_secs: float = 0.0
+    code_bytes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +152,7 @@ def compile_module(
         accessed_bytes=answer["accessed_bytes"],
         collectives={k: (n, b) for k, (n, b) in answer["collectives"].items()},
         compile_secs=answer["compile_secs"],
+        code_bytes=answer["code_bytes"],
     )
 
 

@@ -1,25 +1,22 @@
 """A config's generation without its data, weights or devices.
 
-Invariant: what is traced here are the functions that a job of the config
-runs, for the children that its search requests first; only values are missing.
+Invariant: what is described here is what a job of the config compiles, for
+the largest child that its search can give; only values are missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
-
-import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import architecture
 from keras_munet.core import names
 from keras_munet.core import presets
+from keras_munet.core import qualities
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
-from keras_munet.data import preprocessing
 from keras_munet.data.tfds import catalogue
 from keras_munet.models.vit import hybrid
 from keras_munet.models.vit import keras_state
@@ -28,15 +25,13 @@ from keras_munet.roots import build as roots_build
 from keras_munet.roots import root as root_lib
 from keras_munet.search import baselines
 from keras_munet.search import evolution
+from keras_munet.search import hparam_ranges
 from keras_munet.search import plan as plan_lib
 from keras_munet.search import population as population_lib
 from keras_munet.train import child_job
-from keras_munet.train import generation_structure
-from keras_munet.train import layer_pool
 from keras_munet.train import matmul_precision
-from keras_munet.train.devices import fake_tpu
-from keras_munet.train.devices import strategy as strategy_lib
-from keras_munet.train.graph import generation as generation_lib
+from keras_munet.train.program import bucket as bucket_lib
+from keras_munet.train.program import sizes
 
 # Of a task that is in no published table.
 _NUM_CLASSES = 10
@@ -44,98 +39,79 @@ _NUM_CLASSES = 10
 _NUM_ID_CHARS = 64
 
 
-@dataclasses.dataclass(frozen=True)
-class Steps:
-    """The compiled functions of children that are trained together.
-
-    Attributes:
-      train: a training step; trace it with `train_inputs`.
-      train_inputs: the shares of one replica; every replica gets the same.
-      evaluate: a validation step; trace it with `evaluate_inputs`.
-      evaluate_inputs: the same of it.
-      children: what is trained.
-      batch_size: examples per step over all replicas.
-      num_parts: into how many parts, one after the other, a share is divided.
-    """
-
-    train: Any
-    train_inputs: tuple[Any, ...]
-    evaluate: Any
-    evaluate_inputs: tuple[Any, ...]
-    children: tuple[child_job.ChildJob, ...]
-    batch_size: int
-    num_parts: int
-
-
 @keras_state.default_keras_state()
-def steps_of(
-    settings: settings_lib.Settings,
-    strategy: fake_tpu.Strategy,
-    *,
-    children: Sequence[child_job.ChildJob] | None = None,
-    num_parts: int = 1,
-    batch_size: int | None = None,
-) -> Steps:
-    """Returns one generation's functions under a strategy, to be traced.
+def bucket_of(
+    settings: settings_lib.Settings, num_replicas: int
+) -> bucket_lib.Bucket:
+    """Returns what a job on TPU cores compiles its program for.
+
+    Stored images count as ones of the root's size; a task whose images are
+    larger has a program compiled once more.
 
     Args:
       settings: the experiment.
-      strategy: where they would run, e.g. `fake_tpu.tpu_strategy(...)`.
-      children: those of one slice or pass; None for `children_of` all.
-      num_parts: see `memory.Passes`.
-      batch_size: another one than the experiment's.
+      num_replicas: cores.
 
     Raises:
-      UsageError: the batch does not divide over replicas and parts.
+      UsageError: no task is named, or the root is unknown.
     """
     settings = baselines.budgeted(presets.resolve_preset(settings, {}))
-    chosen = tuple(children_of(settings) if children is None else children)
-    batch_size = batch_size or settings.batch_size
-    num_replicas = strategy.num_replicas_in_sync
-    if batch_size % (num_replicas * num_parts):
-        raise errors.UsageError(
-            f"batch_size {batch_size} does not divide over {num_replicas} "
-            f"replicas of {num_parts} parts; choose a multiple of "
-            f"{num_replicas * num_parts}"
-        )
-    device_type = strategy_lib.device_type(strategy)
-    image_size = int(chosen[0].hparams["ds_image_size"])
-    with fake_tpu.without_values():
-        graph = generation_lib.GenerationGraph(
-            generation_structure.structure_of(chosen, image_size),
-            layer_pool.LayerPool(strategy),
-            strategy,
-            matmul_precision.choose_precision(
-                settings.compute_dtype, device_type
+    (child, *_) = children_of(settings, fullest=True)
+    image_size = int(child.hparams["ds_image_size"])
+    group = sizes.group_size(
+        num_replicas, settings.children_per_generation, settings.batch_size
+    )
+    bucket = bucket_lib.bucket_of(child.components, image_size)
+    ranges = hparam_ranges.ranges_in_force(
+        settings, int(child.hparams["num_layers"])
+    )
+    possible_values = {
+        **{k: [v] for k, v in settings.hparams.items()},
+        **ranges,
+    }
+    return sizes.with_sizes(
+        dataclasses.replace(
+            bucket,
+            batch_size=settings.batch_size // group,
+            group=group,
+            has_adamw="adamw" in possible_values["opt_name"],
+            has_logits=settings.search.quality != qualities.ACCURACY,
+            has_colors=any(
+                value > 0.0
+                for key in ("ds_saturation_delta", "ds_hue_delta")
+                for value in possible_values[key]
             ),
-            num_parts,
-        )
-    share = batch_size // num_replicas
-    images = tf.TensorSpec([share, image_size, image_size, 3], tf.uint8)
-    labels = tf.TensorSpec([share], tf.int32)
-    number = tf.TensorSpec([], tf.float32)
-    flag = tf.TensorSpec([], tf.bool)
-    augment = preprocessing.AugmentHparams(
-        *(flag, number, number, flag),
-        *(number, number, number, number, flag, number, number),
-    )
-    return Steps(
-        train=graph.train_shares,
-        train_inputs=(
-            images,
-            labels,
-            tf.TensorSpec([preprocessing.NUM_DRAWS, share], tf.float32),
-            tf.TensorSpec([len(chosen), 3], tf.float32),
-            augment,
-            # With jitter a step has more operations, and none less.
-            preprocessing.ColorJitter.BEFORE_RESIZE,
         ),
-        evaluate=graph.count_shares,
-        evaluate_inputs=(images, labels, tf.TensorSpec([share], tf.float32)),
-        children=chosen,
-        batch_size=batch_size,
-        num_parts=num_parts,
+        image_size,
+        child_job.Budget.from_settings(settings),
+        "TPU",
     )
+
+
+def num_programs(
+    settings: settings_lib.Settings, bucket: bucket_lib.Bucket
+) -> int:
+    """Returns how many programs a job compiles.
+
+    One for each image size that the search may draw, and where paths have no
+    stack of equal blocks, for each depth.
+
+    Args:
+      settings: the experiment.
+      bucket: of `bucket_of`.
+    """
+    (child, *_) = children_of(settings, fullest=True)
+    depth = int(child.hparams["num_layers"])
+    ranges = hparam_ranges.ranges_in_force(settings, depth)
+    num_depths = 1 if bucket.block else len(ranges.get("num_layers", (depth,)))
+    return num_depths * len(ranges.get("ds_image_size", (bucket.image_size,)))
+
+
+def products_of(
+    settings: settings_lib.Settings,
+) -> matmul_precision.MatmulPrecision:
+    """Returns which precision a TPU's training steps multiply in."""
+    return matmul_precision.choose_precision(settings.compute_dtype, "TPU")
 
 
 def children_of(
@@ -198,7 +174,11 @@ def children_of(
         if not child.is_solved
     ]
     if fullest:
-        largest = child_job.largest_child(settings, family, first, num_classes)
+        ranges = hparam_ranges.ranges_in_force(settings, first["num_layers"])
+        widest = max(ranges.get("adapter_dim", (first["adapter_dim"],)))
+        largest = child_job.largest_child(
+            settings, family, {**first, "adapter_dim": widest}, num_classes
+        )
         children = [
             dataclasses.replace(largest, index=child.index)
             for child in children

@@ -205,6 +205,7 @@ class Progress:
         clock: Mapping[str, float],
         secs: float,
         cpu_secs: float | None = None,
+        engine: str = "",
     ) -> None:
         """Reports a finished generation.
 
@@ -219,6 +220,8 @@ class Progress:
           secs: wall time of the generation, seconds.
           cpu_secs: CPU time of all threads, user and system, seconds; None
             where other processes take part.
+          engine: what trained it, `layerwise` or `program`; empty where that
+            is not known.
         """
         self._generation_secs.append(secs)
         self._num_left = max(0, self._num_left - 1)
@@ -244,6 +247,7 @@ class Progress:
             cpu_secs=None if cpu_secs is None else round(cpu_secs, 3),
             # Rounded down, their sum cannot come to be more than the whole.
             clock={k: math.floor(1000 * v) / 1000 for k, v in clock.items()},
+            **({"engine": engine} if engine else {}),
         )
         if self._stop():
             raise KeyboardInterrupt

@@ -13,7 +13,9 @@ STRATEGIES = (
     *("auto", "one_device", "mirrored", "multi_worker", "tpu"),
     "coordinator",
 )
-PLACEMENTS = ("auto", "fused", "sliced")
+LAYERWISE = "layerwise"
+PROGRAM = "program"
+ENGINES = ("auto", LAYERWISE, PROGRAM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +28,11 @@ class Devices:
         `coordinator`, whole children on the machines in `workers`;
         or `auto`: `tpu` where one is named, `coordinator` where workers
         are, `mirrored` where there are several GPUs, else `one_device`.
-      placement: `fused`, all children on every device; `sliced`, each on a
-        part of the devices; or `auto`; see `train.placement`.
+      engine: `layerwise`, layer by layer on one CPU; `program`, one compiled
+        program for all children, each on a device of its own; or `auto`:
+        `layerwise` on one CPU, else `program`.
+      children_per_device: how many children a device trains at one time with
+        the program, as one batched computation.
       tpu: the TPU's name, or `local` for the one of this machine.
       tpu_zone: the Google Cloud zone it lies in; empty for this machine's.
       tpu_project: the Google Cloud project; empty for this machine's.
@@ -35,7 +40,8 @@ class Devices:
     """
 
     strategy: str = "auto"
-    placement: str = "auto"
+    engine: str = "auto"
+    children_per_device: int = 1
     tpu: str = ""
     tpu_zone: str = ""
     tpu_project: str = ""
@@ -44,13 +50,18 @@ class Devices:
     def __post_init__(self):
         for setting, value, allowed in (
             ("strategy", self.strategy, STRATEGIES),
-            ("placement", self.placement, PLACEMENTS),
+            ("engine", self.engine, ENGINES),
         ):
             if value not in allowed:
                 raise errors.UsageError(
                     f"unknown {setting} {value!r}; choose one of "
                     f"{', '.join(allowed)}"
                 )
+        if self.children_per_device < 1:
+            raise errors.UsageError(
+                f"children_per_device is {self.children_per_device}; use a "
+                "whole number from 1"
+            )
         if self.strategy == "auto" and self.tpu:
             object.__setattr__(self, "strategy", "tpu")
         if self.strategy == "auto" and self.workers:

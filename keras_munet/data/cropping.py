@@ -47,8 +47,8 @@ class Move(NamedTuple):
 
 
 def sample_boxes(
-    height: int,
-    width: int,
+    height: int | tf.Tensor,
+    width: int | tf.Tensor,
     crop: bool | tf.Tensor,
     area_range_min: float | tf.Tensor,
     aspect_ratio_range_min: float | tf.Tensor,
@@ -64,8 +64,8 @@ def sample_boxes(
     these are [A W / H, W / (A H)]. Without any, the box is the whole image.
 
     Args:
-      height: rows of the image.
-      width: columns of the image.
+      height: rows of the image; a float32 scalar where it is a tensor.
+      width: columns of the image; likewise.
       crop: scalar bool; False gives the whole image.
       area_range_min: scalar; the least share of the image's area.
       aspect_ratio_range_min: scalar; the least width / height.
@@ -73,7 +73,9 @@ def sample_boxes(
         aspect ratio, the height, the top row and the left column.
     """
     aspect_draw, height_draw, y_draw, x_draw = draws
-    rows, columns = float(height), float(width)
+    rows, columns = (
+        side if tf.is_tensor(side) else float(side) for side in (height, width)
+    )
     share = tf.cast(area_range_min, tf.float32)
     narrow = tf.cast(aspect_ratio_range_min, tf.float32)
     low = tf.maximum(narrow, share * columns / rows)

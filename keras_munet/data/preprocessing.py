@@ -252,6 +252,35 @@ def evaluation_images(
     return tf.clip_by_value(_with_channels(pixels), -1.0, 1.0)
 
 
+def corner_images(
+    images: tf.Tensor,
+    image_size: int,
+    antialias: tf.Tensor,
+    sides: tf.Tensor,
+) -> tf.Tensor:
+    """Returns what `evaluation_images` does, for images in larger arrays.
+
+    Args:
+      images: `[batch, side, side, 3] uint8`, static.
+      image_size: side of the model's input, pixels.
+      antialias: scalar bool; see `evaluation_images`.
+      sides: `[2] float32`, rows and columns of every image, which lies in the
+        upper left corner.
+    """
+    zeros = tf.zeros([images.shape[0]])
+    rows, columns = (
+        cropping.resize_weights(
+            zeros, zeros + length, size, image_size, antialias
+        )
+        for length, size in zip(
+            tf.unstack(sides), images.shape[1:3], strict=True
+        )
+    )
+    pixels = tf.cast(images, tf.float32) / _HALF_RANGE - 1.0
+    pixels = cropping.resized(pixels, rows, columns)
+    return tf.clip_by_value(pixels, -1.0, 1.0)
+
+
 def _shrinks(images: tf.Tensor, image_size: int) -> bool:
     """Returns whether some image may be larger than the input.
 
@@ -309,6 +338,7 @@ def varied_images(
     draws: tf.Tensor,
     hparams: AugmentHparams,
     jitter: ColorJitter = ColorJitter.OFF,
+    sides: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns what `training_images` does, for draws that were made before.
 
@@ -320,12 +350,15 @@ def varied_images(
       draws: `[12, batch] float32`, columns of `draws_of`.
       hparams: scalars or scalar tensors.
       jitter: whether saturation and hue are traced, and where.
+      sides: `[2] float32`, rows and columns of images that lie in the upper
+        left corner of larger arrays; None for the arrays' own.
     """
     height, width = images.shape[1], images.shape[2]
+    tall, wide = (height, width) if sides is None else tf.unstack(sides)
     draws = tf.unstack(draws, num=NUM_DRAWS, axis=0)
     box = cropping.sample_boxes(
-        height,
-        width,
+        tall,
+        wide,
         hparams.crop,
         hparams.area_range_min,
         hparams.aspect_ratio_range_min,

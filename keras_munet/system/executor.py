@@ -22,36 +22,33 @@ from keras_munet import errors
 from keras_munet.core import architecture
 from keras_munet.core import classification_metrics
 from keras_munet.core import devices as devices_lib
+from keras_munet.core import names
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.data import types
+from keras_munet.data.tfds import catalogue
 from keras_munet.models.vit import keras_state
 from keras_munet.search import cloning
+from keras_munet.search import hparam_ranges
 from keras_munet.search import plan as plan_lib
 from keras_munet.store import system_dir
 from keras_munet.train import child_job
 from keras_munet.train import closed_form
 from keras_munet.train import frozen_features
-from keras_munet.train import memory
 from keras_munet.train import snapshots
 from keras_munet.train import trainer as trainer_lib
 from keras_munet.train.devices import cluster
-from keras_munet.train.devices import placement
-from keras_munet.train.devices import replica_inputs
 from keras_munet.train.devices import strategy as strategy_lib
 from keras_munet.train.devices import workers as workers_lib
 from keras_munet.train.distributed import coordinator
-from keras_munet.train.distributed import sliced_trainer
 
 _TRAIN = "train"
 _EVALUATE = "evaluate"
 _END = "end"
 
 _OnCycle = Callable[[int, np.ndarray, np.ndarray], None]
-
-AnyTrainer = trainer_lib.Trainer | sliced_trainer.SlicedTrainer
 
 
 @keras_state.default_keras_state()
@@ -75,69 +72,42 @@ def make_executor(
     config = devices_lib.Devices.of(strategy)
     budget = child_job.Budget.from_settings(settings)
     shared = budget, settings.seed, settings.compute_dtype
-    trainer: AnyTrainer
+    largest = _largest_child(directory, family, settings).components
+    trainer: trainer_lib.Trainer
     if config.strategy == "coordinator":
         trainer = coordinator.CoordinatorTrainer(
-            cluster.parse_workers(config.workers), *shared
+            cluster.parse_workers(config.workers), *shared, largest
         )
     else:
-        plan = _placed(directory, family, settings, config)
-        num_bytes = strategy_lib.device_topology(config).num_bytes_per_core
-
-        def evaluator() -> trainer_lib.Trainer:
-            # A count of right answers does not depend on the batch.
-            local = strategy_lib.make_strategy(config)
-            num = local.num_replicas_in_sync
-            even = dataclasses.replace(
-                budget, batch_size=-(-budget.batch_size // num) * num
-            )
-            return trainer_lib.Trainer(local, even, *shared[1:], num_bytes)
-
-        if plan.placement == placement.FUSED:
-            trainer = trainer_lib.Trainer(
-                strategy_lib.make_strategy(config), *shared, num_bytes
-            )
-        else:
-            arrays: replica_inputs.Arrays = {}
-            trainer = sliced_trainer.SlicedTrainer(
-                [
-                    trainer_lib.Trainer(cut, *shared, num_bytes, arrays)
-                    for cut in strategy_lib.slice_strategies(
-                        config, plan.slices
-                    )
-                ],
-                evaluator,
-            )
+        trainer = trainer_lib.Trainer(
+            strategy_lib.make_strategy(config),
+            *shared,
+            engine_name=config.engine,
+            largest=largest,
+            children_per_device=config.children_per_device,
+        )
     return Executor(trainer, directory, family, settings)
 
 
-def _placed(
+def _largest_child(
     directory: system_dir.SystemDir,
     family: architecture.Family,
     settings: settings_lib.Settings,
-    config: devices_lib.Devices,
-) -> placement.Plan:
-    """Returns where children train, planned for the fullest there can be."""
-    topology = strategy_lib.device_topology(config)
-    num_cores = len(topology.cores)
-    placement_name = config.placement
-    if num_cores == 1 and placement_name == placement.AUTO:
-        # Without a choice there is nothing to predict.
-        placement_name = placement.FUSED
-    needs = [memory.MemoryNeed(0, 0)] * settings.children_per_generation
-    if num_cores > 1 and topology.num_bytes_per_core is not None:
-        hparams = {**settings.hparams, **directory.root.hparams}
-        fullest = child_job.largest_child(settings, family, hparams)
-        need = memory.child_need(
-            fullest,
-            int(hparams["ds_image_size"]),
-            strategy_lib.device_type(strategy_lib.make_strategy(config)),
-        )
-        needs = [need] * settings.children_per_generation
-    if config.strategy == "multi_worker" and placement_name != placement.SLICED:
-        placement_name = placement.FUSED
-    return placement.plan_placement(
-        topology, needs, settings.batch_size, placement_name
+) -> child_job.ChildJob:
+    """Returns the child that has all that any child of the job may have."""
+    hparams = {**settings.hparams, **directory.root.hparams}
+    ranges = hparam_ranges.ranges_in_force(settings, int(hparams["num_layers"]))
+    widest = max(ranges.get("adapter_dim", (hparams["adapter_dim"],)))
+    # Of other tasks the number of classes is known once they are loaded.
+    published = [
+        catalogue.find(names.split_private(task)[0])
+        for task in settings.task_names
+    ]
+    return child_job.largest_child(
+        settings,
+        family,
+        {**hparams, "adapter_dim": widest},
+        max((task.num_classes for task in published if task), default=1),
     )
 
 
@@ -150,7 +120,7 @@ class Executor:
 
     def __init__(
         self,
-        trainer: AnyTrainer,
+        trainer: trainer_lib.Trainer,
         directory: system_dir.SystemDir,
         family: architecture.Family,
         settings: settings_lib.Settings,

@@ -138,6 +138,7 @@ def run(
             cpu_secs=time.process_time() - cpu_started
             if crew.is_alone
             else None,
+            engine=trainer.engine_name,
         )
     progress.end_early(
         task=search.task,

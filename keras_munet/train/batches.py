@@ -182,14 +182,13 @@ def evaluation_batch(
 
 
 def evaluation_batches(
-    num_examples: int, batch_size_max: int, num_replicas: int
+    num_examples: int, batch_size_max: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the batches that see each example once.
 
     Args:
       num_examples: how many there are.
       batch_size_max: about the largest batch wanted.
-      num_replicas: what a batch divides over.
 
     Returns:
       `[steps, batch] int32` examples, padded, and `[steps, batch] float32`,
@@ -197,8 +196,7 @@ def evaluation_batches(
     """
     num_steps = -(-num_examples // batch_size_max)
     # Batches of equal size: the last one would be mostly padding.
-    part = batch_size_max // _BATCH_PARTS // num_replicas
-    part = max(part, 1) * num_replicas
+    part = max(batch_size_max // _BATCH_PARTS, 1)
     batch_size = -(-num_examples // (num_steps * part)) * part
     order = np.arange(num_steps * batch_size)
     mask = (order < num_examples).astype(np.float32)

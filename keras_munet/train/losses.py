@@ -6,12 +6,26 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+# Of a class that does not exist: its exponential is 0, and so is its gradient.
+_NO_LOGIT = -1e30
+
+
+def of_real_classes(logits: tf.Tensor, num_classes: tf.Tensor) -> tf.Tensor:
+    """Returns logits whose classes beyond `num_classes` are never chosen.
+
+    Args:
+      logits: `[n, classes]`.
+      num_classes: int32 scalar, at most as many as there are logits.
+    """
+    return tf.where(_is_real(logits, num_classes), logits, _NO_LOGIT)
+
 
 def cross_entropy(
     logits: tf.Tensor,
     labels: tf.Tensor,
-    smoothing: float = 0.0,
-    class_weights: Sequence[float] = (),
+    smoothing: float | tf.Tensor = 0.0,
+    class_weights: Sequence[float] | tf.Tensor = (),
+    num_classes: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Returns the cross-entropy of each example, `[n] float32`, nats.
 
@@ -22,15 +36,31 @@ def cross_entropy(
         smoothing: Szegedy et al. 2016).
       class_weights: of each class, which an example's loss is multiplied by;
         none for 1.
+      num_classes: int32 scalar, of the classes that exist; None for all.
     """
     logits = tf.cast(logits, tf.float32)
+    if num_classes is not None:
+        logits = of_real_classes(logits, num_classes)
     whole = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    if smoothing:
-        of_all = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
+    if tf.is_tensor(smoothing) or smoothing:
+        mean = _mean(logits, num_classes)
+        of_all = tf.reduce_logsumexp(logits, -1) - mean
         whole = (1.0 - smoothing) * whole + smoothing * of_all
-    if class_weights:
-        whole *= tf.gather(tf.constant(class_weights, tf.float32), labels)
+    if tf.is_tensor(class_weights) or len(class_weights):
+        whole *= tf.gather(tf.cast(class_weights, tf.float32), labels)
     return whole
+
+
+def _mean(logits: tf.Tensor, num_classes: tf.Tensor | None) -> tf.Tensor:
+    """Returns the mean logit over the classes that exist, `[n]`."""
+    if num_classes is None:
+        return tf.reduce_mean(logits, -1)
+    real = tf.where(_is_real(logits, num_classes), logits, 0.0)
+    return tf.reduce_sum(real, -1) / tf.cast(num_classes, tf.float32)
+
+
+def _is_real(logits: tf.Tensor, num_classes: tf.Tensor) -> tf.Tensor:
+    return tf.range(logits.shape[-1]) < num_classes
 
 
 def num_correct(

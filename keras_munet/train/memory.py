@@ -147,7 +147,6 @@ def divide_into_passes(
     needs: Sequence[MemoryNeed],
     batch_size: int,
     num_bytes_max: int,
-    num_replicas: int = 1,
     num_at_a_time: int | None = None,
 ) -> Passes:
     """Returns how children are divided so that each pass fits.
@@ -157,21 +156,20 @@ def divide_into_passes(
 
     Args:
       needs: of each child, in order.
-      batch_size: examples of a step over all replicas.
-      num_bytes_max: what a step may take on each replica.
-      num_replicas: devices that share a batch.
+      batch_size: examples of a step.
+      num_bytes_max: what a step may take.
       num_at_a_time: see `joint_bytes`.
 
     Raises:
       UsageError: a child does not fit with one example at a time.
     """
-    share = batch_size // num_replicas
     num_parts = next(
         (
             parts
-            for parts in range(1, share + 1)
-            if share % parts == 0
-            and max(n.bytes_at(share // parts) for n in needs) <= num_bytes_max
+            for parts in range(1, batch_size + 1)
+            if batch_size % parts == 0
+            and max(n.bytes_at(batch_size // parts) for n in needs)
+            <= num_bytes_max
         ),
         None,
     )
@@ -186,7 +184,7 @@ def divide_into_passes(
     for index in range(len(needs)):
         group = (*groups[-1], index) if groups else (index,)
         together = [needs[i] for i in group]
-        size = joint_bytes(together, share // num_parts, num_at_a_time)
+        size = joint_bytes(together, batch_size // num_parts, num_at_a_time)
         if groups and size <= num_bytes_max:
             groups[-1] = group
         else:

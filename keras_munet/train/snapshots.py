@@ -7,26 +7,29 @@ score is no number, is never taken.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_munet.core import specs
 from keras_munet.train import child_job
-from keras_munet.train import generation_base
 
 
-def is_better(score: float, best: float, ties: bool) -> bool:
+def is_better(score: Any, best: Any, ties: Any) -> Any:
     """Returns whether a score makes a new snapshot.
 
     NaN compares as neither: a diverged child is never taken.
 
     Args:
-      score: of the child now.
+      score: of the child now; a float, or a float64 scalar tensor as are the
+        others.
       best: its best score so far, or what it has to beat.
       ties: whether an equal score does.
     """
-    return score > best or (ties and score == best)
+    return (score > best) | (ties & (score == best))
 
 
 class Snapshots:
@@ -45,32 +48,32 @@ class Snapshots:
         self._scores: list[list[float]] = [[] for _ in children]
         self._losses: list[list[float]] = [[] for _ in children]
         self._quality: list[float | None] = [None] * len(children)
-        self._components: list[dict[str, specs.Component]] = [
+        self._components: list[Mapping[str, specs.Component]] = [
             {} for _ in children
         ]
 
     def offer(
         self,
-        graph: generation_base.GenerationBase,
+        snapshot: Callable[[int], Mapping[str, specs.Component]],
         qualities: np.ndarray,
         losses: np.ndarray,
     ) -> np.ndarray:
-        """Takes a snapshot of each improved child; returns the scores."""
+        """Takes a snapshot of each improved child; returns the scores.
+
+        Args:
+          snapshot: returns what a child does not share, by its number.
+          qualities: `[children] float64`.
+          losses: `[children] float32`.
+        """
         factors = np.array([child.size_factor for child in self._children])
         scores = qualities * factors
-        for i, child in enumerate(self._children):
+        for i in range(len(self._children)):
             self._scores[i].append(float(scores[i]))
             self._losses[i].append(float(losses[i]))
             if is_better(float(scores[i]), self._best[i], self._ties):
                 self._best[i] = float(scores[i])
                 self._quality[i] = float(qualities[i])
-                self._components[i] = {
-                    part.spec.name: slot.snapshot()
-                    for part, slot in zip(
-                        child.components, graph.slots[i], strict=True
-                    )
-                    if part.shared_id is None
-                }
+                self._components[i] = snapshot(i)
         return scores
 
     def results(self) -> list[child_job.TrainedChild]:

@@ -6,7 +6,6 @@ generation's seeds, not on timing nor on what was trained before it.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -16,35 +15,37 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import devices as devices_lib
 from keras_munet.core import seeds as seeds_lib
-from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
 from keras_munet.train import child_job
 from keras_munet.train import closed_form
+from keras_munet.train import engine as engine_lib
 from keras_munet.train import frozen_features
-from keras_munet.train import generation_base
-from keras_munet.train import generation_structure
 from keras_munet.train import grappler
-from keras_munet.train import layer_pool
 from keras_munet.train import matmul_precision
 from keras_munet.train import memory
 from keras_munet.train import schedules
 from keras_munet.train import snapshots
-from keras_munet.train import steps as steps_lib
 from keras_munet.train import timing
-from keras_munet.train.devices import replica_inputs
 from keras_munet.train.devices import strategy as strategy_lib
 from keras_munet.train.devices import workers as workers_lib
-from keras_munet.train.graph import steps as graph_steps
-from keras_munet.train.layerwise import steps
+from keras_munet.train.distributed import exchange
+from keras_munet.train.layerwise import steps as layerwise_steps
+from keras_munet.train.program import engine as program_engine
 
 QUALITY = "quality"
-_NUM_GRAPHS_MAX = 8
 
 
 class Trainer:
-    """Runs the generations of one process under one strategy."""
+    """Runs the generations of one process.
+
+    Attributes:
+      clock: takes the seconds.
+      workers: the processes that train a generation together.
+      engine_name: what computes: one of `devices.ENGINES` but `auto`.
+    """
 
     def __init__(
         self,
@@ -53,7 +54,9 @@ class Trainer:
         seed: int,
         compute_dtype: str = "float32",
         num_bytes_max: int | None = None,
-        arrays: replica_inputs.Arrays | None = None,
+        engine_name: str = "auto",
+        largest: Sequence[child_job.JobComponent] = (),
+        children_per_device: int = 1,
     ):
         """Prepares a trainer.
 
@@ -64,40 +67,38 @@ class Trainer:
           compute_dtype: see `matmul_precision.choose_precision`.
           num_bytes_max: what a generation may take on each device; None for
             what `memory.free_bytes` says when it starts.
-          arrays: of a slice, the data that all slices have; see
-            `replica_inputs.ReplicaInputs`.
+          engine_name: `layerwise`, `program`, or `auto`: `layerwise` on one
+            CPU, else `program`.
+          largest: the layers of the largest path that children may have, so
+            that a program is compiled for all of them at once.
+          children_per_device: how many children a device trains at one time,
+            by the program.
 
         Raises:
-          UsageError: the batch does not divide over the replicas.
+          UsageError: the engine does not run on these devices.
         """
-        num_replicas = strategy.num_replicas_in_sync
-        if budget.batch_size % num_replicas:
-            raise errors.UsageError(
-                f"batch_size {budget.batch_size} does not divide over "
-                f"{num_replicas} replicas; choose a multiple of it"
-            )
+        self.workers = workers_lib.strategy_workers(strategy)
+        strategy = strategy_lib.own_strategy(strategy)
         self._strategy = strategy
         self._budget = budget
         self._seed = seed
         self._num_bytes_max = num_bytes_max
-        self._pool = layer_pool.LayerPool(strategy)
         self._device_type = strategy_lib.device_type(strategy)
-        self._products = matmul_precision.choose_precision(
+        self.clock = timing.Clock()
+        products = matmul_precision.choose_precision(
             compute_dtype, self._device_type
         )
-        # Least recently used structures are dropped: each holds its layers, and
-        # a traced graph, for as long as it is kept.
-        self._graphs: collections.OrderedDict[
-            Any, generation_base.GenerationBase
-        ] = collections.OrderedDict()
-        self.clock = timing.Clock()
-        layerwise = arrays is None and strategy_lib.is_one_cpu(strategy)
-        self._steps: steps_lib.StepLoop[Any] = (
-            steps.LayerSteps(strategy, budget, self.clock)
-            if layerwise
-            else graph_steps.GraphSteps(strategy, budget, self.clock, arrays)
+        self.engine_name = _checked_engine(
+            engine_name, strategy, children_per_device
         )
-        self.workers = workers_lib.strategy_workers(strategy)
+        shared = strategy, budget, self.clock, products
+        self._engine: engine_lib.Engine = (
+            layerwise_steps.LayerSteps(*shared)
+            if self.engine_name == devices_lib.LAYERWISE
+            else program_engine.ProgramEngine(
+                *shared, largest, children_per_device
+            )
+        )
         self._stop: Callable[[], bool] = lambda: False
 
     def stop_when(self, stop: Callable[[], bool]) -> None:
@@ -130,10 +131,10 @@ class Trainer:
         accept_ties: bool,
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
     ) -> list[child_job.TrainedChild]:
-        """Trains children together and returns what became of them.
+        """Trains children and returns what became of them.
 
         Children that do not fit in memory together are trained in several
-        passes, a batch that does not fit in several parts.
+        passes. Several workers train a part of the children each.
 
         Args:
           children: at least one.
@@ -149,20 +150,33 @@ class Trainer:
           StoppedError: `stop_when` said so.
         """
         self.check_stop()
-        passes = self.passes(children, int(data_hparams["ds_image_size"]))
-        results = []
+        mine = self.workers.share(len(children))
+        passes = self.passes(
+            [children[i] for i in mine], int(data_hparams["ds_image_size"])
+        )
+        schedule = self.schedule(data, event)
+        trained: dict[int, child_job.TrainedChild] = {}
         with grappler.disable_grappler():
             for group in passes.groups:
-                results += self._train(
-                    [children[i] for i in group],
+                numbers = [mine[i] for i in group]
+                results = self._train(
+                    [children[i] for i in numbers],
                     passes.num_parts,
                     data,
                     data_hparams,
-                    event,
+                    schedule,
                     accept_ties,
                     on_cycle,
                 )
-        return results
+                trained.update(zip(numbers, results, strict=True))
+        if self.workers.num > 1:
+            # Each took part in as many checks for a stop as the others.
+            num_passes = len(passes.groups)
+            most = max(self.workers.gather(num_passes))
+            for _ in range((most - num_passes) * self._budget.num_cycles):
+                self.check_stop()
+            trained = exchange.of_all_workers(self.workers, children, trained)
+        return [trained[i] for i in range(len(children))]
 
     def passes(
         self, children: Sequence[child_job.ChildJob], image_size: int
@@ -175,18 +189,28 @@ class Trainer:
         limit = self.workers.all_reduce_min(
             self._num_bytes_max or memory.free_bytes(self._device_type)
         )
-        if limit is None:
-            return memory.Passes((tuple(range(len(children))),), 1)
-        return memory.divide_into_passes(
-            [
-                memory.child_need(child, image_size, self._device_type)
-                for child in children
-            ],
-            self._budget.batch_size,
-            int(limit),
-            self._strategy.num_replicas_in_sync,
-            self._steps.num_at_a_time,
+        if not children:
+            return memory.Passes((), 1)
+        return self._engine.passes(
+            children, image_size, None if limit is None else int(limit)
         )
+
+    def schedule(
+        self, data: types.TaskData, event: tuple[str | int, ...]
+    ) -> engine_lib.Schedule:
+        """Returns the examples and seeds of a generation's steps."""
+        num_steps = self._budget.num_steps_per_cycle(len(data.train.labels))
+        total = self._budget.num_cycles * num_steps
+        indices = batches_lib.shuffled_indices(
+            self._rng("order", *event),
+            len(data.train.labels),
+            total,
+            self._budget.batch_size,
+        )
+        seeds = self._rng("augment", *event).integers(
+            0, 2**31 - 1, (total, 2), dtype=np.int32
+        )
+        return engine_lib.Schedule(indices, seeds, num_steps)
 
     def _train(
         self,
@@ -194,37 +218,19 @@ class Trainer:
         num_parts: int,
         data: types.TaskData,
         data_hparams: Mapping[str, Any],
-        event: tuple[str | int, ...],
+        schedule: engine_lib.Schedule,
         accept_ties: bool,
         on_cycle: Callable[[int, np.ndarray, np.ndarray], None] | None,
     ) -> list[child_job.TrainedChild]:
-        image_size = int(data_hparams["ds_image_size"])
-        antialias = preprocessing.antialias(data_hparams)
         num_cycles = self._budget.num_cycles
-        num_steps = self._budget.num_steps_per_cycle(len(data.train.labels))
-        indices = self._train_indices(data, num_cycles * num_steps, event)
-        seeds = self._rng("augment", *event).integers(
-            0, 2**31 - 1, (num_cycles * num_steps, 2), dtype=np.int32
-        )
-        rates = schedules.rate_table(children, num_cycles, num_steps)
-        with self._steps.inputs(
-            data, data_hparams, indices, seeds, rates
-        ) as inputs:
-            graph = self._graph(
-                children,
-                image_size,
-                antialias,
-                num_parts,
-                self._budget.weights_of(data),
-            )
-            self._fill(graph, children)
+        rates = schedules.rate_table(children, num_cycles, schedule.num_steps)
+        with self._engine.training(
+            children, data, data_hparams, schedule, rates, num_parts
+        ) as training:
             best = snapshots.Snapshots(children, accept_ties)
             for cycle in range(num_cycles):
-                with self.clock.measure("train"):
-                    losses = self._steps.train(graph, inputs, num_steps)
-                    graph.contract()
-                qualities = self._steps.qualities(graph, data)
-                scores = best.offer(graph, qualities, losses)
+                losses, qualities = training.cycle(cycle)
+                scores = best.offer(training.snapshot, qualities, losses)
                 if on_cycle is not None:
                     on_cycle(cycle, scores, losses)
                 self.check_stop()
@@ -251,11 +257,10 @@ class Trainer:
         """
         child = child_job.ChildJob(0, tuple(components), {})
         with grappler.disable_grappler():
-            graph = self._graph([child], image_size, antialias)
-            self._fill(graph, [child])
-            if split == QUALITY:
-                return float(self._steps.qualities(graph, data)[0])
-            return float(self._steps.accuracies(graph, data, split)[0])
+            return self._engine.measure(
+                *(child, data, None if split == QUALITY else split),
+                *(image_size, antialias),
+            )
 
     def solve(
         self,
@@ -280,10 +285,10 @@ class Trainer:
           UsageError: a head is no linear layer.
         """
         order = self._rng("solve", data.name).permutation(len(data.train))
-        _, mask = self._steps.counted(data, "validation")
+        num_counted = self._engine.num_counted(data, "validation")
         indices = {
             "train": np.sort(order[: closed_form.NUM_EXAMPLES_MAX]),
-            "validation": np.arange(np.count_nonzero(mask)),
+            "validation": np.arange(num_counted),
         }
         counts = np.bincount(data.train.labels, minlength=data.num_classes)
         with (
@@ -296,7 +301,7 @@ class Trainer:
                     paths,
                     getattr(data, split),
                     picked,
-                    self._steps.layer_functions,
+                    self._engine.layer_functions,
                 )
                 for split, picked in indices.items()
             )
@@ -327,8 +332,7 @@ class Trainer:
           data: the task's data.
           split: see `evaluate`.
         """
-        _, mask = self._steps.counted(data, split)
-        indices = np.arange(np.count_nonzero(mask))
+        indices = np.arange(self._engine.num_counted(data, split))
         examples = getattr(data, split)
         with (
             self.clock.measure("validate"),
@@ -336,13 +340,13 @@ class Trainer:
             tf.device(self._own_device()),
         ):
             logits = frozen_features.path_logits(
-                path, examples, indices, self._steps.layer_functions
+                path, examples, indices, self._engine.layer_functions
             )
         return logits, np.asarray(examples.labels)[indices]
 
     def forget_task(self, task: str) -> None:
         """Frees the data of `task`."""
-        self._steps.forget_task(task)
+        self._engine.forget_task(task)
 
     def _own_device(self) -> str:
         """Returns where this process alone computes."""
@@ -353,55 +357,28 @@ class Trainer:
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(self._seed, *event)
 
-    def _graph(
-        self,
-        children: Sequence[child_job.ChildJob],
-        image_size: int,
-        antialias: bool,
-        num_parts: int = 1,
-        class_weights: tuple[float, ...] = (),
-    ) -> generation_base.GenerationBase:
-        structure = generation_structure.structure_of(
-            children, image_size, antialias, class_weights
-        )
-        key = structure.key, num_parts
-        graph = self._graphs.pop(key, None)
-        if graph is None:
-            with self.clock.measure("compile"):
-                graph = self._steps.generation(
-                    structure, self._pool, self._products, num_parts
-                )
-        self._graphs[key] = graph
-        if len(self._graphs) > _NUM_GRAPHS_MAX:
-            self._graphs.popitem(last=False)
-            self._pool.keep_only(
-                slot
-                for cached_graph in self._graphs.values()
-                for chain in cached_graph.slots
-                for slot in chain
-            )
-        return graph
 
-    def _fill(
-        self,
-        graph: generation_base.GenerationBase,
-        children: Sequence[child_job.ChildJob],
-    ) -> None:
-        with self.clock.measure("fill"):
-            for slots, child in zip(graph.slots, children, strict=True):
-                for slot, part in zip(slots, child.components, strict=True):
-                    slot.fill(part.load, part.shared_id)
+def _checked_engine(
+    name: str, strategy: tf.distribute.Strategy, children_per_device: int
+) -> str:
+    """Returns which engine computes under a strategy.
 
-    def _train_indices(
-        self,
-        data: types.TaskData,
-        num_steps: int,
-        event: tuple[str | int, ...],
-    ) -> np.ndarray:
-        """Returns `[steps, batch] int32`."""
-        return batches_lib.shuffled_indices(
-            self._rng("order", *event),
-            len(data.train.labels),
-            num_steps,
-            self._budget.batch_size,
+    Raises:
+      UsageError: it does not run there.
+    """
+    one_cpu = strategy_lib.is_one_cpu(strategy)
+    if name == devices_lib.LAYERWISE and not one_cpu:
+        raise errors.UsageError(
+            "engine 'layerwise' runs on one CPU, and the devices are "
+            f"{', '.join(strategy.extended.worker_devices)}; use engine "
+            "'program' or 'auto'"
         )
+    if name == "auto":
+        name = devices_lib.LAYERWISE if one_cpu else devices_lib.PROGRAM
+    if name == devices_lib.LAYERWISE and children_per_device > 1:
+        raise errors.UsageError(
+            f"children_per_device is {children_per_device}, and engine "
+            "'layerwise' trains a generation's children together on its "
+            "threads; use 1, or engine 'program'"
+        )
+    return name

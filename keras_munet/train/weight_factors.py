@@ -85,13 +85,21 @@ class FactorLayout:
         Args:
           packed: what is trained, `[num_values] float32`.
         """
-        kernels = [
-            _folded(tf.matmul, part, shapes)
-            for part, shapes in zip(
-                self._split(packed), self.shapes, strict=True
-            )
-        ]
+        factors = [factor for part in self._split(packed) for factor in part]
+        kernels = self.kernels(factors)
         return tf.concat([tf.reshape(k, [-1]) for k in kernels], 0)
+
+    def kernels(self, factors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Returns the component's weights, in the order of its record.
+
+        Args:
+          factors: of each weight one after the other, as `shapes` has them.
+        """
+        rest = iter(factors)
+        return [
+            _folded(tf.matmul, [next(rest) for _ in shapes], shapes)
+            for shapes in self.shapes
+        ]
 
     def momentum(self, packed: tf.Tensor, momentum: tf.Tensor) -> tf.Tensor:
         """Returns the momentum of the product, `[num_params] bfloat16`.

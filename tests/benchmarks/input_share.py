@@ -30,7 +30,7 @@ from keras_munet.data import preprocessing
 from keras_munet.data import tasks as tasks_lib
 from keras_munet.data.own import prepare
 from keras_munet.train import batches
-from keras_munet.train import steps
+from keras_munet.train import engine
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TASK = "own/pictures"
@@ -112,7 +112,7 @@ def _batches_secs(data, settings: keras_munet.Settings) -> float:
         **settings.data.hparams,
         "ds_image_size": size,
     }
-    augment, jitter = steps.augmentation(data, hparams)
+    augment, jitter = engine.augmentation(data, hparams)
     held = batches.Batches()
     num_cycles = settings.num_validations_per_path_training
     num_train = min(
@@ -135,7 +135,7 @@ def _batches_secs(data, settings: keras_munet.Settings) -> float:
             *batch, tf.constant([1, 2]), augment, size, jitter
         )
     rows, _ = batches.evaluation_batches(
-        len(data.validation), settings.batch_size, 1
+        len(data.validation), settings.batch_size
     )
     # The engine keeps them for all cycles.
     for batch in held.of(data, "validation", rows):

@@ -6,14 +6,14 @@
         [--price_per_chip_hour=0]
 
 What comes from where: steps from the catalogue's splits and the config; the
-least time of a step and its compilation from the reports; what the host does
-(reading examples, storing components) is measured here, on this machine. What
-is assumed are the flags, and nothing else: `efficiency` is the share of the
-bound that a step reaches, `compilers` how many programs compile at once, and
-`price_per_chip_hour` yours to look up. Prints Markdown tables.
+least time of a step and the program's compilation from the reports; what the
+host does (reading examples, storing components) is measured here, on this
+machine. What is assumed are the flags, and nothing else: `efficiency` is the
+share of the bound that a step reaches, and `price_per_chip_hour` yours to look
+up. Prints Markdown tables.
 
-A generation waits for its slowest slice, so every child counts as the largest
-one of the first generation; every child is stored, as if all improved.
+A generation waits for its slowest child, so every child counts as the fullest
+one; every child is stored, as if all improved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import re
 import statistics
 import sys
 import tempfile
@@ -36,11 +35,11 @@ import numpy as np
 from absl import app
 from absl import flags
 
+from keras_munet.aot import job_time
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
 from keras_munet.data import types
 from keras_munet.data.tfds import catalogue
-from keras_munet.data.tfds import catalogue_sources
 from keras_munet.store import codec
 from keras_munet.store import files as files_lib
 from keras_munet.store import objects
@@ -55,15 +54,11 @@ _REPORTS = flags.DEFINE_string(
 _EFFICIENCY = flags.DEFINE_float(
     "efficiency", 0.4, "Assumed: bound over time of a step, in (0, 1]."
 )
-_COMPILERS = flags.DEFINE_integer(
-    "compilers", 1, "Assumed: programs that compile at one time."
-)
 _PRICE = flags.DEFINE_float(
     "price_per_chip_hour", 0.0, "Of the slice type, in your currency."
 )
 _IMAGE_BYTES = 384 * 384 * 3
 _SECS_PER_HOUR = 3600.0
-_PART = re.compile(r"(\w+)(?:\[(\d*)(%?):(\d*)(%?)\])?$")
 # Parameters of a block of L/16, the unit that is stored.
 _BLOCK_PARAMS = 12_596_224
 
@@ -79,57 +74,6 @@ class Host:
 
     read_bytes_per_sec: float
     put_bytes_per_sec: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """What one task asks for.
-
-    Attributes:
-      train_steps: of each child.
-      validation_steps: of each child.
-    """
-
-    train_steps: int
-    validation_steps: int
-
-
-def num_examples(instruction: str, splits: Mapping[str, int]) -> int:
-    """Returns how many examples an instruction such as `train[:98%]` picks."""
-    total = 0
-    for part in instruction.split("+"):
-        found = _PART.match(part)
-        assert found, instruction
-        split, start, start_percent, end, end_percent = found.groups()
-        size = splits[split]
-
-        def place(number: str, percent: str, default: int, size: int) -> int:
-            if not number:
-                return default
-            return size * int(number) // 100 if percent else int(number)
-
-        first = place(start or "", start_percent or "", 0, size)
-        last = place(end or "", end_percent or "", size, size)
-        total += min(last, size) - first
-    return total
-
-
-def work_of(task: catalogue.Task, settings: settings_lib.Settings) -> Work:
-    """Returns the steps of a task iteration for each child."""
-    splits = catalogue_sources.SOURCES[task.source].num_examples
-    other = task.plan.validation_source
-    held = catalogue_sources.SOURCES[other].num_examples if other else splits
-    cycles = settings.num_validations_per_path_training
-    trained = min(
-        num_examples(task.plan.train, splits),
-        settings.num_train_examples_between_validations_max,
-    )
-    validated = min(
-        num_examples(task.plan.validation, held),
-        settings.num_validation_examples_max,
-    )
-    size = settings.batch_size
-    return Work(cycles * -(-trained // size), cycles * -(-validated // size))
 
 
 def measured_host() -> Host:
@@ -184,48 +128,32 @@ class Hours:
 
 
 def hours(
-    works: list[Work],
-    report: Mapping[str, Any],
-    settings: settings_lib.Settings,
-    host: Host,
+    report: Mapping[str, Any], settings: settings_lib.Settings, host: Host
 ) -> Hours:
-    """Returns the hours of a list of tasks on the slice type of a report."""
-    train, evaluate = report["steps"]
-    secs = {
-        step["name"]: max(
-            step["bound"][f"{name}_secs"]
-            for name in ("compute", "memory", "links")
-        )
-        for step in (train, evaluate)
-    }
+    """Returns the hours of a config on the slice type of a report."""
     children = settings.children_per_generation
-    generations = settings.num_generations
-    # Children of one slice take turns where they are more than the slices.
-    turns = -(-children // (report["num_slices"] * report["num_children"]))
-    computing = sum(
-        turns
-        * (
-            work.train_steps * secs["train"]
-            + work.validation_steps * secs["evaluate"]
-        )
-        for work in works
+    generations = settings.num_task_iters * settings.num_generations
+    program = report["compiled"][0]
+    computing = job_time.job_secs(
+        settings,
+        report["num_at_a_time"],
+        report["step_secs"],
+        report["validation_secs"],
     )
-    programs = len(works) * generations * children / report["num_children"]
-    compiling = programs * sum(
-        step["figures"]["compile_secs"] for step in (train, evaluate)
-    )
-    per_child = train["changed_bytes"] / report["num_children"]
-    stored = per_child * len(works) * generations * children
-    slices_per_host = (
-        len(topology.named_topology(report["topology"]).hosts[0])
-        / report["num_replicas"]
-    )
+    compiling = report["num_programs"] * program["figures"]["compile_secs"]
+    # Of what a core holds, the examples are not stored.
+    pool = report["program"]
+    examples = pool["pool"] * (3 * pool["side"] ** 2 + 4)
+    stored = (program["variable_bytes"] - examples) * children * generations
+    stored *= len(settings.task_names)
+    hosts = topology.named_topology(report["topology"]).hosts
+    per_host = len(hosts[0]) / report["cores_per_child"]
     return Hours(
-        bound=generations * computing / _SECS_PER_HOUR,
-        compiling=compiling / _COMPILERS.value / _SECS_PER_HOUR,
+        bound=computing / _SECS_PER_HOUR,
+        compiling=compiling / _SECS_PER_HOUR,
         storing=stored / host.put_bytes_per_sec / _SECS_PER_HOUR,
-        busiest_read=(settings.batch_size * _IMAGE_BYTES * slices_per_host)
-        / secs["train"],
+        busiest_read=(settings.batch_size * _IMAGE_BYTES * per_host)
+        / report["step_secs"],
     )
 
 
@@ -245,21 +173,20 @@ def main(argv: list[str]) -> None:
         settings = settings_lib.Settings.from_dict(
             large.get_config(key).to_dict()
         )
-        tasks = [catalogue.find(name) for name in settings.task_names]
-        works = [work_of(task, settings) for task in tasks if task]
+        works = [job_time.work_of(n, settings) for n in settings.task_names]
         steps = settings.num_generations * sum(w.train_steps for w in works)
         print(f"\n{title}: {len(works)} tasks, {steps:,} steps of 32 children")
-        _print_table(works, reports, settings, host)
+        _print_table(reports, settings, host)
 
 
-def _print_table(works, reports, settings, host: Host) -> None:
+def _print_table(reports, settings, host: Host) -> None:
     print(
         "\n| slice | bound, h | at the efficiency, h | compiling, h | "
         "storing, h | host reads, MB/s | chip hours | cost |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     for report in reports:
-        found = hours(works, report, settings, host)
+        found = hours(report, settings, host)
         likely = found.bound / _EFFICIENCY.value
         total = likely + found.compiling + found.storing
         chips = _num_chips(report)

@@ -2,7 +2,7 @@
 
     python tests/helpers/coordinator_process.py WORKDIR [HOST:PORT,HOST:PORT]
 
-Without workers on one device, which they must equal.
+Without workers by the same program on one device, which they must equal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from keras_munet.core import devices
 def main(workdir: str, workers: str = "") -> None:
     """Runs it to its end; prints a line for each generation."""
     asked = devices.Devices(
-        "coordinator" if workers else "one_device", workers=workers
+        "coordinator" if workers else "one_device",
+        "auto" if workers else devices.PROGRAM,
+        workers=workers,
     )
     settings = samples.settings(
         task_names=["digits"], search={"probe_child": True}

@@ -2,7 +2,7 @@
 
 Logical devices, and a cluster, can only be made before TensorFlow starts.
 
-    python placed_run.py WORKDIR NUM_DEVICES STRATEGY PLACEMENT
+    python placed_run.py WORKDIR NUM_DEVICES STRATEGY ENGINE
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def settings():
     )
 
 
-def main(workdir: str, num_devices: str, strategy: str, placement: str):
+def main(workdir: str, num_devices: str, strategy: str, engine: str):
     """Evolves in `workdir`; every worker of a cluster runs this."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
@@ -44,7 +44,7 @@ def main(workdir: str, num_devices: str, strategy: str, placement: str):
     from keras_munet.train.devices import strategy as strategy_lib
     from keras_munet.train.devices import workers
 
-    asked = devices.Devices(strategy, placement)
+    asked = devices.Devices(strategy, engine)
     job = workers.strategy_workers(strategy_lib.make_strategy(asked))
     evolved = job.from_chief(
         lambda: system.System.create_or_open(workdir, settings()),
@@ -55,7 +55,7 @@ def main(workdir: str, num_devices: str, strategy: str, placement: str):
     )
     assert evolved.run(strategy=asked, progress=progress)
     crew = evolved._runner.executor(asked)
-    print(type(crew.trainer).__name__, job.is_chief, flush=True)
+    print(crew.trainer.engine_name, job.is_chief, flush=True)
     measured = evolved.evaluate(strategy=asked)
     print(sorted(measured["digits"].items()), flush=True)
 

@@ -1,4 +1,4 @@
-"""The steps of a config, traced for a TPU that is not there."""
+"""The program of a config, traced for a TPU that is not there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pathlib
 
 from keras_munet.aot import tracing
 from keras_munet.core import settings as settings_lib
-from keras_munet.train import memory
 from keras_munet.train.devices import fake_tpu
-from keras_munet.train.devices import placement
-from keras_munet.train.devices import topology
+from keras_munet.train.program import call_data
+from keras_munet.train.program import runner
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"
 
@@ -25,47 +24,20 @@ def settings_of(name, options):
     return settings_lib.Settings.from_dict(config.to_dict())
 
 
-def _trace(settings, name, children):
-    """Returns how often each operation is in a generation's two functions."""
-    whole = topology.named_topology(name)
-    plan = placement.plan_placement(
-        whole,
-        [_need(settings)] * len(children),
-        settings.batch_size,
-    )
-    (group, *_) = [
-        group
-        for group in placement.assign_children(len(children), len(plan.slices))
-        if group
-    ]
-    strategy = fake_tpu.tpu_strategy(whole, len(plan.slices[0]))
-    steps = tracing.steps_of(
-        settings, strategy, children=[children[i] for i in group]
-    )
-    counts = []
-    for function, inputs in (
-        (steps.train, steps.train_inputs),
-        (steps.evaluate, steps.evaluate_inputs),
-    ):
-        traced = fake_tpu.check_runnable(function, inputs)
-        counts.append(
-            collections.Counter(op.type for op in traced.graph.get_operations())
-        )
-    return strategy.num_replicas_in_sync, counts
-
-
-def _need(settings):
-    (fullest, *_) = tracing.children_of(settings, fullest=True)
-    size = int(fullest.hparams["ds_image_size"])
-    return memory.child_need(fullest, size, "TPU")
-
-
 def check(settings, name):
-    """Traces a generation for a topology and checks the operations."""
-    children = tracing.children_of(settings)
-    num_replicas, (train, evaluate) = _trace(settings, name, children)
-    assert train["TPUReplicateMetadata"] == 1
-    assert evaluate["TPUReplicateMetadata"] == 1
-    # Gradients meet only where there is somebody to meet.
-    assert bool(train["CrossReplicaSum"]) == (num_replicas > 1)
-    assert not evaluate["CrossReplicaSum"]
+    """Traces the call of a job's program and checks its operations."""
+    strategy = fake_tpu.tpu_strategy(name)
+    bucket = tracing.bucket_of(settings, strategy.num_replicas_in_sync)
+    with fake_tpu.without_values():
+        made = runner.Runner(strategy, bucket, tracing.products_of(settings))
+    plan = call_data.plan_specs(bucket)
+    traced = fake_tpu.check_runnable(made._call, [plan])
+    operations = collections.Counter(
+        op.type for op in traced.graph.get_operations()
+    )
+    assert operations["TPUReplicateMetadata"] == 1
+    library = traced.graph.as_graph_def().library.function
+    sums = [n for f in library for n in f.node_def if n.op == "CrossReplicaSum"]
+    # Gradients meet only where cores share a child.
+    assert bool(sums) == (bucket.group > 1)
+    return bucket

@@ -100,6 +100,8 @@ def trainer(
     num_bytes_max: int | None = None,
     quality: str = "accuracy",
     class_weights: str = "none",
+    engine: str = "auto",
+    **options,
 ) -> trainer_lib.Trainer:
     """A trainer of a few steps per child."""
     budget = child_job.Budget(
@@ -111,6 +113,8 @@ def trainer(
         7,
         compute_dtype,
         num_bytes_max,
+        engine,
+        **options,
     )
 
 

@@ -34,14 +34,6 @@ def test_a_batch_has_as_few_parts_as_the_largest_child_needs(limit, num_parts):
     assert sorted(i for group in found.groups for i in group) == [0, 1]
 
 
-def test_replicas_share_a_batch():
-    needs = [memory.MemoryNeed(100, 10)]
-    assert (
-        memory.divide_into_passes(needs, 16, 180, num_replicas=2).num_parts == 1
-    )
-    assert memory.divide_into_passes(needs, 16, 180).num_parts == 2
-
-
 def test_what_never_fits_is_refused_with_its_size():
     with pytest.raises(errors.UsageError, match=r"takes 2\.00 GiB .* 1\.00"):
         memory.divide_into_passes(

@@ -7,14 +7,12 @@ import threading
 import time
 
 import hypothesis
-import numpy as np
 import pytest
 import training_samples
 from hypothesis import strategies as st
 
 from keras_munet.train import batches
 from keras_munet.train import timing
-from keras_munet.train.distributed import sliced_trainer
 from keras_munet.train.layerwise import layer_functions
 
 _KINDS = ("train", "validate", "input", "fill", "compile")
@@ -179,23 +177,3 @@ def test_a_generation_that_waits_for_input_has_no_negative_entry(
     assert trainer.clock["input_secs"] > 0
     assert min(trainer.clock.values()) >= 0
     assert sum(trainer.clock.values()) <= wall
-
-
-def test_slices_side_by_side_count_what_the_longest_did():
-    class Slice:
-        def __init__(self, **secs):
-            self.clock = timing.Clock()
-            self.clock.update(secs)
-
-        def train(self, children, *_, **__):
-            return list(children)
-
-    parts = [
-        Slice(train_secs=8.0, input_secs=4.0),
-        Slice(train_secs=10.0, compile_secs=1.0),
-    ]
-    trainer = sliced_trainer.SlicedTrainer(parts, lambda: None)
-    trained = trainer.train([1, 2], None, {}, (), accept_ties=True)
-    assert sorted(trained) == [1, 2]
-    assert trainer.clock == {"train_secs": 8.0, "input_secs": 4.0}
-    assert np.sum([len(part.clock) for part in parts]) == 0

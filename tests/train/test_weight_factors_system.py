@@ -130,13 +130,13 @@ def test_a_generation_with_factors_is_traced_for_a_tpu():
         tpu_traces.settings_of("quickstart", ()),
         factorized=("adapter", "head"),
     )
-    children = tracing.children_of(settings)
-    assert all(child.components[-1].factor_depth for child in children)
+    bucket = tracing.bucket_of(settings, 8)
+    assert bucket.above[-1].factor_depth == settings.factor_depth
     tpu_traces.check(settings, "v3-8")
 
 
 @pytest.mark.slow
-def test_placements_end_in_the_population_of_one_device(tmp_path):
+def test_engines_end_in_the_population_of_one_device(tmp_path):
     code = (
         "import sys, placed_run\n"
         "made = placed_run.samples.settings\n"
@@ -148,8 +148,8 @@ def test_placements_end_in_the_population_of_one_device(tmp_path):
     )
     asked = {
         "alone": ("1", "one_device", "auto"),
-        "fused": ("2", "mirrored", "fused"),
-        "sliced": ("2", "mirrored", "sliced"),
+        "program": ("1", "one_device", "program"),
+        "mirrored": ("2", "mirrored", "auto"),
     }
     for name, options in asked.items():
         done = subprocess.run(
@@ -161,5 +161,5 @@ def test_placements_end_in_the_population_of_one_device(tmp_path):
             timeout=_SECS_MAX,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    for name in ("fused", "sliced"):
+    for name in ("program", "mirrored"):
         placed_run.assert_same(tmp_path / "alone", tmp_path / name)

@@ -242,6 +242,26 @@ class VitLayer(quantization.QuantizableLayer):
         function = self._apart(functions.ALL).python_function
         return function(x, packed, **self.options, **options)
 
+    def compute_weights(
+        self,
+        x: tf.Tensor,
+        weights: Sequence[tf.Tensor],
+        products: tf.DType | None,
+        **options: Any,
+    ) -> tf.Tensor:
+        """Returns what `compute_packed` does, for weights one by one.
+
+        Args:
+          x: the input, in the layer's compute dtype.
+          weights: float32 tensors in the record's order.
+          products: see `operations.dense`.
+          **options: `class_token_only`, where the layer has it.
+        """
+        if self.has_products:
+            options["products"] = products
+        function = self.compiled.python_function
+        return function(x, *weights, **self.options, **options)
+
     def _apart(self, gradients: str) -> Any:
         weight_shapes = tuple(shape for _, shape in self.spec_weights)
         return functions.noinline(self.compiled, gradients, weight_shapes)

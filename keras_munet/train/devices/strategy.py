@@ -12,17 +12,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import devices as devices_lib
 from keras_munet.train.devices import cluster
-from keras_munet.train.devices import placement
-from keras_munet.train.devices import topology as topology_lib
 
-# TPU VMs have it, e.g. v3-8.
-_TPU_TYPE_VARIABLE = "TPU_ACCELERATOR_TYPE"
 _CLUSTER_VARIABLE = "TF_CONFIG"
 _CLUSTER_EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
@@ -73,87 +68,27 @@ def device_type(strategy: tf.distribute.Strategy) -> str:
     return tf.DeviceSpec.from_string(device).device_type
 
 
+def own_strategy(strategy: tf.distribute.Strategy) -> tf.distribute.Strategy:
+    """Returns the strategy over the devices that this process feeds itself.
+
+    Workers of one job train children of their own each.
+    """
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return strategy
+    devices = strategy.extended.worker_devices
+    if len(devices) == 1:
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(
+        list(devices), cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
+
+
 def is_one_cpu(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether steps run on one CPU of a machine without a GPU."""
     if not isinstance(strategy, tf.distribute.OneDeviceStrategy):
         return False
     has_gpu = bool(tf.config.list_logical_devices("GPU"))
     return device_type(strategy) == "CPU" and not has_gpu
-
-
-def device_topology(
-    devices: str | devices_lib.Devices,
-) -> topology_lib.Topology:
-    """Returns how the devices of `make_strategy` lie.
-
-    Raises:
-      UsageError: as `make_strategy`.
-    """
-    config = devices_lib.Devices.of(devices)
-    if config.strategy == "tpu":
-        _, tpu = tpu_system(config.tpu, config.tpu_zone, config.tpu_project)
-        tpu_type = os.environ.get(_TPU_TYPE_VARIABLE, "")
-        hosts = tuple(
-            tuple(_coordinates(core) for core in host)
-            for host in tpu.device_coordinates
-        )
-        num_bytes = None
-        if tpu_type:
-            num_bytes = topology_lib.named_topology(tpu_type).num_bytes_per_core
-        return topology_lib.Topology(tpu_type or "the TPU", hosts, num_bytes)
-    workers = make_strategy(config).extended.worker_devices
-    return topology_lib.flat_topology(
-        f"strategy {config.strategy!r}", len(workers)
-    )
-
-
-def slice_strategies(
-    devices: str | devices_lib.Devices, slices: placement.Slices
-) -> list[tf.distribute.Strategy]:
-    """Returns one strategy for each slice of `device_topology(devices)`.
-
-    Raises:
-      UsageError: the devices of this strategy cannot be divided.
-    """
-    config = devices_lib.Devices.of(devices)
-    placement.check_slices(device_topology(config), slices)
-    if config.strategy == "tpu":
-        resolver, tpu = tpu_system(
-            config.tpu, config.tpu_zone, config.tpu_project
-        )
-        return [
-            tf.distribute.TPUStrategy(
-                resolver,
-                experimental_device_assignment=(
-                    tf.tpu.experimental.DeviceAssignment(
-                        tpu, np.array(cores, np.int32)[:, None]
-                    )
-                ),
-            )
-            for cores in slices
-        ]
-    if config.strategy == "multi_worker":
-        raise errors.UsageError(
-            "placement 'sliced' cannot divide the devices of several workers; "
-            "use 'fused', or several jobs on one system (docs/clusters.md)"
-        )
-    workers = make_strategy(config).extended.worker_devices
-    return [_local_slice([workers[x] for x, *_ in cores]) for cores in slices]
-
-
-def _coordinates(core: np.ndarray) -> topology_lib.Coordinates:
-    x, y, z, number = (int(at) for at in core)
-    return x, y, z, number
-
-
-def _local_slice(workers: list[str]) -> tf.distribute.Strategy:
-    if len(workers) == 1:
-        return tf.distribute.OneDeviceStrategy(workers[0])
-    # Copies to one device and back: collective operations of strategies that
-    # run at one time would meet each other's.
-    return tf.distribute.MirroredStrategy(
-        workers, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
 
 
 @functools.cache

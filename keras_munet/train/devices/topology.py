@@ -145,14 +145,6 @@ def named_topology(name: str) -> Topology:
     return _boxed(spelt, mesh, host, generation)
 
 
-def flat_topology(
-    name: str, num_cores: int, num_bytes_per_core: int | None = None
-) -> Topology:
-    """Returns devices of one machine, all equally near to one another."""
-    cores = tuple((i, 0, 0, 0) for i in range(num_cores))
-    return Topology(name, (cores,), num_bytes_per_core)
-
-
 def _boxed(
     name: str, mesh: _Box, host: _Box, generation: _Generation
 ) -> Topology:

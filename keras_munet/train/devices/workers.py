@@ -37,6 +37,18 @@ class Workers:
         """Returns the chief's `value`, plain JSON; others give none."""
         return value
 
+    def share(self, num_children: int) -> list[int]:
+        """Returns the numbers of the children that this worker trains."""
+        return list(range(num_children))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Returns the `value` of each worker, plain JSON, in their order."""
+        return [value]
+
+    def all_reduce_sum(self, vector: np.ndarray) -> np.ndarray:
+        """Returns the sum of every worker's vector, float32."""
+        return vector
+
     def all_reduce_min(self, number: float | None) -> float | None:
         """Returns the least number of all workers; None if one has none."""
         return number
@@ -87,14 +99,30 @@ class SeveralWorkers(Workers):
 
     def broadcast(self, value: Any = None) -> Any:
         """Returns the chief's `value`, plain JSON; others give none."""
+        return self._from_worker(0, value)
+
+    def share(self, num_children: int) -> list[int]:
+        """Returns the numbers of the children that this worker trains."""
+        return list(range(self._number, num_children, self.num))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Returns the `value` of each worker, plain JSON, in their order."""
+        return [self._from_worker(n, value) for n in range(self.num)]
+
+    def all_reduce_sum(self, vector: np.ndarray) -> np.ndarray:
+        """Returns the sum of every worker's vector, float32."""
+        return self._sum(vector)
+
+    def _from_worker(self, number: int, value: Any) -> Any:
+        """Returns the plain JSON that one worker has."""
         data = b""
-        if self.is_chief:
+        if self._number == number:
             data = json.dumps(value).encode()
         length = int(self._sum(np.array([len(data)]))[0])
         mine = np.zeros(length)
         mine[: len(data)] = np.frombuffer(data, np.uint8)
-        chiefs = self._sum(mine)
-        return json.loads(chiefs.astype(np.uint8).tobytes())
+        whole = self._sum(mine)
+        return json.loads(whole.astype(np.uint8).tobytes())
 
     def all_reduce_min(self, number: float | None) -> float | None:
         """Returns the least number of all workers; None if one has none."""

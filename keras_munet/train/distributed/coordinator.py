@@ -4,40 +4,89 @@ Invariant: a worker holds nothing that is needed again. A child that was lost
 with its worker is sent anew, from the same values, and comes out the same; so
 which worker lives or dies changes when a generation ends and nothing else.
 
-The engine is `tf.distribute.coordinator.ClusterCoordinator`.
+The engine is `tf.distribute.coordinator.ClusterCoordinator`; what a worker
+runs is the program of `train.program`, with the cycles in it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import devices as devices_lib
+from keras_munet.core import qualities
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.data import types
-from keras_munet.models import layer_factory
 from keras_munet.train import child_job
-from keras_munet.train import generation_structure
 from keras_munet.train import grappler
-from keras_munet.train import layer_pool
+from keras_munet.train import matmul_precision
 from keras_munet.train import schedules
+from keras_munet.train import snapshots
 from keras_munet.train import trainer as trainer_lib
-from keras_munet.train import weight_factors
 from keras_munet.train.devices import cluster
-from keras_munet.train.distributed import child_program
+from keras_munet.train.program import bucket as bucket_lib
+from keras_munet.train.program import buckets as buckets_lib
+from keras_munet.train.program import call_data
+from keras_munet.train.program import calls as calls_lib
+from keras_munet.train.program import program as program_lib
+from keras_munet.train.program import sizes
+from keras_munet.train.program import stacking
+from keras_munet.train.program import wave as wave_lib
 
 _PAUSE_SECS = 0.01
 # Without any result for so long, a person should look at the workers.
 _SILENT_SECS = 300.0
-_NUM_PROGRAMS_MAX = 64
+
+
+class Cycles(NamedTuple):
+    """Holds what a whole training has besides a plan.
+
+    Attributes:
+      rates: `[cycles, steps, 1, 3] float32`; see `program.Plan`.
+      indices: `[cycles, steps, batch] int32`.
+      draws: `[cycles, steps, 12, batch] float32`.
+      num_held_out: float64, the examples that count.
+      size_factor: float64; score = quality * size_factor.
+      score_to_beat: float64; the first snapshot must reach it.
+      accept_ties: bool, whether an equal score makes a new snapshot.
+    """
+
+    rates: Any
+    indices: Any
+    draws: Any
+    num_held_out: Any
+    size_factor: Any
+    score_to_beat: Any
+    accept_ties: Any
+
+
+class Outputs(NamedTuple):
+    """The result of a child.
+
+    Attributes:
+      scores: `[cycles] float64`, after each cycle.
+      losses: `[cycles] float32`, the mean of each cycle, nats.
+      quality: float64, of the best snapshot; negative without one.
+      weights: as the best snapshot left them; see `program.State`.
+      momenta: likewise.
+    """
+
+    scores: Any
+    losses: Any
+    quality: Any
+    weights: Any
+    momenta: Any
 
 
 class CoordinatorTrainer(trainer_lib.Trainer):
@@ -49,6 +98,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         budget: child_job.Budget,
         seed: int,
         compute_dtype: str = "float32",
+        largest: Sequence[child_job.JobComponent] = (),
     ):
         """Connects to the workers, which wait for work.
 
@@ -58,12 +108,13 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           seed: the experiment's root seed.
           compute_dtype: see `matmul_precision.choose_precision`; decided
             for all workers by the devices of this machine.
+          largest: the layers of the largest path that children may have.
 
         Raises:
           UsageError: a worker does not answer, or a child is to be judged by
             more than its accuracy.
         """
-        if budget.quality != "accuracy":
+        if budget.quality != qualities.ACCURACY:
             raise errors.UsageError(
                 f"search.quality is {budget.quality}, which "
                 "--strategy=coordinator does not measure; use accuracy, or "
@@ -74,7 +125,13 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         local = tf.config.list_logical_devices("CPU")[0].name
         strategy = tf.distribute.OneDeviceStrategy(local)
         super().__init__(strategy, budget, seed, compute_dtype)
-        self._programs: dict[Any, tuple[child_program.ChildProgram, Any]] = {}
+        # What trains; what measures is `layerwise` on one CPU.
+        self.engine_name = devices_lib.PROGRAM
+        self._products = matmul_precision.choose_precision(
+            compute_dtype, self._device_type
+        )
+        self._buckets = buckets_lib.Buckets(largest)
+        self._programs: dict[bucket_lib.Bucket, Any] = {}
 
     def train(
         self,
@@ -102,33 +159,28 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           StoppedError: `stop_when` said so.
         """
         self.check_stop()
-        if any(child.uses_adamw for child in children):
-            raise errors.UsageError(
-                "hparams.opt_name is adamw, which --strategy=coordinator does "
-                "not train; use sgd, or another strategy"
-            )
+        schedule = self.schedule(data, event)
+        num_counted = self._engine.num_counted(data, "validation")
+        # A child may see a small part of a large split.
+        call = calls_lib.whole_call(
+            schedule.indices, np.arange(num_counted), "validation"
+        )
         with grappler.disable_grappler():
             with self.clock.measure("build"):
-                shared, jitter = self._shared_inputs(data, data_hparams, event)
-                class_weights = self._budget.weights_of(data)
-                loaded: dict[str, specs.Component] = {}
-                sent = [
-                    self._send(
-                        child,
-                        shared,
-                        data_hparams,
-                        jitter,
-                        accept_ties,
-                        loaded,
-                        class_weights,
+                draws = wave_lib.draws_of(schedule, 0, len(schedule.indices))
+                waves, sent = [], []
+                for child in children:
+                    wave, stacked = self._wave(
+                        child, data, data_hparams, schedule.num_steps, call
                     )
-                    for child in children
-                ]
+                    waves.append(wave)
+                    cycles = self._cycles(
+                        child, wave.bucket, call, draws, accept_ties
+                    )
+                    sent.append(self._send(wave, stacked, cycles, call))
             with self.clock.measure("train"):
                 self._wait(event)
-                outputs = [
-                    child_program.ChildOutputs(*value.fetch()) for value in sent
-                ]
+                outputs = [Outputs(*value.fetch()) for value in sent]
         if on_cycle is not None:
             for cycle in range(self._budget.num_cycles):
                 on_cycle(
@@ -137,136 +189,106 @@ class CoordinatorTrainer(trainer_lib.Trainer):
                     np.array([o.losses[cycle] for o in outputs]),
                 )
         return [
-            _trained(child, result)
-            for child, result in zip(children, outputs, strict=True)
+            _trained(child, wave.bucket, result)
+            for child, wave, result in zip(
+                children, waves, outputs, strict=True
+            )
         ]
 
-    def _shared_inputs(
-        self,
-        data: types.TaskData,
-        data_hparams: Mapping[str, Any],
-        event: tuple[str | int, ...],
-    ) -> tuple[child_program.ChildInputs, preprocessing.ColorJitter]:
-        """Returns what all children are given, and when colours vary.
-
-        What differs from child to child is left at zero.
-        """
-        num_cycles = self._budget.num_cycles
-        num_steps = num_cycles * self._budget.num_steps_per_cycle(
-            len(data.train.labels)
-        )
-        picked = self._train_indices(data, num_steps, event)
-        # A child may see a small part of a large split.
-        examples, indices = np.unique(picked, return_inverse=True)
-        images, labels = data.train.batch(examples)
-        held_out, mask = self._steps.counted(data, "validation")
-        num_held_out = int(np.count_nonzero(mask))
-        held_images, held_labels = data.validation.batch(
-            np.arange(num_held_out)
-        )
-        augment, jitter = preprocessing.augment_hparams(
-            data_hparams, images.shape[-1]
-        )
-        seeds = self._rng("augment", *event).integers(
-            0, 2**31 - 1, (num_steps, 2), dtype=np.int32
-        )
-        inputs = child_program.ChildInputs(
-            images=images,
-            labels=labels.astype(np.int32),
-            indices=indices.reshape(picked.shape).astype(np.int32),
-            seeds=seeds,
-            rates=np.zeros([num_steps, 3], np.float32),
-            augment=augment,
-            held_out=held_images,
-            held_out_labels=held_labels.astype(np.int32),
-            held_out_indices=held_out,
-            held_out_mask=mask,
-            num_held_out=np.float64(num_held_out),
-            num_cycles=np.int32(num_cycles),
-            size_factor=np.float64(0),
-            score_to_beat=np.float64(0),
-            accept_ties=np.bool_(False),
-        )
-        return inputs, jitter
-
-    def _send(
+    def _wave(
         self,
         child: child_job.ChildJob,
-        shared: child_program.ChildInputs,
+        data: types.TaskData,
         data_hparams: Mapping[str, Any],
-        jitter: preprocessing.ColorJitter,
+        num_steps: int,
+        call: calls_lib.Call,
+    ) -> tuple[wave_lib.Wave, stacking.Stacked]:
+        """Returns one child as a wave, and its arrays."""
+        augment, jitter = preprocessing.augment_hparams(
+            data_hparams, data.train.images.shape[-1]
+        )
+        batch_size = self._budget.batch_size
+        num_examples = len(call.picked) + len(call.held_out)
+        bucket = dataclasses.replace(
+            self._buckets.of_child(child, int(data_hparams["ds_image_size"])),
+            side=sizes.rounded_side(wave_lib.largest_side(data)),
+            batch_size=batch_size,
+            pool=bucket_lib.rounded_up(num_examples),
+            steps=bucket_lib.rounded_up(num_steps),
+            batches=bucket_lib.rounded_up(-(-len(call.held_out) // batch_size)),
+            has_adamw=child.uses_adamw,
+            has_colors=jitter is not preprocessing.ColorJitter.OFF,
+        )
+        bucket = self._buckets.covering(bucket, list(self._programs))
+        stacked = stacking.stack([child], bucket)
+        wave = wave_lib.Wave(
+            bucket,
+            (child,),
+            (stacked,),
+            data,
+            self._budget.weights_of(data),
+            augment,
+            jitter,
+        )
+        return wave, stacked
+
+    def _cycles(
+        self,
+        child: child_job.ChildJob,
+        bucket: bucket_lib.Bucket,
+        call: calls_lib.Call,
+        draws: np.ndarray,
         accept_ties: bool,
-        loaded: dict[str, specs.Component],
-        class_weights: tuple[float, ...],
-    ) -> tf.distribute.coordinator.RemoteValue:
-        """Hands a child to whichever worker is free."""
+    ) -> Cycles:
+        """Returns what a child's training has besides a plan."""
         num_cycles = self._budget.num_cycles
-        num_steps = len(shared.indices) // num_cycles
-        rates = schedules.rate_table([child], num_cycles, num_steps)
-        inputs = shared._replace(
-            rates=rates[:, 0],
+        num_steps = len(call.indices) // num_cycles
+
+        def cut(values: np.ndarray) -> np.ndarray:
+            sides = values.shape[1:]
+            cycles = values.reshape(num_cycles, num_steps, *sides)
+            return wave_lib.padded(cycles, (num_cycles, bucket.steps, *sides))
+
+        return Cycles(
+            rates=cut(schedules.rate_table([child], num_cycles, num_steps)),
+            indices=cut(call.indices),
+            draws=cut(draws),
+            num_held_out=np.float64(len(call.held_out)),
             size_factor=np.float64(child.size_factor),
             score_to_beat=np.float64(child.score_to_beat),
             accept_ties=np.bool_(accept_ties),
         )
-        weights, momenta = [], []
-        for part in child.components:
-            component = loaded.get(part.shared_id or "")
-            if component is None:
-                component = part.load()
-                if part.shared_id is not None:
-                    loaded[part.shared_id] = component
-            values = layer_factory.pack(part.spec, component.weights)
-            if part.trainable:
-                momentum = layer_pool.packed_momentum(
-                    part.spec, component.momentum
-                )
-                if part.factor_depth:
-                    layout = weight_factors.FactorLayout(
-                        part.spec, part.factor_depth
-                    )
-                    values = layout.first_values(values)
-                    momentum = layout.first_momentum(momentum)
-                momenta.append(momentum)
-            weights.append(values)
-        function = self._function(
-            child, data_hparams, jitter, inputs, class_weights
-        )
-        flat = tf.nest.flatten((inputs, weights, momenta))
-        return self._coordinator.schedule(
-            function, args=tuple(tf.convert_to_tensor(v) for v in flat)
-        )
 
-    def _function(
+    def _send(
         self,
-        child: child_job.ChildJob,
-        data_hparams: Mapping[str, Any],
-        jitter: preprocessing.ColorJitter,
-        inputs: child_program.ChildInputs,
-        class_weights: tuple[float, ...],
-    ) -> tf.types.experimental.ConcreteFunction:
-        structure = generation_structure.structure_of(
-            [child],
-            int(data_hparams["ds_image_size"]),
-            preprocessing.antialias(data_hparams),
-            class_weights,
+        wave: wave_lib.Wave,
+        stacked: stacking.Stacked,
+        cycles: Cycles,
+        call: calls_lib.Call,
+    ) -> tf.distribute.coordinator.RemoteValue:
+        """Hands a child to whichever worker is free."""
+        bucket = wave.bucket
+        if bucket not in self._programs:
+            self._programs[bucket] = _child_function(bucket, self._products)
+        function, specs_of = self._programs[bucket]
+        second = stacking.squares(stacked) if bucket.has_adamw else {}
+        num_steps = len(call.indices) // self._budget.num_cycles
+        (plan,), _ = wave.plans(
+            dataclasses.replace(call, indices=call.indices[:num_steps])
         )
-        shapes = tuple(
-            value.shape[1:]
-            for value in (inputs.images, inputs.indices, inputs.held_out)
+        arguments = tf.nest.map_structure(
+            lambda spec, value: tf.convert_to_tensor(value, spec.dtype),
+            specs_of,
+            (
+                call_data.State(stacked.weights, stacked.momenta, second),
+                plan,
+                call_data.Pool(*calls_lib.pool_of(call, wave.data, bucket)),
+                cycles,
+            ),
         )
-        parts = inputs.held_out_indices.shape[1]
-        key = structure.key, jitter, shapes, parts
-        if key not in self._programs:
-            program = child_program.ChildProgram(
-                structure, self._products, jitter
-            )
-            self._programs[key] = program, program.traced(inputs)
-        # The one used last goes to the end, the first goes if there are many.
-        self._programs[key] = self._programs.pop(key)
-        if len(self._programs) > _NUM_PROGRAMS_MAX:
-            del self._programs[next(iter(self._programs))]
-        return self._programs[key][1]
+        return self._coordinator.schedule(
+            function, args=tuple(tf.nest.flatten(arguments))
+        )
 
     def _wait(self, event: tuple[str | int, ...]) -> None:
         """Waits until every child is trained.
@@ -299,23 +321,104 @@ class CoordinatorTrainer(trainer_lib.Trainer):
             ) from error
 
 
+def _child_function(
+    bucket: bucket_lib.Bucket, products: matmul_precision.MatmulPrecision
+) -> tuple[Any, Any]:
+    """Returns the function of a whole training, and the shapes it takes.
+
+    It takes the flat tensors of (state, plan, pool, cycles).
+    """
+    program = program_lib.ChildProgram(bucket, products)
+    plan = call_data.plan_specs(bucket)
+    number = tf.TensorSpec([], tf.float64)
+
+    def of_cycles(spec: tf.TensorSpec) -> tf.TensorSpec:
+        return tf.TensorSpec([None, *spec.shape], spec.dtype)
+
+    cycles = Cycles(
+        rates=of_cycles(plan.rates),
+        indices=of_cycles(plan.indices),
+        draws=of_cycles(plan.draws),
+        num_held_out=number,
+        size_factor=number,
+        score_to_beat=number,
+        accept_ties=tf.TensorSpec([], tf.bool),
+    )
+    structure = (
+        call_data.state_specs(bucket),
+        plan,
+        call_data.pool_specs(bucket),
+        cycles,
+    )
+
+    def run(*flat: tf.Tensor) -> Outputs:
+        return _trained_child(
+            program, *tf.nest.pack_sequence_as(structure, flat)
+        )
+
+    function = tf.function(run, autograph=False)
+    return (
+        function.get_concrete_function(*tf.nest.flatten(structure)),
+        structure,
+    )
+
+
+def _trained_child(
+    program: program_lib.ChildProgram,
+    state: call_data.State,
+    plan: call_data.Plan,
+    pool: call_data.Pool,
+    cycles: Cycles,
+) -> Outputs:
+    """Returns a child after all its cycles, as it was at its best."""
+    num_cycles = tf.shape(cycles.rates)[0]
+    scores = tf.TensorArray(tf.float64, num_cycles)
+    losses = tf.TensorArray(tf.float32, num_cycles)
+
+    def cycle(number: Any, state: Any, best: Any, scores: Any, losses: Any):
+        state, sums = program.run(
+            state,
+            plan._replace(
+                rates=cycles.rates[number],
+                indices=cycles.indices[number],
+                draws=cycles.draws[number],
+            ),
+            pool,
+        )
+        quality = tf.cast(sums.right[0], tf.float64) / cycles.num_held_out
+        score = quality * cycles.size_factor
+        better = snapshots.is_better(score, best[0], cycles.accept_ties)
+        best = tf.nest.map_structure(
+            lambda new, old: tf.where(better, new, old),
+            (score, quality, state.weights, state.momenta),
+            best,
+        )
+        mean = sums.losses[0] / tf.cast(plan.num_steps, tf.float32)
+        return (
+            *(number + 1, state, best),
+            *(scores.write(number, score), losses.write(number, mean)),
+        )
+
+    none = tf.constant(-1.0, tf.float64)
+    first = cycles.score_to_beat, none, state.weights, state.momenta
+    _, _, best, scores, losses = tf.while_loop(
+        lambda number, *_: number < num_cycles,
+        cycle,
+        (tf.constant(0), state, first, scores, losses),
+        parallel_iterations=1,
+    )
+    return Outputs(scores.stack(), losses.stack(), *best[1:])
+
+
 def _trained(
-    child: child_job.ChildJob, result: child_program.ChildOutputs
+    child: child_job.ChildJob, bucket: bucket_lib.Bucket, result: Outputs
 ) -> child_job.TrainedChild:
     improved = result.quality >= 0
-    components = {}
-    momenta = iter(result.momenta)
-    for part, weights in zip(child.components, result.weights, strict=True):
-        momentum = None
-        if part.trainable:
-            bits = np.array(next(momenta)).view(np.uint16)
-            momentum = layer_factory.unpack(part.spec, bits)
-        if improved and part.shared_id is None:
-            components[part.spec.name] = specs.Component(
-                part.spec,
-                layer_factory.unpack(part.spec, np.array(weights)),
-                momentum,
-            )
+    components: Mapping[str, specs.Component] = {}
+    if improved:
+        components = stacking.unstack(
+            child, 0, bucket, result.weights, result.momenta
+        )
     return child_job.TrainedChild(
         index=child.index,
         scores=tuple(float(score) for score in result.scores),

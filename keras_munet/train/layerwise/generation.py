@@ -1,10 +1,10 @@
 """A generation as calls of kept functions, layer by layer, on one CPU.
 
-Invariant: as of `generation.GenerationGraph`, whose steps these are: what
-children share frozen is computed once per batch, no gradient is computed below
-a child's lowest trained component, and each child's update depends on its own
-loss alone. Nothing is compiled for a structure; what a child becomes is the
-same to the bit with any others trained beside it.
+Invariant: a component that children share frozen is one layer of all of them
+and is computed once per batch; no gradient is computed below a child's lowest
+trained component, and each child's update depends on its own loss alone.
+Nothing is compiled for a structure; what a child becomes is the same to the
+bit with any others trained beside it.
 
 A call takes Python ten microseconds, so it is for devices whose layers take
 far longer: CPUs. The children of a step are futures that several threads run.
@@ -16,12 +16,13 @@ import dataclasses
 import functools
 import operator
 import time
+from collections.abc import Iterator
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from keras_munet.models import path_model
 from keras_munet.models.vit import functions
-from keras_munet.train import generation_base
 from keras_munet.train import generation_structure
 from keras_munet.train import layer_pool
 from keras_munet.train import matmul_precision
@@ -46,8 +47,15 @@ class BatchSums:
     gradients: list[tf.Tensor]
 
 
-class LayerwiseGeneration(generation_base.GenerationBase):
-    """The layers of a structure, whose steps are futures."""
+class LayerwiseGeneration:
+    """The layers of a structure, whose steps are futures.
+
+    Attributes:
+      slots: of each child, input first.
+      image_size: side of the input, pixels.
+      antialias: see `preprocessing.evaluation_images`.
+      image: both.
+    """
 
     def __init__(
         self,
@@ -68,8 +76,27 @@ class LayerwiseGeneration(generation_base.GenerationBase):
           products: which precision a training step multiplies in.
           num_parts: into how many parts, one after the other, a batch is
             divided to save memory.
+
+        Raises:
+          UsageError: layers of a child do not fit together.
         """
-        super().__init__(structure, pool, strategy)
+        self.image_size = structure.image_size
+        self.antialias = structure.antialias
+        self.label_smoothing = structure.label_smoothing
+        self.class_weights = structure.class_weights
+        self.image = structure.image_size, structure.antialias
+        with strategy.scope():
+            self.slots = [
+                [pool.get(role, spec, n) for role, spec, n in chain]
+                for chain in structure.chains
+            ]
+        self._layers = [[slot.layer for slot in chain] for chain in self.slots]
+        for chain in self._layers:
+            path_model.check_layers(chain, structure.image_size)
+        self._trained = [
+            [slot for slot in chain if slot.momentum is not None]
+            for chain in self.slots
+        ]
         self._functions = layer_functions
         self._num_parts = num_parts
         chains = [
@@ -89,6 +116,28 @@ class LayerwiseGeneration(generation_base.GenerationBase):
         )
         # What a child's last step took: the slowest child begins first.
         self._secs = [0.0] * len(chains)
+
+    @property
+    def gradients(self) -> list[list[str]]:
+        """Of each child what a training step needs of each layer.
+
+        See `functions.noinline`; no gradient passes its lowest trained one.
+        """
+        return [list(_needed(chain)) for chain in self.slots]
+
+    @property
+    def num_children(self) -> int:
+        """Of the generation."""
+        return len(self.slots)
+
+    def contract(self) -> None:
+        """Gives every layer the weights that its factors stand for.
+
+        What is counted and what a snapshot takes are these weights.
+        """
+        for child in self._trained:
+            for slot in child:
+                slot.contract()
 
     def begin_step(
         self,
@@ -259,3 +308,13 @@ class LayerwiseGeneration(generation_base.GenerationBase):
         half_square = optimizer.half_square(gradients)
         for slot, gradient in zip(self._trained[child], gradients, strict=True):
             self._functions.update(slot, gradient, half_square, rates)
+
+
+def _needed(chain: Sequence[layer_pool.PooledLayer]) -> Iterator[str]:
+    below = True
+    for slot in chain:
+        if slot.momentum is None:
+            yield functions.INPUT_ONLY
+        else:
+            yield functions.WEIGHTS_ONLY if below else functions.ALL
+            below = False

@@ -10,11 +10,8 @@ import training_samples as samples
 from keras_munet import errors
 from keras_munet.aot import tracing
 from keras_munet.data import preprocessing
-from keras_munet.train import generation_structure
-from keras_munet.train import layer_pool
 from keras_munet.train.devices import fake_tpu
 from keras_munet.train.devices import topology
-from keras_munet.train.graph import generation
 
 _EXPERIMENTS = [
     ("quickstart", ()),
@@ -65,34 +62,25 @@ def test_the_steps_of_every_config_trace(config, options, name):
     tpu_traces.check(tpu_traces.settings_of(config, options), name)
 
 
-def test_a_step_that_calls_python_is_refused_by_name_before_it_runs():
+def test_few_children_share_the_cores_of_a_slice():
+    settings = tpu_traces.settings_of("ti3_characters", ())
+    assert tpu_traces.check(settings, "v3-8").group == 1
+    assert tpu_traces.check(settings, "v3-32").group == 4
+
+
+def test_a_function_that_calls_python_is_refused_by_name_before_it_runs():
     calls = []
 
-    class _Calling(generation.GenerationGraph):
-        def _count(self, images, labels, mask):
-            def told(value):
-                calls.append(value)
-                return value
+    @tf.function
+    def telling(x):
+        def told(value):
+            calls.append(value)
+            return value
 
-            mask = tf.py_function(told, [mask], tf.float32, name="telling")
-            mask = tf.ensure_shape(mask, labels.shape)
-            return super()._count(images, labels, mask)
+        return tf.py_function(told, [x], tf.float32, name="telling")
 
-    strategy = fake_tpu.tpu_strategy("v3-8")
-    children = [samples.job(0, 1)]
-    with fake_tpu.without_values():
-        graph = _Calling(
-            generation_structure.structure_of(children, 16),
-            layer_pool.LayerPool(strategy),
-            strategy,
-        )
-    inputs = (
-        tf.TensorSpec([2, 16, 16, 3], tf.uint8),
-        tf.TensorSpec([2], tf.int32),
-        tf.TensorSpec([2], tf.float32),
-    )
     with pytest.raises(errors.UsageError, match=r"telling.* EagerPyFunc"):
-        fake_tpu.check_runnable(graph.count_shares, inputs)
+        fake_tpu.check_runnable(telling, [tf.TensorSpec([2], tf.float32)])
     assert not calls
 
 
@@ -111,13 +99,6 @@ def test_the_fullest_child_trains_all_that_the_search_can_give_it():
     places = [part.spec.name for part in child.components]
     assert "encoderblock_2" in places
     assert all(part.trainable for part in child.components)
-
-
-def test_a_batch_that_does_not_divide_is_named():
-    settings = tpu_traces.settings_of("ti0_cmaterdb", ())
-    strategy = fake_tpu.tpu_strategy("v3-8")
-    with pytest.raises(errors.UsageError, match="batch_size 12 does not"):
-        tracing.steps_of(settings, strategy, batch_size=12)
 
 
 def test_draws_made_before_give_the_images_of_a_whole_batch():

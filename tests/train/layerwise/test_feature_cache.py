@@ -55,13 +55,13 @@ def test_a_later_cycle_scores_with_the_features_of_the_first():
     made = samples.trainer(num_cycles=3)
     children = [samples.job(i, 2, _TRUNK) for i in range(2)]
     computed = []
-    output = made._steps.layer_functions.output
+    output = made._engine.layer_functions.output
 
     def counted(kind, handle, x):
         computed.append(kind.layer)
         return output(kind, handle, x)
 
-    made._steps.layer_functions.output = counted
+    made._engine.layer_functions.output = counted
     samples.train(children, made)
     # A step computes the trunk once, and so does each of the four batches of
     # a validation, in the first cycle alone.
@@ -72,17 +72,17 @@ def test_a_later_cycle_scores_with_the_features_of_the_first():
 def _answers(made, child, data):
     """Returns what a path answers to the validation examples, as logits."""
     # One, so that batches come in their order.
-    made._steps._num_threads = 1
+    made._engine._num_threads = 1
     seen = []
-    right = made._steps.layer_functions.num_correct
+    right = made._engine.layer_functions.num_correct
 
     def told(logits, labels, mask):
         seen.append(logits.numpy())
         return right(logits, labels, mask)
 
-    made._steps.layer_functions.num_correct = told
+    made._engine.layer_functions.num_correct = told
     made.evaluate(child.components, data, "validation", 16)
-    made._steps.layer_functions.num_correct = right
+    made._engine.layer_functions.num_correct = right
     return np.array(seen)
 
 
@@ -105,7 +105,7 @@ def test_scores_are_the_same_without_features():
     children = [samples.job(i, 2, _TRUNK[: 2 + i]) for i in range(3)]
     results = samples.train(children)
     made = samples.trainer()
-    made._steps._features = feature_cache.FeatureCache(num_bytes_max=0)
+    made._engine._features = feature_cache.FeatureCache(num_bytes_max=0)
     for with_features, without in zip(
         results, samples.train(children, made), strict=True
     ):

@@ -1,1 +1,0 @@
-"""Trains a generation as one graph: the engine for accelerators."""

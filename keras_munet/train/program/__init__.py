@@ -1,0 +1,1 @@
+"""Trains every child by one compiled program: the engine for accelerators."""
