@@ -7,6 +7,7 @@ Text of others cannot leave its line.
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -57,13 +58,17 @@ def entries(
         "path_id": directory.root.id,
         "source": directory.root_source,
     }
+    generations = collections.defaultdict(list)
+    for event in history.generations:
+        generations[event.task].append(event)
+    rankings = {(r.task, r.iteration): r for r in history.rankings}
     for state in sorted(states, key=lambda s: s.published.born):
         yield _task(state, tree)
-        for event in history.generations:
-            if event.task == state.task:
-                if event.number == 1:
-                    yield from _ranked(history, event)
-                yield _generation(event)
+        for event in generations[state.task]:
+            ranking = rankings.get((event.task, event.iteration))
+            if event.number == 1 and ranking is not None:
+                yield _ranked(ranking)
+            yield _generation(event)
     for name, removed_task in removed.items():
         yield {
             "entry": "removed",
@@ -148,20 +153,16 @@ def _task(
     }
 
 
-def _ranked(
-    history: events.History, event: events.Generation
-) -> Iterator[dict[str, Any]]:
-    for ranking in history.rankings:
-        if (ranking.task, ranking.iteration) == (event.task, event.iteration):
-            yield {
-                "entry": "ranked",
-                "task": ranking.task,
-                "iteration": ranking.iteration,
-                "paths": [
-                    {"task": task, "accuracy": accuracy}
-                    for task, accuracy in ranking.paths
-                ],
-            }
+def _ranked(ranking: events.Ranking) -> dict[str, Any]:
+    return {
+        "entry": "ranked",
+        "task": ranking.task,
+        "iteration": ranking.iteration,
+        "paths": [
+            {"task": task, "accuracy": accuracy}
+            for task, accuracy in ranking.paths
+        ],
+    }
 
 
 def _generation(event: events.Generation) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from keras_munet.core import specs
@@ -66,22 +67,22 @@ def places(
       paths: the published paths.
     """
     of_root = {ref.id for ref in root.components}
+    # Place -> component id -> (parameters, tasks).
+    users: dict[str, dict[str, tuple[int, list[str]]]] = {}
+    for path in paths:
+        for ref in path.components:
+            of_place = users.setdefault(ref.name, {})
+            _, tasks = of_place.setdefault(ref.id, (ref.num_params, []))
+            tasks.append(path.task)
     return tuple(
-        Slot(name, _components(name, paths, of_root)) for name in _order(paths)
+        Slot(name, _components(users[name], of_root)) for name in _order(paths)
     )
 
 
 def _components(
-    name: str, paths: Sequence[specs.PathRecord], of_root: set[str]
+    users: Mapping[str, tuple[int, list[str]]], of_root: set[str]
 ) -> tuple[Component, ...]:
-    tasks: dict[str, list[str]] = {}
-    num_params: dict[str, int] = {}
-    for path in paths:
-        ref = path.component(name)
-        if ref is not None:
-            tasks.setdefault(ref.id, []).append(path.task)
-            num_params[ref.id] = ref.num_params
-    ids = sorted(tasks, key=lambda ref_id: ref_id not in of_root)
+    ids = sorted(users, key=lambda ref_id: ref_id not in of_root)
     num_of_root = sum(ref_id in of_root for ref_id in ids)
     return tuple(
         Component(
@@ -89,8 +90,8 @@ def _components(
             label=(
                 ROOT_LABEL if i < num_of_root else _letters(i - num_of_root)
             ),
-            num_params=num_params[ref_id],
-            tasks=tuple(tasks[ref_id]),
+            num_params=users[ref_id][0],
+            tasks=tuple(users[ref_id][1]),
         )
         for i, ref_id in enumerate(ids)
     )

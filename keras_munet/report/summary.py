@@ -166,9 +166,8 @@ def read_summary(workdir: str | os.PathLike[str]) -> Summary:
     states = [
         states_by_name[name] for name in task_names if name in states_by_name
     ]
-    states += [
-        s for name, s in states_by_name.items() if name not in task_names
-    ]
+    named = set(task_names)
+    states += [s for name, s in states_by_name.items() if name not in named]
     history = events.read_history(workdir)
     population = population_view.read_population(directory)
     family_tree = lineages.FamilyTree(population, history.path_tasks)
@@ -205,7 +204,7 @@ def _task(
     shared = sum(
         ref.num_params
         for ref in path.components
-        if population.locks(ref.id, without=state.task) - {specs.NOT_TRAINABLE}
+        if population.num_users(ref.id, without=state.task)
     )
     return TaskSummary(
         name=state.task,

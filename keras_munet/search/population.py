@@ -86,6 +86,15 @@ class Population:
             component_id in self._root_ids and self.root.task != without
         ) or self._users.count(component_id, without) > 0
 
+    def num_users(self, component_id: str, *, without: str = "") -> int:
+        """Returns how many tasks' paths have a component, the root left out.
+
+        Args:
+          component_id: the component.
+          without: a task that is not counted.
+        """
+        return self._users.count(component_id, without)
+
     def seeds(self, task: str) -> list[specs.PathRecord]:
         """Returns the paths that may seed `task`: the root and others' paths.
 
