@@ -405,6 +405,13 @@ class LocalStorage(storage.Storage):
             self._make_folder(os.path.dirname(path))
             return local_lock.acquire_lock(path, holder, shared=shared)
 
+    def require_locks(self) -> None:
+        """Tries the locks with a child process; see `storage.Storage`."""
+        path = self._path(f"{GUARDS_DIR}/probe")
+        with os_errors.as_store_errors(path, "locked"):
+            self._make_folder(os.path.dirname(path))
+            local_lock.require_exclusion(path)
+
     def locks_in_use(self, names: Iterable[str]) -> set[str]:
         """Tries each lock; see `storage.Storage`."""
         locked_names = set()

@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 
+from keras_munet import errors
 from keras_munet.core import guarded_file
 from keras_munet.store import os_errors
 from keras_munet.store import storage
 
 _NUM_HOLDER_BYTES = 200
+_CHILD_SECS = 30.0
+_HAS_LOCK = 7
+_TRY_LOCK = f"""
+import fcntl, os, sys
+handle = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except OSError:
+    sys.exit(0)
+sys.exit({_HAS_LOCK})
+"""
 
 
 def acquire_lock(path: str, holder: str, *, shared: bool) -> storage.Lock:
@@ -49,6 +63,46 @@ def acquire_lock(path: str, holder: str, *, shared: bool) -> storage.Lock:
         os.close(handle)
         raise
     return _LocalLock(handle)
+
+
+def require_exclusion(path: str) -> None:
+    """Refuses a file system whose locks exclude no other process.
+
+    A child process tries a lock that this one holds: some network file systems
+    grant every lock, and two locks of one process prove nothing.
+
+    Args:
+      path: of a file for this, in a folder that exists.
+
+    Raises:
+      UsageError: both processes had the lock.
+      OSError: the operating system refused.
+    """
+    try:
+        lock = acquire_lock(path, "", shared=False)
+    except storage.LockHeldError:
+        # Another process tries the same, and this one is excluded.
+        return
+    try:
+        child = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _TRY_LOCK, path],
+            check=False,
+            capture_output=True,
+            timeout=_CHILD_SECS,
+        )
+    except (subprocess.TimeoutExpired, OSError):
+        # A child that waits is excluded; without one, nothing is proved.
+        return
+    finally:
+        lock.release()
+    if child.returncode == _HAS_LOCK:
+        folder = os_errors.show(os.path.dirname(os.path.dirname(path)))
+        raise errors.UsageError(
+            f"the locks of the file system of {folder} exclude no other "
+            "process (flock does nothing there), so two jobs would publish "
+            "over each other; use a local disk, a network file system that "
+            "has locks (NFS 4, mounted without nolock), or a bucket"
+        )
 
 
 class _LocalLock(storage.Lock):

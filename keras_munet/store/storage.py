@@ -351,6 +351,13 @@ class Storage(abc.ABC):
           LockHeldError: another holder has it.
         """
 
+    def require_locks(self) -> None:  # noqa: B027
+        """Makes sure that a lock excludes other processes.
+
+        Raises:
+          UsageError: it does not.
+        """
+
     @abc.abstractmethod
     def locks_in_use(self, names: Iterable[str]) -> set[str]:
         """Returns those of the locks that a holder has alone who lives.

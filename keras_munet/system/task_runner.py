@@ -165,12 +165,16 @@ class TaskRunner:
     def begin_run(
         self, progress: progress_lib.Progress, num_task_iterations: int
     ) -> None:
-        """Reports a job of some task iterations.
+        """Reports a job of some task iterations, once locks are tried.
 
         Args:
           progress: passes it on.
           num_task_iterations: of the job.
+
+        Raises:
+          UsageError: the locks of the system's file system do nothing.
         """
+        self._dir.files.require_locks()
         progress.begin_run(
             callback_lib.Run(
                 workdir=self._dir.where,
