@@ -1,7 +1,8 @@
 """Loads the data of tasks in turn and checks that they are the right ones.
 
 Invariant: of the images that memory holds only those of one task may be
-large; data that differ from what a published path was trained on are refused.
+large, or as much together as those of the largest one, however many tasks there
+are; data that differ from what a published path was trained on are refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from concurrent import futures
 
 from keras_munet.core import class_weights
 from keras_munet.core import fingerprint
@@ -40,6 +42,11 @@ class TaskDataLoader:
         self.fingerprints: dict[str, fingerprint.DataFingerprint] = {}
         self._class_names: dict[str, tuple[str, ...]] = {}
         self._loaded: dict[str, types.TaskData] = {}
+        # Bytes that a task's images take in memory, of all that were loaded.
+        self._num_bytes: dict[str, int] = {}
+        self._prefetched: tuple[str, futures.Future[types.TaskData]] | None = (
+            None
+        )
 
     def load(self, name: str) -> types.TaskData:
         """Returns the data of a task; those of large other tasks are freed.
@@ -54,9 +61,11 @@ class TaskDataLoader:
         """
         data = self._loaded.pop(name, None)
         if data is None:
-            self._free()
-            loaded = validation.load_tasks([name], self.settings)
-            data = loaded[name]
+            data = self._take_prefetched(name)
+            if data is None:
+                self._free()
+                data = self._read(name)
+            self._num_bytes[name] = _num_bytes(data)
             class_weights.check(
                 str(self.settings.data.class_weights), name, data.class_names
             )
@@ -64,6 +73,49 @@ class TaskDataLoader:
             self._class_names[name] = data.class_names
         self._loaded[name] = data
         return data
+
+    def prefetch(self, name: str) -> None:
+        """Begins to load the data of the task that comes next.
+
+        Nothing is done unless they fit beside those in memory into what the
+        largest task takes alone. An error is one of `load` only.
+
+        Args:
+          name: of the task, bare; one whose data were loaded before.
+        """
+        if (
+            name in self._loaded
+            or self._prefetched is not None
+            or not self._loaded
+        ):
+            return
+        num_bytes_max = max([*self._num_bytes.values(), _NUM_SMALL_BYTES_MAX])
+        num_next = self._num_bytes.get(name, num_bytes_max + 1)
+        *older_sizes, current = map(_num_bytes, self._loaded.values())
+        if current + num_next > num_bytes_max:
+            return
+        for other in list(self._loaded)[:-1]:
+            if sum(older_sizes) + current + num_next > num_bytes_max:
+                older_sizes.remove(_num_bytes(self._loaded.pop(other)))
+        executor = futures.ThreadPoolExecutor(1, "prefetch")
+        self._prefetched = name, executor.submit(self._read, name)
+        executor.shutdown(wait=False)
+
+    def _take_prefetched(self, name: str) -> types.TaskData | None:
+        """Returns a task's data if they were prefetched; drops others."""
+        if self._prefetched is None:
+            return None
+        prefetched_name, future = self._prefetched
+        self._prefetched = None
+        try:
+            data = future.result()
+        # Where the task's turn comes, its error is raised by `load`.
+        except Exception:
+            return None
+        return data if prefetched_name == name else None
+
+    def _read(self, name: str) -> types.TaskData:
+        return validation.load_tasks([name], self.settings)[name]
 
     def check(
         self,
@@ -130,15 +182,20 @@ class TaskDataLoader:
         """Frees the least recently used tasks but for some small ones."""
         num_kept_bytes = 0
         for name, data in reversed(list(self._loaded.items())):
-            num_bytes = sum(
-                split.num_bytes
-                for split in (data.train, data.validation, data.test)
-                if split.resident
-            )
+            num_bytes = _num_bytes(data)
             if num_kept_bytes + num_bytes > _NUM_SMALL_BYTES_MAX:
                 del self._loaded[name]
             else:
                 num_kept_bytes += num_bytes
+
+
+def _num_bytes(data: types.TaskData) -> int:
+    """Returns what a task's images take in memory, bytes."""
+    return sum(
+        split.num_bytes
+        for split in (data.train, data.validation, data.test)
+        if split.resident
+    )
 
 
 def refuse_other_prepared(

@@ -61,6 +61,8 @@ class TaskRunner:
         self._loader = loader
         self._crews: dict[devices.Devices, executor.Executor] = {}
         self._newest: population_view.Newest | None = None
+        # The task whose turn comes after the one that runs.
+        self._next_name: str | None = None
 
     def data(self, task_name: str) -> types.TaskData:
         """Returns a task's data; see `System.data`."""
@@ -202,6 +204,8 @@ class TaskRunner:
         from keras_munet.system import task_iteration
 
         data = self.data(task_name)
+        if self._next_name is not None:
+            self._loader.prefetch(self._next_name)
         if notice := validation.input_notice(
             data, self._settings, self._family, self._dir.root
         ):
@@ -283,7 +287,7 @@ class TaskRunner:
           False if other jobs hold them all.
         """
         busy = set()
-        for number, task_name in todo:
+        for position, (number, task_name) in enumerate(todo):
             name = names.bare_name(task_name)
             if name in busy:
                 continue
@@ -296,6 +300,7 @@ class TaskRunner:
                             f"round {number + 1}/"
                             f"{self._settings.num_task_iters}: {task_name}"
                         )
+                        self._next_name = _next_name(name, todo[position:])
                         self.evolve(task_name, strategy, progress)
             except leases.TaskHeldError:
                 busy.add(name)
@@ -319,3 +324,9 @@ class TaskRunner:
             for task_name in self._settings.task_names
             if num_rounds[names.bare_name(task_name)] <= number
         ]
+
+
+def _next_name(name: str, todo: Sequence[tuple[int, str]]) -> str | None:
+    """Returns the first task after one of this name, or None."""
+    bare_names = (names.bare_name(task_name) for _, task_name in todo)
+    return next((other for other in bare_names if other != name), None)

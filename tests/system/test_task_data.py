@@ -195,6 +195,117 @@ def test_images_of_one_large_task_are_in_memory(tmp_path, monkeypatch):
     ]
 
 
+def _spied(monkeypatch):
+    """Returns the live image bytes after each load, and the names in order."""
+    images, peaks, loaded_names = [], [], []
+    load = tasks_lib.load
+
+    def spied(name, *args, **options):
+        data = load(name, *args, **options)
+        loaded_names.append(name)
+        images.extend(
+            weakref.ref(split.images)
+            for split in (data.train, data.validation, data.test)
+        )
+        gc.collect()
+        alive = [ref() for ref in images]
+        peaks.append(sum(a.nbytes for a in alive if a is not None))
+        return data
+
+    monkeypatch.setattr(tasks_lib, "load", spied)
+    return peaks, loaded_names
+
+
+def test_a_config_of_all_tasks_begins_with_the_memory_of_the_largest(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(task_data, "_NUM_SMALL_BYTES_MAX", 0)
+    names = [f"own/t{i}" for i in range(69)]
+    for i, name in enumerate(names):
+        _keep(tmp_path, name=name, seed=i, num=200 if i == 40 else 20 + i % 7)
+    peaks, loaded_names = _spied(monkeypatch)
+    keras_munet.System.create(
+        tmp_path / "w", _settings(str(tmp_path), task_names=names)
+    )
+    assert sorted(loaded_names) == sorted(names)
+    assert max(peaks) == 2 * 200 * 64
+
+
+@pytest.mark.parametrize(
+    ("nums", "is_prefetched"),
+    [
+        # The third task is as large as the first two together.
+        ((30, 30, 60), True),
+        ((30, 30, 59), False),
+        ((60, 10, 10), False),
+    ],
+)
+def test_the_next_task_is_loaded_early_if_the_largest_leaves_room(
+    tmp_path, monkeypatch, nums, is_prefetched
+):
+    monkeypatch.setattr(task_data, "_NUM_SMALL_BYTES_MAX", 0)
+    names = [f"own/t{i}" for i in range(3)]
+    for i, name in enumerate(names):
+        _keep(tmp_path, name=name, seed=i, num=nums[i])
+    peaks, loaded_names = _spied(monkeypatch)
+    loader = task_data.TaskDataLoader(_settings(str(tmp_path)))
+    loader.check(names)
+    loader.load(names[0])
+    del loaded_names[:]
+    loader.prefetch(names[1])
+    loader.prefetch(names[1])
+    if is_prefetched:
+        loader._prefetched[1].result(60)
+    assert loaded_names == [names[1]] * is_prefetched
+    data = loader.load(names[1])
+    assert data.name == names[1] and loaded_names == [names[1]]
+    assert max(peaks) == 2 * max(nums) * 64
+    # One that was prefetched in vain is freed.
+    del data
+    loader.prefetch(names[0])
+    assert loader.load(names[2]).name == names[2]
+    gc.collect()
+    assert loader.load(names[2]) is loader.load(names[2])
+    assert max(peaks) == 2 * max(nums) * 64
+
+
+def test_an_error_of_a_task_comes_when_its_turn_comes(tmp_path, monkeypatch):
+    names = ["own/t0", "own/t1"]
+    for name in names:
+        _keep(tmp_path, name=name)
+    loader = task_data.TaskDataLoader(_settings(str(tmp_path)))
+    loader.check(names)
+    loader._loaded.pop(names[1])
+    load = tasks_lib.load
+
+    def damaged(name, *args, **options):
+        if name == names[1]:
+            raise errors.DataError("t1 is damaged")
+        return load(name, *args, **options)
+
+    monkeypatch.setattr(tasks_lib, "load", damaged)
+    loader.load(names[0])
+    loader.prefetch(names[1])
+    assert loader.load(names[0]).name == names[0]
+    with pytest.raises(errors.DataError, match="t1 is damaged"):
+        loader.load(names[1])
+
+
+def test_a_run_prefetches_the_task_whose_turn_is_next(tmp_path, monkeypatch):
+    names = ["own/t0", "own/t1"]
+    for i, name in enumerate(names):
+        _keep(tmp_path, name=name, seed=i)
+    prefetched = []
+    monkeypatch.setattr(
+        task_data.TaskDataLoader,
+        "prefetch",
+        lambda self, name: prefetched.append(name),
+    )
+    settings = _settings(str(tmp_path), task_names=names, num_task_iters=2)
+    keras_munet.System.create(tmp_path / "w", settings).run()
+    assert prefetched == ["own/t1", "own/t0", "own/t1"]
+
+
 def test_creating_a_system_names_the_task_whose_data_are_missing(tmp_path):
     data_dir = _keep(tmp_path / "data")
     settings = _settings(data_dir, task_names=[NAME, "own/nothing"])
