@@ -23,7 +23,6 @@ def get_config() -> ml_collections.ConfigDict:
             num_stages=4,
             num_epochs=40,
             batch_size=8,
-            combination="mean",
             learning_rate=1e-2,
         ).to_config()
     )

@@ -26,8 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
             num_stages=4,
             num_epochs=24,
             batch_size=32,
-            combination="mean",
             learning_rate=1e-3,
-            save_every=1000,
         ).to_config()
     )

@@ -26,7 +26,6 @@ def get_config() -> ml_collections.ConfigDict:
             num_stages=4,
             num_epochs=200,
             batch_size=8,
-            combination="mean",
             learning_rate=1e-3,
         ).to_config()
     )

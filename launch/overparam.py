@@ -1,6 +1,6 @@
 """Trains compact networks for several dense tasks and measures them.
 
-    python launch/overparam.py --config=configs/overparam_rooms.py \
+    python launch/overparam.py --config=configs/overparam_overlaid.py \
         --output_dir=DIR [--method=overparam] [--tasks=a,b] [--seed=0]
 
 Methods: overparam (products of shared and task factors), overparam_common,
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from keras_munet.overparam.experiments import settings as settings_lib
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The experiment, e.g. configs/overparam_rooms.py."
+    "config", None, "The experiment, e.g. configs/overparam_overlaid.py."
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "The folder of this one run.", required=True
@@ -33,8 +33,7 @@ _SEED = flags.DEFINE_integer("seed", None, "Default the config's.")
 _STRATEGY = flags.DEFINE_string(
     "strategy",
     "auto",
-    "Devices: auto, one_device, mirrored, or multi_worker: the same "
-    "command on every worker of TF_CONFIG, with one shared --output_dir.",
+    "Devices: auto, one_device or mirrored.",
 )
 _QUIET = flags.DEFINE_bool("quiet", False, "Print nothing but errors.")
 flags.mark_flag_as_required("config")

@@ -56,7 +56,6 @@ _SHARED_BASENAMES = {
     "settings": "of the method, and of experiments with compact networks",
     "sources": "each kind of data has its own",
     "tasks": "each source of data has the same files",
-    "training": "of compact networks, and of the packaged root",
     "validation": "of requests to a system, and to compact networks",
 }
 

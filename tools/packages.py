@@ -107,10 +107,10 @@ TABLE = {
         "what a plug-in may import",
     ),
     "overparam": Row(
-        "core data errors store train",
-        "factorised training of compact networks; `experiments/` has the "
+        "core data errors store",
+        "compact networks trained as products; `experiments/` has the "
         "published ones",
-        "training.py",
+        "model_transform.py alternating_model.py",
     ),
     "system": Row(
         "callbacks config core data errors export models roots search store "

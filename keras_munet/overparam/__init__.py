@@ -13,38 +13,40 @@ from typing import Any
 from keras_munet.core import keras_backend
 
 if TYPE_CHECKING:
+    from keras_munet.overparam.alternating_model import AlternatingModel
     from keras_munet.overparam.contraction import contract
     from keras_munet.overparam.contraction import multiply_adds
     from keras_munet.overparam.contraction import num_params
-    from keras_munet.overparam.fit import train
     from keras_munet.overparam.layers import FactorizedConv2D
+    from keras_munet.overparam.layers import FactorizedConv2DTranspose
     from keras_munet.overparam.layers import FactorizedDense
     from keras_munet.overparam.model_transform import overparameterize
-    from keras_munet.overparam.schedule import Schedule
-    from keras_munet.overparam.training import Trainer
+    from keras_munet.overparam.model_transform import (
+        overparameterize as overparameterise,
+    )
 
 _HOMES = {
-    "FactorizedConv2D": "layers",
-    "FactorizedDense": "layers",
-    "Schedule": "schedule",
-    "Trainer": "training",
-    "contract": "contraction",
-    "multiply_adds": "contraction",
-    "num_params": "contraction",
-    "overparameterize": "rewriting",
-    "train": "running",
+    "AlternatingModel": "alternating_model:AlternatingModel",
+    "FactorizedConv2D": "layers:FactorizedConv2D",
+    "FactorizedConv2DTranspose": "layers:FactorizedConv2DTranspose",
+    "FactorizedDense": "layers:FactorizedDense",
+    "contract": "contraction:contract",
+    "multiply_adds": "contraction:multiply_adds",
+    "num_params": "contraction:num_params",
+    "overparameterise": "model_transform:overparameterize",
+    "overparameterize": "model_transform:overparameterize",
 }
 
 __all__ = [
+    "AlternatingModel",
     "FactorizedConv2D",
+    "FactorizedConv2DTranspose",
     "FactorizedDense",
-    "Schedule",
-    "Trainer",
     "contract",
     "multiply_adds",
     "num_params",
+    "overparameterise",
     "overparameterize",
-    "train",
 ]
 
 
@@ -52,5 +54,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     keras_backend.require_tensorflow()
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    return getattr(home, name)
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

@@ -15,22 +15,40 @@ import keras
 
 from keras_munet import errors
 from keras_munet.overparam import layers
+from keras_munet.overparam import norm_folding
 
 # What the ordinary layers do not get.
-_OWN_KEYS = ("tasks", "depth", "combination", "task_factor")
+_OWN_KEYS = ("tasks", "depth", "task_factor")
+_ORDINARY = {
+    layers.FactorizedConv2D: keras.layers.Conv2D,
+    layers.FactorizedConv2DTranspose: keras.layers.Conv2DTranspose,
+    layers.FactorizedDense: keras.layers.Dense,
+}
 
 
-def contract(model: keras.Model) -> keras.Model:
+def contract(model: keras.Model, *, fold_norms: bool = False) -> keras.Model:
     """Returns the ordinary network that gives a network's outputs.
 
     Args:
       model: functional or Sequential, with factorised layers or without; it
         is not changed.
+      fold_norms: whether a batch norm that alone follows a linear convolution
+        or dense layer becomes part of its kernel and bias. In inference the
+        outputs are the same, to rounding.
 
     Raises:
       UsageError: the model has no graph of layers.
+
+    Example:
+      >>> image = keras.Input([8, 8, 3])
+      >>> x = keras.layers.Conv2D(4, 3, use_bias=False)(image)
+      >>> x = keras.layers.BatchNormalization()(x)
+      >>> small = contract(keras.Model(image, x), fold_norms=True)
+      >>> [type(layer).__name__ for layer in small.layers]
+      ['InputLayer', 'Conv2D']
     """
-    return rewritten(model, _contracted, _copy_contracted)
+    ordinary = rewritten(model, _contracted, _copy_contracted)
+    return norm_folding.fold_norms(ordinary) if fold_norms else ordinary
 
 
 def rewritten(
@@ -49,6 +67,12 @@ def rewritten(
       UsageError: the model has no graph of layers.
     """
     check_graph(model)
+    if not isinstance(model, keras.Sequential):
+        # The same layers without what belongs to training, which a clone of
+        # the model would compile anew.
+        plain = keras.Model(model.input, model.output, name=model.name)
+        plain.trainable = model.trainable
+        model = plain
 
     def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):
@@ -94,31 +118,49 @@ def multiply_adds(model: keras.Model) -> int:
     Raises:
       UsageError: a layer with a kernel has an output of unknown size.
     """
-    total = 0
-    for layer in model.layers:
+    check_graph(model)
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs)
+    counts = []
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        # A factorised one would compute its first values.
+        if isinstance(layer, layers.Factorized):
+            return _contracted(layer)
+        return type(layer).from_config(layer.get_config())
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        outputs = layer(*args, **kwargs)
         if isinstance(layer, keras.Model):
-            total += multiply_adds(layer)
-            continue
-        kernel_shape = _kernel_shape(layer)
-        if kernel_shape is None:
-            continue
-        # One output's numbers each take one column of the kernel.
-        sides = layer.output.shape[1:]
-        if None in sides:
-            raise errors.UsageError(
-                f"layer {layer.name!r} has an output of shape "
-                f"{list(layer.output.shape)}; build the model for one size"
-            )
-        outputs = math.prod(sides)
-        if isinstance(layer, keras.layers.Conv2DTranspose):
-            # Each input's number meets the kernel, not each output's.
-            outputs = math.prod(layer.input.shape[1:])
-            total += outputs * math.prod(kernel_shape[:3])
-        elif isinstance(layer, keras.layers.DepthwiseConv2D):
-            total += outputs * math.prod(kernel_shape[:2])
-        else:
-            total += outputs * math.prod(kernel_shape[:-1])
-    return total
+            counts.append(multiply_adds(layer))
+        elif getattr(layer, "kernel", None) is not None:
+            counts.append(_one_use(layer, args[0].shape, outputs.shape))
+        return outputs
+
+    keras.models.clone_model(model, clone_function=copy, call_function=call)
+    return sum(counts)
+
+
+def _one_use(
+    layer: keras.layers.Layer,
+    input_shape: tuple[Any, ...],
+    output_shape: tuple[Any, ...],
+) -> int:
+    """Returns the multiply-adds of one use of a layer with a kernel."""
+    if None in output_shape[1:]:
+        raise errors.UsageError(
+            f"layer {layer.name!r} has an output of shape "
+            f"{list(output_shape)}; build the model for one size"
+        )
+    kernel_shape = tuple(layer.kernel.shape)
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        # Each input's number meets the kernel, not each output's.
+        return math.prod(input_shape[1:]) * math.prod(kernel_shape[:3])
+    num_outputs = math.prod(output_shape[1:])
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        return num_outputs * math.prod(kernel_shape[:2])
+    # One output's numbers each take one column of the kernel.
+    return num_outputs * math.prod(kernel_shape[:-1])
 
 
 def _numbers(model: keras.Model) -> list[keras.Variable]:
@@ -126,23 +168,11 @@ def _numbers(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.weights if "float" in str(v.dtype)]
 
 
-def _kernel_shape(layer: keras.layers.Layer) -> tuple[int, ...] | None:
-    if isinstance(layer, layers.Factorized):
-        return layer.arrangement.kernel_shape
-    kernel = getattr(layer, "kernel", None)
-    return None if kernel is None else tuple(kernel.shape)
-
-
 def _contracted(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = layer.get_config()
     if not isinstance(layer, layers.Factorized):
         return type(layer).from_config(config)
-    plain = (
-        keras.layers.Conv2D
-        if isinstance(layer, layers.FactorizedConv2D)
-        else keras.layers.Dense
-    )
-    return plain.from_config(
+    return _ORDINARY[type(layer)].from_config(
         {key: value for key, value in config.items() if key not in _OWN_KEYS}
     )
 

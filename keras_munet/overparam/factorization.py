@@ -18,8 +18,10 @@ import numpy as np
 
 from keras_munet import errors
 
-COMBINATIONS = ("product", "mean")
 TASK_FACTORS = ("full", "diagonal")
+# Of the library and of the experiments alike.
+DEPTH = 1
+TASK_FACTOR = "full"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Arrangement:
 
     Attributes:
       kernel_shape: `[in, out]`, or `[height, width, in / groups, out]` as
-        Keras has it.
+        Keras has it; of a transposed convolution `[height, width, out, in]`,
+        whose matrix has a row per (output channel, vertical place).
       groups: of a convolution; 1 for a dense kernel.
     """
 
@@ -79,9 +82,9 @@ class Factors:
     """The first values of a kernel's factors, float32.
 
     Attributes:
-      u: `[groups, rows, rank]`, orthonormal columns.
-      v: `[groups, rank, columns]`, orthonormal rows.
-      middle: `[groups, rank]`, the diagonal of each task's factor.
+      u: `[groups, rows, rank]`.
+      v: `[groups, rank, columns]`.
+      middle: `[groups, rank]`, the diagonal of each square factor.
     """
 
     u: np.ndarray
@@ -90,21 +93,21 @@ class Factors:
 
 
 def factorize(
-    kernel: np.ndarray,
-    arrangement: Arrangement,
-    num_tasks: int,
-    combination: str,
+    kernel: np.ndarray, arrangement: Arrangement, num_squares: int
 ) -> Factors:
     """Returns the factors that a kernel is first trained as.
 
-    With U S V the singular value decomposition, each task's factor is S where
-    their mean is taken, and S^(1 / num_tasks) where their product is.
+    With Q S R the singular value decomposition, S is divided evenly: U is
+    Q S^(1/n), each square factor S^(1/n) and V is S^(1/n) R, with n factors
+    in all. So every factor moves the product by about as much as any other,
+    and none of them starts as an identity, from which deep chains collapsed
+    in one of three seeds. An even split is what gradient descent on a linear
+    chain conserves (Arora et al. 2018, arXiv 1802.06509).
 
     Args:
       kernel: of the arrangement's kernel shape.
       arrangement: of the kernel.
-      num_tasks: factors between U and V, at least 1.
-      combination: of the tasks' factors.
+      num_squares: factors between U and V, at least 1.
 
     Raises:
       UsageError: the kernel has values that are not finite.
@@ -117,15 +120,14 @@ def factorize(
             "values that are not finite and has no factors; give the layer "
             "finite weights"
         )
-    u, s, v = np.linalg.svd(values, full_matrices=False)
-    middle = s
-    if combination == "product" and num_tasks > 1:
-        # A product of several zeros has no gradient. Where there is nothing
-        # the zero stands in V alone, and the factors can grow.
-        eps = np.finfo(np.float32).eps * max(arrangement.shape[1:])
-        is_zero = s <= eps * s.max(axis=-1, keepdims=True)
-        middle = np.where(is_zero, 1.0, s ** (1.0 / num_tasks))
-        v = np.where(is_zero[..., None], 0.0, v)
+    q, s, r = np.linalg.svd(values, full_matrices=False)
+    # A product of several zeros has no gradient. Where there is nothing the
+    # zero stands in V alone, and the factors can grow.
+    eps = np.finfo(np.float32).eps * max(arrangement.shape[1:])
+    is_zero = s <= eps * s.max(axis=-1, keepdims=True)
+    middle = np.where(is_zero, 1.0, s ** (1.0 / (num_squares + 2)))
+    u = q * middle[:, None, :]
+    v = r * np.where(is_zero, 0.0, middle)[..., None]
     return Factors(
         *(np.ascontiguousarray(part, np.float32) for part in (u, v, middle))
     )

@@ -20,7 +20,7 @@ class FactorizedLayer(Protocol):
     name: str
     arrangement: factorization.Arrangement
     tasks: tuple[str, ...]
-    combination: str
+    depth: int
     task_factor: str
 
 
@@ -44,21 +44,18 @@ class Values:
             return factorization.factorize(
                 self._kernel(),
                 layer.arrangement,
-                max(1, len(layer.tasks)),
-                layer.combination,
+                layer.depth - 1 + max(1, len(layer.tasks)),
             )
         except errors.UsageError as error:
             raise errors.UsageError(f"layer {layer.name!r}: {error}") from error
 
     def of(self, name: str) -> np.ndarray:
         """Returns the first value of one factor."""
-        if name.startswith("inner_"):
-            groups, rank = self._factors.middle.shape
-            return np.tile(np.eye(rank, dtype=np.float32), (groups, 1, 1))
         if name in ("u", "v"):
             return getattr(self._factors, name)
         middle = self._factors.middle
-        if self._layer.task_factor == "diagonal":
+        is_inner = name.startswith("inner_")
+        if self._layer.task_factor == "diagonal" and not is_inner:
             return middle
         return middle[:, :, None] * np.eye(middle.shape[-1], dtype=np.float32)
 

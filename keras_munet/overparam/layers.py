@@ -1,10 +1,10 @@
 """Layers whose kernel is a product of factors (section 5 of the method).
 
 Invariant: a layer computes what an ordinary one with the kernel
-`U D_1 .. D_n C(M_1 .. M_T) V` computes: U, V and the D are trained for all
-tasks, M_t for task t alone, and C is their product or their mean. There is ONE
-kernel, for any number of tasks. Products are made in float32; a dtype
-policy rounds the kernel, as it does an ordinary layer's.
+`U D_1 .. D_n M_1 .. M_T V` computes: U, V and the D are trained for all
+tasks, M_t for task t alone. There is ONE kernel, for any number of tasks.
+Products are made in float32; a dtype policy rounds the kernel, as it does an
+ordinary layer's. A regularizer of the kernel acts on the product.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Factorized(keras.layers.Layer):
         factor that is trained like U and V stands in their place.
       depth: square factors in sequence between U and V, of which one is the
         tasks'; 1 for none but that.
-      combination: `product` or `mean` of the tasks' factors.
       task_factor: `full` matrices, or `diagonal` ones.
     """
 
@@ -41,25 +40,18 @@ class Factorized(keras.layers.Layer):
         self,
         tasks: Sequence[str],
         depth: int,
-        combination: str,
         task_factor: str,
         activation: Any,
         use_bias: bool,
         kernel_initializer: Any,
         bias_initializer: Any,
+        kernel_regularizer: Any,
+        bias_regularizer: Any,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.tasks = validation.tasks(tasks)
-        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-            raise errors.UsageError(
-                f"depth is {depth!r}; give the number of square factors in "
-                "sequence, an integer of 1 or more"
-            )
-        self.depth = depth
-        self.combination = validation.one_of(
-            "combination", combination, factorization.COMBINATIONS
-        )
+        self.depth = validation.positive("depth", depth)
         self.task_factor = validation.one_of(
             "task_factor", task_factor, factorization.TASK_FACTORS
         )
@@ -67,6 +59,8 @@ class Factorized(keras.layers.Layer):
         self.use_bias = bool(use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
 
     @property
     def arrangement(self) -> factorization.Arrangement:
@@ -106,6 +100,15 @@ class Factorized(keras.layers.Layer):
     def task_variables(self, task: str) -> list[keras.Variable]:
         """Returns what is trained with the loss of `task` alone."""
         return [self._task_factors[task]] if task in self.tasks else []
+
+    @property
+    def unscaled_factors(self) -> list[keras.Variable]:
+        """The factors that decoupled weight decay leaves as they are.
+
+        All but V: shrinking V shrinks the kernel by the same share, as it
+        does an ordinary one; shrinking each factor would do so several times.
+        """
+        return [v for name, v in self._factor_variables() if name != "v"]
 
     def assign_kernel(self, kernel: np.ndarray) -> None:
         """Makes the factors those of a given kernel.
@@ -167,21 +170,20 @@ class Factorized(keras.layers.Layer):
                 name="bias",
                 shape=(num_out,),
                 initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
             )
             if self.use_bias
             else None
         )
 
     def _combined(self) -> Any:
-        """Returns C(M_1 .. M_T): `[groups, rank, rank]`, or a diagonal."""
+        """Returns M_1 .. M_T: `[groups, rank, rank]`, or a diagonal."""
         if self._common is not None:
             return keras.ops.convert_to_tensor(self._common)
         factors = [
             keras.ops.convert_to_tensor(self._task_factors[task])
             for task in self.tasks
         ]
-        if self.combination == "mean":
-            return sum(factors[1:], factors[0]) / len(factors)
         times = (
             keras.ops.matmul
             if self.task_factor == "full"
@@ -197,6 +199,13 @@ class Factorized(keras.layers.Layer):
             variables.append((_COMMON, self._common))
         return variables
 
+    def _rounded_kernel(self) -> Any:
+        """Returns the kernel as the layer uses it; adds its penalty."""
+        kernel = self.kernel
+        if self.kernel_regularizer is not None:
+            self.add_loss(self.kernel_regularizer(kernel))
+        return keras.ops.cast(kernel, self.compute_dtype)
+
     def _finished(self, y: Any, channel_axis: int = -1) -> Any:
         """Returns an output with bias and activation."""
         if self.bias is not None:
@@ -211,7 +220,6 @@ class Factorized(keras.layers.Layer):
             **super().get_config(),
             "tasks": list(self.tasks),
             "depth": self.depth,
-            "combination": self.combination,
             "task_factor": self.task_factor,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
@@ -220,6 +228,12 @@ class Factorized(keras.layers.Layer):
             ),
             "bias_initializer": keras.initializers.serialize(
                 self.bias_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+            "bias_regularizer": keras.regularizers.serialize(
+                self.bias_regularizer
             ),
         }
 
@@ -242,9 +256,10 @@ class FactorizedConv2D(Factorized):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
-        depth: int = 1,
-        combination: str = "product",
-        task_factor: str = "full",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        depth: int = factorization.DEPTH,
+        task_factor: str = factorization.TASK_FACTOR,
         **kwargs: Any,
     ):
         """Takes what `keras.layers.Conv2D` takes, and how it is factorised.
@@ -255,12 +270,13 @@ class FactorizedConv2D(Factorized):
         super().__init__(
             tasks,
             depth,
-            combination,
             task_factor,
             activation,
             use_bias,
             kernel_initializer,
             bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
             **kwargs,
         )
         self.filters = validation.positive("filters", filters)
@@ -308,7 +324,7 @@ class FactorizedConv2D(Factorized):
         """Returns the convolution of `x`."""
         y = keras.ops.conv(
             x,
-            keras.ops.cast(self.kernel, self.compute_dtype),
+            self._rounded_kernel(),
             strides=self.strides,
             padding=self.padding,
             data_format=self.data_format,
@@ -331,6 +347,70 @@ class FactorizedConv2D(Factorized):
 
 
 @_serializable
+class FactorizedConv2DTranspose(FactorizedConv2D):
+    """A transposed 2-D convolution whose kernel is trained as a product."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        tasks: Sequence[str] = (),
+        output_padding: int | Sequence[int] | None = None,
+        **kwargs: Any,
+    ):
+        """Takes what `keras.layers.Conv2DTranspose` takes, and the factors.
+
+        Raises:
+          UsageError: a value cannot be.
+        """
+        super().__init__(filters, kernel_size, tasks, **kwargs)
+        self.output_padding = output_padding
+        if self.groups > 1:
+            raise errors.UsageError(
+                f"groups is {self.groups}; a transposed convolution has 1"
+            )
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Creates the factors.
+
+        Raises:
+          UsageError: the channels are unknown.
+        """
+        num_in = input_shape[self._channel_axis]
+        if num_in is None:
+            raise errors.UsageError(
+                f"layer {self.name!r} got an input of shape "
+                f"{list(input_shape)}; its channels must be known"
+            )
+        self._build_kernel(
+            (*self.kernel_size, self.filters, num_in), 1, self.filters
+        )
+
+    def call(self, x: Any) -> Any:
+        """Returns the transposed convolution of `x`."""
+        y = keras.ops.conv_transpose(
+            x,
+            self._rounded_kernel(),
+            strides=self.strides,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation_rate,
+        )
+        return self._finished(y, self._channel_axis)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = {
+            **super().get_config(),
+            "output_padding": self.output_padding,
+        }
+        # An ordinary one takes none.
+        del config["groups"]
+        return config
+
+
+@_serializable
 class FactorizedDense(Factorized):
     """A dense layer whose kernel is trained as a product."""
 
@@ -342,9 +422,10 @@ class FactorizedDense(Factorized):
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
-        depth: int = 1,
-        combination: str = "product",
-        task_factor: str = "full",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        depth: int = factorization.DEPTH,
+        task_factor: str = factorization.TASK_FACTOR,
         **kwargs: Any,
     ):
         """Takes what `keras.layers.Dense` takes, and how it is factorised.
@@ -355,12 +436,13 @@ class FactorizedDense(Factorized):
         super().__init__(
             tasks,
             depth,
-            combination,
             task_factor,
             activation,
             use_bias,
             kernel_initializer,
             bias_initializer,
+            kernel_regularizer,
+            bias_regularizer,
             **kwargs,
         )
         self.units = validation.positive("units", units)
@@ -381,8 +463,7 @@ class FactorizedDense(Factorized):
 
     def call(self, x: Any) -> Any:
         """Returns `x` times the kernel, with bias and activation."""
-        kernel = keras.ops.cast(self.kernel, self.compute_dtype)
-        return self._finished(keras.ops.matmul(x, kernel))
+        return self._finished(keras.ops.matmul(x, self._rounded_kernel()))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -33,15 +33,11 @@ _CASES: dict[str, tuple[dict[str, Any], tuple[int, int], int]] = {
         2,
     ),
 }
-# The network's factors, and the phase of the schedule: shared, task, both.
+# The network's factors, and the phase of the schedule: shared or task.
 _WAYS: dict[str, tuple[dict[str, Any] | None, str]] = {
     "plain": (None, "shared"),
     "shared factors": ({}, "shared"),
     "one task's factors": ({}, "task"),
-    "both together": ({}, "both"),
-    "both together, mean": ({"combination": "mean"}, "both"),
-    "shared, mean": ({"combination": "mean"}, "shared"),
-    "one task's, mean": ({"combination": "mean"}, "task"),
     "shared, diagonal": ({"task_factor": "diagonal"}, "shared"),
     "one task's, diagonal": ({"task_factor": "diagonal"}, "task"),
 }
@@ -49,37 +45,20 @@ _WAYS: dict[str, tuple[dict[str, Any] | None, str]] = {
 
 def _peer(case: str, way: str) -> None:
     """Times steps of one way, as many as each line of stdin says."""
-    import keras
     import numpy as np
     import peer
-    import tensorflow as tf
 
     from keras_munet.overparam import model_transform
-    from keras_munet.overparam import schedule as schedule_lib
-    from keras_munet.overparam import training
     from keras_munet.overparam.experiments import segnet
-    from keras_munet.train.devices import strategy as strategy_lib
 
     options, size, batch_size = _CASES[case]
     factors, phase = _WAYS[way]
 
-    def make_model() -> keras.Model:
-        model = segnet.segnet(_TASKS, size, **options)
-        if factors is None:
-            return model
-        return model_transform.overparameterize(model, **factors)
-
-    def squared_error(labels, outputs):
-        count = tf.cast(tf.size(labels), tf.float32)
-        return tf.reduce_sum((outputs - labels) ** 2), count
-
-    trainer = training.Trainer(
-        strategy_lib.make_strategy("one_device"),
-        make_model,
-        dict.fromkeys(_TASKS, squared_error),
-        shared_optimizer=keras.optimizers.Adam,
-        schedule=schedule_lib.Schedule(together=phase == "both"),
-    )
+    model = segnet.segnet(_TASKS, size, **options)
+    if factors is not None:
+        model = model_transform.overparameterize(model, **factors)
+    model.compile("adam", loss=dict.fromkeys(_TASKS, "mse"), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch_size, *size, 3), np.float32)
     labels = {
@@ -88,10 +67,10 @@ def _peer(case: str, way: str) -> None:
     }
 
     def step() -> float:
-        trainer.num_steps_done = 1 if phase == "task" else 0
+        # What a batch trains follows from it.
+        model.optimizer.iterations.assign(1 if phase == "task" else 0)
         started = time.perf_counter()
-        losses = trainer.step(images, labels)
-        float(losses["depth"])
+        model.train_on_batch(images, labels)
         return time.perf_counter() - started
 
     step()

@@ -1,242 +1,202 @@
-"""Compares ways to train small networks for several dense tasks.
+"""Compares ways to train a compact network for several tasks, each tuned.
 
-    python tests/benchmarks/overparam_table.py next --out=FILE.jsonl \
-        [--budget=short] [--data=rooms,camvid] [--camvid=FOLDER]
-        [--methods=hard_sharing,overparam,single_task,pcgrad] [--seeds=0,1,2]
+    python tests/benchmarks/overparam_table.py run --out=FILE.jsonl
+        [--data=overlaid] [--data_dir=FOLDER] [--norm=yes,no] [--seeds=0,1,2]
+        [--decays=0,0.03,0.3] [--ways "plain" "task factors"]
     python tests/benchmarks/overparam_table.py table --out=FILE.jsonl
 
-`next` does the first run that FILE lacks and adds a line to it; it exits with
-3 when none is left, so that a loop does them all and goes on where it was
-stopped. `table` prints what there is as Markdown. Runs come seed by seed.
+`run` does the runs that FILE lacks, a line each, so that it may be stopped and
+started again. Every way trains on the same number of batches, with every
+weight decay; `table` chooses the decay of each way on validation data, over
+all seeds, and prints test results with paired differences to the plain
+network (mean and 95% interval of Student's t over seeds) as Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import json
+import math
 import os
 import pathlib
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from keras_munet.overparam.experiments import metrics
 from keras_munet.overparam.experiments import settings as settings_lib
 
-NONE_LEFT = 3
-METHODS = ("hard_sharing", "overparam", "single_task", "pcgrad")
-WIDTHS = (8, 4, 12)
-# Epochs, and what each method trains with; the rest as hard sharing. Chosen on
-# validation data (docs/overparam_results.md).
-_BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
-    "short": {
-        "hard_sharing": {"num_epochs": 10, "learning_rate": 3e-2},
-        "overparam": {
-            "num_epochs": 10,
-            "learning_rate": 1e-2,
-            "combination": "mean",
-        },
-    },
-    "long": {
-        "hard_sharing": {"num_epochs": 20, "learning_rate": 3e-2},
-        "overparam": {
-            "num_epochs": 20,
-            "optimizer": "sgd",
-            "learning_rate": 1e-1,
-            "combination": "mean",
-        },
-    },
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {"method": "hard_sharing"},
+    "common factor": {"method": "overparam_common"},
+    "common factors, depth 3": {"method": "overparam_common", "depth": 3},
+    "task factors": {"method": "overparam"},
+    "task factors, depth 3": {"method": "overparam", "depth": 3},
+    "single-task networks": {"method": "single_task"},
 }
-_SHOWN = {
-    "miou": ("mIoU", 100),
-    "pixel_accuracy": ("pixel accuracy", 100),
-    "abs_error": ("depth error, m", 1),
-    "rel_error": ("relative depth error", 1),
-    "mean_angle": ("mean angle", 1),
-    "median_angle": ("median angle", 1),
-    "within_11.25": ("within 11.25°", 100),
-    "within_22.5": ("within 22.5°", 100),
-    "within_30": ("within 30°", 100),
-    "average_precision": ("edge AP", 100),
-    "best_f1": ("edge F1", 100),
-    "mean_average_precision": ("presence mAP", 100),
-}
-
-
-def runs(
-    budget: str,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    names: Sequence[str],
-    camvid: str,
-) -> list[dict[str, Any]]:
-    """Returns the settings of every run, in order."""
-    common = {
+# Channels of the first stage. Two single-task networks of 3 have about the
+# parameters of one for two tasks of 4.
+_WIDTH, _SINGLE_WIDTH = 4, 3
+_COMMON = {
+    "overlaid": {
+        "image_height": 16,
+        "image_width": 16,
+        "num_stages": 2,
+        "num_epochs": 12,
+        "batch_size": 32,
+        "flip": False,
+    },
+    "camvid": {
         "image_height": 32,
         "image_width": 48,
         "num_stages": 3,
+        "num_epochs": 10,
         "batch_size": 8,
-        # The benchmark keeps no checkpoints of such short runs.
-        "save_every": 1_000_000,
-    }
-    data: dict[str, dict[str, Any]] = {
-        "rooms": {
-            "task_names": ["segmentation", "depth", "normals"],
-            "num_train": 384,
-            "num_test": 192,
-        },
-    }
-    data["camvid"] = {"data_dir": camvid}
-    own = _BUDGETS[budget]
+    },
+}
+# 0.975 quantiles of Student's t by degrees of freedom.
+_T = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365}
+_MAIN = ("accuracy", "miou", "average_precision", "mean_average_precision")
+
+
+def settings_of(
+    data: str,
+    data_dir: str,
+    ways: Sequence[str],
+    decays: Sequence[float],
+    norms: Sequence[bool],
+    seeds: Sequence[int],
+) -> list[tuple[str, settings_lib.Settings]]:
+    """Returns (way, settings) of every run, seed by seed."""
     return [
-        {
-            **common,
-            **data[name],
-            "data": name,
-            "seed": seed,
-            "width": width,
-            "method": method,
-            **own.get(method, own["hard_sharing"]),
-        }
+        (
+            way,
+            settings_lib.Settings.from_dict(
+                {
+                    **_COMMON[data],
+                    "data": data,
+                    "data_dir": data_dir,
+                    "width": (
+                        _SINGLE_WIDTH
+                        if WAYS[way]["method"] == "single_task"
+                        else _WIDTH
+                    ),
+                    "norm": norm,
+                    "seed": seed,
+                    "weight_decay": decay,
+                    **WAYS[way],
+                }
+            ),
+        )
         for seed in seeds
-        for width in WIDTHS
-        for name in names
-        for method in methods
+        for norm in norms
+        for decay in decays
+        for way in ways
     ]
 
 
-def do_next(out: pathlib.Path, wanted: Sequence[dict[str, Any]]) -> int:
-    """Does the first run that is missing; returns the exit code."""
-    done = [line["settings"] for line in _lines(out)]
-    for values in wanted:
-        settings = settings_lib.Settings.from_dict(values)
-        if settings.to_json() not in done:
-            break
-    else:
-        return NONE_LEFT
+def run(out: pathlib.Path, runs: list[tuple[str, settings_lib.Settings]]):
+    """Does every run that the file lacks."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
-    from keras_munet.overparam.experiments import run
+    from keras_munet.overparam.experiments import run as run_lib
     from keras_munet.train.devices import strategy
 
     # Rewriting graphs takes longer than it saves in a few hundred steps.
     tf.config.optimizer.set_experimental_options(
         {"disable_meta_optimizer": True}
     )
-    with tempfile.TemporaryDirectory() as folder:
-        found = run.run(
-            settings,
-            folder,
-            strategy.make_strategy("one_device"),
-            say=lambda line: None,
-        )
-    with out.open("a") as file:
-        file.write(json.dumps(found, sort_keys=True) + "\n")
-    print(
-        f"{settings.data} {settings.width} {settings.method} "
-        f"{settings.seed}: {found['cost']['train_secs']:.0f} s"
-    )
-    return 0
+    finished = [line["settings"] for line in _lines(out)]
+    for way, settings in runs:
+        if settings.to_json() in finished:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            result = run_lib.run(
+                settings,
+                folder,
+                strategy.make_strategy("one_device"),
+                say=lambda line: None,
+            )
+        with out.open("a") as file:
+            line = {"way": way, **result}
+            file.write(json.dumps(line, sort_keys=True) + "\n")
+        print(way, settings.norm, settings.weight_decay, settings.seed)
 
 
 def table(out: pathlib.Path) -> str:
-    """Returns the comparison as Markdown."""
-    lines = _lines(out)
-    parts = []
-    for data in sorted({line["settings"]["data"] for line in lines}):
-        own = [line for line in lines if line["settings"]["data"] == data]
-        parts.append(f"## {data}\n\n{_metric_table(own)}\n\n{_gain_table(own)}")
-    return "\n\n".join(parts)
+    """Returns the comparison as Markdown, one table with norms, one without."""
+    tables = []
+    for norm in (True, False):
+        lines = [x for x in _lines(out) if x["settings"]["norm"] is norm]
+        if lines:
+            title = "with" if norm else "without"
+            tables.append(f"### {title} batch norms\n\n{_table(lines)}")
+    return "\n\n".join(tables)
 
 
-def _metric_table(lines: Sequence[dict[str, Any]]) -> str:
-    names = [
-        (task, name)
-        for task, values in sorted(lines[0]["metrics"].items())
-        for name in values
-    ]
-    names.sort(key=lambda pair: list(_SHOWN).index(pair[1]))
+def _table(lines: list[dict[str, Any]]) -> str:
+    by_way: dict[str, dict[float, dict[int, dict[str, Any]]]] = (
+        collections.defaultdict(lambda: collections.defaultdict(dict))
+    )
+    for line in lines:
+        settings = line["settings"]
+        by_way[line["way"]][settings["weight_decay"]][settings["seed"]] = line
+    chosen = {}
+    for way, by_decay in by_way.items():
+        decay = max(
+            by_decay,
+            key=lambda d: statistics.mean(
+                _score(line, "validation") for line in by_decay[d].values()
+            ),
+        )
+        chosen[way] = decay, by_decay[decay]
     rows = []
-    for width, method, group in _groups(lines):
-        cells = []
-        for task, name in names:
-            scale = _SHOWN[name][1]
-            values = [scale * line["metrics"][task][name] for line in group]
-            cells.append(
-                _spread(values, 3 if scale == 1 and "error" in name else 1)
-            )
-        rows.append([width, method, len(group), *cells])
-    head = ["width", "method", "seeds", *(_SHOWN[n][0] for _, n in names)]
-    return _markdown(head, rows)
-
-
-def _gain_table(lines: Sequence[dict[str, Any]]) -> str:
-    found = {_key(line): line for line in lines}
-    rows = []
-    for width, method, group in _groups(lines):
-        gains: dict[str, list[float]] = {"single_task": [], "hard_sharing": []}
-        for line in group:
-            for reference, values in gains.items():
-                other = found.get((width, reference, _key(line)[2]))
-                if other is not None:
-                    values.append(
-                        100
-                        * metrics.relative_improvement(
-                            line["metrics"], other["metrics"]
-                        )
-                    )
-        cost = group[0]["cost"]
+    for way in WAYS:
+        if way not in chosen:
+            continue
+        decay, by_seed = chosen[way]
+        scores = {s: 100 * _score(x, "metrics") for s, x in by_seed.items()}
+        plain = chosen["plain"][1]
+        differences = [
+            scores[s] - 100 * _score(plain[s], "metrics")
+            for s in scores
+            if s in plain
+        ]
+        costs = next(iter(by_seed.values()))["cost"]
         rows.append(
             [
-                width,
-                method,
-                *(_spread(values, 1) for values in gains.values()),
-                f"{cost['deployed_params']:,}",
-                f"{cost['multiply_adds'] / 1e6:.1f}",
-                f"{cost['trained_params']:,}",
+                way,
+                f"{decay:g}",
+                f"{statistics.mean(scores.values()):.1f}",
+                "" if way == "plain" else _interval(differences),
+                f"{costs['trained_params']:,}",
+                f"{costs['deployed_params']:,}",
             ]
         )
     head = [
-        "width",
-        "method",
-        "improvement over single_task, %",
-        "over hard_sharing, %",
-        "deployed parameters",
-        "M multiply-adds",
-        "trained parameters",
+        *("way", "weight decay", "mean of tasks, %", "minus plain"),
+        *("trained parameters", "deployed"),
     ]
-    return _markdown(head, rows)
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in cells)
 
 
-def _groups(lines):
-    """Yields width, method and the lines of all its seeds."""
-    for width in sorted(WIDTHS):
-        for method in METHODS:
-            group = [x for x in lines if _key(x)[:2] == (width, method)]
-            if group:
-                yield width, method, group
+def _score(line: dict[str, Any], split: str) -> float:
+    """Returns the mean over tasks of each one's main metric."""
+    return statistics.mean(
+        next(values[name] for name in _MAIN if name in values)
+        for values in line[split].values()
+    )
 
 
-def _key(line):
-    settings = line["settings"]
-    return settings["width"], settings["method"], settings["seed"]
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, x)) + " |" for x in lines)
+def _interval(values: list[float]) -> str:
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:+.1f}"
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:+.1f} ± {_T[len(values) - 1] * error:.1f}"
 
 
 def _lines(out: pathlib.Path) -> list[dict[str, Any]]:
@@ -245,29 +205,31 @@ def _lines(out: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
-def main() -> int:
-    """Reads the command line; returns the exit code."""
+def main() -> None:
+    """Reads the command line and does what it says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("next", "table"))
+    parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--camvid", default="", help="the folder of CamVid")
-    parser.add_argument("--data", default="rooms,camvid")
+    parser.add_argument("--data", choices=list(_COMMON), default="overlaid")
+    parser.add_argument("--data_dir", default="")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS))
+    parser.add_argument("--decays", default="0,0.03,0.3")
+    parser.add_argument("--norm", default="yes,no")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--budget", choices=list(_BUDGETS), default="short")
-    asked = parser.parse_args()
-    if asked.command == "table":
-        print(table(asked.out))
-        return 0
-    wanted = runs(
-        asked.budget,
-        asked.methods.split(","),
-        [int(seed) for seed in asked.seeds.split(",")],
-        asked.data.split(","),
-        asked.camvid,
+    flags = parser.parse_args()
+    if flags.command == "table":
+        print(table(flags.out))
+        return
+    norms = [word == "yes" for word in flags.norm.split(",")]
+    seeds = list(map(int, flags.seeds.split(",")))
+    decays = list(map(float, flags.decays.split(",")))
+    run(
+        flags.out,
+        settings_of(
+            flags.data, flags.data_dir, flags.ways, decays, norms, seeds
+        ),
     )
-    return do_next(asked.out, wanted)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -37,19 +37,17 @@ def test_each_group_has_a_matrix_of_its_own():
     st.tuples(*[st.integers(1, 4)] * 4),
     st.integers(1, 2),
     st.integers(1, 4),
-    st.sampled_from(factorization.COMBINATIONS),
     st.sampled_from([0.0, 1e-30, 1.0, 1e6]),
 )
 def test_the_product_of_the_first_factors_is_the_kernel(
-    shape, groups, num_tasks, combination, scale
+    shape, groups, num_squares, scale
 ):
     shape = (*shape[:3], shape[3] * groups)
     arrangement = factorization.Arrangement(shape, groups)
     kernel = scale * np.random.default_rng(0).standard_normal(shape)
-    found = factorization.factorize(kernel, arrangement, num_tasks, combination)
-    middle = found.middle.astype(np.float64)
-    combined = middle**num_tasks if combination == "product" else middle
-    product = (found.u * combined[:, None, :]) @ found.v
+    found = factorization.factorize(kernel, arrangement, num_squares)
+    squares = found.middle.astype(np.float64) ** num_squares
+    product = (found.u * squares[:, None, :]) @ found.v
     np.testing.assert_array_equal(
         arrangement.kernel(arrangement.matrices(kernel)), kernel
     )
@@ -58,11 +56,26 @@ def test_the_product_of_the_first_factors_is_the_kernel(
     )
 
 
+def test_singular_values_are_divided_evenly():
+    kernel = np.diag([16.0, 1.0, 0.0])
+    found = factorization.factorize(
+        kernel, factorization.Arrangement(kernel.shape), 2
+    )
+    np.testing.assert_allclose(found.middle, [[2.0, 1.0, 1.0]])
+    for factor in (found.u[0], found.v[0].T):
+        np.testing.assert_allclose(
+            np.linalg.norm(factor, axis=0)[:2], [2.0, 1.0], rtol=1e-6
+        )
+    # Where there is nothing the zero stands in V alone.
+    assert np.linalg.norm(found.u[0], axis=0)[2] == pytest.approx(1.0)
+    assert not found.v[0, 2].any()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_kernel_without_finite_values_has_no_factors(bad):
     kernel = np.ones((3, 3, 2, 2))
     kernel[0, 0] = bad
     with pytest.raises(errors.UsageError, match="4 values that are not finite"):
         factorization.factorize(
-            kernel, factorization.Arrangement(kernel.shape), 1, "product"
+            kernel, factorization.Arrangement(kernel.shape), 1
         )

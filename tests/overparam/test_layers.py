@@ -19,7 +19,6 @@ _ways = st.fixed_dictionaries(
     {
         "tasks": st.integers(0, 3).map(lambda n: _TASKS[:n]),
         "depth": st.integers(1, 3),
-        "combination": st.sampled_from(factorization.COMBINATIONS),
         "task_factor": st.sampled_from(factorization.TASK_FACTORS),
         "use_bias": st.booleans(),
         "activation": st.sampled_from([None, "relu", "tanh"]),
@@ -54,7 +53,7 @@ def _changed(layer, seed=0):
 
 
 def _plain_options(options):
-    own = ("tasks", "depth", "combination", "task_factor")
+    own = ("tasks", "depth", "task_factor")
     return {key: item for key, item in options.items() if key not in own}
 
 
@@ -162,7 +161,7 @@ def test_a_layer_comes_back_from_a_file(tmp_path, make, policy):
     [
         ("conv", {"depth": 0}, "depth is 0"),
         ("conv", {"depth": True}, "depth is True"),
-        ("conv", {"combination": "sum"}, "product, mean"),
+        ("conv", {"task_factor": "sum"}, "full, diagonal"),
         ("conv", {"task_factor": "low"}, "full, diagonal"),
         ("conv", {"tasks": ("a", "a")}, "different names"),
         ("conv", {"tasks": ("no-name",)}, "letters"),

@@ -8,6 +8,7 @@ import overparam_samples as samples
 import pytest
 
 from keras_munet import errors
+from keras_munet import overparam
 from keras_munet.overparam import contraction
 from keras_munet.overparam import layers
 from keras_munet.overparam import model_transform
@@ -93,7 +94,6 @@ def test_networks_are_deployed_as_small_as_they_were(make):
     "options",
     [
         {"depth": 3},
-        {"combination": "mean"},
         {"task_factor": "diagonal"},
         {"tasks": ()},
         {"keep": "trunk0"},
@@ -160,12 +160,10 @@ def _with(layer):
 @pytest.mark.parametrize(
     ("layer", "told"),
     [
-        (keras.layers.DepthwiseConv2D(3, name="odd"), "only Conv2D and Dense"),
-        (keras.layers.Conv2DTranspose(2, 3, name="odd"), "only Conv2D"),
         (keras.layers.EinsumDense("...i,ij->...j", 3, name="odd"), "only"),
         (
-            keras.layers.Conv2D(2, 3, kernel_regularizer="l2", name="odd"),
-            "kernel_regularizer",
+            keras.layers.ConvLSTM1D(2, 3, name="odd"),
+            "only Conv2D, Conv2DTranspose, Dense",
         ),
         (
             keras.layers.Dense(2, kernel_constraint="unit_norm", name="odd"),
@@ -179,8 +177,57 @@ def test_a_kernel_that_cannot_be_factorised_is_named_or_kept(layer, told):
     with pytest.raises(errors.UsageError, match=rf"'odd'.*{told}") as info:
         model_transform.overparameterize(model)
     assert str(info.value).isprintable()
-    kept = model_transform.overparameterize(model, keep="od")
+    # The pattern is searched, not matched.
+    kept = model_transform.overparameterize(model, keep="dd$")
     assert type(kept.get_layer("odd")) is type(layer)
+
+
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [
+        (keras.layers.DepthwiseConv2D(3, name="odd"), "DepthwiseConv2D"),
+        (keras.layers.SeparableConv2D(3, 3, name="odd"), "SeparableConv2D"),
+    ],
+)
+def test_a_kernel_without_a_matrix_stays_as_it_is_and_says_so(layer, kind):
+    model = _with(layer)
+    with pytest.warns(UserWarning) as told:
+        wide = model_transform.overparameterize(model)
+    (said,) = told
+    assert f"1 layers stay as they are, as a {kind}" in str(said.message)
+    assert str(said.message).endswith("odd")
+    assert type(wide.get_layer("odd")) is type(layer)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strides": 2, "padding": "same"},
+        {"use_bias": False, "dilation_rate": 2},
+        {"strides": 2, "output_padding": 1},
+    ],
+)
+def test_a_transposed_convolution_becomes_a_product(options):
+    model = _with(keras.layers.Conv2DTranspose(5, (3, 2), **options))
+    wide, _ = _check_round_trip(model)
+    assert isinstance(wide.layers[-1], layers.FactorizedConv2DTranspose)
+
+
+def test_a_sequential_model_has_one_task():
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, name="digits")]
+    )
+    wide = model_transform.overparameterize(model)
+    assert wide.task_outputs == {"digits": 0}
+    deployed = contraction.contract(_moved(wide))
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_allclose(deployed(x), wide(x), atol=1e-6)
+    assert contraction.multiply_adds(model) == 12
+
+
+def test_the_british_name_is_the_same_function():
+    assert overparam.overparameterise is overparam.overparameterize
 
 
 def test_a_kernel_that_is_not_finite_is_named():
@@ -203,11 +250,12 @@ class _Subclassed(keras.Model):
         (samples.network, {"tasks": ["flow"]}, "no output 'flow'.*depth"),
         (samples.network, {"keep": "("}, "no regular expression"),
         (samples.network, {"depth": 0}, "depth is 0"),
-        (samples.network, {"combination": "sum"}, "product, mean"),
+        (samples.network, {"task_factor": "sparse"}, "full, diagonal"),
+        (samples.network, {"shared_steps": 0}, "shared_steps is 0"),
         (
             lambda: keras.Sequential([keras.Input((2,)), _dense()], name="own"),
-            {},
-            "'own' has an output without a name",
+            {"tasks": ["a", "b"]},
+            r"'own' has 1 outputs \(dense.*\) and tasks has 2 names",
         ),
     ],
 )
@@ -234,6 +282,21 @@ def test_multiply_adds_are_counted_by_hand():
         + 16 * 12 * 7 * 5
     )
     assert contraction.multiply_adds(model) == expected
+
+
+def test_every_use_of_a_layer_counts():
+    source = keras.Input((8, 8, 4))
+    shared = keras.layers.Conv2D(4, 3, padding="same")
+    x = shared(source)
+    x = keras.layers.MaxPooling2D(2)(x)
+    model = keras.Model(source, shared(x))
+    assert contraction.multiply_adds(model) == (64 + 16) * 4 * 9 * 4
+    inner = keras.Model(source, shared(source))
+    again = inner(inner(source))
+    twice = keras.Model(source, again)
+    assert contraction.multiply_adds(twice) == 2 * 64 * 4 * 9 * 4
+    wide = model_transform.overparameterize(model)
+    assert contraction.multiply_adds(wide) == contraction.multiply_adds(model)
 
 
 def test_unpooling_puts_values_where_the_greatest_stood():
@@ -309,4 +372,5 @@ def test_a_published_backbone_takes_a_decoder():
     )
     shape = model.compute_output_shape((1, 32, 32, 3))["depth"]
     assert shape == (1, 32, 32, 1)
-    _check_round_trip(model, keep=".*depthwise")
+    with pytest.warns(UserWarning, match="DepthwiseConv2D has no matrix"):
+        _check_round_trip(model)

@@ -38,6 +38,7 @@ HIGHER_IS_BETTER = {
     "mask_ap": True,
     "mask_ap50": True,
     "panoptic_quality": True,
+    "accuracy": True,
 }
 _WITHIN_DEGREES = (11.25, 22.5, 30)
 # Bins of a degree that angles are counted in for their median.
@@ -248,12 +249,34 @@ class Presence(Meter):
         return {"mean_average_precision": float(np.mean(areas))}
 
 
+class Classification(Meter):
+    """The share of images whose class has the highest mean output."""
+
+    def __init__(self, task: tasks_lib.Task):
+        super().__init__(task)
+        self._num = self._num_right = 0
+
+    def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
+        """Counts `[b]` classes, and `[b, h, w, classes]`."""
+        labelled = labels != tasks_lib.VOID
+        right = outputs.mean((1, 2)).argmax(-1) == labels
+        self._num += int(labelled.sum())
+        self._num_right += int((right & labelled).sum())
+
+    def _num_labelled(self):
+        return self._num
+
+    def _measured(self):
+        return {"accuracy": self._num_right / self._num}
+
+
 _METERS: dict[str, type[Meter]] = {
     tasks_lib.SEGMENTATION: Segmentation,
     tasks_lib.DEPTH: Depth,
     tasks_lib.NORMALS: Normals,
     tasks_lib.EDGES: Edges,
     tasks_lib.PRESENCE: Presence,
+    tasks_lib.CLASSIFICATION: Classification,
 }
 
 

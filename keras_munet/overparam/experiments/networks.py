@@ -101,6 +101,34 @@ def with_heads(
     return keras.Model(image, outputs, name=name)
 
 
+def without_norms(model: keras.Model) -> keras.Model:
+    """Returns a network without batch norms, whose layers have biases.
+
+    Args:
+      model: of this module's blocks; it is not changed. Kernels are copied.
+    """
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if "use_bias" in config:
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        return args[0] if is_norm else layer(*args, **kwargs)
+
+    clone = keras.models.clone_model(
+        model, clone_function=copy, call_function=call
+    )
+    for layer in clone.layers:
+        for old, new in zip(
+            model.get_layer(layer.name).weights, layer.weights, strict=False
+        ):
+            new.assign(old)
+    return clone
+
+
 def check_counts(**counts: int) -> None:
     """Refuses what is no integer of 1 or more.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pathlib
 import resource
 import statistics
@@ -26,43 +27,36 @@ from keras_munet import errors
 from keras_munet.core import guarded_file
 from keras_munet.core import guarded_json
 from keras_munet.core import seeds
-from keras_munet.overparam import combiners
 from keras_munet.overparam import contraction
-from keras_munet.overparam import fit
-from keras_munet.overparam import losses as losses_lib
 from keras_munet.overparam import model_transform
-from keras_munet.overparam import schedule
-from keras_munet.overparam import training
-from keras_munet.overparam import weighting
 from keras_munet.overparam.experiments import detection_metrics
+from keras_munet.overparam.experiments import losses as losses_lib
 from keras_munet.overparam.experiments import metrics as metrics_lib
+from keras_munet.overparam.experiments import networks
 from keras_munet.overparam.experiments import resnet
 from keras_munet.overparam.experiments import segnet
 from keras_munet.overparam.experiments import settings as settings_lib
 from keras_munet.overparam.experiments import tasks as tasks_lib
+from keras_munet.overparam.experiments import weighting
 from keras_munet.overparam.experiments.datasets import dense_data
 from keras_munet.overparam.experiments.datasets import sources
 from keras_munet.store import files as files_lib
-from keras_munet.train.devices import workers
 
 METRICS_FILE = "metrics.json"
+# Of an experiment that has begun.
+SETTINGS_FILE = "settings.json"
 _NUM_BYTES_MAX = 1 << 26
 # The joint network's folder and file; a task's own are called like it.
 JOINT = "all_tasks"
-_COMBINERS: dict[str, Callable[[], combiners.Combiner]] = {
-    "equal": combiners.Equal,
-    "uncertainty": weighting.Uncertainty,
-    "pcgrad": weighting.PCGrad,
+_COMBINED: dict[str, type[keras.Model]] = {
+    "uncertainty": weighting.UncertaintyModel,
+    "pcgrad": weighting.PCGradModel,
 }
 _MIB = 2**20
 _MOMENTUM = 0.9
 # The chance of a middle that detection begins with.
 _MIDDLE = 0.01
 _NUM_MEASURED_AT_ONCE = 32
-# Steps between two lines of progress.
-_SAY_EVERY_STEPS = 50
-# Steps that compile or warm up, which the median step leaves out.
-_NUM_FIRST_STEPS = 5
 
 Say = Callable[[str], None]
 
@@ -99,6 +93,11 @@ def run(
     path = pathlib.Path(folder) / METRICS_FILE
     if path.exists():
         return _finished(path, settings)
+    begun = pathlib.Path(folder) / SETTINGS_FILE
+    if begun.exists():
+        _finished(begun, settings)
+    else:
+        _write_json(folder, SETTINGS_FILE, {"settings": settings.to_json()})
     data = data or sources.load_source(settings)
     method = settings_lib.METHODS[settings.method]
     groups = (
@@ -107,7 +106,7 @@ def run(
         else {task.name: (task,) for task in data.tasks}
     )
     result: dict[str, Any] = {"metrics": {}, "validation": {}}
-    costs, networks = [], {}
+    costs, trained = [], {}
     for name, tasks in groups.items():
         deployed, cost = _train(
             settings, name, tasks, data, folder, strategy, say
@@ -118,18 +117,20 @@ def run(
             ("metrics", data.test),
         ):
             result[key].update(measure_network(deployed, tasks, examples))
-        networks[name] = deployed
+        trained[name] = deployed
     result["cost"] = _cost(costs)
     result["settings"] = settings.to_json()
 
-    def write() -> None:
-        for name, network in networks.items():
-            network.save(pathlib.Path(folder) / f"{name}.keras")
-        text = json.dumps(result, indent=2, sort_keys=True) + "\n"
-        files_lib.open_storage(folder).write_atomic(METRICS_FILE, text.encode())
-
-    workers.strategy_workers(strategy).from_chief(write, lambda: None)
+    for name, network in trained.items():
+        network.save(pathlib.Path(folder) / f"{name}.keras")
+        (pathlib.Path(folder) / f"{name}.weights.h5").unlink(missing_ok=True)
+    _write_json(folder, METRICS_FILE, result)
     return result
+
+
+def _write_json(folder: str, name: str, value: dict[str, Any]) -> None:
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    files_lib.open_storage(folder).write_atomic(name, text.encode())
 
 
 def make_network(
@@ -165,16 +166,21 @@ def make_network(
     for task in tasks:
         if task.task_type == tasks_lib.DETECTION:
             _expect_few_middles(plain, task)
+    if not settings.norm:
+        plain = networks.without_norms(plain)
     method = settings_lib.METHODS[settings.method]
-    if not method.is_factorized:
-        return plain
-    return model_transform.overparameterize(
-        plain,
-        None if method.has_task_factors else (),
-        depth=settings.depth,
-        combination=settings.combination,
-        task_factor=settings.task_factor,
-    )
+    if method.is_factorized:
+        return model_transform.overparameterize(
+            plain,
+            None if method.has_task_factors else (),
+            depth=settings.depth,
+            task_factor=settings.task_factor,
+            shared_steps=settings.shared_steps,
+            task_steps=settings.task_steps,
+        )
+    if method.combiner in _COMBINED:
+        return _COMBINED[method.combiner](plain.input, plain.output)
+    return plain
 
 
 def _expect_few_middles(model: keras.Model, task: tasks_lib.Task) -> None:
@@ -239,45 +245,52 @@ def _train(settings, name, tasks, data, folder, strategy, say):
         flip=settings.flip,
     )
     num_steps = settings.num_epochs * num_batches
-    method = settings_lib.METHODS[settings.method]
-    divided = schedule.Schedule(
-        shared_steps=settings.shared_steps,
-        task_steps=settings.task_steps,
-        together=settings.together,
+    with strategy.scope():
+        model = make_network(settings, tasks)
+        model.compile(
+            _optimizer(settings, num_steps),
+            loss=losses_lib.make_losses(tasks),
+            # A first compilation takes longer than it saves in short runs.
+            jit_compile=False,
+        )
+        model.optimizer.build(model.trainable_variables)
+    path = pathlib.Path(folder) / f"{name}.weights.h5"
+    if path.exists():
+        model.load_weights(path)
+    signature = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape, x.dtype), batch_of(0)
     )
-    num_shared, num_own = _steps_of_each(divided, method, tasks, num_steps)
-    trainer = training.Trainer(
-        strategy,
-        lambda: make_network(settings, tasks),
-        losses_lib.make_loss(tasks),
-        shared_optimizer=lambda: _optimizer(
-            settings, settings.learning_rate, num_shared
-        ),
-        task_optimizer=lambda: _optimizer(
-            settings,
-            settings.task_learning_rate or settings.learning_rate,
-            num_own,
-        ),
-        schedule=divided,
-        combiner=_COMBINERS[method.combiner](),
-        seed=settings.seed,
-    )
-    clock = _Clock(name, num_steps, say)
-    fit.train(
-        trainer,
-        batch_of,
-        num_steps,
-        place=pathlib.Path(folder) / name,
-        save_every=settings.save_every,
-        settings={**settings.to_json(), "network_of": name},
-        on_step=clock.tick,
-    )
-    deployed = contraction.contract(trainer.model)
+    epoch_secs = []
+    for epoch in range(
+        _num_steps_taken(model) // num_batches, settings.num_epochs
+    ):
+        steps = range(epoch * num_batches, (epoch + 1) * num_batches)
+        batches = tf.data.Dataset.from_generator(
+            lambda steps=steps: map(batch_of, steps), output_signature=signature
+        ).apply(tf.data.experimental.assert_cardinality(num_batches))
+        began = time.perf_counter()
+        logs = model.fit(
+            batches,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,
+            verbose=0,
+        ).history
+        epoch_secs.append(time.perf_counter() - began)
+        _check_finite(name, epoch, logs)
+        _save_weights(model, path)
+        text = ", ".join(f"{k} {v[-1]:.3f}" for k, v in sorted(logs.items()))
+        left = (settings.num_epochs - epoch - 1) * statistics.median(epoch_secs)
+        say(
+            f"{name}: epoch {epoch + 1} of {settings.num_epochs}, {text}, "
+            f"{left:.0f} s left"
+        )
+    deployed = contraction.contract(model)
     cost = {
         "num_steps": num_steps,
-        "step_secs": clock.step_secs,
+        "step_secs": statistics.median(epoch_secs or [0.0]) / num_batches,
         "trained_params": sum(
-            int(np.prod(v.shape)) for v in trainer.model.trainable_variables
+            int(np.prod(v.shape)) for v in model.trainable_variables
         ),
         "deployed_params": contraction.num_params(deployed),
         "multiply_adds": contraction.multiply_adds(deployed),
@@ -285,29 +298,44 @@ def _train(settings, name, tasks, data, folder, strategy, say):
     return deployed, cost
 
 
-def _steps_of_each(divided, method, tasks, num_steps) -> tuple[int, int]:
-    """Returns how many steps shared variables and each task's factors take."""
-    names = sorted(task.name for task in tasks)
-    if not method.has_task_factors:
-        names = []
-    phases = [divided.phase(step, names) for step in range(num_steps)]
-    num_own = sum(phase.task is not None for phase in phases)
-    return (
-        max(sum(phase.shared for phase in phases), 1),
-        max(num_own // max(len(names), 1), 1),
-    )
+def _num_steps_taken(model: keras.Model) -> int:
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
+
+def _check_finite(name: str, epoch: int, logs: dict[str, list[float]]) -> None:
+    bad = [key for key, values in logs.items() if not np.isfinite(values[-1])]
+    if bad:
+        raise errors.DataError(
+            f"{name}: {bad[0]} is {logs[bad[0]][-1]} in epoch {epoch + 1}; "
+            "look at its labels, or use a smaller learning rate"
+        )
+
+
+def _save_weights(model: keras.Model, path: pathlib.Path) -> None:
+    """Replaces the state of weights and optimizer in one step."""
+    part = path.with_name(f"unfinished-{path.name}")
+    model.save_weights(part)
+    os.replace(part, path)
 
 
 def _optimizer(
-    settings: settings_lib.Settings,
-    learning_rate: float,
-    num_steps: int,
+    settings: settings_lib.Settings, num_steps: int
 ) -> keras.optimizers.Optimizer:
-    # Each optimizer counts the steps that it takes itself.
-    rates = keras.optimizers.schedules.CosineDecay(learning_rate, num_steps)
-    if settings.optimizer == "adam":
-        return keras.optimizers.Adam(rates)
-    return keras.optimizers.SGD(rates, momentum=_MOMENTUM, nesterov=True)
+    rates = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate, num_steps
+    )
+    decay = settings.weight_decay or None
+    if settings.optimizer == "adamw":
+        optimizer = keras.optimizers.Adam(rates, weight_decay=decay)
+    else:
+        optimizer = keras.optimizers.SGD(
+            rates, momentum=_MOMENTUM, nesterov=True, weight_decay=decay
+        )
+    if decay is not None:
+        optimizer.exclude_from_weight_decay(
+            var_names=["bias", "gamma", "beta", "log_variances"]
+        )
+    return optimizer
 
 
 def _cost(costs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -325,38 +353,6 @@ def _cost(costs: Sequence[dict[str, float]]) -> dict[str, float]:
         * 1024
         / _MIB,
     }
-
-
-class _Clock:
-    """Times steps and says how training goes."""
-
-    def __init__(self, name: str, num_steps: int, say: Say):
-        self._name = name
-        self._num_steps = num_steps
-        self._say = say
-        self._last: float | None = None
-        self._secs: list[float] = []
-
-    def tick(self, step: int, losses: dict[str, float]) -> None:
-        """Notes that a step, counted from 0, is done."""
-        now = time.perf_counter()
-        if self._last is not None:
-            self._secs.append(now - self._last)
-        self._last = now
-        num_steps = step + 1
-        if num_steps % _SAY_EVERY_STEPS == 0 or num_steps == self._num_steps:
-            losses_text = ", ".join(f"{t} {v:.3f}" for t, v in losses.items())
-            remaining_secs = (self._num_steps - num_steps) * self.step_secs
-            self._say(
-                f"{self._name}: step {num_steps} of {self._num_steps}, loss "
-                f"{losses_text}, {remaining_secs:.0f} s left"
-            )
-
-    @property
-    def step_secs(self) -> float:
-        """The median time of a step; 0 if none was done here."""
-        timed = self._secs[_NUM_FIRST_STEPS:] or self._secs
-        return statistics.median(timed) if timed else 0.0
 
 
 def _finished(path, settings):

@@ -12,10 +12,12 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import config_parsing
+from keras_munet.overparam import factorization
+from keras_munet.overparam import schedule
 
-DATA = ("rooms", "camvid", "nyuv2", "coco")
+DATA = ("overlaid", "camvid", "nyuv2", "coco")
 NETWORKS = ("segnet", "resnet")
-OPTIMIZERS = ("adam", "sgd")
+OPTIMIZERS = ("adamw", "sgd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,36 +73,37 @@ class Settings:
 
     Attributes:
       data: one of `DATA`.
-      data_dir: where its files are; rooms need none.
+      data_dir: where its files are; empty for what needs none.
+      overlaid: of `overlaid`: two tasks of `keras_munet.data.tasks`, whose
+        images lie over each other.
       task_names: those to learn; empty for all that the data have.
       image_height: pixels.
       image_width: pixels.
-      num_train: images; 0 for all. Rooms: 0 is 1024.
-      num_test: images; 0 for all. Rooms: 0 is 256.
+      num_train: images; 0 for all.
+      num_test: images; 0 for all.
       network: one of `NETWORKS`.
       width: channels of the first stage.
       num_stages: of the network; each halves the image.
       method: one of `METHODS`.
+      norm: whether the network has batch norms.
       depth: square factors between the outer two.
-      combination: `product` or `mean` of the tasks' factors.
       task_factor: `full` or `diagonal`.
-      together: train shared and task factors on the same batches in turn,
-        instead of on batches of their own.
       shared_steps: batches for the shared factors in a cycle.
       task_steps: batches for each task's factors in a cycle.
       num_epochs: of every network, whichever factors a batch trains.
       batch_size: images.
       optimizer: one of `OPTIMIZERS`; `sgd` has a Nesterov momentum of 0.9.
       learning_rate: at the start; it falls to 0 along a cosine.
-      task_learning_rate: of task factors; 0 for `learning_rate`.
+      weight_decay: decoupled, of kernels: each shared step takes this share,
+        times the learning rate, of the kernel that is deployed.
       flip: turn half the training images left to right.
-      data_seed: of rooms.
+      data_seed: of overlaid pairs.
       seed: of weights, orders and flips.
-      save_every: steps between checkpoints.
     """
 
-    data: str = "rooms"
+    data: str = "overlaid"
     data_dir: str = ""
+    overlaid: tuple[str, ...] = ("digits", "glyphs/digits")
     task_names: tuple[str, ...] = ()
     image_height: int = 64
     image_width: int = 64
@@ -110,21 +113,19 @@ class Settings:
     width: int = 16
     num_stages: int = 4
     method: str = "overparam"
-    depth: int = 1
-    combination: str = "mean"
-    task_factor: str = "full"
-    together: bool = True
-    shared_steps: int = 1
-    task_steps: int = 1
+    norm: bool = True
+    depth: int = factorization.DEPTH
+    task_factor: str = factorization.TASK_FACTOR
+    shared_steps: int = schedule.Schedule.shared_steps
+    task_steps: int = schedule.Schedule.task_steps
     num_epochs: int = 20
     batch_size: int = 16
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    task_learning_rate: float = 0.0
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-2
+    weight_decay: float = 0.0
     flip: bool = True
     data_seed: int = 0
     seed: int = 0
-    save_every: int = 200
 
     def __post_init__(self):
         for key, allowed in (
@@ -132,8 +133,7 @@ class Settings:
             ("network", NETWORKS),
             ("optimizer", OPTIMIZERS),
             ("method", tuple(METHODS)),
-            ("combination", ("product", "mean")),
-            ("task_factor", ("full", "diagonal")),
+            ("task_factor", factorization.TASK_FACTORS),
         ):
             value = getattr(self, key)
             if value not in allowed:
@@ -144,10 +144,10 @@ class Settings:
         for key, least in (
             *((k, 1) for k in ("image_height", "image_width", "width")),
             *((k, 1) for k in ("num_stages", "depth", "shared_steps")),
-            *((k, 1) for k in ("num_epochs", "batch_size", "save_every")),
+            *((k, 1) for k in ("num_epochs", "batch_size")),
             *((k, 0) for k in ("num_train", "num_test")),
             *((k, 1) for k in ("task_steps",)),
-            ("task_learning_rate", 0.0),
+            ("weight_decay", 0.0),
         ):
             value = getattr(self, key)
             if not value >= least:
@@ -173,7 +173,11 @@ class Settings:
 
     def to_config(self) -> dict[str, Any]:
         """Returns every key, for a config file."""
-        return {**dataclasses.asdict(self), "task_names": list(self.task_names)}
+        return {
+            **dataclasses.asdict(self),
+            "task_names": list(self.task_names),
+            "overlaid": list(self.overlaid),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Returns what defines the run, as JSON has it."""

@@ -22,7 +22,13 @@ NORMALS = "normals"
 EDGES = "edges"
 PRESENCE = "presence"
 DETECTION = "detection"
-KINDS = (SEGMENTATION, DEPTH, NORMALS, EDGES, PRESENCE, DETECTION)
+CLASSIFICATION = "classification"
+KINDS = (
+    *(SEGMENTATION, DEPTH, NORMALS, EDGES, PRESENCE, DETECTION),
+    CLASSIFICATION,
+)
+# Those whose labels are one value or vector per image.
+OF_IMAGES = (PRESENCE, CLASSIFICATION)
 # The label of a pixel or class that is not labelled, where labels are classes.
 VOID = -1
 # Channels of a detection head behind one per class: half height, half width,
@@ -38,9 +44,9 @@ class Task:
     Attributes:
       name: of the model's output and of the batch's label.
       task_type: one of `KINDS`.
-      num_outputs: channels of the output: classes of a segmentation or
-        presence, 1 for depth and edges, 3 for normals, classes and
-        `NUM_BOX_CHANNELS` for detection.
+      num_outputs: channels of the output: classes of a segmentation,
+        presence or classification, 1 for depth and edges, 3 for normals,
+        classes and `NUM_BOX_CHANNELS` for detection.
       first_class: of detection: the class, in a segmentation of the same
         image, of the first heatmap; the others follow it.
     """

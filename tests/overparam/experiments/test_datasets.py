@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from keras_munet import errors
+from keras_munet.data import tasks as data_tasks
 from keras_munet.overparam.experiments import settings
 from keras_munet.overparam.experiments import tasks
 from keras_munet.overparam.experiments.datasets import camvid
 from keras_munet.overparam.experiments.datasets import coco
 from keras_munet.overparam.experiments.datasets import dense_data
 from keras_munet.overparam.experiments.datasets import nyuv2
+from keras_munet.overparam.experiments.datasets import overlaid
 from keras_munet.overparam.experiments.datasets import sources
 
 _TASKS = (
@@ -331,6 +333,27 @@ def test_data_in_files_need_a_folder_and_tasks_must_exist():
     with pytest.raises(errors.UsageError, match="'pose' is requested"):
         sources.load_source(settings.Settings(task_names=("pose",), **small))
     data = sources.load_source(
-        settings.Settings(task_names=("depth",), **small)
+        settings.Settings(task_names=("second",), **small)
     )
-    assert [task.name for task in data.tasks] == ["depth"]
+    assert [task.name for task in data.tasks] == ["second"]
+
+
+def test_overlaid_pictures_are_those_of_both_tasks(tmp_path):
+    pair = ("digits", "glyphs/greek")
+    data = overlaid.load_overlaid(pair, (16, 16), seed=1)
+    first, second = (data_tasks.load(name) for name in pair)
+    assert [t.num_outputs for t in data.tasks] == [10, second.num_classes]
+    for split in ("train", "validation", "test"):
+        examples = getattr(data, split)
+        num = min(len(getattr(t, split).labels) for t in (first, second))
+        assert examples.images.shape == (num, 16, 16, 3)
+        assert set(examples.labels) == {"first", "second"}
+        assert examples.labels["second"].max() < second.num_classes
+    again = overlaid.load_overlaid(pair, (16, 16), seed=1)
+    np.testing.assert_array_equal(data.test.images, again.test.images)
+    other = overlaid.load_overlaid(pair, (16, 16), seed=2)
+    assert (data.test.images != other.test.images).any()
+    # One picture alone is as bright as it was, and the maximum hides neither.
+    assert data.train.images.max() == 255
+    with pytest.raises(errors.UsageError, match="names 1 tasks; name two"):
+        overlaid.load_overlaid(("digits",), (8, 8))

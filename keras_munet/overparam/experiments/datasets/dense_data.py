@@ -22,8 +22,6 @@ from keras_munet.overparam.experiments import detection
 from keras_munet.overparam.experiments import tasks as tasks_lib
 
 Batch = tuple[np.ndarray, dict[str, np.ndarray]]
-# Kinds whose labels are one value or vector per image.
-_FLAT = (tasks_lib.PRESENCE,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +151,7 @@ def _turned(images, flips):
 
 def _flipped(task, labels, flips):
     """Turns those images' labels left to right, and makes what losses take."""
-    if task.task_type in _FLAT:
+    if task.task_type in tasks_lib.OF_IMAGES:
         return labels
     turned = _turned(labels, flips)
     if task.task_type == tasks_lib.NORMALS:

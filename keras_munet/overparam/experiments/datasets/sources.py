@@ -12,7 +12,7 @@ from keras_munet.overparam.experiments.datasets import camvid
 from keras_munet.overparam.experiments.datasets import coco
 from keras_munet.overparam.experiments.datasets import dense_data
 from keras_munet.overparam.experiments.datasets import nyuv2
-from keras_munet.overparam.experiments.datasets import rooms_data
+from keras_munet.overparam.experiments.datasets import overlaid
 
 
 def load_source(settings: settings_lib.Settings) -> dense_data.DataSet:
@@ -23,12 +23,12 @@ def load_source(settings: settings_lib.Settings) -> dense_data.DataSet:
       DataError: the files are missing or damaged.
     """
     size = (settings.image_height, settings.image_width)
-    if settings.data == "rooms":
-        data = rooms_data.load_rooms(
-            settings.data_seed,
+    if settings.data == "overlaid":
+        data = overlaid.load_overlaid(
+            settings.overlaid,
             size,
-            num_train=settings.num_train or rooms_data.NUM_TRAIN,
-            num_test=settings.num_test or rooms_data.NUM_TEST,
+            data_dir=settings.data_dir,
+            seed=settings.data_seed,
         )
     elif not settings.data_dir:
         raise errors.UsageError(

@@ -10,21 +10,21 @@ the product with the true one, of an output that is shortened to 1 at most: for
 lengths from 1 the cosine of the angle. Edges: cross-entropy in which an edge's
 pixel weighs `EDGE_WEIGHT` others, as they are few. Presence: cross-entropy per
 class.
+Classification: softmax cross-entropy of the mean over the image.
 Detection: focal loss of the middles, absolute errors of the boxes.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.overparam.experiments import tasks as tasks_lib
 
-Loss = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 # What a pixel on an edge weighs beside one on none.
 EDGE_WEIGHT = 5.0
 # Length below which a normal is no label.
@@ -37,13 +37,27 @@ _NEARNESS = 4
 _BOX_WEIGHT = 5.0
 
 
-def make_loss(tasks: Sequence[tasks_lib.Task]) -> dict[str, Loss]:
-    """Returns the loss of each task by its name.
+class TaskLoss(keras.losses.Loss):
+    """The mean loss of a task over what is labelled in a batch.
 
-    A loss takes labels and outputs of a batch and returns two float32 scalars:
-    the sum over what is labelled, and the weight to divide it by.
+    A batch without a label has a loss of 0. On several replicas it is the mean
+    of theirs.
     """
-    return {task.name: functools.partial(loss, task) for task in tasks}
+
+    def __init__(self, task: tasks_lib.Task):
+        """Takes the task, whose kind says which loss it has."""
+        super().__init__(name=task.name)
+        self._task = task
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns the loss, `[1] float32`; Keras takes its mean."""
+        total, weight = loss(self._task, y_true, y_pred)
+        return tf.math.divide_no_nan(total, weight)[tf.newaxis]
+
+
+def make_losses(tasks: Sequence[tasks_lib.Task]) -> dict[str, TaskLoss]:
+    """Returns the loss of each task by its name."""
+    return {task.name: TaskLoss(task) for task in tasks}
 
 
 def loss(
@@ -54,13 +68,14 @@ def loss(
     Args:
       task: whose output it is.
       labels: `[batch, height, width]`, with channels for normals and
-        detection; `[batch, classes]` for presence.
+        detection; `[batch, classes]` for presence, `[batch]` for
+        classification.
       outputs: `[batch, height, width, num_outputs]`.
 
     Raises:
       UsageError: labels and outputs are not of one size.
     """
-    rank = 1 if task.task_type == tasks_lib.PRESENCE else 3
+    rank = 1 if task.task_type in tasks_lib.OF_IMAGES else 3
     if not outputs.shape[:rank].is_compatible_with(labels.shape[:rank]):
         raise errors.UsageError(
             f"task {task.name!r} has labels of {tuple(labels.shape)} for "
@@ -113,6 +128,14 @@ def _presence(labels, outputs):
     return _summed(_binary(labels > 0, logits), labels != tasks_lib.VOID)
 
 
+def _classification(labels, outputs):
+    labels = tf.cast(labels, tf.int32)
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.maximum(labels, 0), logits=tf.reduce_mean(outputs, (1, 2))
+    )
+    return _summed(each, labels != tasks_lib.VOID)
+
+
 def _detection(labels, outputs):
     """Labels are those of `detection.targets`.
 
@@ -136,13 +159,14 @@ def _detection(labels, outputs):
     return total, tf.reduce_sum(shares)
 
 
-_LOSSES: dict[str, Loss] = {
+_LOSSES: dict[str, Callable] = {
     tasks_lib.SEGMENTATION: _segmentation,
     tasks_lib.DEPTH: _depth,
     tasks_lib.NORMALS: _normals,
     tasks_lib.EDGES: _edges,
     tasks_lib.PRESENCE: _presence,
     tasks_lib.DETECTION: _detection,
+    tasks_lib.CLASSIFICATION: _classification,
 }
 
 

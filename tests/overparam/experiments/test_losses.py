@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_munet import errors
-from keras_munet.overparam import losses
+from keras_munet.overparam.experiments import losses
 from keras_munet.overparam.experiments import tasks
 
 _GRID = (2, 3, 4)
@@ -17,6 +17,7 @@ _TASKS = {
     "normals": tasks.Task("t", tasks.NORMALS, 3),
     "edges": tasks.Task("t", tasks.EDGES, 1),
     "presence": tasks.Task("t", tasks.PRESENCE, 3),
+    "classification": tasks.Task("t", tasks.CLASSIFICATION, 3),
 }
 
 
@@ -27,6 +28,8 @@ def _labels(kind: str, generator: np.random.Generator) -> np.ndarray:
         return generator.integers(0, 2, _GRID)
     if kind == "presence":
         return generator.integers(0, 2, (2, 3))
+    if kind == "classification":
+        return generator.integers(0, 3, 2)
     if kind == "depth":
         return generator.uniform(1, 4, _GRID)
     return generator.normal(size=(*_GRID, 3))
@@ -82,12 +85,13 @@ def test_a_loss_does_not_see_what_is_not_labelled(kind):
     task = _TASKS[kind]
     labels = _labels(kind, generator)
     outputs = generator.normal(size=(*_GRID, task.num_outputs))
-    labels[0, 0] = _void(kind)
+    labels[(0, 0)[: labels.ndim]] = _void(kind)
     mean, _, gradient = _loss_and_gradient(task, labels, outputs)
     assert np.isfinite(mean) and mean > 0
     assert np.isfinite(gradient).all() and gradient.any()
-    if kind == "presence":
+    if kind in ("presence", "classification"):
         assert not gradient[0, ..., 0].any()
+        assert (kind == "presence") == gradient[0].any()
         return
     assert not gradient[0, 0].any()
     outputs[0, 0] += 100
