@@ -20,6 +20,7 @@ _LAYERS = "keras_munet.models.layer_factory"
 # They need none of the above, nor are needed by them.
 _NETWORK_LAYERS = (
     "keras_munet.data.preprocessing_layer",
+    "keras_munet.overparam.alternating_model",
     "keras_munet.overparam.layers",
     "keras_munet.overparam.experiments.unpooling",
 )
