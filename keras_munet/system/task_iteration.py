@@ -138,7 +138,8 @@ def run(
             cpu_secs=time.process_time() - cpu_started
             if crew.is_alone
             else None,
-            engine=trainer.engine_name,
+            # What stands for a trainer, as in the soak, has no engine.
+            engine=getattr(trainer, "engine_name", ""),
         )
     progress.end_early(
         task=search.task,
