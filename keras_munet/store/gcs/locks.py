@@ -13,6 +13,7 @@ then looks for the other, so two who exclude each other cannot both have it.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import random
@@ -100,9 +101,11 @@ class Locks:
         names_in_use = set()
         undecided = set(names)
         while True:
+            infos = self._find_all(undecided)
             for name in sorted(undecided):
+                info = infos.get(name)
                 try:
-                    if self._look_alone(name) is None:
+                    if self._free_generation(name, info, "") is None:
                         continue
                 except storage.LockHeldError:
                     names_in_use.add(name)
@@ -147,11 +150,43 @@ class Locks:
         Returns:
           0 if there is no object; None if one holder has the lock alone.
         """
-        info = self._bucket.find(name)
+        return self._free_generation(name, self._bucket.find(name))
+
+    def _find_all(
+        self, names: Iterable[str]
+    ) -> dict[str, bucket_lib.ObjectInfo]:
+        """Returns the objects of locks; those of one folder by one request."""
+        by_folder = collections.defaultdict(list)
+        for name in names:
+            by_folder[name.rpartition("/")[0]].append(name)
+        infos: dict[str, bucket_lib.ObjectInfo] = {}
+        for folder, members in by_folder.items():
+            if folder and len(members) > 1:
+                infos.update(self._bucket.list(f"{folder}/", is_flat=True))
+            else:
+                for name in members:
+                    info = self._bucket.find(name)
+                    if info is not None:
+                        infos[name] = info
+        return infos
+
+    def _free_generation(
+        self,
+        name: str,
+        info: bucket_lib.ObjectInfo | None,
+        holder: str | None = None,
+    ) -> int | None:
+        """Returns what `_look_alone` does, of an object as it was found.
+
+        Args:
+          name: of the lock.
+          info: of its object; None if there is none.
+          holder: who has it, for the message; None looks that up.
+        """
         if info is None or not _is_taken(info):
             self._watched.pop(name, None)
             return info.generation if info else 0
-        if not self._is_dead(name, name, info):
+        if not self._is_dead(name, name, info, holder):
             return None
         # Not one that is found later: that may be the next holder's.
         return self._bucket.write(name, _FREE, info.generation)
@@ -178,7 +213,11 @@ class Locks:
         return list(self._bucket.list(_shared_start(name)))
 
     def _is_dead(
-        self, name: str, key: str, info: bucket_lib.ObjectInfo
+        self,
+        name: str,
+        key: str,
+        info: bucket_lib.ObjectInfo,
+        holder: str | None = None,
     ) -> bool:
         """Returns whether an object was not renewed for the whole term.
 
@@ -195,7 +234,8 @@ class Locks:
             self._watched[key] = generation, since, renewed
         age_secs = now - since
         if is_own or (renewed and age_secs < self._term_secs / 2):
-            holder = self._holder(key, info)
+            if holder is None:
+                holder = self._holder(key, info)
             raise storage.LockHeldError(
                 f"{self._bucket.where}/{name} is held by {holder!a}; wait "
                 "until it is released",
