@@ -156,3 +156,14 @@ def _raised(one: griffe.Function) -> set[str]:
 
     look(body)
     return found
+
+
+class Examples(griffe.Extension):
+    """Has the section `Example:` shown as code; Griffe knows `Examples:`."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: object) -> None:
+        """Renames the section in an object's docstring."""
+        if obj.docstring is not None:
+            obj.docstring.value = obj.docstring.value.replace(
+                "\nExample:\n", "\nExamples:\n"
+            )
