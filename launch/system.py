@@ -1,6 +1,6 @@
 """Looks after a system: checks it, clears it, moves it, joins it.
 
-    python launch/system.py check --workdir=DIR [--repair [--source=COPY]]
+    python launch/system.py check --workdir=DIR [--jobs=N] [--repair]
     python launch/system.py log --workdir=DIR [--task=NAME] [--json]
     python launch/system.py collect --workdir=DIR [--dry_run] [--grace_secs=N]
     python launch/system.py remove --workdir=DIR --task=NAME
@@ -42,6 +42,9 @@ _GRACE_SECS = flags.DEFINE_float(
     "`collect` leaves what was written later than that.",
     lower_bound=0.0,
 )
+_JOBS = flags.DEFINE_integer(
+    "jobs", 1, "Objects that `check` reads at a time.", lower_bound=1
+)
 _REPAIR = flags.DEFINE_bool("repair", False, "Let `check` repair what it can.")
 _SOURCE = flags.DEFINE_string(
     "source", None, "The system to merge, or the copy to repair from."
@@ -67,7 +70,7 @@ def _check() -> None:
     elif not system_dir.SystemDir.is_system(files):
         system_dir.SystemDir.open(files)
     num_problems = 0
-    for problem in check.find_problems(files):
+    for problem in check.find_problems(files, _JOBS.value):
         num_problems += 1
         print(problem)
     if num_problems:

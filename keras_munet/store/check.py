@@ -6,10 +6,12 @@ Invariant: what is reported is damage. What an interrupted job leaves behind
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from concurrent import futures
 from typing import TypeVar
 
 from keras_munet import errors
@@ -25,19 +27,26 @@ from keras_munet.store import task_state
 
 # The size of a head's config that says for how many classes it is.
 _NUM_CLASSES = "num_classes"
+_NUM_AT_ONCE = 1000
 _Task = task_state.TaskState | task_state.RemovedTask
 _Record = TypeVar("_Record")
 
 
-def find_problems(files: storage.Storage) -> Iterator[str]:
+def find_problems(
+    files: storage.Storage, num_threads: int = 1
+) -> Iterator[str]:
     """Yields one line per problem of the system in `files`; none if clean.
 
-    Every object is read once, one at a time. A folder that cannot be listed
-    is a problem too, and ends the check.
+    Every object is read once. A folder that cannot be listed is a problem
+    too, and ends the check.
+
+    Args:
+      files: of the system.
+      num_threads: how many objects are read at a time.
     """
     is_whole = True
     try:
-        for problem in _problems(files):
+        for problem in _problems(files, num_threads):
             is_whole = False
             yield problem
         # What is wrong with a record explains what the journal lacks.
@@ -48,7 +57,7 @@ def find_problems(files: storage.Storage) -> Iterator[str]:
         yield str(error)
 
 
-def _problems(files: storage.Storage) -> Iterator[str]:
+def _problems(files: storage.Storage, num_threads: int) -> Iterator[str]:
     # Records first: what a job publishes meanwhile, these do not name yet.
     system = None
     try:
@@ -70,7 +79,7 @@ def _problems(files: storage.Storage) -> Iterator[str]:
                 yield progress
             elif _is_current(files, progress):
                 used[name] = list(references.component_refs(progress.payload))
-    specs_by_id, wrong = _objects(files)
+    specs_by_id, wrong = _objects(files, num_threads)
     yield from wrong
     yield from record_problems(system, tasks, specs_by_id, all_read=all_read)
     for name, refs in used.items():
@@ -162,22 +171,39 @@ def _running_jobs(files: storage.Storage) -> Iterator[str]:
 
 
 def _objects(
-    files: storage.Storage,
+    files: storage.Storage, num_threads: int
 ) -> tuple[dict[str, specs.ComponentSpec | None], list[str]]:
     """Returns (id -> spec, None for a damaged object) and the problems."""
     specs_by_id: dict[str, specs.ComponentSpec | None] = {}
+    # Millions of objects have a few specs.
+    distinct: dict[specs.ComponentSpec, specs.ComponentSpec] = {}
     wrong = []
-    for name in files.list(codec.OBJECTS_DIR):
+
+    def verified(name: str) -> specs.ComponentSpec | errors.StoreError | None:
         object_id = codec.id_of_file(name)
         if object_id is None:
-            wrong.append(_unknown(name))
-            continue
+            return None
         try:
             data = files.read(name, objects.OBJECT_NUM_BYTES_MAX)
-            specs_by_id[object_id] = codec.decode(data, object_id).spec
+            return codec.decode(data, object_id).spec
         except errors.StoreError as error:
-            specs_by_id[object_id] = None
-            wrong.append(str(error))
+            return error
+
+    names = files.list(codec.OBJECTS_DIR)
+    with futures.ThreadPoolExecutor(num_threads) as executor:
+        # Not all at once: each that waits takes memory.
+        while part := list(itertools.islice(names, _NUM_AT_ONCE)):
+            for name, spec in zip(
+                part, executor.map(verified, part), strict=True
+            ):
+                object_id = codec.id_of_file(name)
+                if object_id is None:
+                    wrong.append(_unknown(name))
+                elif isinstance(spec, specs.ComponentSpec):
+                    specs_by_id[object_id] = distinct.setdefault(spec, spec)
+                else:
+                    specs_by_id[object_id] = None
+                    wrong.append(str(spec))
     return specs_by_id, wrong
 
 

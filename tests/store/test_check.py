@@ -13,6 +13,7 @@ import store_samples
 from keras_munet import errors
 from keras_munet.core import specs
 from keras_munet.store import archives
+from keras_munet.store import check
 from keras_munet.store import checksummed_json
 from keras_munet.store import files as files_lib
 from keras_munet.store import repair
@@ -180,3 +181,21 @@ def test_class_names_fit_their_number(tmp_path):
         record.write_bytes(checksummed_json.seal(body, "tasks/mnist.json"))
         (problem,) = system_dir.SystemDir.open(tmp_path / "s").check()
         assert "class_names" in problem or "parts" in problem
+
+
+def test_a_check_by_several_threads_finds_the_same_in_the_same_order(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(check, "_NUM_AT_ONCE", 5)
+    system = store_samples.create(tmp_path / "s")
+    for i in range(23):
+        system.objects.put(store_samples.component("head", 100.0 * i))
+    names = list(system.files.list("objects"))
+    for name in names[3::7]:
+        data = bytearray((tmp_path / "s" / name).read_bytes())
+        data[-1] ^= 1
+        (tmp_path / "s" / name).write_bytes(data)
+    (tmp_path / "s" / "objects" / "stray.txt").write_text("x")
+    problems = list(check.find_problems(system.files))
+    assert len(problems) == len(names[3::7]) + 1
+    assert list(check.find_problems(system.files, num_threads=4)) == problems
