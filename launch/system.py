@@ -1,6 +1,7 @@
 """Looks after a system: checks it, clears it, moves it, joins it.
 
-    python launch/system.py check --workdir=DIR [--jobs=N] [--repair]
+    python launch/system.py check --workdir=DIR [--jobs=N]
+    python launch/system.py check --workdir=DIR --repair [--source=COPY]
     python launch/system.py log --workdir=DIR [--task=NAME] [--json]
     python launch/system.py collect --workdir=DIR [--dry_run] [--grace_secs=N]
     python launch/system.py remove --workdir=DIR --task=NAME
