@@ -245,7 +245,6 @@ RENAMED = {
         "accepted": "as_layer_input",
         "build": "build_model",
         "check": "check_layers",
-        "logits": "compute_logits",
         "narrowed": "class_token_flags",
         "narrowing": "call_options",
     },

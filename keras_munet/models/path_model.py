@@ -79,28 +79,6 @@ def check_layers(chain: Chain, image_size: int) -> None:
         shape = layer.compute_output_shape(shape, **options)
 
 
-def compute_logits(
-    chains: Sequence[Chain], images: tf.Tensor
-) -> list[tf.Tensor]:
-    """Returns what `build_model`'s model does, without making one.
-
-    A step that is traced once needs no model, and is traced faster so.
-
-    Args:
-      chains: built layers of each path, input first.
-      images: `[batch, size, size, 3] float32`, in [-1, 1].
-
-    Returns:
-      `[batch, num_classes] float32` of each path.
-    """
-    tensors: dict[tuple[int, int, bool], tf.Tensor] = {}
-
-    def call(layer: keras.layers.Layer, x: tf.Tensor, **options: Any) -> Any:
-        return layer.call(as_layer_input(layer, x), **options)
-
-    return [_apply(chain, images, tensors, call) for chain in chains]
-
-
 def path_model(
     paths: Mapping[str, specs.PathRecord],
     get: Callable[[specs.ComponentRef], specs.Component],

@@ -140,12 +140,6 @@ class LayerPool:
     def __init__(self, strategy: tf.distribute.Strategy):
         """Makes an empty pool whose variables live under `strategy`."""
         self._strategy = strategy
-        # Workers agree on a variable's first value by a collective operation
-        # that takes no bfloat16; what it holds are its values all the same.
-        several = isinstance(
-            strategy, tf.distribute.MultiWorkerMirroredStrategy
-        )
-        self._momentum_dtype = tf.float32 if several else tf.bfloat16
         self._slots: dict[tuple[str, str, int], PooledLayer] = {}
 
     def get(
@@ -202,7 +196,7 @@ class LayerPool:
                 )
             if role != FROZEN:
                 momentum = tf.Variable(
-                    tf.zeros([num_trained], self._momentum_dtype),
+                    tf.zeros([num_trained], tf.bfloat16),
                     name=f"{name}_momentum",
                     trainable=False,
                 )

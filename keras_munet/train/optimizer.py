@@ -108,12 +108,3 @@ def adamw_update(
     second = SECOND_DECAY * second + (1.0 - SECOND_DECAY) * gradient * gradient
     step = trace / (tf.sqrt(second) + _EPSILON) + weight_decay * weight
     return weight - rate * step, tf.cast(trace, tf.bfloat16), second
-
-
-# Never inlined, for the reason `vit.functions.noinline` gives.
-compiled_update = tf.function(
-    update, autograph=False, experimental_attributes={"_noinline": True}
-)
-compiled_adamw_update = tf.function(
-    adamw_update, autograph=False, experimental_attributes={"_noinline": True}
-)

@@ -73,8 +73,6 @@ class VitLayer(quantization.QuantizableLayer):
         super().__init__(**kwargs)
         self._initial_value: Callable[[str], np.ndarray] | None = None
         self._packed = False
-        self._gradients = functions.ALL
-        self._products: tf.DType | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -177,22 +175,6 @@ class VitLayer(quantization.QuantizableLayer):
         """The last axis of the input."""
         return self.sizes["width"]
 
-    def choose_gradients(self, gradients: str) -> None:
-        """Says which gradients graphs traced from now on need of it.
-
-        Args:
-          gradients: see `functions.noinline`; of a packed layer alone.
-        """
-        self._gradients = gradients
-
-    def choose_products(self, dtype: tf.DType | None) -> None:
-        """Says what graphs traced from now on round factors of products to.
-
-        Args:
-          dtype: see `operations.dense`; of a packed layer alone.
-        """
-        self._products = dtype
-
     @property
     def compiled(self) -> Any:
         """The `tf.function` of (x, *weights) that computes the layer."""
@@ -217,9 +199,7 @@ class VitLayer(quantization.QuantizableLayer):
         """
         function = self.compiled
         if self._packed:
-            function = self._apart(self._gradients)
-            if self.has_products:
-                options["products"] = self._products
+            function = self._apart(functions.ALL)
         return function(x, *weights, **self.options, **options)
 
     def compute_packed(
