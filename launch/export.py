@@ -42,6 +42,11 @@ _MODEL_NAME = flags.DEFINE_string(
 _WEBP = flags.DEFINE_bool(
     "webp", False, "Decode WebP files too; needs TensorFlow 2.20 to be loaded."
 )
+_CALIBRATE = flags.DEFINE_bool(
+    "calibrate",
+    False,
+    "Divide logits by the temperature fitted on validation data.",
+)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Prepared data; original files of own tasks are verified."
 )
@@ -79,6 +84,7 @@ def main() -> None:
         feature_component=_FEATURES.value,
         model_name=_MODEL_NAME.value,
         webp=_WEBP.value,
+        calibrate=_CALIBRATE.value,
     )
     print(f"SavedModel: {out}")
 

@@ -32,6 +32,8 @@ def card_text(
     num_unique_params: int,
     lineages: Mapping[str, Sequence[str]],
     root_source: str | None = None,
+    *,
+    calibrate: bool = False,
 ) -> str:
     """Returns the card.
 
@@ -43,6 +45,7 @@ def card_text(
       lineages: task name -> the tasks its path descends from, nearest first.
       root_source: where the values of the root came from, and their licence;
         None where no record says it.
+      calibrate: whether logits are divided by their temperatures.
     """
     rows = []
     origins = []
@@ -88,7 +91,7 @@ def card_text(
             "model answers with one of a task's classes to any picture, also "
             "to one of none of them.",
             "",
-            *quality(tasks),
+            *quality(tasks, calibrate=calibrate),
             "## Where it comes from",
             "",
             "| task | path | descends from | licence of the data |",
@@ -103,8 +106,13 @@ def card_text(
     )
 
 
-def quality(tasks: Mapping[str, Any]) -> list[str]:
-    """Returns the measures on test data that tasks' records hold."""
+def quality(tasks: Mapping[str, Any], *, calibrate: bool = False) -> list[str]:
+    """Returns the measures on test data that tasks' records hold.
+
+    Args:
+      tasks: task name -> its published state.
+      calibrate: whether logits are divided by their temperatures.
+    """
     rows, tables = [], []
     for name, state in tasks.items():
         metrics = state.test_metrics
@@ -144,7 +152,7 @@ def quality(tasks: Mapping[str, Any]) -> list[str]:
         "The interval is Wilson's. AUC is the mean of one class against the "
         "others. The expected calibration error has 15 bins; *scaled* is that "
         "of logits divided by the temperature, which validation data give and "
-        "the model does not apply.",
+        f"the model {'applies' if calibrate else 'does not apply'}.",
         *tables,
         "",
     ]

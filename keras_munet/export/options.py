@@ -48,6 +48,8 @@ class Options:
       webp: whether `predict_bytes_<task>` decodes WebP files too. Such an
         export loads in TensorFlow 2.20 and later alone, so not in TensorFlow
         Serving 2.19.
+      calibrate: whether logits are divided by the temperature that was fitted
+        on each task's validation data, so that scores are calibrated.
     """
 
     weights: str = "float32"
@@ -57,6 +59,7 @@ class Options:
     formats: tuple[str, ...] = (SAVED_MODEL,)
     model_name: str = "keras_munet"
     webp: bool = False
+    calibrate: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:

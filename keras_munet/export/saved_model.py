@@ -30,6 +30,7 @@ from keras_munet.core import names
 from keras_munet.core import plain_paths
 from keras_munet.core import specs
 from keras_munet.data import preprocessing
+from keras_munet.export import calibration
 from keras_munet.export import formats
 from keras_munet.export import golden_outputs
 from keras_munet.export import model_card
@@ -133,6 +134,8 @@ def export(
     if options.feature_component is not None:
         for path in paths.values():
             path_model.position(path, options.feature_component)
+    if options.calibrate:
+        get = calibration.calibrated(get, tasks)
     inputs = {name: _input(state) for name, state in tasks.items()}
     served = serving_functions.Served(paths, inputs, get, options)
     signatures = _signatures(served, tasks, keys, options)
@@ -144,6 +147,7 @@ def export(
         sum(unique.values()),
         lineages or {},
         root_source,
+        calibrate=options.calibrate,
     )
     requests = _requests(keys.values(), options.classify)
     with output_dir.written_whole(folder) as part:

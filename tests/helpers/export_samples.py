@@ -93,6 +93,7 @@ def publish(
                 num_classes=num_classes,
                 confusion=((0, 0, 1), (1, 0, 3)),
                 log_loss=1.5,
+                temperature=2.5,
             ),
         )
     )
