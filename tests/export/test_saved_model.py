@@ -145,7 +145,7 @@ def test_a_task_adds_few_kilobytes_to_its_weights(num_tasks, tmp_path):
     out = pathlib.Path(system.export(tmp_path / "served"))
     over = _num_bytes(out) - 4 * _unique_params(system)
     # A fixed part, and signatures, card and canary of each task.
-    assert over < 2**18 + num_tasks * 20 * 2**10, over
+    assert over < 2**19 + num_tasks * 16 * 2**10, over
 
 
 def test_the_export_names_classes_paths_and_licences(system, folder):
