@@ -5,7 +5,8 @@
         --topology=v4-32 --json
 
 It reads neither data nor a root's weights: shapes are enough. What it needs
-besides is installed by `bash launch/tpu_env.sh DIR tpu-aot`; docs/scaling.md
+besides is installed by `bash launch/tpu_env.sh DIR tpu-aot`;
+docs/measured/scaling.md
 says what its figures mean and what they prove.
 """
 

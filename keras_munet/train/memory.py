@@ -35,7 +35,7 @@ _BYTES_PER_FROZEN = 4
 _BYTES_PER_FACTOR = 4 + 2 + 4 + 4
 # What a kernel keeps is a float32 on CPUs and GPUs. XLA fuses kernels and keeps
 # bfloat16: the TPU compiler needs 0.40 GB for each example of an L/16 at 384
-# px, where 0.47e9 numbers are counted (docs/scaling.md).
+# px, where 0.47e9 numbers are counted (docs/measured/scaling.md).
 _BYTES_PER_KEPT = {"CPU": 4.0, "GPU": 4.0, "TPU": 0.85}
 # AdamW's second moment.
 _BYTES_PER_SECOND = 4

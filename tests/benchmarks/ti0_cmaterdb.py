@@ -4,7 +4,8 @@
         [--seeds=0,1,2]
 
 Each seed has a directory of its own below DIR; finished ones are not run again.
-Prints test accuracies and seconds by kind of work (docs/performance.md).
+Prints test accuracies and seconds by kind of work; see
+docs/measured/performance.md.
 """
 
 from __future__ import annotations

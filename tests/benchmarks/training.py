@@ -57,7 +57,7 @@ _TINY_FUSED = (
 )
 # The authors' program on `ti0 cmaterdb`, seed 4, on two free cores: seconds
 # beside the training of its 192 children, and the step of a Flax ViT of 3
-# layers at batch 512 on that machine (docs/performance.md).
+# layers at batch 512 on that machine (docs/measured/performance.md).
 _AUTHORS_COMPILE_SECS = 340.0
 _AUTHORS_LOOP_SECS = 152.0
 _AUTHORS_NUM_CHILDREN = 192

@@ -16,7 +16,9 @@ _TESTS = pathlib.Path(__file__).resolve().parents[1]
 # Pages whose blocks something else runs, and hours of measuring.
 _ELSEWHERE = {
     "docs/composition.md": "tests/docs/test_composition.py runs it",
-    "docs/performance.md": "hours; the benchmarks have tests of their own",
+    "docs/measured/performance.md": (
+        "hours; the benchmarks have tests of their own"
+    ),
 }
 # Pages that are run in a few seconds.
 _FAST = ("docs/settings.md", "docs/store.md")

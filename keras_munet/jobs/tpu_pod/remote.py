@@ -14,7 +14,7 @@ from keras_munet.jobs.tpu_pod import commands
 
 FOLDER = "munet"
 # tensorflow-tpu leaves the choice of libtpu to pip, which takes one that
-# aborts at import; this one works (docs/platform_notes.md).
+# aborts at import; this one works (docs/measured/platform_notes.md).
 LIBTPU_VERSION = "0.0.30"
 # What one line requests of the hosts.
 RUNNING = "running"

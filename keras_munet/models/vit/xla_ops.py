@@ -6,7 +6,8 @@ products (biases, GELU, the layout of heads, rounding) is compiled by XLA, so
 they serve where a step is traced and not in what is saved.
 
 Within a pass as large as GELU's XLA rounds to bfloat16 several times slower
-than TensorFlow does afterwards (docs/platform_notes.md), so that is left to it.
+than TensorFlow does afterwards (docs/measured/platform_notes.md), so that is
+left to it.
 """
 
 from __future__ import annotations
