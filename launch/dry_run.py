@@ -6,8 +6,7 @@
 
 It reads neither data nor a root's weights: shapes are enough. What it needs
 besides is installed by `bash launch/tpu_env.sh DIR tpu-aot`;
-docs/measured/scaling.md
-says what its figures mean and what they prove.
+docs/measured/scaling.md says what its figures mean and what they prove.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ _V3_MESHES = _flat(
     *((2, 2), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16), (16, 32), (32, 32))
 )
 # Shapes: cloud.google.com/tpu/docs, one page per generation. Memories: what
-# the compiler, libtpu 0.0.30, leaves to a program: docs/measured/scaling.md. The
-# two cores of a v4 or v5p chip run as one replica with the chip's memory.
+# the compiler, libtpu 0.0.30, leaves to a program: docs/measured/scaling.md.
+# The two cores of a v4 or v5p chip run as one replica with the chip's memory.
 _GENERATIONS = {
     "v2": _Generation(2, 2, int(7.48 * GIB), (2, 2, 1), _V3_MESHES),
     "v3": _Generation(2, 2, int(15.48 * GIB), (2, 2, 1), _V3_MESHES),
