@@ -34,7 +34,7 @@ between task iterations exactly one (the best) per task
 a child is sampled from a parent by cloning with mutations
   sampling: munet_begins_by_cloning_every_seed_once_unmutated
 trained together on the same batches
-  train/graph/generation: a_fused_child_equals_the_same_child_trained_alone
+  train/trainer: a_child_equals_the_same_child_trained_alone
 all the generations spent on one task before moving to the next
   iteration: generations_cover_exactly_the_samples
 quality (validation accuracy) times a size penalty
@@ -147,9 +147,9 @@ is resampled from the root's (v2: always trainable)
 `num_validations_per_path_training` cycles
   training: a_cycle_is_the_bounded_train_split_over_the_batch_size
 at most `num_validation_examples_max` examples
-  train/graph/generation: every_example_is_counted_exactly_once
+  train/trainer: every_example_is_counted_exactly_once
 Loss: softmax cross-entropy
-  train/graph/generation: a_fused_child_equals_a_plain_keras_training_loop
+  train/trainer: a_child_equals_a_plain_keras_training_loop
 clip by global norm 1.0
   train/optimizer: the_clip_scales_by_the_global_norm_and_never_up
 accumulator in bfloat16) and optional Nesterov
@@ -161,10 +161,10 @@ accumulator in bfloat16) and optional Nesterov
 `restarts` repeats that schedule in every cycle
   train/optimizer: restarts_repeats_the_schedule_in_every_cycle
 After each cycle compute the score
-  train/graph/generation: \
+  train/trainer: \
 the_snapshot_is_of_the_best_cycle_and_scored_with_the_size_factor
 If it beats the best so far (v1: >, v2: >=)
-  train/graph/generation: \
+  train/trainer: \
 an_equal_score_is_a_snapshot_only_where_ties_are_accepted
   iteration: only_mu2net_takes_a_snapshot_of_an_equal_score
 (v2: and their momentum)
@@ -174,7 +174,7 @@ The best so far starts at the parent's score
 A child without a snapshot is discarded at once
   iteration: a_child_without_a_snapshot_is_discarded
 v2 clones carry over the momentum of the cloned component
-  train/graph/generation: momentum_is_carried_over_from_a_component
+  train/trainer: momentum_is_carried_over_from_a_component
 score = quality * base ** (accounted_parameters
   iteration: the_score_is_quality_times_the_size_penalty
 base 1.0 is plain quality

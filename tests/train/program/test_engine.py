@@ -307,30 +307,6 @@ def test_a_diverged_child_has_no_snapshot_and_harms_no_other(layer_by_layer):
     assert_equal([layer_by_layer[0]], [results[0]])
 
 
-@pytest.mark.parametrize(("ties", "taken"), [(True, True), (False, False)])
-def test_an_equal_score_is_a_snapshot_only_where_ties_are_accepted(ties, taken):
-    made = samples.trainer(engine="program")
-    # A rate of zero keeps every score as it is.
-    child = samples.job(0, 1, hparams={"opt_lr": 0.0})
-    (first,) = samples.train([child], made)
-    again = samples.job(
-        0, 1, hparams={"opt_lr": 0.0}, score_to_beat=first.scores[0]
-    )
-    (result,) = samples.train([again], made, accept_ties=ties)
-    assert (result.quality is not None) == taken
-
-
-def test_every_example_is_counted_exactly_once():
-    made = samples.trainer(engine="program")
-    data = samples.data(num_validation=37)
-    names = tuple(p.spec.name for p in samples.job(0, 1).components)
-    parts = samples.job(0, 1, names).components
-    for split in ("validation", "test", "train"):
-        right = made.evaluate(parts, data, split, 16)
-        # A zero head calls everything class 0.
-        assert right == pytest.approx(np.mean(getattr(data, split).labels == 0))
-
-
 def test_examples_that_do_not_fit_on_a_device_come_call_by_call(
     layer_by_layer, monkeypatch
 ):
