@@ -267,7 +267,11 @@ def test_the_launcher_runs_continues_and_refuses(tmp_path):
         f"--config={_ROOT / 'configs' / 'overparam_overlaid.py'}",
         f"--output_dir={tmp_path / 'out'}",
         *("--config.width=2", "--config.num_train=16", "--config.num_test=4"),
-        *("--config.num_epochs=1", "--config.image_height=16"),
+        *(
+            "--config.num_epochs=1",
+            "--config.image_height=16",
+            "--config.batch_size=8",
+        ),
         *("--config.image_width=16", "--method=hard_sharing"),
     ]
     first = subprocess.run(command, capture_output=True, text=True)
