@@ -20,21 +20,19 @@ if TYPE_CHECKING:
     from keras_munet.overparam.layers import FactorizedConv2D
     from keras_munet.overparam.layers import FactorizedConv2DTranspose
     from keras_munet.overparam.layers import FactorizedDense
+    from keras_munet.overparam.model_transform import overparameterise
     from keras_munet.overparam.model_transform import overparameterize
-    from keras_munet.overparam.model_transform import (
-        overparameterize as overparameterise,
-    )
 
 _HOMES = {
-    "AlternatingModel": "alternating_model:AlternatingModel",
-    "FactorizedConv2D": "layers:FactorizedConv2D",
-    "FactorizedConv2DTranspose": "layers:FactorizedConv2DTranspose",
-    "FactorizedDense": "layers:FactorizedDense",
-    "contract": "contraction:contract",
-    "multiply_adds": "contraction:multiply_adds",
-    "num_params": "contraction:num_params",
-    "overparameterise": "model_transform:overparameterize",
-    "overparameterize": "model_transform:overparameterize",
+    "AlternatingModel": "alternating_model",
+    "FactorizedConv2D": "layers",
+    "FactorizedConv2DTranspose": "layers",
+    "FactorizedDense": "layers",
+    "contract": "contraction",
+    "multiply_adds": "contraction",
+    "num_params": "contraction",
+    "overparameterise": "model_transform",
+    "overparameterize": "model_transform",
 }
 
 __all__ = [
@@ -54,5 +52,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     keras_backend.require_tensorflow()
-    module, _, attribute = _HOMES[name].partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(home, name)

@@ -115,6 +115,9 @@ def overparameterize(
     return _as_alternating(model, clone, task_outputs, divided)
 
 
+overparameterise = overparameterize
+
+
 def _pattern(keep: str | None) -> re.Pattern[str] | None:
     try:
         return None if keep is None else re.compile(keep)
