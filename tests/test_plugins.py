@@ -381,6 +381,12 @@ class _Shelves(task_source.TaskSource):
         split = tasks.Split(images, np.arange(count, dtype=np.int32) % 2)
         return tasks.TaskData(name, 2, ("a", "b"), split, split, split)
 
+    def similar_names(self, data_dir):
+        return ["shelf/8"]
+
+    def prepared_fingerprint(self, name, data_dir):
+        return (name,), data_dir
+
     def prepare(self, name, options):
         if options.replace:
             raise OSError("the shelf is locked")
@@ -399,6 +405,10 @@ def test_a_plugins_task_source_says_which_tasks_there_are(shelves):
     assert tasks.load("private:shelf/8", image_size=48).train.images.max() == 48
     with pytest.raises(errors.UsageError, match="no task 'shelf/few'"):
         tasks.check_name("shelf/few")
+    with pytest.raises(errors.UsageError, match="did you mean shelf/8"):
+        tasks.check_name("shelf/B")
+    recorded = tasks.prepared_fingerprint("shelf/8", data_dir="there")
+    assert recorded == (("shelf/8",), "there")
     listed = {task.name: task for task in tasks.list_tasks()}
     assert listed["shelf[/...]"] == ("shelf[/...]", "plug-in", "of shelves 1")
     rows, stored_shape = tasks.describe("shelf/8")

@@ -256,6 +256,18 @@ class _CheckedTasks(task_source.TaskSource):
             )
         return types.checked(data)
 
+    def similar_names(self, data_dir: str) -> list[str]:
+        """Returns what the plug-in's source does."""
+        with plugins.name_errors("task family", self._family):
+            return self._source.similar_names(data_dir)
+
+    def prepared_fingerprint(
+        self, name: str, data_dir: str
+    ) -> tuple[tuple[str, ...], fingerprint.DataFingerprint] | None:
+        """Returns what the plug-in's source does."""
+        with plugins.name_errors("task family", self._family):
+            return self._source.prepared_fingerprint(name, data_dir)
+
     def describe(
         self, name: str, options: DataOptions
     ) -> task_source.Description:
