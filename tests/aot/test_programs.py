@@ -1,4 +1,4 @@
-"""What a TPU core is given is what a replica of a job runs."""
+"""Compiles for a TPU core what a replica of a job runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the program engine does on the devices of this machine: one command.
+"""Measures the program engine on the devices of this machine: one command.
 
     python tests/benchmarks/gpu.py [--sizes=ti0,ti224] [--num_generations=3] \
         [--children_per_device=1,8] [--tiny]

@@ -1,4 +1,4 @@
-"""What a task costs the store, as tasks become many.
+"""Measures what a task costs the store, as tasks become many.
 
     python tests/benchmarks/store_growth.py [--sizes=10,1000,10000]
 

@@ -1,4 +1,4 @@
-"""What counts as a number in JSON that others wrote."""
+"""Tells numbers from other values in JSON that others wrote."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _NUM_GENERATIONS = 4
 
 @dataclasses.dataclass
 class Report:
-    """What became of the agents; durations in seconds of the bucket's time.
+    """Holds the agents' outcome; durations in seconds of the bucket's time.
 
     Attributes:
       ended: one line for every agent that an error ended.
