@@ -108,6 +108,24 @@ def run_on_paths(main: Callable[[Sequence[str]], None]) -> None:
         app.run(lambda argv: main(argv[1:]), flags_parser=_parse)
 
 
+def one_argument(arguments: Sequence[str], form: str) -> str:
+    """Returns the only argument that is no flag.
+
+    Args:
+      arguments: what `run_on_paths` gave.
+      form: of the argument, for the message.
+
+    Raises:
+      UsageError: there is none, or more than one.
+    """
+    if len(arguments) != 1:
+        raise errors.UsageError(
+            f"{len(arguments)} arguments are given besides flags; give one, "
+            f"{form}"
+        )
+    return arguments[0]
+
+
 def run_passing_on(main: Callable[[Sequence[str]], int]) -> None:
     """As `run`, for a launcher that passes other flags on.
 

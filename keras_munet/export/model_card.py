@@ -1,4 +1,4 @@
-"""The README.md that lies in an export: what it is, and where it comes from.
+"""The README.md of an export or a shared system: figures and provenance.
 
 Invariant: every figure is from the system's records; what is not known is
 said to be so.
@@ -6,6 +6,7 @@ said to be so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -47,25 +48,7 @@ def card_text(
         None where no record says it.
       calibrate: whether logits are divided by their temperatures.
     """
-    rows = []
-    origins = []
-    for name, state in tasks.items():
-        path = state.published
-        accuracy = path.metrics.get("test_quality")
-        accuracy_text = (
-            "not measured" if accuracy is None else f"{accuracy:.4f}"
-        )
-        size = path.hparams["ds_image_size"]
-        rows.append(
-            f"| {name} | `predict_{keys[name]}` | {state.num_classes} | "
-            f"{accuracy_text} | {path.num_params:,} | {size} |"
-        )
-        ancestors = (
-            "the root" if task == specs.NOT_TRAINABLE else task
-            for task in lineages.get(name, ())
-        )
-        line = " <- ".join([name, *ancestors])
-        origins.append(f"| {name} | {path.id} | {line} | {licence(name)} |")
+    signatures = {name: f"`predict_{keys[name]}`" for name in tasks}
     num_separate = sum(s.published.num_params for s in tasks.values())
     return "\n".join(
         [
@@ -81,10 +64,7 @@ def card_text(
             "EXIF, scaling and resizing are inside. Scores are shares of the "
             "classes that `signatures.json` names, in order.",
             "",
-            "| task | signature | classes | test accuracy | parameters | "
-            "pixels |",
-            "|---|---|---|---|---|---|",
-            *rows,
+            *_task_table(tasks, signatures),
             "",
             "Test accuracy is of one evolved path on the task's own test "
             "data, measured when it was published, with float32 weights. The "
@@ -92,18 +72,147 @@ def card_text(
             "to one of none of them.",
             "",
             *quality(tasks, calibrate=calibrate),
-            "## Where it comes from",
-            "",
-            "| task | path | descends from | licence of the data |",
-            "|---|---|---|---|",
-            *origins,
-            "",
-            *_root(root_source),
+            *_provenance(tasks, lineages, root_source),
             "`python launch/export.py --verify --out=FOLDER` replays "
             "`canary.npz` and compares bit for bit.",
             "",
         ]
     )
+
+
+def system_card_text(
+    tasks: Mapping[str, Any],
+    lineages: Mapping[str, Sequence[str]],
+    root_source: str | None,
+    *,
+    name: str,
+    url: str,
+    license_id: str,
+) -> str:
+    """Returns the card of a shared system, with its YAML front matter.
+
+    Args:
+      tasks: task name -> its published state.
+      lineages: task name -> the tasks its path descends from, nearest first.
+      root_source: where the values of the root came from, and their licence.
+      name: of the model.
+      url: that `pull` takes.
+      license_id: the licence of the system itself, as hubs spell it.
+    """
+    unique = {
+        c.id: c.num_params
+        for state in tasks.values()
+        for c in state.published.components
+    }
+    num_separate = sum(s.published.num_params for s in tasks.values())
+    return "\n".join(
+        [
+            *_front_matter(tasks, name, license_id),
+            "# A multitask image system",
+            "",
+            f"{len(tasks)} tasks that share {sum(unique.values()):,} "
+            f"parameters; separate models of the same tasks would have "
+            f"{num_separate:,}. Written by keras_munet {version.__version__}.",
+            "",
+            "```bash",
+            f"keras-munet pull {url} --workdir=DIR",
+            "keras-munet predict IMAGES... --workdir=DIR --task=NAME",
+            "```",
+            "",
+            "`system.tar` is data and runs nothing: `pull` verifies the name, "
+            "size, hash and references of every file before it writes one.",
+            "",
+            *_task_table(tasks),
+            "",
+            "Test accuracy is of one evolved path on the task's own test "
+            "data, measured when it was published. The model answers with "
+            "one of a task's classes to any picture, also to one of none of "
+            "them.",
+            "",
+            *quality(tasks),
+            *_provenance(tasks, lineages, root_source),
+        ]
+    )
+
+
+def _front_matter(
+    tasks: Mapping[str, Any], name: str, license_id: str
+) -> list[str]:
+    """Returns the metadata that the Hugging Face Hub reads.
+
+    Each value is JSON, which is YAML too.
+    """
+    results = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": task, "type": task},
+            "metrics": [
+                {"type": "accuracy", "value": round(accuracy, 6)},
+            ],
+        }
+        for task, state in tasks.items()
+        if (accuracy := state.published.metrics.get("test_quality")) is not None
+    ]
+    metadata: dict[str, Any] = {
+        "library_name": "keras_munet",
+        "license": license_id,
+        "pipeline_tag": "image-classification",
+        "tags": ["keras", "tensorflow", "multitask", "evolutionary-search"],
+    }
+    if results:
+        metadata["model-index"] = [{"name": name, "results": results}]
+    lines = (f"{k}: {json.dumps(value)}" for k, value in metadata.items())
+    return ["---", *lines, "---", ""]
+
+
+def _task_table(
+    tasks: Mapping[str, Any], signatures: Mapping[str, str] | None = None
+) -> list[str]:
+    """Returns a row per task; `signatures` adds a column."""
+    header = "| task | classes | test accuracy | parameters | pixels |"
+    if signatures is not None:
+        header = header.replace("| task |", "| task | signature |")
+    rows = []
+    for name, state in tasks.items():
+        path = state.published
+        accuracy = path.metrics.get("test_quality")
+        cells = [
+            name,
+            *([] if signatures is None else [signatures[name]]),
+            str(state.num_classes),
+            "not measured" if accuracy is None else f"{accuracy:.4f}",
+            f"{path.num_params:,}",
+            str(path.hparams["ds_image_size"]),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return [header, "|---" * (header.count("|") - 1) + "|", *rows]
+
+
+def _provenance(
+    tasks: Mapping[str, Any],
+    lineages: Mapping[str, Sequence[str]],
+    root_source: str | None,
+) -> list[str]:
+    """Returns which path descends from which, and the licences."""
+    rows = []
+    for name, state in tasks.items():
+        ancestors = (
+            "the root" if task == specs.NOT_TRAINABLE else task
+            for task in lineages.get(name, ())
+        )
+        line = " <- ".join([name, *ancestors])
+        rows.append(
+            f"| {name} | {state.published.id} | {line} | {licence(name)} |"
+        )
+    return [
+        "## Where it comes from",
+        "",
+        "| task | path | descends from | licence of the data |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        *_root(root_source),
+    ]
 
 
 def quality(tasks: Mapping[str, Any], *, calibrate: bool = False) -> list[str]:

@@ -720,6 +720,38 @@ class System:
 
         return self._current(write)
 
+    def push(self, url: str, **options: Any) -> str:
+        """Uploads what is published to the Hugging Face Hub.
+
+        Args:
+          url: `hf://OWNER/NAME`, with `@BRANCH` behind it for a branch.
+          **options: those of `hugging_face_hub.push`, e.g.
+            `license_id="apache-2.0"`.
+
+        Returns:
+          The URL of the commit.
+
+        Raises:
+          UsageError: `url` or an option is none, or nothing is published.
+          StoreError: the Hub refuses or does not answer.
+        """
+        from keras_munet.system import hugging_face_hub
+
+        return hugging_face_hub.push(self._dir, url, **options)
+
+    @classmethod
+    def pull(cls: type[_Self], url: str, workdir: PathLike) -> _Self:
+        """Returns a system that `push` uploaded, in a new folder.
+
+        Raises:
+          UsageError: `url` is none, or the folder holds something already.
+          StoreError: the Hub refuses or does not answer, or what it gave is
+            damaged; then nothing was written.
+        """
+        from keras_munet.system import hugging_face_hub
+
+        return cls(hugging_face_hub.pull(url, workdir))
+
     def _current(self, read: Callable[..., _Read]) -> _Read:
         """Returns what `read` makes of the published state.
 
