@@ -20,6 +20,7 @@ from keras_munet.report import page
 from keras_munet.report import plain_text
 from keras_munet.report import predictions
 from keras_munet.report import summary as summary_lib
+from keras_munet.report.figures import figures
 from keras_munet.store import event_log
 from keras_munet.store import files as files_lib
 from keras_munet.store import reader
@@ -133,15 +134,21 @@ def _write(
     """Writes the files; returns their paths and whether nothing is to come."""
     files = files_lib.open_storage(out)
     read = summary_lib.read_summary(workdir)
+    baselines = (
+        None
+        if comparison is None
+        else comparison_points.read_points(comparison)
+    )
     html = page.render_page(
         read,
         live_secs=live_secs,
-        baselines=None
-        if comparison is None
-        else comparison_points.read_points(comparison),
+        baselines=baselines,
         predictions=predictions.read_predictions(out),
     )
-    written = {HTML_FILE: html, TEXT_FILE: plain_text.render_text(read) + "\n"}
+    written = {
+        HTML_FILE: html,
+        TEXT_FILE: plain_text.render_text(read, baselines) + "\n",
+    }
     for name, content in written.items():
         try:
             files.write_atomic(name, content.encode())
@@ -170,4 +177,4 @@ def _state(workdir: PathLike) -> Any:
     return num_changes, num_bytes
 
 
-__all__ = ["HTML_FILE", "TEXT_FILE", "text", "watch", "write"]
+__all__ = ["HTML_FILE", "TEXT_FILE", "figures", "text", "watch", "write"]

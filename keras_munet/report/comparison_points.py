@@ -30,8 +30,9 @@ def read_points(directory: str | os.PathLike[str]) -> dict[str, Any]:
       directory: the folder that `launch/compare.py` wrote.
 
     Returns:
-      `name`, `tasks` (names), and `runs`: `method`, `seed`, and `params` and
-      `test`, accounted parameters and test accuracy of each task.
+      `name`, `tasks` (names), and `runs`: `method`, `seed`, and `params`,
+      `test`, `secs` and `cpu_secs`: accounted parameters, test accuracy, wall
+      and CPU time of training of each task; times may be None.
 
     Raises:
       UsageError: the folder has no such file.
@@ -70,7 +71,18 @@ def _run(value: Any, task_names: list[str]) -> dict[str, Any]:
             _number(tasks[name]["accounted_params"]) for name in task_names
         ],
         "test": [_number(tasks[name]["test"]) for name in task_names],
+        "secs": [
+            _number_or_none(tasks[name].get("train_secs"))
+            for name in task_names
+        ],
+        "cpu_secs": [
+            _number_or_none(tasks[name].get("cpu_secs")) for name in task_names
+        ],
     }
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
 
 
 def _number(value: Any) -> float:

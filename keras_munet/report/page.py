@@ -14,6 +14,7 @@ from typing import Any
 from keras_munet.report import assets
 from keras_munet.report import formatting
 from keras_munet.report import html_elements
+from keras_munet.report import method_table
 from keras_munet.report import page_data
 from keras_munet.report import phrases
 from keras_munet.report import plotly_js
@@ -62,6 +63,8 @@ def render_page(
     ]
     if not has_tasks:
         parts.append("<p>No task is published yet.</p>")
+    if baselines is not None:
+        parts.append(_methods(summary, baselines))
     parts.append(_facts(summary))
     parts += [
         f'<section id="{name}" aria-labelledby="{name}-title">\n'
@@ -154,6 +157,29 @@ def _sections(
         ),
         ("settings", "Settings", "The experiment as it was created.", None),
     ]
+
+
+def _methods(summary: summary_lib.Summary, baselines: Mapping[str, Any]) -> str:
+    """Returns the system beside the methods of a comparison."""
+    num_tasks, rows = method_table.rows(summary, baselines)
+    if not rows:
+        return ""
+    head = [f"<th>{name}</th>" for name in method_table.COLUMNS]
+    body = [
+        [
+            f'<th scope="row">{html_elements.esc(name)}</th>',
+            *(f"<td>{cell}</td>" for cell in cells),
+        ]
+        for name, *cells in (row.cells() for row in rows)
+    ]
+    lead = method_table.LEAD.format(
+        tasks=formatting.number_of(num_tasks, "task")
+    )
+    return html_elements.section(
+        "One system beside separate models",
+        lead,
+        html_elements.table("methods", head, body),
+    )
 
 
 def _rankings(summary: summary_lib.Summary) -> str:

@@ -158,7 +158,7 @@ def _generations(
         "secs": [history_table.rounded(g.secs) for g in ended],
         "clock": {
             key: [
-                history_table.rounded(_clock(g.clock, g.secs, key))
+                history_table.rounded(clock_secs(g.clock, g.secs, key))
                 for g in ended
             ]
             for key in summary.history.clock
@@ -166,7 +166,8 @@ def _generations(
     }
 
 
-def _clock(clock: Mapping[str, float], secs: float, key: str) -> float:
+def clock_secs(clock: Mapping[str, float], secs: float, key: str) -> float:
+    """Returns the seconds of a kind of work; other work is what is left."""
     if key != "other_secs":
         return clock.get(key, 0.0)
     return clock.get(key, 0.0) + max(0.0, secs - sum(clock.values()))

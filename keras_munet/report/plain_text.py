@@ -7,9 +7,12 @@ with `..`, numbers never.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from keras_munet.report import formatting
+from keras_munet.report import method_table
 from keras_munet.report import phrases
 from keras_munet.report import summary as summary_lib
 
@@ -20,10 +23,19 @@ _NUM_TEXT_CHARS_MIN = 8
 _DEPTH_MAX = 20
 
 
-def render_text(summary: summary_lib.Summary) -> str:
-    """Returns the report without a newline at its end."""
+def render_text(
+    summary: summary_lib.Summary,
+    baselines: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns the report without a newline at its end.
+
+    Args:
+      summary: of the system.
+      baselines: what `comparison_points.read_points` returned.
+    """
     blocks = [
         _head(summary),
+        [] if baselines is None else _methods(summary, baselines),
         _leaderboard(summary),
         _test_figures(summary),
         _parameters(summary),
@@ -91,6 +103,21 @@ def _head(summary: summary_lib.Summary) -> list[str]:
             f"Note: {note}.", NUM_COLUMNS_MAX, subsequent_indent="      "
         )
     return lines
+
+
+def _methods(
+    summary: summary_lib.Summary, baselines: Mapping[str, Any]
+) -> list[str]:
+    num_tasks, rows = method_table.rows(summary, baselines)
+    if not rows:
+        return []
+    lead = method_table.LEAD.format(
+        tasks=formatting.number_of(num_tasks, "task")
+    )
+    return [
+        *table(method_table.COLUMNS, [row.cells() for row in rows]),
+        *textwrap.wrap(lead, NUM_COLUMNS_MAX),
+    ]
 
 
 def _leaderboard(summary: summary_lib.Summary) -> list[str]:

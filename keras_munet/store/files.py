@@ -66,6 +66,11 @@ class LocalStorage(storage.Storage):
         """The absolute path of the root."""
         return os_errors.show(self._root)
 
+    @property
+    def location(self) -> str:
+        """The absolute path of the root."""
+        return self._root
+
     def read(self, name: str, num_bytes_max: int) -> bytes:
         """Returns a whole file; see `storage.Storage`."""
         path = self._path(name)

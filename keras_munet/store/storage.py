@@ -112,6 +112,11 @@ class Storage(abc.ABC):
     def where(self) -> str:
         """The root as messages show it."""
 
+    @property
+    def location(self) -> str:
+        """The root as `files.open_storage` takes it."""
+        return self.where
+
     @abc.abstractmethod
     def read(self, name: str, num_bytes_max: int) -> bytes:
         """Returns a whole file.

@@ -236,6 +236,11 @@ class System:
             self.settings.search.quality.replace("_", " "),
         )
 
+    @property
+    def workdir(self) -> str:
+        """Returns the directory, an absolute path or `gs://BUCKET/FOLDER`."""
+        return self._dir.files.location
+
     def __len__(self) -> int:
         return len(self.tasks)
 

@@ -28,6 +28,8 @@ def test_every_run_is_read_as_it_was_written(tmp_path):
     ]
     for read, run in zip(found["runs"], made.runs, strict=True):
         assert read["test"] == [task.test for task in run.tasks]
+        assert read["secs"] == [12.5] * 3
+        assert read["cpu_secs"] == [20.5] * 3
         assert read["params"] == [task.accounted_params for task in run.tasks]
 
 
