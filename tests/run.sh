@@ -5,7 +5,7 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$ROOT/launch/environment.sh"
-setup_environment docs,embedded,heic,hf,hub,keras-hub,mlflow,onnx,test,wandb
+setup_environment docs,embedded,heic,hf,hub,keras-hub,mlflow,onnx,overparam,test,wandb
 
 cd "$ROOT"
 bin=.venv/bin

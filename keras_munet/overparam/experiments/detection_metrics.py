@@ -1,25 +1,26 @@
 """Average precision of boxes and masks, and panoptic quality.
 
-Invariant: predictions of a whole data set are ranked together; a true object
-is found at most once, by the best prediction that overlaps it enough. What
-overlaps void mostly is neither right nor wrong. NumPy alone.
+Invariant: predictions of a whole data set are ranked together; in panoptic
+quality, what overlaps void mostly is neither right nor wrong.
 
-Average precision as COCO has it: precision, made to fall, read at 101 steps of
-recall, meaned over classes that are there (and, without a number, over overlaps
-of 0.5, 0.55, ... 0.95). Panoptic quality: Kirillov et al. 2019, arXiv
-1801.00868, equation 1.
+pycocotools computes average precision, over objects of all sizes. Panoptic
+quality: Kirillov et al. 2019, arXiv 1801.00868, equation 1.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
+from typing import Any
+
 import numpy as np
 
+from keras_munet.core import plugins
 from keras_munet.overparam.experiments import detection
 from keras_munet.overparam.experiments import metrics
 from keras_munet.overparam.experiments import tasks as tasks_lib
 
-_OVERLAPS = tuple(0.5 + 0.05 * i for i in range(10))
-_NUM_RECALLS = 101
 # Segments that overlap more than this match; no two can.
 _MATCH = 0.5
 
@@ -29,8 +30,8 @@ class Detection(metrics.Meter):
 
     def __init__(self, task: tasks_lib.Task):
         super().__init__(task)
-        self._boxes = AveragePrecision()
-        self._masks = AveragePrecision()
+        self._boxes = AveragePrecision("bbox")
+        self._masks = AveragePrecision("segm")
         self._panoptic = PanopticQuality()
         self._num = 0
         self._has_classes = False
@@ -53,88 +54,127 @@ class Detection(metrics.Meter):
             true = detection.labelled(label)
             detected = detection.objects(self._task, output)
             self._num += len(true.classes)
-            self._boxes.add(
-                true,
-                detected,
-                detection.box_overlaps(true.boxes, detected.boxes),
-            )
+            self._boxes.add(true, detected)
             if classes is None:
                 continue
             self._has_classes = True
             numbers = detection.instances(
                 self._task, output, classes[i], detected
             )
-            overlaps = mask_overlaps(
-                _masks(label[..., 1], true.numbers),
-                _masks(numbers, detected.numbers),
-            )
-            self._masks.add(true, detected, overlaps)
+            self._masks.add(true, detected, label[..., 1], numbers)
             self._panoptic.add(label, np.stack([classes[i], numbers], -1))
 
     def _num_labelled(self):
         return self._num
 
     def _measured(self):
-        measured = {
-            "box_ap": self._boxes.mean(),
-            "box_ap50": self._boxes.at(_OVERLAPS[0]),
-        }
+        box_ap, box_ap50 = self._boxes.result()
+        measured = {"box_ap": box_ap, "box_ap50": box_ap50}
         if self._has_classes:
-            measured["mask_ap"] = self._masks.mean()
-            measured["mask_ap50"] = self._masks.at(_OVERLAPS[0])
+            measured["mask_ap"], measured["mask_ap50"] = self._masks.result()
             measured["panoptic_quality"] = self._panoptic.result()
         return measured
 
 
 class AveragePrecision:
-    """Collects predictions of images and ranks them."""
+    """Collects the objects of images for COCO's evaluation.
 
-    def __init__(self):
-        # class -> (scores, overlaps with the image's true objects) by image.
-        self._detections: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-        self._num_true: dict[int, int] = {}
+    Args:
+      iou_type: `bbox` or `segm`, as pycocotools calls boxes and masks.
+
+    Raises:
+      UsageError: pycocotools is not installed.
+    """
+
+    def __init__(self, iou_type: str):
+        self._coco = plugins.import_extra(
+            "pycocotools.coco", "overparam", "detection needs"
+        )
+        self._evaluation = plugins.import_extra(
+            "pycocotools.cocoeval", "overparam", "detection needs"
+        )
+        self._masks = plugins.import_extra(
+            "pycocotools.mask", "overparam", "detection needs"
+        )
+        self._iou_type = iou_type
+        self._num_images = 0
+        self._annotations: tuple[list[dict], list[dict]] = [], []
 
     def add(
         self,
         true: detection.Objects,
         detected: detection.Objects,
-        overlaps: np.ndarray,
+        true_numbers: np.ndarray | None = None,
+        detected_numbers: np.ndarray | None = None,
     ) -> None:
         """Adds an image.
 
         Args:
           true: its objects.
           detected: those predicted.
-          overlaps: `[num_found, num_true]`, intersection over union.
+          true_numbers: `[height, width]`, the object of each pixel; of masks.
+          detected_numbers: likewise, of those predicted.
         """
-        for class_id in {*true.classes.tolist(), *detected.classes.tolist()}:
-            own, theirs = detected.classes == class_id, true.classes == class_id
-            self._num_true[class_id] = (
-                self._num_true.get(class_id, 0) + theirs.sum()
+        self._num_images += 1
+        for objects, pixels, records in zip(
+            (true, detected),
+            (true_numbers, detected_numbers),
+            self._annotations,
+            strict=True,
+        ):
+            for class_id, score, box, number in zip(*objects, strict=True):
+                top, left, bottom, right = map(float, box)
+                annotation: dict[str, Any] = {
+                    # An id of 0 stands for no match.
+                    "id": len(records) + 1,
+                    "image_id": self._num_images,
+                    "category_id": int(class_id),
+                    "score": float(score),
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": (right - left) * (bottom - top),
+                    "iscrowd": 0,
+                }
+                if pixels is not None:
+                    mask = np.asfortranarray(pixels == number, np.uint8)
+                    annotation["segmentation"] = self._masks.encode(mask)
+                    annotation["area"] = float(mask.sum())
+                records.append(annotation)
+
+    def result(self) -> tuple[float, float]:
+        """Returns AP over overlaps of 0.5 to 0.95, and AP at 0.5.
+
+        Both are means over the classes that are there; 0 without any.
+        """
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = self._evaluation.COCOeval(
+                *map(self._indexed, self._annotations), self._iou_type
             )
-            self._detections.setdefault(class_id, []).append(
-                (detected.scores[own], overlaps[own][:, theirs])
-            )
+            evaluation.params.areaRng = evaluation.params.areaRng[:1]
+            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+            evaluation.params.maxDets = [detection.NUM_OBJECTS_MAX]
+            evaluation.evaluate()
+            evaluation.accumulate()
+        # [overlaps, recalls, classes, 1, 1]; -1 of classes without objects.
+        precision = evaluation.eval["precision"]
+        return _mean_known(precision), _mean_known(precision[0])
 
-    def at(self, overlap: float) -> float:
-        """Returns the mean over classes at one overlap; 0 without objects."""
-        each = [
-            _average_precision(self._ranked(class_id, overlap), num)
-            for class_id, num in sorted(self._num_true.items())
-            if num
-        ]
-        return float(np.mean(each)) if each else 0.0
-
-    def mean(self) -> float:
-        """Returns the mean over classes and the ten overlaps of COCO."""
-        return float(np.mean([self.at(overlap) for overlap in _OVERLAPS]))
-
-    def _ranked(self, class_id, overlap):
-        scores, right = [], []
-        for each_scores, overlaps in self._detections[class_id]:
-            scores.append(each_scores)
-            right.append(_matches(each_scores, overlaps, overlap))
-        return np.concatenate(scores), np.concatenate(right)
+    def _indexed(self, annotations: list[dict]) -> Any:
+        class_ids = {
+            annotation["category_id"]
+            for annotation in itertools.chain(*self._annotations)
+        }
+        coco = self._coco.COCO()
+        coco.dataset = {
+            # Sizes are read and not used: masks bring their own.
+            "images": [
+                {"id": number, "height": 0, "width": 0}
+                for number in range(1, self._num_images + 1)
+            ],
+            "categories": [{"id": i} for i in sorted(class_ids)],
+            "annotations": annotations,
+        }
+        coco.createIndex()
+        return coco
 
 
 class PanopticQuality:
@@ -183,50 +223,10 @@ class PanopticQuality:
         self._counts[int(class_id)] += values
 
 
-def mask_overlaps(true: np.ndarray, detected: np.ndarray) -> np.ndarray:
-    """Returns `[num_found, num_true]` of masks `[num, height, width]`."""
-    # An image may have none of either, where -1 could stand for anything.
-    size = int(np.prod(true.shape[1:]))
-    flat = [
-        each.reshape(len(each), size).astype(float) for each in (detected, true)
-    ]
-    shared = flat[0] @ flat[1].T
-    union = flat[0].sum(-1)[:, None] + flat[1].sum(-1)[None] - shared
-    return shared / np.maximum(union, 1)
-
-
-def _matches(
-    scores: np.ndarray, overlaps: np.ndarray, overlap: float
-) -> np.ndarray:
-    """Returns `[num_found] bool`: whether each finds a true object first."""
-    right = np.zeros(len(scores), bool)
-    free = np.ones(overlaps.shape[1], bool)
-    for i in np.argsort(-scores, kind="stable"):
-        candidates = np.where(free, overlaps[i], -1.0)
-        if candidates.size and candidates.max() >= overlap:
-            right[i] = True
-            free[np.argmax(candidates)] = False
-    return right
-
-
-def _average_precision(
-    ranked: tuple[np.ndarray, np.ndarray], num_true: int
-) -> float:
-    """Returns the area under precision, read at steps of recall."""
-    scores, right = ranked
-    order = np.argsort(-scores, kind="stable")
-    num_right = np.cumsum(right[order])
-    precision = num_right / np.arange(1, len(order) + 1)
-    falling = np.maximum.accumulate(precision[::-1])[::-1]
-    steps = np.linspace(0, 1, _NUM_RECALLS)
-    places = np.searchsorted(num_right / num_true, steps - 1e-12)
-    return float(np.append(falling, 0.0)[places].mean())
-
-
-def _masks(numbers: np.ndarray, own_numbers: np.ndarray) -> np.ndarray:
-    return np.array([numbers == n for n in own_numbers], bool).reshape(
-        len(own_numbers), *numbers.shape
-    )
+def _mean_known(precision: np.ndarray) -> float:
+    """Returns the mean of what is not -1; 0 if nothing is left."""
+    values = precision[precision > -1]
+    return float(values.mean()) if values.size else 0.0
 
 
 def _segments(image: np.ndarray) -> dict[tuple[int, int], np.ndarray]:

@@ -1,8 +1,7 @@
 """Measures predictions over a whole data set, per kind of task.
 
 Invariant: a metric is that of all labelled elements together, in any
-batches they come; what is not labelled (see `tasks`) does not count. NumPy
-alone.
+batches they come; what is not labelled (see `tasks`) does not count.
 
 Shares and scores are in [0, 1]; depth errors in metres and relative to the
 depth; angles in degrees.
@@ -11,12 +10,14 @@ depth; angles in degrees.
 from __future__ import annotations
 
 import abc
+import types
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import plugins
 from keras_munet.overparam.experiments import tasks as tasks_lib
 
 # Whether more of it is better, of every metric that there is.
@@ -91,27 +92,26 @@ class Segmentation(Meter):
 
     def __init__(self, task: tasks_lib.Task):
         super().__init__(task)
-        # [label, prediction].
-        self._counts = np.zeros((task.num_outputs,) * 2, np.int64)
+        # Settings name metrics, and reading them needs no TensorFlow.
+        import keras
+
+        # float64: float32 cannot count beyond 2^24 pixels.
+        self._iou = keras.metrics.MeanIoU(
+            task.num_outputs, ignore_class=tasks_lib.VOID, dtype="float64"
+        )
 
     def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
         """Counts `[b, h, w]` classes and `[b, h, w, classes]` logits."""
-        num = self._task.num_outputs
-        predicted = np.argmax(outputs, -1)
-        labelled = labels != tasks_lib.VOID
-        pairs = labels[labelled].astype(np.int64) * num + predicted[labelled]
-        self._counts += np.bincount(pairs, minlength=num**2).reshape(num, num)
+        self._iou.update_state(labels, np.argmax(outputs, -1))
 
     def _num_labelled(self):
-        return int(self._counts.sum())
+        return int(np.sum(self._iou.total_cm))
 
     def _measured(self):
-        right = np.diag(self._counts)
-        union = self._counts.sum(0) + self._counts.sum(1) - right
-        there = union > 0
+        counts = np.asarray(self._iou.total_cm)
         return {
-            "miou": float((right[there] / union[there]).mean()),
-            "pixel_accuracy": float(right.sum() / self._counts.sum()),
+            "miou": float(self._iou.result()),
+            "pixel_accuracy": float(np.trace(counts) / counts.sum()),
         }
 
 
@@ -210,14 +210,17 @@ class Edges(Meter):
         return sum(int(truths.sum()) for truths in self._truths)
 
     def _measured(self):
-        precision, recall = precision_recall(
-            np.concatenate(self._truths), np.concatenate(self._scores)
+        truths, scores = map(np.concatenate, (self._truths, self._scores))
+        precision, recall, _ = _scikit_learn().precision_recall_curve(
+            truths, scores
         )
         both = precision + recall
-        scores = 2 * precision * recall / np.where(both > 0, both, 1)
+        f1 = 2 * precision * recall / np.where(both > 0, both, 1)
         return {
-            "average_precision": _step_area(precision, recall),
-            "best_f1": float(scores.max()),
+            "average_precision": float(
+                _scikit_learn().average_precision_score(truths, scores)
+            ),
+            "best_f1": float(f1.max()),
         }
 
 
@@ -244,8 +247,11 @@ class Presence(Meter):
         for label, score in zip(labels.T, scores.T, strict=True):
             labelled = label != tasks_lib.VOID
             if (label > 0).any():
-                curve = precision_recall(label[labelled] > 0, score[labelled])
-                areas.append(_step_area(*curve))
+                areas.append(
+                    _scikit_learn().average_precision_score(
+                        label[labelled] > 0, score[labelled]
+                    )
+                )
         return {"mean_average_precision": float(np.mean(areas))}
 
 
@@ -280,26 +286,8 @@ _METERS: dict[str, type[Meter]] = {
 }
 
 
-def precision_recall(
-    truths: np.ndarray, scores: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns precision and recall at every distinct threshold, falling.
-
-    Args:
-      truths: `[num] bool`, at least one true.
-      scores: `[num]`, larger for what is rather true; equal scores are taken
-        together.
-    """
-    order = np.argsort(-scores, kind="stable")
-    truths, scores = truths[order], scores[order]
-    last = np.append(np.flatnonzero(np.diff(scores)), scores.size - 1)
-    right = np.cumsum(truths)[last]
-    return right / (last + 1), right / truths.sum()
-
-
-def _step_area(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Returns average precision: precision summed over steps of recall."""
-    return float((np.diff(recall, prepend=0.0) * precision).sum())
+def _scikit_learn() -> types.ModuleType:
+    return plugins.import_extra("sklearn.metrics", "overparam", "edges need")
 
 
 def relative_improvement(

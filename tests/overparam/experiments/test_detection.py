@@ -149,18 +149,13 @@ def test_data_without_objects_are_refused():
         meter.result()
 
 
-def test_overlaps_of_boxes_and_masks_by_hand():
+def test_overlaps_of_boxes_by_hand():
     boxes = np.array([[0, 0, 2, 2.0]]), np.array([[0, 1, 2, 3], [4, 4, 5, 5.0]])
     np.testing.assert_allclose(detection.box_overlaps(*boxes), [[2 / 6], [0]])
-    true = np.array([[[1, 1, 0]]], bool)
-    found = np.array([[[0, 1, 1]]], bool)
-    np.testing.assert_allclose(
-        detection_metrics.mask_overlaps(true, found), [[1 / 3]]
-    )
 
 
 def test_average_precision_by_hand():
-    precision = detection_metrics.AveragePrecision()
+    precision = detection_metrics.AveragePrecision("bbox")
     true = _objects([3, 3], [1, 1], [[0, 0, 2, 2], [4, 4, 6, 6]])
     # Right, wrong (found already), right.
     found = _objects(
@@ -168,27 +163,23 @@ def test_average_precision_by_hand():
         [0.9, 0.8, 0.7],
         [[0, 0, 2, 2], [0, 0, 2, 2], [4, 4, 6, 6]],
     )
-    precision.add(true, found, detection.box_overlaps(true.boxes, found.boxes))
+    precision.add(true, found)
     # Precision 1 up to recall 0.5 (51 of 101 steps), then 2/3 (50).
     expected = (51 * 1 + 50 * 2 / 3) / 101
-    assert precision.at(0.5) == pytest.approx(expected)
-    assert precision.mean() == pytest.approx(expected)
+    assert precision.result() == pytest.approx((expected, expected))
 
 
 def test_average_precision_ranks_over_images_and_means_over_classes():
-    precision = detection_metrics.AveragePrecision()
+    precision = detection_metrics.AveragePrecision("bbox")
     box = [[0, 0, 2, 2]]
     far = [[5, 5, 6, 6]]
     for boxes, score in ((box, 0.6), (far, 0.9)):
         true, found = _objects([3], [1], box), _objects([3], [score], boxes)
-        precision.add(
-            true, found, detection.box_overlaps(true.boxes, found.boxes)
-        )
+        precision.add(true, found)
     # The wrong one stands first: precision 1/2 up to recall 1/2, then none.
-    assert precision.at(0.5) == pytest.approx(51 * 0.5 / 101)
-    nothing = _objects([], [], [])
-    precision.add(_objects([4], [1], box), nothing, np.zeros((0, 1)))
-    assert precision.at(0.5) == pytest.approx(51 * 0.5 / 101 / 2)
+    assert precision.result()[1] == pytest.approx(51 * 0.5 / 101)
+    precision.add(_objects([4], [1], box), _objects([], [], []))
+    assert precision.result()[1] == pytest.approx(51 * 0.5 / 101 / 2)
 
 
 def test_panoptic_quality_by_hand():
