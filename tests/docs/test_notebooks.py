@@ -26,7 +26,14 @@ def test_a_notebook_is_kept_without_outputs(path):
         assert cell.get("execution_count") is None
 
 
-@pytest.mark.parametrize("path", _NOTEBOOKS, ids=_name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        _NOTEBOOKS[0],
+        *(pytest.param(p, marks=pytest.mark.slow) for p in _NOTEBOOKS[1:]),
+    ],
+    ids=_name,
+)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs keras_munet[docs]")
     nbformat = pytest.importorskip("nbformat", reason="needs keras_munet[docs]")

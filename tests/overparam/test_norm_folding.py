@@ -124,6 +124,7 @@ def test_models_within_models_and_sequential_ones_are_folded():
     _check_equal(model, folded)
 
 
+@pytest.mark.slow
 def test_a_published_network_with_two_heads_is_folded_after_training():
     backbone = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"

@@ -14,6 +14,10 @@ from keras_munet.train import schedules
 
 _TRUNK = ("embedding", "cls", "posembed_input", "encoderblock_0")
 _engines = pytest.mark.parametrize("engine", ["layerwise", "program"])
+# A program is compiled for each test; one of them is always compared.
+_engines_slowly = pytest.mark.parametrize(
+    "engine", ["layerwise", pytest.param("program", marks=pytest.mark.slow)]
+)
 
 
 def _generation():
@@ -26,7 +30,7 @@ def _generation():
     ]
 
 
-@_engines
+@_engines_slowly
 def test_a_child_equals_the_same_child_trained_alone(engine):
     made = samples.trainer(engine=engine)
     together = samples.train(_generation(), made)
@@ -99,7 +103,7 @@ def test_a_child_equals_a_plain_keras_training_loop(engine):
                 )
 
 
-@_engines
+@_engines_slowly
 def test_children_learn_to_tell_the_quarters(engine):
     made = samples.trainer(num_cycles=16, engine=engine)
     plain = {"ds_crop": False, "ds_flip_left_right": False}
@@ -107,7 +111,7 @@ def test_children_learn_to_tell_the_quarters(engine):
     assert child.quality > 0.9
 
 
-@_engines
+@_engines_slowly
 @pytest.mark.parametrize(("ties", "taken"), [(True, True), (False, False)])
 def test_an_equal_score_is_a_snapshot_only_where_ties_are_accepted(
     ties, taken, engine
@@ -123,7 +127,7 @@ def test_an_equal_score_is_a_snapshot_only_where_ties_are_accepted(
     assert (result.quality is not None) == taken
 
 
-@_engines
+@_engines_slowly
 def test_the_snapshot_is_of_the_best_cycle_and_scored_with_the_size_factor(
     engine,
 ):
@@ -138,7 +142,7 @@ def test_the_snapshot_is_of_the_best_cycle_and_scored_with_the_size_factor(
     assert result.quality == pytest.approx(max(scores) / 0.5)
 
 
-@_engines
+@_engines_slowly
 def test_momentum_is_carried_over_from_a_component(engine):
     made = samples.trainer(engine=engine)
     (first,) = samples.train([samples.job(0, 1)], made)
@@ -164,7 +168,7 @@ def test_momentum_is_carried_over_from_a_component(engine):
     assert carried.losses[0] != fresh.losses[0]
 
 
-@_engines
+@_engines_slowly
 def test_every_example_is_counted_exactly_once(engine):
     made = samples.trainer(engine=engine)
     data = samples.data(num_validation=37)

@@ -73,7 +73,9 @@ def layer_by_layer():
     return samples.train(generation())
 
 
-@pytest.mark.parametrize("children_per_device", [1, 4])
+@pytest.mark.parametrize(
+    "children_per_device", [pytest.param(1, marks=pytest.mark.slow), 4]
+)
 def test_unlike_children_are_trained_by_one_program(
     layer_by_layer, children_per_device
 ):
@@ -266,7 +268,9 @@ def test_tasks_generations_and_depths_share_one_trace():
     assert runner.num_calls == 18
 
 
-@pytest.mark.parametrize("quality", ["macro_f1", "log_loss"])
+@pytest.mark.parametrize(
+    "quality", ["macro_f1", pytest.param("log_loss", marks=pytest.mark.slow)]
+)
 def test_other_qualities_are_measured_as_layer_by_layer(quality):
     children = [samples.job(0, 1), samples.job(1, 2, _TRUNK)]
     layers, program = (
@@ -277,6 +281,7 @@ def test_other_qualities_are_measured_as_layer_by_layer(quality):
         assert one.scores == pytest.approx(other.scores, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_colours_vary_and_images_are_averaged_as_layer_by_layer():
     hparams = {
         "ds_saturation_delta": 0.2,
@@ -307,6 +312,7 @@ def test_a_diverged_child_has_no_snapshot_and_harms_no_other(layer_by_layer):
     assert_equal([layer_by_layer[0]], [results[0]])
 
 
+@pytest.mark.slow
 def test_examples_that_do_not_fit_on_a_device_come_call_by_call(
     layer_by_layer, monkeypatch
 ):
