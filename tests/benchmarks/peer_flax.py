@@ -1,6 +1,11 @@
-"""A ViT in Flax, as its layers are meant to be used. See `peer.py`."""
+"""A ViT in Flax, as its layers are meant to be used. See `peer.py`.
+
+python peer_flax.py float32|bfloat16
+"""
 
 from __future__ import annotations
+
+import sys
 
 import flax.linen as nn
 import jax
@@ -8,6 +13,8 @@ import jax.numpy as jnp
 import optax
 import peer
 
+# Of products and activations; weights are float32.
+_DTYPE = jnp.dtype(sys.argv[1])
 # What Flax calls the places of a path.
 _PLACES = {
     "embedding": "Conv_0",
@@ -23,11 +30,15 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        normal = nn.LayerNorm()(x)
-        attend = nn.MultiHeadDotProductAttention(num_heads=peer.NUM_HEADS)
+        normal = nn.LayerNorm(dtype=_DTYPE)(x)
+        attend = nn.MultiHeadDotProductAttention(
+            num_heads=peer.NUM_HEADS, dtype=_DTYPE
+        )
         x = x + attend(normal, normal)
-        hidden = nn.gelu(nn.Dense(peer.MLP_DIM)(nn.LayerNorm()(x)))
-        return x + nn.Dense(peer.WIDTH)(hidden)
+        hidden = nn.gelu(
+            nn.Dense(peer.MLP_DIM, dtype=_DTYPE)(nn.LayerNorm(dtype=_DTYPE)(x))
+        )
+        return x + nn.Dense(peer.WIDTH, dtype=_DTYPE)(hidden)
 
 
 class Vit(nn.Module):
@@ -42,15 +53,20 @@ class Vit(nn.Module):
     @nn.compact
     def __call__(self, images):
         sides = (peer.PATCH_SIZE, peer.PATCH_SIZE)
-        x = nn.Conv(peer.WIDTH, sides, sides, padding="VALID")(images)
+        x = nn.Conv(peer.WIDTH, sides, sides, padding="VALID", dtype=_DTYPE)(
+            images
+        )
         x = x.reshape(len(images), -1, peer.WIDTH)
         zeros, normal = nn.initializers.zeros, nn.initializers.normal(0.02)
         token = self.param("cls", zeros, (1, 1, peer.WIDTH))
-        x = jnp.concatenate([jnp.tile(token, (len(images), 1, 1)), x], 1)
-        x = x + self.param("positions", normal, (1, *x.shape[1:]))
+        tokens = jnp.tile(token, (len(images), 1, 1)).astype(_DTYPE)
+        x = jnp.concatenate([tokens, x], 1)
+        positions = self.param("positions", normal, (1, *x.shape[1:]))
+        x = x + positions.astype(_DTYPE)
         for _ in range(self.shape.num_layers):
             x = Block()(x)
-        return nn.Dense(self.shape.num_classes)(nn.LayerNorm()(x)[:, 0])
+        features = nn.LayerNorm(dtype=_DTYPE)(x)[:, 0]
+        return nn.Dense(self.shape.num_classes)(features.astype("float32"))
 
 
 def make_run(shape: peer.Shape):

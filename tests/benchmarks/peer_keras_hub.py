@@ -1,8 +1,12 @@
-"""keras-hub's ViT, compiled as Keras does by default. See `peer.py`."""
+"""keras-hub's ViT, compiled as Keras does by default. See `peer.py`.
+
+python peer_keras_hub.py float32|bfloat16
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -15,6 +19,8 @@ import tensorflow as tf
 
 def make_run(shape: peer.Shape):
     """Returns what `peer.serve` needs."""
+    if sys.argv[1] == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")
     sides = shape.image_size, shape.image_size, peer.NUM_CHANNELS
     backbone = keras_hub.models.ViTBackbone(
         image_shape=sides,

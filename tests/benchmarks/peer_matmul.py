@@ -1,6 +1,6 @@
-"""Products of two square float32 matrices of so many rows. See `peer.py`.
+"""Products of two square matrices of so many rows. See `peer.py`.
 
-python peer_matmul.py 4096
+python peer_matmul.py 4096 float32|bfloat16
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ def make_run(shape: peer.Shape):
     side = int(sys.argv[1])
     rng = np.random.default_rng(0)
     left, right = (
-        tf.constant(rng.uniform(-1, 1, (side, side)), tf.float32)
-        for _ in range(2)
+        tf.cast(rng.uniform(-1, 1, (side, side)), sys.argv[2]) for _ in range(2)
     )
     multiply = tf.function(tf.matmul, autograph=False)
     said = {"flop": 2 * side**3, "version": f"TensorFlow {tf.__version__}"}

@@ -1,6 +1,6 @@
 """This project's training of one child, all of it trained. See `peer.py`.
 
-    python peer_ours.py float32|bfloat16|auto
+    python peer_ours.py float32|bfloat16
 
 Unlike the other programs it also picks and augments the batch within a step,
 and clips gradients; `input_secs` says what the former takes.

@@ -1,8 +1,8 @@
 """A ViT in PyTorch: `plain` (its own encoder layers) or `timm`'s.
 
-    python peer_torch.py plain|timm [compiled]
+    python peer_torch.py plain|timm [compiled] float32|bfloat16
 
-`compiled` adds `torch.compile`. See `peer.py`.
+`compiled` adds `torch.compile`, bfloat16 is autocast. See `peer.py`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def make_run(shape: peer.Shape):
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(forward(images), labels)
+        with torch.autocast("cpu", torch.bfloat16, "bfloat16" in options):
+            loss = nn.functional.cross_entropy(forward(images), labels)
         loss.backward()
         optimizer.step()
         return loss.item()

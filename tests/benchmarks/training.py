@@ -5,16 +5,19 @@
         --peers_python=PEERS/bin/python --data_dir=FOLDER \
         [--manual_dir=FOLDER] [--parts=a,b,c,e,ti3] [--peers=flax,timm]
 
-    a    the train step of Ti/16 against keras-hub, Flax, PyTorch and timm
-    b    the same against the machine's matrix products
+    a    the train step of Ti/16 against keras-hub, Flax, PyTorch and timm, each
+         in float32 and with products in bfloat16
+    b    the same against the machine's matrix products of that precision
     c    fused generations of 8 children against their unique operations
     e    growth of time and memory with children, layers and tasks
     ti3  children per hour of `ti3 characters` on MNIST against the authors'
 
-(`ti0_cmaterdb.py` is part d.) SGD with momentum, all cores, float32 but for
-`ours_auto` and ti3, which train as the settings' defaults say; programs take
+(`ti0_cmaterdb.py` is part d.) SGD with momentum, all cores; in bfloat16 every
+program keeps float32 weights and multiplies in bfloat16, as its library means
+it: `mixed_bfloat16`, Flax's `dtype`, PyTorch's autocast. Parts c and e are in
+float32, ti3 as the settings' defaults say. Programs of one precision take
 turns, medians. Writes training.json, training.md and training.svg to DIR.
-About ten minutes on two free cores; `--tiny` shows in two that it works.
+About 15 minutes on two free cores; `--tiny` shows in two that it works.
 """
 
 from __future__ import annotations
@@ -36,14 +39,13 @@ from absl import app
 from absl import flags
 
 _PEERS = {
-    # What the settings' `auto` chooses: bfloat16 where the machine has it.
-    "ours_auto": ("peer_ours.py", "auto"),
     "keras_hub": ("peer_keras_hub.py",),
     "flax": ("peer_flax.py",),
     "torch": ("peer_torch.py", "plain"),
     "timm": ("peer_torch.py", "timm"),
     "torch_compiled": ("peer_torch.py", "plain", "compiled"),
 }
+_PRECISIONS = ("float32", "bfloat16")
 _SHAPES = (
     {"num_layers": 3, "image_size": 32, "batch_size": 512},
     {"num_layers": 12, "image_size": 32, "batch_size": 512},
@@ -70,8 +72,11 @@ _PEERS_PYTHON = flags.DEFINE_string(
 )
 _CHOSEN_PEERS = flags.DEFINE_list(
     "peers",
-    ["ours_auto", "keras_hub", "flax", "torch", "timm"],
+    ["keras_hub", "flax", "torch", "timm"],
     f"Of part a; there are: {', '.join(_PEERS)}.",
+)
+_CHOSEN_PRECISIONS = flags.DEFINE_multi_enum(
+    "precision", list(_PRECISIONS), _PRECISIONS, "Of parts a and b."
 )
 _NUM_TURNS = flags.DEFINE_integer("num_turns", 5, "Of parts a and b.")
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 3, "Steps of a turn.")
@@ -100,13 +105,23 @@ def _program(*args: str) -> Iterator[measuring.Program]:
 def _steps() -> list[dict[str, Any]]:
     """Returns the steps of every shape, ours, the peers' and matrix products.
 
-    A shape's record has `shape`, and by program: `said` and `secs`.
+    A record has `precision` and `shape`, and by program: `said` and `secs`.
     """
-    wanted = {"ours": ("peer_ours.py", "float32")}
+    return [
+        step
+        for precision in _CHOSEN_PRECISIONS.value
+        for step in _steps_in(precision)
+    ]
+
+
+def _steps_in(precision: str) -> list[dict[str, Any]]:
+    """Returns the steps of one precision; see `_steps`."""
+    wanted: dict[str, Sequence[str]] = {"ours": ("peer_ours.py", precision)}
     if "a" in _PARTS.value:
-        wanted.update({name: _PEERS[name] for name in _CHOSEN_PEERS.value})
+        for name in _CHOSEN_PEERS.value:
+            wanted[name] = (*_PEERS[name], precision)
     for side in _PEAK_SIDES:
-        wanted[f"matmul {side}"] = ("peer_matmul.py", str(side))
+        wanted[f"matmul {side}"] = ("peer_matmul.py", str(side), precision)
     found = []
     with contextlib.ExitStack() as stack:
         programs = {}
@@ -121,7 +136,8 @@ def _steps() -> list[dict[str, Any]]:
             }
             num_turns = 1 if _TINY.value else _NUM_TURNS.value
             secs = measuring.take_turns(programs, num_turns, _NUM_STEPS.value)
-            found.append({"shape": shape, "said": said, "secs": secs})
+            step = {"shape": shape, "said": said, "secs": secs}
+            found.append({"precision": precision, **step})
     return found
 
 
@@ -156,7 +172,7 @@ def _characters() -> dict[str, Any]:
     args.append(f"--manual_dir={_MANUAL_DIR.value}")
     batch = {"image_size": 32, "batch_size": 512}
     whole = {"num_layers": 3, **batch}
-    with _program("peer_flax.py") as flax:
+    with _program("peer_flax.py", "float32") as flax:
 
         def step_secs(shape: dict[str, Any]) -> float:
             flax.ask({"shape": shape})
@@ -201,8 +217,7 @@ def _checked(parts: Sequence[str]) -> None:
             f"unknown: {', '.join(sorted(unknown))}; parts are a, b, c, e and "
             f"ti3, peers {', '.join(_PEERS)}"
         )
-    native = {"ours_auto", "keras_hub"}
-    foreign = "a" in parts and set(_CHOSEN_PEERS.value) - native
+    foreign = "a" in parts and set(_CHOSEN_PEERS.value) - {"keras_hub"}
     if ("ti3" in parts or foreign) and _PEERS_PYTHON.value is None:
         raise app.UsageError("parts a and ti3 need --peers_python")
     if "ti3" in parts and _DATA_DIR.value is None:

@@ -47,6 +47,8 @@ def save(found: dict[str, Any], path: pathlib.Path) -> None:
 
 def _draw_steps(axes, steps) -> None:
     """Images a second, in those of ours."""
+    # The first precision: the other one has bars of its own in the tables.
+    precision, steps = next(iter(training_tables.by_precision(steps).items()))
     names = ["ours", *training_tables.peers(steps[0])]
     width = 0.8 / len(names)
     for i, name in enumerate(names):
@@ -58,7 +60,7 @@ def _draw_steps(axes, steps) -> None:
     axes.set_xticklabels(
         [training_tables.shown(s["shape"]).replace(", ", "\n") for s in steps]
     )
-    axes.set_title("Train step of Ti/16: images/s, ours = 1")
+    axes.set_title(f"Train step of Ti/16, {precision}: images/s, ours = 1")
     # Above the bars.
     axes.set_ylim(top=1.3 * axes.get_ylim()[1])
     axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper center")

@@ -22,10 +22,12 @@ def text(found: dict[str, Any]) -> str:
     """Returns every table that there are figures for."""
     parts = [found["header"]]
     if "steps" in found:
-        steps = found["steps"]
-        if len(peers(steps[0])) > 0:
-            parts += ["## Train step", _step_table(steps), _versions(steps)]
-        parts += ["## Utilisation", _utilisation_table(steps)]
+        for precision, steps in by_precision(found["steps"]).items():
+            if peers(steps[0]):
+                parts.append(f"## Train step, {precision}")
+                parts += [_step_table(steps), _versions(steps)]
+            parts.append(f"## Utilisation, {precision}")
+            parts.append(_utilisation_table(steps))
     if "fused" in found:
         parts += ["## Fused generations", _fused_table(found["fused"])]
     if "growth" in found:
@@ -33,6 +35,16 @@ def text(found: dict[str, Any]) -> str:
     if "characters" in found:
         parts += ["## ti3 characters", _characters_table(found["characters"])]
     return "\n\n".join(parts) + "\n"
+
+
+def by_precision(
+    steps: Sequence[dict[str, Any]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Returns precision -> its steps; old records are of float32."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for step in steps:
+        groups.setdefault(step.get("precision", "float32"), []).append(step)
+    return groups
 
 
 def peers(step: dict[str, Any]) -> list[str]:
@@ -145,9 +157,10 @@ def _utilisation_table(steps: Sequence[dict[str, Any]]) -> str:
         "ours, computed",
     ]
     note = (
-        "The peak is the fastest matrix product, of 2048 or 4096 rows, in the "
-        "same turns. The top block's tokens that no head reads count for the "
-        "model and are not computed by ours; the last column leaves them out."
+        "The peak is the fastest matrix product of this precision, of 2048 or "
+        "4096 rows, in the same turns. The top block's tokens that no head "
+        "reads count for the model and are not computed by ours; the last "
+        "column leaves them out."
     )
     return measuring.table(head, rows) + "\n\n" + note
 
