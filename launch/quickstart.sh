@@ -14,7 +14,11 @@ run evaluate.py --workdir="$WORKDIR" --out="$WORKDIR/metrics.json"
 if [ ! -e "$WORKDIR/saved_model/saved_model.pb" ]; then
   run export.py --workdir="$WORKDIR" --out="$WORKDIR/saved_model"
 fi
-run report.py --workdir="$WORKDIR"
+# What the point of it is: separate models of the same tasks, and probes.
+run compare.py --config="$ROOT/configs/quickstart.py" \
+  --workdir="$WORKDIR-compared" --methods=finetune_all,linear_probe --seeds=0 \
+  --quiet
+run report.py --workdir="$WORKDIR" --comparison="$WORKDIR-compared"
 cat <<EOF
 
 The system:      $WORKDIR

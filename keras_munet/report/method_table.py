@@ -17,7 +17,7 @@ from keras_munet.report import formatting
 from keras_munet.report import summary as summary_lib
 
 COLUMNS = (
-    *("", "test accuracy", "95% margin", "parameters"),
+    *("method", "seeds", "test accuracy", "95% margin", "parameters"),
     *("training time", "CPU time"),
 )
 LEAD = (
@@ -30,8 +30,8 @@ LEAD = (
 # The 97.5% quantile of the normal distribution.
 _QUANTILE = 1.96
 _LABELS = {
-    "finetune_all": "separate models, all layers trained",
-    "linear_probe": "linear probes on the frozen root",
+    "finetune_all": "separate fine-tuned models",
+    "linear_probe": "linear probes on the root",
     "mu2net": "one system, mu2Net",
     "munet": "one system, muNet",
 }
@@ -42,6 +42,7 @@ class Row(NamedTuple):
 
     Attributes:
       name: of the method, plain text.
+      num_seeds: runs behind it.
       test: mean test accuracy over tasks and seeds.
       margin: half of its 95% interval; None where the number of test pictures
         of a task is not known.
@@ -51,6 +52,7 @@ class Row(NamedTuple):
     """
 
     name: str
+    num_seeds: int
     test: float
     margin: float | None
     num_params: float
@@ -65,6 +67,7 @@ class Row(NamedTuple):
         )
         return [
             self.name,
+            formatting.count(self.num_seeds),
             formatting.fraction(self.test),
             formatting.fraction(self.margin),
             formatting.count(self.num_params),
@@ -102,6 +105,7 @@ def rows(
     table_rows = [
         Row(
             f"this system: {formatting.number_of(len(names), 'task')} in one",
+            1,
             statistics.fmean(tests),
             _margin(tests, nums),
             sum(task.accounted_params for task in common),
@@ -119,8 +123,8 @@ def rows(
         tests = [statistics.fmean(run["test"][i] for run in runs) for i in at]
         table_rows.append(
             Row(
-                f"{_LABELS.get(method, method)} "
-                f"({formatting.number_of(len(runs), 'seed')})",
+                _LABELS.get(method, method),
+                len(runs),
                 statistics.fmean(tests),
                 _margin(tests, nums),
                 _mean_total(runs, "params", at) or 0.0,

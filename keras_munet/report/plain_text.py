@@ -115,6 +115,7 @@ def _methods(
         tasks=formatting.number_of(num_tasks, "task")
     )
     return [
+        "ONE SYSTEM BESIDE SEPARATE MODELS",
         *table(method_table.COLUMNS, [row.cells() for row in rows]),
         *textwrap.wrap(lead, NUM_COLUMNS_MAX),
     ]

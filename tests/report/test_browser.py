@@ -241,6 +241,21 @@ def test_a_narrow_page_never_scrolls_sideways(browser, file, width):
     phone.draw()
     phone.open_all()
     assert phone.page.evaluate("document.documentElement.scrollWidth") == width
+    broken = phone.page.evaluate(
+        """() => [...document.querySelectorAll("td:not(.text)")].filter(
+          (cell) => {
+            // Not a number with a bar below it.
+            if (cell.children.length) return false;
+            if (!/^[\\d.,]+$/.test(cell.innerText)) return false;
+            const range = document.createRange();
+            range.selectNodeContents(cell);
+            const tops = [...range.getClientRects()].map((r) => r.top);
+            return new Set(tops).size > 1;
+          },
+        ).map((cell) => cell.closest("[aria-label]").ariaLabel + ": " +
+          cell.innerText)"""
+    )
+    assert broken == [], "numbers that are broken over lines"
     assert phone.said == []
     phone.close()
 

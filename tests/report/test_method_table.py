@@ -75,10 +75,10 @@ def test_the_system_and_each_method_are_a_row_over_the_common_tasks(
     # Three tasks share 130; each head is its own.
     assert ours.num_params == pytest.approx(2 * 130 / 3 + 4 + 5)
     assert ours.cpu_secs == 16.0
-    assert [row.name for row in rows] == [
-        "one system, mu2Net (2 seeds)",
-        "one system, muNet (2 seeds)",
-        "separate models, all layers trained (2 seeds)",
+    assert [(row.name, row.num_seeds) for row in rows] == [
+        ("one system, mu2Net", 2),
+        ("one system, muNet", 2),
+        ("separate fine-tuned models", 2),
     ]
     finetuned = rows[2]
     # 0.7 and 0.75 under seed 0; 0.02 more under seed 1.
@@ -110,7 +110,7 @@ def test_what_is_not_known_of_every_task_is_missing(workdir, compared):
     assert {row.margin for row in rows} == {None}
     assert {row.secs for row in rows[1:]} == {None}
     assert {row.cpu_secs for row in rows[1:]} == {None}
-    assert rows[1].cells()[2] == "-"
+    assert rows[1].cells()[3] == "-"
 
 
 def test_without_a_common_task_there_is_no_table(tmp_path, compared):
