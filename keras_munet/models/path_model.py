@@ -74,8 +74,10 @@ def check_layers(chain: Chain, image_size: int) -> None:
       UsageError: a layer cannot take what the one below it gives.
     """
     shape: tuple[int | None, ...] = (None, image_size, image_size, 3)
-    for layer, narrow in zip(chain, class_token_flags(chain), strict=True):
-        options = call_options(narrow)
+    for layer, class_token_only in zip(
+        chain, class_token_flags(chain), strict=True
+    ):
+        options = call_options(class_token_only)
         shape = layer.compute_output_shape(shape, **options)
 
 
@@ -207,13 +209,14 @@ def class_token_flags(chain: Chain) -> list[bool]:
     ]
 
 
-def call_options(narrow: bool) -> dict[str, bool]:
+def call_options(class_token_only: bool) -> dict[str, bool]:
     """Returns the options of a layer's call.
 
     Args:
-      narrow: whether token 0 alone is computed, see `class_token_flags`.
+      class_token_only: whether token 0 alone is computed; see
+        `class_token_flags`.
     """
-    return {"class_token_only": True} if narrow else {}
+    return {"class_token_only": True} if class_token_only else {}
 
 
 def as_layer_input(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
@@ -256,10 +259,12 @@ def _apply(
 ) -> Any:
     """Extends the graph by a path, reusing what it shares so far."""
     tensor = images
-    for layer, narrow in zip(chain, class_token_flags(chain), strict=True):
-        key = id(layer), id(tensor), narrow
+    for layer, class_token_only in zip(
+        chain, class_token_flags(chain), strict=True
+    ):
+        key = id(layer), id(tensor), class_token_only
         if key not in tensors:
-            options = call_options(narrow)
+            options = call_options(class_token_only)
             tensors[key] = call(layer, tensor, **options)
         tensor = tensors[key]
     return tensor

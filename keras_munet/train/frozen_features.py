@@ -208,12 +208,12 @@ def _layers(path: FrozenPath, with_head: bool) -> list[_Layer]:
             layer_signature.LayerSignature.of(
                 part.spec,
                 _POLICY,
-                narrow,
+                class_token_only,
                 matmul_precision.FLOAT32.of(part.spec),
             ),
             part,
         )
-        for part, narrow in zip(
+        for part, class_token_only in zip(
             path.components[:num],
             path_model.class_token_flags(layers)[:num],
             strict=True,

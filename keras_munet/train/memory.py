@@ -103,13 +103,13 @@ def child_need(
     layers = [
         layer_factory.unbuilt_layer(part.spec) for part in child.components
     ]
-    for part, layer, narrow in zip(
+    for part, layer, class_token_only in zip(
         child.components,
         layers,
         path_model.class_token_flags(layers),
         strict=True,
     ):
-        options = path_model.call_options(narrow)
+        options = path_model.call_options(class_token_only)
         training = training or part.trainable
         if training:
             num_saved += layer.num_kept(shape, **options)

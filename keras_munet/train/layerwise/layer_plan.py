@@ -56,18 +56,23 @@ def planned_layers(
     """
     places = []
     stack: Stack = ()
-    for slot, needed, narrow in zip(slots, gradients, narrowed, strict=True):
+    for slot, needed, class_token_only in zip(
+        slots, gradients, narrowed, strict=True
+    ):
         spec, policy = slot.spec, slot.layer.dtype_policy.name
         depth = slot.layout.depth if slot.layout else 0
-        stack = (*stack, id(slot), int(narrow))
+        stack = (*stack, id(slot), int(class_token_only))
         places.append(
             PlannedLayer(
                 layer_signature.LayerSignature.of(
-                    spec, policy, narrow, products.of(spec), depth
+                    spec, policy, class_token_only, products.of(spec), depth
                 ),
                 slot.variable.handle,
                 layer_signature.LayerSignature.of(
-                    spec, policy, narrow, matmul_precision.FLOAT32.of(spec)
+                    spec,
+                    policy,
+                    class_token_only,
+                    matmul_precision.FLOAT32.of(spec),
                 ),
                 slot.weights.value.handle,
                 needed,

@@ -40,7 +40,7 @@ class LayerSignature:
         cls,
         spec: specs.ComponentSpec,
         policy: str,
-        narrow: bool,
+        class_token_only: bool,
         products: tf.DType | None,
         factor_depth: int = 0,
     ) -> LayerSignature:
@@ -49,7 +49,7 @@ class LayerSignature:
             spec.layer,
             canonical_json.dumps(spec.config),
             policy,
-            narrow,
+            class_token_only,
             products,
             factor_depth,
             spec,

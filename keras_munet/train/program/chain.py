@@ -81,14 +81,14 @@ class Chain:
         x: tf.Tensor,
         arrays: Mapping[str, tf.Tensor],
         products: matmul_precision.MatmulPrecision,
-        narrow: bool = False,
+        class_token_only: bool = False,
     ) -> tf.Tensor:
         """Returns a layer's output for one child."""
         return chain_layer.layer.compute_weights(
             path_model.as_layer_input(chain_layer.layer, x),
             chain_layer.contracted(arrays),
             products.of(chain_layer.spec),
-            **path_model.call_options(narrow),
+            **path_model.call_options(class_token_only),
         )
 
     def _unit(
@@ -97,7 +97,7 @@ class Chain:
         arrays: call_data.Tensors,
         present: tf.Tensor,
         products: matmul_precision.MatmulPrecision,
-        narrow: bool = False,
+        class_token_only: bool = False,
     ) -> tf.Tensor:
         """Returns what a block and its adapter make of one child's tokens."""
         bucket = self._bucket
@@ -108,20 +108,26 @@ class Chain:
             x = tf.where(present, y, x)
         assert bucket.block is not None
         return self._layer(
-            bucket.block, x, arrays[bucket.block.key], products, narrow
+            bucket.block,
+            x,
+            arrays[bucket.block.key],
+            products,
+            class_token_only,
         )
 
     def _singles(
         self,
         chain_layers: Sequence[bucket_lib.ChainLayer],
-        narrow: Sequence[bool],
+        class_token_only: Sequence[bool],
         x: tf.Tensor,
         arrays: call_data.Tensors,
         present: Mapping[str, tf.Tensor],
         products: matmul_precision.MatmulPrecision,
     ) -> tf.Tensor:
         """Returns what layers that stand alone make of one child's input."""
-        for chain_layer, only in zip(chain_layers, narrow, strict=True):
+        for chain_layer, only in zip(
+            chain_layers, class_token_only, strict=True
+        ):
             y = self._layer(
                 chain_layer, x, arrays[chain_layer.key], products, only
             )
@@ -143,7 +149,7 @@ class Chain:
         """Returns one child's logits from what its top block reads."""
         if self._bucket.block is not None:
             here = present.get(bucket_lib.ADAPTER, tf.constant(False))
-            y = self._unit(x, arrays, here, products, narrow=True)
+            y = self._unit(x, arrays, here, products, class_token_only=True)
             x = tf.where(has_block, y, x[:, :1])
         return self._singles(
             self._bucket.above, self._narrow, x, arrays, present, products
@@ -158,8 +164,10 @@ class Chain:
     ) -> tf.Tensor:
         """Returns what the lowest block reads of one child's images."""
         below = self._bucket.below
-        narrow = [False] * len(below)
-        return self._singles(below, narrow, images, arrays, present, products)
+        class_token_only = [False] * len(below)
+        return self._singles(
+            below, class_token_only, images, arrays, present, products
+        )
 
     def _each(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Returns what a function of one child returns, for every child."""
