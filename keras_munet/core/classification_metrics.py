@@ -91,12 +91,7 @@ class ClassificationMetrics:
         """The measures of each class, in the order of the logits."""
         support, predicted, correct = self._totals()
         return [
-            ClassMetrics(
-                precision=_ratio(c, p),
-                recall=_ratio(c, s),
-                f1=_ratio(2 * c, p + s),
-                support=s,
-            )
+            class_metrics(s, p, c)
             for s, p, c in zip(support, predicted, correct, strict=True)
         ]
 
@@ -239,6 +234,22 @@ def measure_classifier(
                 )
             )
         ),
+    )
+
+
+def class_metrics(support: int, predicted: int, correct: int) -> ClassMetrics:
+    """Returns the measures of one class.
+
+    Args:
+      support: its examples.
+      predicted: examples that are predicted so.
+      correct: of these, the right ones.
+    """
+    return ClassMetrics(
+        precision=_ratio(correct, predicted),
+        recall=_ratio(correct, support),
+        f1=_ratio(2 * correct, predicted + support),
+        support=support,
     )
 
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import classification_metrics
+from keras_munet.core import multi_label_metrics
 from keras_munet.core import plugins
 from keras_munet.core import registry
+from keras_munet.core import target_types
 
 # What the published methods maximise.
 ACCURACY = "accuracy"
@@ -26,6 +28,7 @@ QUALITIES = registry.Registry(
         name: f"keras_munet.core.qualities:{name}"
         for name in (
             *(ACCURACY, "balanced_accuracy", "macro_f1", "auc", "log_loss"),
+            "mean_average_precision",
         )
     },
 )
@@ -47,7 +50,8 @@ class Quality(Protocol):
         """Returns a number from 0 to 1; more is better.
 
         Args:
-          labels: `[n] int64`, the right classes.
+          labels: `[n] int64`, the right classes. A plug-in is not called for
+            tasks with any number of labels an image.
           scores: `[n, classes] float64`, the probabilities of the classes.
         """
         ...
@@ -59,7 +63,7 @@ def measure_quality(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
     Args:
       name: of a quality that is built in or a plug-in's.
       logits: `[n, classes]`, n from 1.
-      labels: `[n]`.
+      labels: `[n]`, or `[n, classes]` of 0 and 1.
 
     Returns:
       A number in [0, 1]; NaN where a logit is not finite.
@@ -76,9 +80,10 @@ def measure_quality(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
     logits = np.asarray(logits, np.float64)
     if not np.isfinite(logits).all():
         return math.nan
-    scores = np.exp(classification_metrics.log_softmax(logits))
+    labels = np.asarray(labels, np.int64)
+    scores = target_types.of_labels(labels).scores(logits)
     with plugins.name_errors("quality", name):
-        value = function(np.asarray(labels, np.int64), scores)
+        value = function(labels, scores)
     if (
         isinstance(value, bool | np.bool_)
         or not isinstance(value, numbers.Real)
@@ -102,7 +107,13 @@ def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def macro_f1(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Returns the mean F1 of classes that have examples or are predicted."""
+    """Returns the mean F1 of classes that have examples or are predicted.
+
+    Of any number of labels an image, those of a score of at least 0.5 are
+    predicted.
+    """
+    if target_types.of_labels(labels) is target_types.MULTI_LABEL:
+        return multi_label_metrics.macro_f1(labels, scores)
     return _measure_confusion(labels, scores).macro_f1
 
 
@@ -113,6 +124,16 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """
     area = classification_metrics.area_under_roc(scores, labels)
     return 0.5 if area is None else area
+
+
+def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the mean average precision of the classes that have examples.
+
+    Args:
+      labels: `[n, classes]`, 0 or 1.
+      scores: `[n, classes]`.
+    """
+    return multi_label_metrics.mean_average_precision(labels, scores)
 
 
 def log_loss(labels: np.ndarray, scores: np.ndarray) -> float:

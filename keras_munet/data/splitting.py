@@ -2,7 +2,8 @@
 
 Invariant: the split is a function of the labels' order and the key alone, so
 it is the same in every process and on every machine; each class is split by
-itself.
+itself. An image with several labels is split as one of its rarest label, and
+images without any are a class of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_munet.core import seeds
+from keras_munet.core import target_types
 
 _SEED = 0
 # A class of fewer examples leaves some split without it.
@@ -29,7 +31,7 @@ def stratified(
     validates; a single one trains.
 
     Args:
-      labels: `[n] int32`.
+      labels: `[n] int32`, or `[n, classes] int32` of 0 and 1.
       key: what the draw depends on besides.
       validation_fraction: of each class; 0 for no such split.
       test_fraction: of each class; 0 for no such split.
@@ -42,6 +44,7 @@ def stratified(
         "validation": [],
         "test": [],
     }
+    labels = strata(labels)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         generator = seeds.generator(_SEED, key, int(label))
@@ -61,3 +64,23 @@ def stratified(
     return {
         name: np.sort(np.concatenate(pieces)) for name, pieces in parts.items()
     }
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """Returns what each image is split as, `[n]` whole numbers.
+
+    That is its label; of several its rarest one, of equally rare ones the
+    first, and the number of classes where it has none.
+
+    Args:
+      labels: as of `stratified`.
+
+    Example:
+      >>> strata(np.array([[1, 1], [1, 0], [1, 0], [0, 0]])).tolist()
+      [1, 0, 0, 2]
+    """
+    if target_types.of_labels(labels) is target_types.SINGLE_LABEL:
+        return labels
+    by_rarity = np.argsort(labels.sum(axis=0), kind="stable")
+    first = by_rarity[labels[:, by_rarity].argmax(axis=1)]
+    return np.where(labels.any(axis=1), first, labels.shape[1])

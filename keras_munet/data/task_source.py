@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from keras_munet.core import fingerprint
 from keras_munet.core import printable
+from keras_munet.core import target_types
 from keras_munet.data import image_storage
 from keras_munet.data import types
 
@@ -175,6 +176,7 @@ class TaskSource:
                     for split in types.SPLIT_NAMES
                 ),
                 ("classes", f"{data.num_classes:,}: {class_names}"),
+                *_label_rows(data),
                 ("stored as", " x ".join(map(str, stored_shape))),
                 *(("notice", printable.printable(n)) for n in data.notices),
             ],
@@ -240,6 +242,14 @@ class EmbeddedTasks(TaskSource):
         """Returns the data of a task."""
         del options
         return types.checked(self.loaders[name]())
+
+
+def _label_rows(data: types.TaskData) -> list[tuple[str, str]]:
+    """Returns a row on labels, where an image may have any number of them."""
+    if data.target is target_types.SINGLE_LABEL:
+        return []
+    mean = data.class_counts.sum() / len(data.train)
+    return [("labels", f"any number an image, {mean:.2f} on average")]
 
 
 def name_family(name: str) -> str:

@@ -1,7 +1,8 @@
 """Defines a loaded task: three splits of images and labels.
 
 Invariant: a `TaskData` that left `checked` holds uint8 images of one shape
-and labels inside [0, num_classes), and no split is empty. No pixel of a split
+and labels inside [0, num_classes), or of 0 and 1 for each class in every
+split, and no split is empty. No pixel of a split
 that is not resident is read but by `Split.batch`.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import printable
+from keras_munet.core import target_types
 
 SPLIT_NAMES = ("train", "validation", "test")
 CHANNELS = (1, 3)
@@ -29,7 +31,8 @@ class Split:
 
     Attributes:
       images: `[n, height, width, channels] uint8`; 1 or 3 channels.
-      labels: `[n] int32`, always in memory.
+      labels: `[n] int32`, or `[n, classes] int32` of 0 and 1 where an image
+        may have any number of labels; always in memory.
       resident: whether the images lie in memory, and a device may hold them
         all. Otherwise `images` is the view of a file that may be larger than
         any memory: read it by `batch` alone, and never copy it whole.
@@ -65,7 +68,8 @@ class Split:
           indices: `[batch]` whole numbers in [0, n); one may come twice.
 
         Returns:
-          `[batch, height, width, channels] uint8` and `[batch] int32`.
+          `[batch, height, width, channels] uint8` and `[batch] int32`, or
+          `[batch, classes] int32`.
 
         Raises:
           IndexError: an index lies outside of the split.
@@ -76,7 +80,7 @@ class Split:
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
             # Else all that was ever read counts as memory of this process.
             mapped.madvise(mmap.MADV_DONTNEED)
-        return images, np.take(self.labels, indices)
+        return images, np.take(self.labels, indices, axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +89,7 @@ class TaskData:
 
     Attributes:
       name: the bare task name.
-      num_classes: labels lie in [0, num_classes).
+      num_classes: labels lie in [0, num_classes), or have as many columns.
       class_names: one for each class, in the order of the labels.
       train: what children learn from.
       validation: what children are chosen by.
@@ -107,6 +111,19 @@ class TaskData:
     test: Split
     notices: tuple[str, ...] = ()
 
+    @property
+    def target(self) -> target_types.TargetType:
+        """The type of the labels."""
+        return target_types.of_labels(self.train.labels)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """The training images of each class, `[classes] int64`."""
+        labels = self.train.labels
+        if self.target is target_types.MULTI_LABEL:
+            return labels.sum(axis=0, dtype=np.int64)
+        return np.bincount(labels, minlength=self.num_classes)
+
 
 def checked(data: TaskData) -> TaskData:
     """Returns `data`, whose class names can be printed.
@@ -123,9 +140,11 @@ def checked(data: TaskData) -> TaskData:
             "each of at least 1 class"
         )
     check_class_names(data.name, data.class_names)
+    if data.target is target_types.MULTI_LABEL:
+        refuse_separator(data.name, data.class_names)
     for split_name in SPLIT_NAMES:
         split = getattr(data, split_name)
-        problem = _problem(split, data.num_classes)
+        problem = _problem(split, data.num_classes, data.target)
         if problem:
             raise errors.DataError(
                 f"{split_name} split of task {data.name!r}: {problem}"
@@ -165,7 +184,24 @@ def check_class_names(task: str, class_names: Sequence[Any]) -> None:
         )
 
 
-def _problem(split: Split, num_classes: int) -> str:
+def refuse_separator(task: str, class_names: Sequence[str]) -> None:
+    """Refuses class names that a list of labels could not be told from.
+
+    Raises:
+      DataError: there is one.
+    """
+    for name in class_names:
+        if target_types.SEPARATOR in name:
+            raise errors.DataError(
+                f"task {task!r} has any number of labels an image and the "
+                f"class name {name!a:.60}; {target_types.SEPARATOR!r} stands "
+                "between labels: give the class another name"
+            )
+
+
+def _problem(
+    split: Split, num_classes: int, target: target_types.TargetType
+) -> str:
     """Returns what is wrong with a split; empty where nothing is."""
     images, labels = split.images, split.labels
     if images.dtype != np.uint8 or labels.dtype != np.int32:
@@ -178,6 +214,13 @@ def _problem(split: Split, num_classes: int) -> str:
             f"images have shape {images.shape}; it must be [n, height, "
             "width, 1 or 3]"
         )
+    if target_types.of_labels(labels) is not target:
+        return (
+            f"labels have shape {labels.shape}, those of train another number "
+            "of axes; all splits need labels of one type"
+        )
+    if target is target_types.MULTI_LABEL:
+        return _multi_label_problem(split, num_classes)
     if labels.shape != images.shape[:1]:
         return (
             f"labels have shape {labels.shape} for {len(images)} images; "
@@ -190,5 +233,23 @@ def _problem(split: Split, num_classes: int) -> str:
         return (
             f"labels lie in [{low}, {high}]; they must lie in "
             f"[0, {num_classes - 1}]"
+        )
+    return ""
+
+
+def _multi_label_problem(split: Split, num_classes: int) -> str:
+    """Returns what is wrong with labels of 0 and 1 for each class."""
+    images, labels = split.images, split.labels
+    if labels.shape != (len(images), num_classes):
+        return (
+            f"labels have shape {labels.shape} for {len(images)} images and "
+            f"{num_classes} classes; it must be [n, classes]"
+        )
+    if not images.size:
+        return "it has no pixels; give it at least one example"
+    if not np.isin(labels, (0, 1)).all():
+        low, high = int(labels.min()), int(labels.max())
+        return (
+            f"labels lie in [{low}, {high}]; of each class they must be 0 or 1"
         )
     return ""

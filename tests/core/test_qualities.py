@@ -37,7 +37,9 @@ def test_a_quality_is_higher_where_more_is_right(num_classes):
         "auc": sklearn_metrics.roc_auc_score(labels, scores, multi_class="ovr"),
         "log_loss": np.exp(-sklearn_metrics.log_loss(labels, probs)),
     }
-    assert set(wanted) == set(qualities.QUALITIES.names())
+    # That of several labels has tests of its own.
+    names = {*qualities.QUALITIES.names()} - {"mean_average_precision"}
+    assert set(wanted) == names
     better = logits + 2 * np.eye(num_classes)[labels]
     for name, value in wanted.items():
         found = qualities.measure_quality(name, logits, labels)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_munet.core import printable
+from keras_munet.core import target_types
 from keras_munet.data import types
 
 _NUM_NAMES_MAX = 30
@@ -54,16 +55,21 @@ def class_notices(
 
     Args:
       class_names: in the order of the labels.
-      labels: `[n] int32` of each split.
+      labels: of each split, as of `types.Split`.
     """
     notices = []
-    if len(class_names) == 1:
+    is_multi = (
+        target_types.of_labels(labels["train"]) is target_types.MULTI_LABEL
+    )
+    if is_multi:
+        notices += _label_notices(class_names, labels)
+    elif len(class_names) == 1:
         notices.append(
             f"the task has a single class, {_names(class_names)}, so every "
             "accuracy is 1"
         )
     for split in types.SPLIT_NAMES:
-        present = set(np.unique(labels[split]).tolist())
+        present = set(_present(labels[split]).tolist())
         empty_classes = [
             n for i, n in enumerate(class_names) if i not in present
         ]
@@ -96,7 +102,7 @@ def equal_image_notices(
 
     Args:
       places: of the images, for the messages.
-      labels: `[n] int32`.
+      labels: as of `types.Split`.
       class_names: in the order of the labels.
       rows: of each split.
       digests: equal where images are.
@@ -114,7 +120,7 @@ def equal_image_notices(
         if len(group) == 1:
             continue
         splits = [s for s in types.SPLIT_NAMES if s in split_of[group]]
-        classes = tuple(sorted({int(labels[i]) for i in group}))
+        classes = tuple(sorted({_label_key(labels[i]) for i in group}))
         if len(splits) > 1:
             in_splits[tuple(splits)].append(group)
         if len(classes) > 1:
@@ -128,7 +134,7 @@ def equal_image_notices(
         for splits, equal_rows in sorted(in_splits.items())
     ]
     for classes, equal_rows in sorted(in_classes.items())[:_NUM_GROUPS_MAX]:
-        named = [class_names[i] for i in classes]
+        named = [_label_text(key, class_names) for key in classes]
         notices.append(
             f"{len(equal_rows):,} {_images(equal_rows)} in the classes "
             f"{_names(named)}: {_places(places, equal_rows)}"
@@ -200,6 +206,48 @@ def file_notices(
         )
         notices.append(f"of the 16-bit files {listed}{more}")
     return notices
+
+
+def _label_notices(
+    class_names: Sequence[str], labels: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Returns what is odd about labels of which an image has any number."""
+    every = np.concatenate([labels[split] for split in types.SPLIT_NAMES])
+    num_without = int((~every.any(axis=1)).sum())
+    notices = []
+    if num_without:
+        notices.append(
+            f"{num_without:,} of {len(every):,} images have no label; they "
+            "count as images of no class"
+        )
+    common = np.flatnonzero(labels["train"].all(axis=0)).tolist()
+    if common:
+        notices.append(
+            "every training image has the label "
+            f"{_names([class_names[i] for i in common])}, so no path can "
+            "learn where it is missing"
+        )
+    return notices
+
+
+def _present(labels: np.ndarray) -> np.ndarray:
+    """Returns the classes that some images have."""
+    if target_types.of_labels(labels) is target_types.MULTI_LABEL:
+        return np.flatnonzero(labels.any(axis=0))
+    return np.unique(labels)
+
+
+def _label_key(label: np.ndarray) -> int | tuple[int, ...]:
+    """Returns a label, or the numbers of several."""
+    if label.ndim:
+        return tuple(np.flatnonzero(label).tolist())
+    return int(label)
+
+
+def _label_text(key: int | tuple[int, ...], class_names: Sequence[str]) -> str:
+    if isinstance(key, int):
+        return class_names[key]
+    return target_types.SEPARATOR.join([class_names[i] for i in key])
 
 
 def _number(name: str) -> str:

@@ -87,13 +87,17 @@ class Guard:
         )
 
 
-def checked(task: str, index: int, pair: Any) -> tuple[np.ndarray, int]:
-    """Returns an image and its label.
+def checked(
+    task: str, index: int, pair: Any, first: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image and its label, `[] int64` or `[classes] int64`.
 
     Args:
       task: for messages.
       index: of the pair.
-      pair: an image, `[height, width, 1 or 3] uint8`, and a whole number.
+      pair: an image, `[height, width, 1 or 3] uint8`, and a whole number, or
+        `[classes]` of 0 and 1.
+      first: the label of the first pair, whose shape all have; None for it.
 
     Raises:
       UsageError: the pair is of another kind.
@@ -116,10 +120,17 @@ def checked(task: str, index: int, pair: Any) -> tuple[np.ndarray, int]:
             f"image {index} of task {task!r} is {image.dtype} of shape "
             f"{image.shape}; it must be uint8 [height, width, 1 or 3]"
         )
-    if label.dtype.kind not in "iu" or label.ndim:
+    is_multi = label.ndim == 1 and label.size > 1
+    kinds = "iub" if is_multi else "iu"
+    if label.dtype.kind not in kinds or (label.ndim and not is_multi):
         raise errors.UsageError(
             f"label {index} of task {task!r} is {label.dtype} of shape "
             f"{label.shape}; it must be one whole number (of a one-hot label, "
-            "its argmax)"
+            "its argmax), or whole numbers of 0 and 1, one for each class"
         )
-    return image, int(label)
+    if first is not None and label.shape != first.shape:
+        raise errors.UsageError(
+            f"label {index} of task {task!r} has shape {label.shape}, the "
+            f"first one {first.shape}; all labels need one shape"
+        )
+    return image, label.astype(np.int64)

@@ -18,6 +18,7 @@ from etils import epath
 from keras_munet import errors
 from keras_munet.core import fingerprint
 from keras_munet.core import printable
+from keras_munet.core import target_types
 from keras_munet.data import regular_files
 from keras_munet.data import types
 from keras_munet.data.tfds import array_files
@@ -43,6 +44,7 @@ class Index:
         images did not come from files, or an earlier version prepared them.
       notices: what preparing said about the data.
       request: the request; empty where that is unknown.
+      target: the type of its labels.
     """
 
     class_names: tuple[str, ...]
@@ -50,6 +52,7 @@ class Index:
     files: Mapping[str, str]
     notices: tuple[str, ...]
     request: Mapping[str, Any]
+    target: target_types.TargetType
 
 
 def read_index(folder: epath.Path) -> Index:
@@ -87,12 +90,14 @@ def read_index(folder: epath.Path) -> Index:
         and all(isinstance(digest, str) for digest in files.values())
     ):
         raise ValueError("its files, notices or request are malformed")
+    target = target_types.named(value)
     return Index(
         class_names=tuple(map(printable.printable, class_names)),
         sha256=sha256,
         files=files,
         notices=tuple(map(printable.printable, notices)),
         request=request,
+        target=target,
     )
 
 
@@ -107,6 +112,11 @@ def load_arrays(name: str, folder: epath.Path) -> types.TaskData:
         splits = {}
         for s in types.SPLIT_NAMES:
             labels = _array(folder, f"{s}_labels.npy", index)
+            if target_types.of_labels(labels) is not index.target:
+                raise ValueError(
+                    f"labels of shape {labels.shape} are not of the type "
+                    f"{index.target.name}"
+                )
             files_digest = index.files.get(s, "")
             # Images in memory are in the index, with their checksum; others
             # are folders with checksums of their own.

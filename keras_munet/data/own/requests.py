@@ -17,6 +17,7 @@ from typing import NamedTuple
 from etils import epath
 
 from keras_munet.core import printable
+from keras_munet.core import target_types
 from keras_munet.data import folders
 from keras_munet.data import regular_files
 from keras_munet.data.own import sources
@@ -50,7 +51,8 @@ class Request(NamedTuple):
     """Holds what a caller wants to be prepared.
 
     Attributes:
-      options: `kind` and `place` of the source, `side` and `image_size`.
+      options: `kind` and `place` of the source, `side`, `image_size`, and
+        `target_type` where it is not that of one label an image.
       files: the examples of the source, in order.
     """
 
@@ -92,8 +94,11 @@ def request_of(
     files_by_path = {}
     if folder is not None:
         files_by_path = {file.where: file for file in read_files(folder)}
+    options = _options(source, side=side, image_size=image_size)
+    if listing.target is not target_types.SINGLE_LABEL:
+        options["target_type"] = listing.target.name
     return Request(
-        _options(source, side=side, image_size=image_size),
+        options,
         [_file_of(e, files_by_path.get(e.where)) for e in listing.examples],
     )
 
@@ -161,6 +166,14 @@ def difference(
             return text.format(
                 now[key], printable.printable(str(record.get(key)))
             )
+    single = target_types.SINGLE_LABEL.name
+    types = [r.get("target_type", single) for r in (record, now)]
+    if types[0] != types[1]:
+        old, new = (
+            "one label" if t == single else "any number of labels"
+            for t in types
+        )
+        return f"an image has {new} now, it had {old}"
     if record.get("content") == now["content"]:
         return ""
     before = {file.where: file for file in old_files}

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import target_types
 from keras_munet.data import image_storage
 from keras_munet.data.own import images
 from keras_munet.data.own import notices as notices_lib
@@ -36,7 +37,7 @@ class Examined(NamedTuple):
 
     Attributes:
       examples: those of use.
-      labels: `[n] int32` of these.
+      labels: `[n] int32` of these, or `[n, classes] int32` of 0 and 1.
       class_names: in the order of the labels.
       stored: how their images are kept.
       pixels: `[n, height, width, 3] uint8`; None if they are not to be held
@@ -164,14 +165,15 @@ def examine(
     if not usable:
         raise errors.DataError(_nothing_left(source, skipped))
     examples = [example for example, _ in usable]
-    class_names = _class_order({e.class_name for e in examples})
-    lost_classes = {e.class_name for e in listing.examples} - set(class_names)
+    label_names = [listing.label_names(e) for e in examples]
+    class_names = _class_order({n for names in label_names for n in names})
+    all_names = {n for e in listing.examples for n in listing.label_names(e)}
+    lost_classes = all_names - set(class_names)
     skipped += [
         sources.Skipped(f"class {c!r}", "has no usable image")
         for c in sorted(lost_classes)
     ]
-    index = {c: i for i, c in enumerate(class_names)}
-    labels = np.array([index[e.class_name] for e in examples], np.int32)
+    labels = _labels(label_names, class_names, listing.target)
     return Examined(
         examples,
         labels,
@@ -294,6 +296,21 @@ def _nothing_left(source: str, skipped) -> str:
         f"{source!r} has no usable image among {len(skipped)} ({first}); give "
         "PNG or JPEG files"
     )
+
+
+def _labels(
+    label_names: Sequence[Sequence[str]],
+    class_names: Sequence[str],
+    target: target_types.TargetType,
+) -> np.ndarray:
+    """Returns labels as of `Examined`, from the names of each example's."""
+    index = {c: i for i, c in enumerate(class_names)}
+    if target is target_types.SINGLE_LABEL:
+        return np.array([index[name] for (name,) in label_names], np.int32)
+    labels = np.zeros((len(label_names), len(class_names)), np.int32)
+    for row, names in zip(labels, label_names, strict=True):
+        row[[index[name] for name in names]] = 1
+    return labels
 
 
 def _class_order(class_names: set[str]) -> list[str]:

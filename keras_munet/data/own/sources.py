@@ -15,6 +15,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from etils import epath
 
 from keras_munet import errors
 from keras_munet.core import printable
+from keras_munet.core import target_types
 from keras_munet.data import folders
 from keras_munet.data import types
 from keras_munet.data.own import layout as layout_lib
@@ -30,8 +32,11 @@ FOLDER = "folder"
 TABLE = "table"
 _IMAGE_COLUMNS = ("path", "file", "file_name", "filename", "image", "bytes")
 _LABEL_COLUMNS = ("label", "class", "class_name", "category")
+# Of tables whose images may have any number of labels.
+_LABEL_LIST_COLUMNS = ("labels", "classes", "class_names", "categories")
 _SPLIT_COLUMN = "split"
 _PARQUET = ".parquet"
+SEPARATOR = target_types.SEPARATOR
 # Of a path or name in a message; longer ones are shortened.
 _NUM_CHARS_MAX = 200
 
@@ -54,7 +59,7 @@ class Example:
 
     Attributes:
       where: for messages: a path in the folder, or a row of the table.
-      class_name: its label.
+      class_name: its label; of several, those of `label_names`.
       path: of its file; None where `content` is given.
       content: the file itself.
       split: `train`, `validation` or `test` where the source says so.
@@ -93,12 +98,20 @@ class Listing(NamedTuple):
       skipped: what is left out, and why.
       layout: how the source is read, in one line.
       notices: sentences about what is odd.
+      target: whether an image has one label or any number of them.
     """
 
     examples: list[Example]
     skipped: list[Skipped]
     layout: str
     notices: list[str]
+    target: target_types.TargetType = target_types.SINGLE_LABEL
+
+    def label_names(self, example: Example) -> list[str]:
+        """Returns the labels of an example."""
+        if self.target is target_types.SINGLE_LABEL:
+            return [example.class_name]
+        return list(filter(None, example.class_name.split(SEPARATOR)))
 
 
 def is_own(task: str) -> bool:
@@ -112,7 +125,9 @@ def listing(task: str) -> Listing:
     A folder holds a folder for each class, or `train`, `validation` and
     `test` folders which do. A table is a CSV file with a header, or a
     Parquet file: a column of paths (relative to the table) or of file
-    contents, a column of labels and, if there is one, a column `split`.
+    contents, a column of labels and, if there is one, a column `split`. In a
+    column `labels` an image has any number of them, with `|` between, or none
+    where the cell is empty; in Parquet lists of texts, too.
 
     Raises:
       UsageError: there is no such folder or table.
@@ -184,7 +199,11 @@ def _table(path: epath.Path) -> Listing:
     is_parquet = path.name.lower().endswith(_PARQUET)
     columns, rows, skipped = (_parquet if is_parquet else _csv)(path)
     image_column = _column(path, columns, _IMAGE_COLUMNS, "images")
-    label_column = _column(path, columns, _LABEL_COLUMNS, "labels")
+    label_column = _column(
+        path, columns, (*_LABEL_COLUMNS, *_LABEL_LIST_COLUMNS), "labels"
+    )
+    is_list = label_column in _LABEL_LIST_COLUMNS
+    read_labels = _label_list if is_list else _label
     examples: list[Example] = []
     changed: dict[str, str] = {}
     for where, row in rows:
@@ -192,14 +211,13 @@ def _table(path: epath.Path) -> Listing:
         if isinstance(image, str):
             image = image.strip()
         try:
-            written = _text(row[label_column], "label")
-            class_name = layout_lib.label(written)
+            written, class_name = read_labels(row[label_column])
             split = _text(row.get(_SPLIT_COLUMN), "split").strip().lower()
         except TypeError as e:
             skipped.append(Skipped(where, str(e)))
             continue
         reason = ""
-        if not class_name:
+        if not class_name and not is_list:
             reason = "no label"
         elif image is None or image == "" or image == b"":
             reason = "no image"
@@ -213,7 +231,7 @@ def _table(path: epath.Path) -> Listing:
         if reason:
             skipped.append(Skipped(where, reason))
             continue
-        if class_name != written:
+        if not is_list and class_name != written:
             changed[written] = class_name
         is_content = isinstance(image, bytes)
         examples.append(
@@ -226,6 +244,11 @@ def _table(path: epath.Path) -> Listing:
                 split=layout_lib.SPLIT_NAMES[split] if split else "",
             )
         )
+    if is_list and examples and not any(e.class_name for e in examples):
+        raise errors.DataError(
+            f"table {path} has no label in its column {label_column!r}; give "
+            "at least one image a label"
+        )
     columns = [
         c for c in (image_column, label_column, _SPLIT_COLUMN) if c in columns
     ]
@@ -234,11 +257,67 @@ def _table(path: epath.Path) -> Listing:
         skipped,
         f"a table with the columns {', '.join(columns)}",
         [
-            f"the label {old!a} is class {new!r} (composed, without spaces "
-            "around it, printable)"
-            for old, new in changed.items()
+            *(
+                f"the label {old!a} is class {new!r} (composed, without spaces "
+                "around it, printable)"
+                for old, new in changed.items()
+            ),
+            *([] if is_list else _separator_notices(examples, label_column)),
         ],
+        target_types.MULTI_LABEL if is_list else target_types.SINGLE_LABEL,
     )
+
+
+def _separator_notices(
+    examples: Sequence[Example], label_column: str
+) -> list[str]:
+    """Returns what is odd about labels that look like several."""
+    several = [e for e in examples if SEPARATOR in e.class_name]
+    if not several:
+        return []
+    return [
+        f"{len(several):,} labels have {SEPARATOR!r} in them, as "
+        f"{_short(several[0].class_name)!r}, and each is one class; if it "
+        f"stands between labels, name the column {_LABEL_LIST_COLUMNS[0]!r} "
+        f"instead of {label_column!r}"
+    ]
+
+
+def _label(value: Any) -> tuple[str, str]:
+    """Returns a label as it is written, and the name of its class.
+
+    Raises:
+      TypeError: it is no name.
+    """
+    written = _text(value, "label")
+    return written, layout_lib.label(written)
+
+
+def _label_list(value: Any) -> tuple[str, str]:
+    """Returns labels as they are written, and the names of their classes.
+
+    Args:
+      value: a text with `|` between labels, or a list of texts; empty for
+        none.
+
+    Raises:
+      TypeError: it is neither.
+    """
+    if isinstance(value, list | tuple):
+        parts = [_text(part, "label") for part in value]
+        if any(SEPARATOR in part for part in parts):
+            raise TypeError(f"a label has {SEPARATOR!r} in it")
+    else:
+        text = _text(value, "label")
+        parts = text.split(SEPARATOR) if text.strip() else []
+    class_names = [layout_lib.label(part) for part in parts]
+    if not all(class_names):
+        raise TypeError(
+            f"a label of {_short(SEPARATOR.join(parts))!r} is empty"
+        )
+    # One order, so that it is the same request in any other.
+    names = SEPARATOR.join(sorted(set(class_names)))
+    return SEPARATOR.join(parts), names
 
 
 def _file_name(path: str) -> str:

@@ -27,6 +27,7 @@ from keras_munet import errors
 from keras_munet.core import commands
 from keras_munet.core import fingerprint
 from keras_munet.core import names
+from keras_munet.core import target_types
 from keras_munet.data import folders
 from keras_munet.data import types
 from keras_munet.data.own import reading
@@ -127,6 +128,7 @@ def save(
             digests,
             data.notices,
             origin,
+            data.target,
         )
     return str(_folder(data.name, data_dir))
 
@@ -151,7 +153,7 @@ def save_blocks(
       data_dir: on a local disk.
       class_names: in the order of the labels.
       shape: of each image: height, width, channels.
-      labels: `[n] int32` of each split.
+      labels: of each split, as of `types.Split`.
       blocks: of each split, its images in the order of its labels, `[any,
         *shape] uint8` at a time.
       files_digests: of each split, as of `types.Split`.
@@ -196,6 +198,7 @@ def save_blocks(
             files_digests,
             notices,
             origin or Origin(),
+            target_types.of_labels(labels["train"]),
         )
 
 
@@ -390,6 +393,7 @@ def _write_index(
     files_digests: Mapping[str, str],
     notices: Sequence[str],
     origin: Origin,
+    target: target_types.TargetType,
 ) -> None:
     num_left = len(origin.skipped) - _NUM_SKIPPED_MAX
     skipped = [list(s) for s in origin.skipped[:_NUM_SKIPPED_MAX]]
@@ -404,6 +408,9 @@ def _write_index(
         "notices": list(notices),
         "skipped": skipped,
     }
+    # Earlier versions know no other type.
+    if target is not target_types.SINGLE_LABEL:
+        index["target_type"] = target.name
     if origin.request is not None:
         index["request"] = origin.request.index_value()
         origin.request.write(folder)

@@ -20,6 +20,7 @@ import numpy as np
 from keras_munet import errors
 from keras_munet.core import commands
 from keras_munet.core import names
+from keras_munet.core import target_types
 from keras_munet.data import image_storage
 from keras_munet.data import splitting
 from keras_munet.data import types
@@ -129,7 +130,8 @@ def from_arrays(
     Args:
       name: of the task, e.g. `own/cats`.
       images: `[n, height, width]` or `[n, height, width, 1 or 3]`, uint8.
-      labels: `[n]`, whole numbers from 0.
+      labels: `[n]`, whole numbers from 0; or `[n, classes]` of 0 and 1 (or
+        False and True), where an image has any number of labels or none.
       class_names: in the order of the labels; empty for the numbers.
       given_splits: of each example, `train`, `validation`, `test` or empty
         for `train`. A split that no example names is drawn from train, a
@@ -150,6 +152,8 @@ def from_arrays(
         ) from e
     if images.ndim == 3:
         images = images[..., None]
+    if labels.ndim > 1 and labels.dtype == np.bool_:
+        labels = labels.astype(np.int32)
     if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
         raise errors.UsageError(
             f"task {name!r} is given {images.dtype} images and "
@@ -157,15 +161,23 @@ def from_arrays(
             "labels whole numbers"
         )
     is_empty = bool(labels.size) and not images.size
-    if images.ndim != 4 or labels.shape != images.shape[:1] or is_empty:
+    if (
+        images.ndim != 4
+        or labels.ndim not in (1, 2)
+        or labels.shape[:1] != images.shape[:1]
+        or is_empty
+    ):
         raise errors.UsageError(
             f"task {name!r} is given images of shape {images.shape} and "
             f"labels of shape {labels.shape}; there must be [n, height, "
-            "width, 1 or 3] and [n]"
+            "width, 1 or 3] and [n], or [n, classes] of 0 and 1"
         )
     if images.shape[-1] == _NUM_CHANNELS and _is_grey(images):
         images = images[..., :1]
-    class_names = _class_names(name, labels, class_names)
+    if target_types.of_labels(labels) is target_types.MULTI_LABEL:
+        class_names = _column_names(name, labels, class_names)
+    else:
+        class_names = _class_names(name, labels, class_names)
     labels = labels.astype(np.int32)
     rows = split_rows(name, labels, given_splits)
     pixels = images.reshape(len(images), -1)
@@ -202,8 +214,8 @@ def from_pairs(
     Args:
       name: of the task, e.g. `own/cats`.
       pairs: images `[height, width, 1 or 3] uint8` of any sizes, and whole
-        numbers from 0. A batched data set must be unbatched, a repeated one
-        must end.
+        numbers from 0, or `[classes]` of 0 and 1. A batched data set must be
+        unbatched, a repeated one must end.
       class_names: in the order of the labels; empty for the numbers.
       side: as of `build_data`.
 
@@ -212,10 +224,10 @@ def from_pairs(
       DataError: a split has no example.
     """
     images: list[np.ndarray] = []
-    labels: list[int] = []
+    labels: list[np.ndarray] = []
     guard = pairs_lib.Guard(name, pairs)
     for pair in pairs:
-        image, label = pairs_lib.checked(name, len(images), pair)
+        image, label = pairs_lib.checked(name, len(images), pair, *labels[:1])
         guard.add(image)
         images.append(image)
         labels.append(label)
@@ -232,8 +244,51 @@ def from_pairs(
     for i, image in enumerate(images):
         stored[i] = images_lib.resized(image, height, width)
     return from_arrays(
-        name, stored, np.array(labels, np.int64), class_names=class_names
+        name,
+        stored,
+        np.stack(labels) if labels else np.zeros(0, np.int64),
+        class_names=class_names,
     )
+
+
+def _column_names(
+    name: str, labels: np.ndarray, class_names: Sequence[str]
+) -> list[str]:
+    """Returns one name for each column of labels of 0 and 1.
+
+    Raises:
+      UsageError: labels or class names are of another kind, or every image
+        has one label, as one-hot labels have.
+      DataError: two classes have one name.
+    """
+    num_images, num_classes = labels.shape
+    if num_images and not np.isin(labels, (0, 1)).all():
+        raise errors.UsageError(
+            f"task {name!r} is given labels of shape {labels.shape} from "
+            f"{labels.min()} to {labels.max()}; labels with a column for each "
+            "class must be 0 or 1"
+        )
+    if num_classes < 2:
+        raise errors.UsageError(
+            f"task {name!r} is given labels of shape {labels.shape}; give "
+            "labels[:, 0], one whole number an image, or a column for each "
+            "of several classes"
+        )
+    if num_images and (labels.sum(axis=1) == 1).all():
+        raise errors.UsageError(
+            f"task {name!r} is given labels of shape {labels.shape} of which "
+            "every image has exactly one; give labels.argmax(1), one whole "
+            "number an image"
+        )
+    if isinstance(class_names, str) or len(class_names) not in (0, num_classes):
+        raise errors.UsageError(
+            f"task {name!r} is given labels of {num_classes} columns and the "
+            f"class names {class_names!a:.60}; give a list of {num_classes} "
+            "texts, or none"
+        )
+    names = list(class_names) or [str(i) for i in range(num_classes)]
+    types.check_class_names(name, names)
+    return names
 
 
 def _class_names(
@@ -285,7 +340,7 @@ def split_rows(
 
     Args:
       name: of the task, which the draw depends on.
-      labels: `[n] int32`.
+      labels: `[n] int32`, or `[n, classes] int32` of 0 and 1.
       given_splits: as of `from_arrays`.
 
     Raises:
@@ -326,10 +381,11 @@ def split_rows(
     result = {"train": train[drawn_rows["train"]], **held_out}
     for split, members in result.items():
         if not len(members):
+            num_classes = len(np.unique(splitting.strata(labels)))
             raise errors.DataError(
-                f"task {name!r} has {len(labels)} examples in "
-                f"{len(np.unique(labels))} classes, which leave none for "
-                f"{split}; give at least 3 of some class"
+                f"task {name!r} has {len(labels)} examples in {num_classes} "
+                f"classes, which leave none for {split}; give at least 3 of "
+                "some class"
             )
     return result
 
