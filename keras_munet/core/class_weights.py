@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_munet import errors
 from keras_munet.core import canonical_json
+from keras_munet.core import target_types
 
 NONE = "none"
 # Each class has the same sum of weights.
@@ -64,17 +65,29 @@ def normalize(value: Any) -> str:
     return canonical_json.dumps({n: float(w) for n, w in value.items()})
 
 
-def check(setting: str, task: str, class_names: Sequence[str]) -> None:
+def check(
+    setting: str,
+    task: str,
+    class_names: Sequence[str],
+    target: target_types.TargetType = target_types.SINGLE_LABEL,
+) -> None:
     """Refuses weights of classes that a task does not have.
 
     Args:
       setting: from `normalize`.
       task: its name.
       class_names: of the task.
+      target: the type of its labels.
 
     Raises:
-      UsageError: there are some.
+      UsageError: there are some, or its images have any number of labels.
     """
+    if setting != NONE and target is target_types.MULTI_LABEL:
+        raise errors.UsageError(
+            f"config key {_KEY} is {setting:.60}, and task {task!r} has any "
+            "number of labels an image, whose classes have thresholds "
+            f"instead; set it to {NONE}"
+        )
     if setting in (NONE, AUTO):
         return
     wrong = sorted(json.loads(setting).keys() - set(class_names))

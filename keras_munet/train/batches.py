@@ -48,7 +48,7 @@ class Batches:
           indices: `[steps, batch] int32`, the examples of each step.
 
         Yields:
-          `[n, height, width, channels] uint8` images, `[n] int32` labels, and
+          `[n, height, width, channels] uint8` images, their int32 labels, and
           `[batch] int32`, which of them make the batch.
         """
         part = getattr(data, split)
@@ -139,7 +139,7 @@ def training_batch(
 
     Args:
       images: `[n, height, width, channels] uint8`, the train split.
-      labels: `[n] int32`.
+      labels: int32, as of `types.Split`.
       indices: `[batch] int32`, the examples of the step.
       seed: `[2] int32`, of the augmentation.
       augment: `preprocessing.AugmentHparams` of scalar tensors.
@@ -147,7 +147,7 @@ def training_batch(
       jitter: when saturation and hue vary.
 
     Returns:
-      `[batch, size, size, 3] float32` images and `[batch] int32` labels.
+      `[batch, size, size, 3] float32` images and their labels.
     """
     batch = preprocessing.training_images(
         tf.gather(images, indices), size, seed, augment, jitter
@@ -167,7 +167,7 @@ def evaluation_batch(
 
     Args:
       images: `[n, height, width, channels] uint8`.
-      labels: `[n] int32`.
+      labels: int32, as of `types.Split`.
       indices: `[batch] int32`, padded.
       size: side of the input, pixels.
       antialias: see `preprocessing.evaluation_images`.

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from keras_munet.core import adapters as adapters_lib
 from keras_munet.core import architecture
 from keras_munet.core import class_weights
@@ -98,7 +96,7 @@ class Budget:
       num_train_examples_max: bound of one cycle, examples.
       num_validation_examples_max: bound of one validation, examples.
       quality: a name of `qualities.QUALITIES`, which validation
-        measures.
+        measures; see `quality_of`.
       class_weights: weights of classes in the loss; see
         `core.class_weights.normalize`.
     """
@@ -126,10 +124,13 @@ class Budget:
 
     def weights_of(self, data: types.TaskData) -> tuple[float, ...]:
         """Returns the weight of each class; see `losses.cross_entropy`."""
-        counts = np.bincount(data.train.labels, minlength=data.num_classes)
         return class_weights.of_classes(
-            self.class_weights, data.class_names, counts.tolist()
+            self.class_weights, data.class_names, data.class_counts.tolist()
         )
+
+    def quality_of(self, data: types.TaskData) -> str:
+        """Returns the name of the quality that decides for a task."""
+        return data.target.quality_of(self.quality, data.name)
 
     def num_steps_per_cycle(self, num_train_examples: int) -> int:
         """Returns the steps of a cycle over a train split of that size."""

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_munet.core import classification_metrics as metrics
+from keras_munet.core import multi_label_metrics
 from keras_munet.core import qualities
+from keras_munet.core import target_types
 
 # Training examples that a head is fitted to; a larger split gives a sample.
 NUM_EXAMPLES_MAX = 2048
@@ -33,11 +35,16 @@ class Features:
 
     Attributes:
       values: `[n, width]`.
-      labels: `[n]` whole numbers.
+      labels: `[n]` whole numbers, or `[n, classes]` of 0 and 1.
     """
 
     values: np.ndarray
     labels: np.ndarray
+
+    @property
+    def target(self) -> target_types.TargetType:
+        """The type of the labels."""
+        return target_types.of_labels(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,8 @@ class LinearHead:
     Attributes:
       kernel: `[width, classes] float32`.
       bias: `[classes] float32`.
-      accuracy: on the validation examples, in [0, 1].
+      accuracy: on the validation examples, in [0, 1]; of any number of
+        labels an image, the quality stands for it.
       quality: the measure that chose it, on the validation examples.
       method: how it was found, e.g. `LDA, shrinkage 0.01, temperature 2`.
     """
@@ -83,6 +91,9 @@ def solve_head(
     qualities the one with the lower validation loss. A temperature that
     minimises this loss divides the logits.
 
+    Where an image has any number of labels, heads are logistic regressions,
+    each class against the rest, and keep their logits.
+
     Args:
       train: what heads are fitted to; a class may have no example.
       validation: what chooses.
@@ -101,12 +112,15 @@ def solve_head(
     mean = train.values.mean(0, dtype=np.float64)
     centered = Features(train.values - mean, train.labels)
     weights = np.asarray(class_weights or np.ones(len(class_counts)))
-    candidates = list(_lda(centered, (class_counts + 1.0) * weights))
-    if logistic:
+    is_multi = train.target is target_types.MULTI_LABEL
+    candidates: list[_Candidate] = []
+    if not is_multi:
+        candidates += _lda(centered, (class_counts + 1.0) * weights)
+    if logistic or is_multi:
         candidates += _logistic(centered, weights)
+    judge = _judged_multi_label if is_multi else _judged
     judged = [
-        _judged(candidate, mean, validation, quality)
-        for candidate in candidates
+        judge(candidate, mean, validation, quality) for candidate in candidates
     ]
     _, best = max(judged, key=lambda item: item[0])
     return best
@@ -141,6 +155,24 @@ def _judged(
     return (value, -losses[temperature]), head
 
 
+def _judged_multi_label(
+    candidate: _Candidate, mean: np.ndarray, validation: Features, quality: str
+) -> tuple[tuple[float, float], LinearHead]:
+    """Returns (quality, minus the loss) and the head as it is."""
+    bias = candidate.bias - mean @ candidate.kernel
+    logits = validation.values @ candidate.kernel + bias
+    value = qualities.measure_quality(quality, logits, validation.labels)
+    loss = multi_label_metrics.binary_log_loss(logits, validation.labels)
+    head = LinearHead(
+        kernel=candidate.kernel.astype(np.float32),
+        bias=bias.astype(np.float32),
+        accuracy=value,
+        quality=value,
+        method=candidate.method,
+    )
+    return (value, -loss), head
+
+
 def _lda(centered: Features, priors: np.ndarray) -> Iterator[_Candidate]:
     """Yields LDA with each shrinkage towards a multiple of the identity."""
     num_examples, width = centered.values.shape
@@ -164,13 +196,21 @@ def _lda(centered: Features, priors: np.ndarray) -> Iterator[_Candidate]:
 def _logistic(
     centered: Features, class_weights: np.ndarray
 ) -> Iterator[_Candidate]:
-    """Yields logistic regressions on standardised features."""
+    """Yields logistic regressions on standardised features.
+
+    Of any number of labels an image, each class against the rest.
+    """
     spread = centered.values.std(0)
     spread = np.where(spread > 0, spread, 1.0)
     x = np.pad(centered.values / spread, ((0, 0), (0, 1)), constant_values=1.0)
     num_classes = len(class_weights)
-    targets = np.eye(num_classes)[centered.labels]
-    of_example = class_weights[centered.labels][:, None]
+    is_multi = centered.target is target_types.MULTI_LABEL
+    if is_multi:
+        targets = centered.labels.astype(np.float64)
+        of_example = np.ones((len(x), 1))
+    else:
+        targets = np.eye(num_classes)[centered.labels]
+        of_example = class_weights[centered.labels][:, None]
     weights = np.zeros((x.shape[1], num_classes))
     for penalty in PENALTIES:
         share = penalty / len(x)
@@ -180,9 +220,15 @@ def _logistic(
         ) -> tuple[float, np.ndarray]:
             w = flat.reshape(x.shape[1], num_classes)
             decayed = np.concatenate([w[:-1], np.zeros_like(w[-1:])])
-            log_probs = metrics.log_softmax(x @ w)
-            loss = -(of_example * targets * log_probs).sum() / len(x)
-            errors = of_example * (np.exp(log_probs) - targets)
+            logits = x @ w
+            if is_multi:
+                loss = multi_label_metrics.binary_log_loss(logits, targets)
+                probs = multi_label_metrics.sigmoid(logits)
+            else:
+                log_probs = metrics.log_softmax(logits)
+                loss = -(of_example * targets * log_probs).sum() / len(x)
+                probs = np.exp(log_probs)
+            errors = of_example * (probs - targets)
             gradient = x.T @ errors / len(x)
             return (
                 float(loss + 0.5 * share * (decayed**2).sum()),

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from keras_munet.core import qualities
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import batches as batches_lib
@@ -147,7 +148,8 @@ class Engine(abc.ABC):
           split: whose accuracy to return, each example counted once: `train`
             or `test`, used whole, or `validation`, of which as many examples
             are used as the budget says. None for the quality that decides in
-            training.
+            training, which stands for the accuracy of any number of labels
+            an image, too.
           image_size: side of its input, pixels.
           antialias: see `preprocessing.evaluation_images`.
         """
@@ -176,20 +178,28 @@ class Engine(abc.ABC):
             return min(num_examples, self._budget.num_validation_examples_max)
         return num_examples
 
-    def quality(self, rows: np.ndarray) -> float:
+    def quality(self, rows: np.ndarray, data: types.TaskData) -> float:
         """Returns the quality that decides in training.
 
         Args:
-          rows: `[n, classes + 2]`, as of `losses.scored_outputs`.
+          rows: as of `losses.scored_outputs`.
+          data: the task's data.
         """
+        logits, labels = np.split(rows[:, :-1], [data.num_classes], axis=1)
+        if data.target is target_types.SINGLE_LABEL:
+            labels = labels[:, 0]
         return qualities.measure_quality(
-            self._budget.quality, rows[:, :-2], rows[:, -2]
+            self._budget.quality_of(data), logits, labels
         )
 
-    @property
-    def counts_accuracy(self) -> bool:
+    def counts_accuracy(self, data: types.TaskData) -> bool:
         """Returns whether right answers alone decide in training."""
-        return self._budget.quality == qualities.ACCURACY
+        return self._budget.quality_of(data) == qualities.ACCURACY
+
+    def needs_logits(self, data: types.TaskData, split: str | None) -> bool:
+        """Returns whether `measure` takes more than right answers."""
+        is_multi = data.target is target_types.MULTI_LABEL
+        return is_multi or (split is None and not self.counts_accuracy(data))
 
     @abc.abstractmethod
     def forget_task(self, task: str) -> None:

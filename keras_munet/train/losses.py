@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras_munet.core import target_types
+
 # Of a class that does not exist: its exponential is 0, and so is its gradient.
 _NO_LOGIT = -1e30
 
@@ -29,16 +31,22 @@ def cross_entropy(
 ) -> tf.Tensor:
     """Returns the cross-entropy of each example, `[n] float32`, nats.
 
+    Where an image has any number of labels, it is the sum of the classes'
+    binary cross-entropies, so that an error in one class has about the same
+    gradient as with one label; class weights have no part in it.
+
     Args:
       logits: `[n, classes]`.
-      labels: `[n] int32`.
+      labels: `[n] int32`, or `[n, classes] int32` of 0 and 1.
       smoothing: the share of each label that all classes have alike (label
-        smoothing: Szegedy et al. 2016).
+        smoothing: Szegedy et al. 2016); of 0 and 1 the share that both have.
       class_weights: of each class, which an example's loss is multiplied by;
         none for 1.
       num_classes: int32 scalar, of the classes that exist; None for all.
     """
     logits = tf.cast(logits, tf.float32)
+    if target_types.of_labels(labels) is target_types.MULTI_LABEL:
+        return _binary(logits, labels, smoothing, num_classes)
     if num_classes is not None:
         logits = of_real_classes(logits, num_classes)
     whole = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
@@ -49,6 +57,21 @@ def cross_entropy(
     if tf.is_tensor(class_weights) or len(class_weights):
         whole *= tf.gather(tf.cast(class_weights, tf.float32), labels)
     return whole
+
+
+def _binary(
+    logits: tf.Tensor,
+    labels: tf.Tensor,
+    smoothing: float | tf.Tensor,
+    num_classes: tf.Tensor | None,
+) -> tf.Tensor:
+    """Returns the sums of binary cross-entropies; see `cross_entropy`."""
+    targets = tf.cast(labels, tf.float32)
+    targets = (1.0 - smoothing) * targets + 0.5 * smoothing
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    if num_classes is not None:
+        losses = tf.where(_is_real(logits, num_classes), losses, 0.0)
+    return tf.reduce_sum(losses, -1)
 
 
 def _mean(logits: tf.Tensor, num_classes: tf.Tensor | None) -> tf.Tensor:
@@ -90,13 +113,17 @@ def scored_outputs(
 
     Args:
       logits: `[..., n, classes]`.
-      labels: `[n] int32`, below 2**24.
+      labels: `[n] int32`, below 2**24, or `[n, classes] int32`.
       mask: `[n] float32`, 0 where an example is padding.
 
     Returns:
-      `[..., n, classes + 2] float32`: logits, label, mask.
+      `[..., n, classes + 2] float32`: logits, label, mask; or `[..., n, 2 *
+      classes + 1]` with a label for each class.
     """
     logits = tf.cast(logits, tf.float32)
-    targets = tf.stack([tf.cast(labels, tf.float32), mask], -1)
-    shape = tf.concat([tf.shape(logits)[:-1], [2]], 0)
+    labels = tf.cast(labels, tf.float32)
+    if target_types.of_labels(labels) is target_types.SINGLE_LABEL:
+        labels = labels[:, tf.newaxis]
+    targets = tf.concat([labels, mask[:, tf.newaxis]], -1)
+    shape = tf.concat([tf.shape(logits)[:-1], tf.shape(targets)[-1:]], 0)
     return tf.concat([logits, tf.broadcast_to(targets, shape)], -1)

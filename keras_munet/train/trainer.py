@@ -246,6 +246,9 @@ class Trainer:
     ) -> float:
         """Returns the accuracy of one path, each example counted once.
 
+        Where an image has any number of labels, the quality that decides
+        stands for it.
+
         Args:
           components: the path's, all shared frozen.
           data: the task's data.
@@ -290,7 +293,6 @@ class Trainer:
             "train": np.sort(order[: closed_form.NUM_EXAMPLES_MAX]),
             "validation": np.arange(num_counted),
         }
-        counts = np.bincount(data.train.labels, minlength=data.num_classes)
         with (
             self.clock.measure("solve"),
             grappler.disable_grappler(),
@@ -309,9 +311,9 @@ class Trainer:
                 closed_form.solve_head(
                     train,
                     validation,
-                    counts,
+                    data.class_counts,
                     logistic=logistic,
-                    quality=self._budget.quality,
+                    quality=self._budget.quality_of(data),
                     class_weights=self._budget.weights_of(data),
                 )
                 for train, validation in zip(*features, strict=True)
@@ -323,7 +325,7 @@ class Trainer:
         data: types.TaskData,
         split: str,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns `[n, classes] float32` logits and `[n]` labels of a path.
+        """Returns `[n, classes] float32` logits and the labels of a path.
 
         This process alone computes them, as for `solve`.
 

@@ -155,7 +155,7 @@ class LayerwiseGeneration:
           number: of the step; an earlier one is done first.
           before: what this returned for the step before; [] at first.
           images: `[batch, size, size, 3] float32`, ready.
-          labels: `[batch] int32`.
+          labels: as of `losses.cross_entropy`.
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
 
         Returns:
@@ -210,7 +210,8 @@ class LayerwiseGeneration:
           flow: the threads.
           number: of the batch; an earlier one is done first.
           images: `[batch, size, size, 3] float32`, ready.
-          labels: `[batch] int32`.
+          labels: as of `losses.cross_entropy`; only with `whole` a label for
+            each class.
           mask: `[batch] float32`, 0 where padded.
           cache: features of this batch that need not be computed again.
           whole: whether to return what `losses.scored_outputs` returns.
@@ -253,7 +254,7 @@ class LayerwiseGeneration:
 
         Args:
           child: its number.
-          labels: `[n] int32`, of the part.
+          labels: of the part.
           batch_size: examples of the whole batch.
           x: what the child's top reads of the part.
           before: of the part before, with its gradients; without any where

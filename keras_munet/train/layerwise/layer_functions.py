@@ -165,7 +165,7 @@ class LayerFunctions:
 
         Args:
           logits: `[n, classes]`.
-          labels: `[n] int32`.
+          labels: as of `losses.cross_entropy`.
           batch_size: examples of the whole batch, of which these are some.
           smoothing: see `losses.cross_entropy`.
           class_weights: see `losses.cross_entropy`.
@@ -189,7 +189,7 @@ class LayerFunctions:
 
         key = (
             *("loss", logits.shape, logits.dtype, batch_size, smoothing),
-            class_weights,
+            *(class_weights, labels.shape),
         )
         total, dy = self._run(key, traced, logits, labels)
         return total, dy
@@ -258,12 +258,12 @@ class LayerFunctions:
     def _answer(
         self, function: Callable[..., tf.Tensor], *args: tf.Tensor
     ) -> tf.Tensor:
-        logits, *_ = args
+        logits, labels, _ = args
 
         def traced() -> TracedCall:
             return _call(function, *map(_like, args))
 
-        key = function.__name__, logits.shape, logits.dtype
+        key = function.__name__, logits.shape, logits.dtype, labels.shape
         return self._run(key, traced, *args)[0]
 
     def _run(

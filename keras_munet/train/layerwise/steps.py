@@ -122,8 +122,9 @@ class LayerSteps(engine.Engine):
             [child], image_size, antialias
         )
         graph = self._filled([child], structure)
-        if split is None:
-            return float(self.qualities(graph, data)[0])
+        if split is None or self.needs_logits(data, split):
+            name = split or "validation"
+            return float(self.qualities(graph, data, name)[0])
         return float(self._accuracies(graph, data, split)[0])
 
     def forget_task(self, task: str) -> None:
@@ -248,27 +249,32 @@ class LayerSteps(engine.Engine):
         return np.asarray(counts, np.float64) / np.count_nonzero(mask)
 
     def qualities(
-        self, graph: generation_lib.LayerwiseGeneration, data: types.TaskData
+        self,
+        graph: generation_lib.LayerwiseGeneration,
+        data: types.TaskData,
+        split: str = "validation",
     ) -> np.ndarray:
-        """Returns the quality of each child on validation data.
+        """Returns the quality of each child on a split.
 
         Args:
           graph: the generation's.
           data: the task's data.
+          split: see `engine.Engine.measure`.
 
         Returns:
           `[children] float64`; NaN where a child diverged.
         """
-        if self.counts_accuracy:
-            return self._accuracies(graph, data, "validation")
+        if self.counts_accuracy(data):
+            return self._accuracies(graph, data, split)
         with self.clock.measure("validate"):
-            counted = self.counted(data, "validation")
-            batches = self._count(
-                graph, data, "validation", *counted, whole=True
-            )
+            counted = self.counted(data, split)
+            batches = self._count(graph, data, split, *counted, whole=True)
             rows = np.concatenate(list(batches), axis=1)
         return np.array(
-            [self.quality(child) for child in rows[:, rows[0, :, -1] > 0]],
+            [
+                self.quality(child, data)
+                for child in rows[:, rows[0, :, -1] > 0]
+            ],
             np.float64,
         )
 

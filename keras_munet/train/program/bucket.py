@@ -118,6 +118,8 @@ class Bucket:
       has_adamw: whether a child may be trained by AdamW.
       has_logits: whether a call returns the logits of validation examples.
       has_colors: whether saturation and hue may vary.
+      is_multi_label: whether an image has any number of labels; scores are
+        then computed of logits alone.
     """
 
     below: tuple[ChainLayer, ...]
@@ -136,6 +138,7 @@ class Bucket:
     has_adamw: bool = False
     has_logits: bool = False
     has_colors: bool = False
+    is_multi_label: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -160,7 +163,10 @@ class Bucket:
 
     def joined(self, other: Bucket) -> Bucket | None:
         """Returns the least bucket that covers both; None if none can."""
-        exact = ("image_size", "batch_size", "children", "group")
+        exact = (
+            *("image_size", "batch_size", "children", "group"),
+            "is_multi_label",
+        )
         if any(getattr(self, k) != getattr(other, k) for k in exact):
             return None
         mine, theirs = self, other

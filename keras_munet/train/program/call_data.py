@@ -36,7 +36,7 @@ class Pool(NamedTuple):
     Attributes:
       images: `[pool, side * side * 3] uint8`, each in the upper left corner
         of a square; a TPU would pad an axis of three channels.
-      labels: `[pool] int32`.
+      labels: `[pool] int32`, or `[pool, classes] int32` of 0 and 1.
     """
 
     images: tf.Tensor
@@ -126,8 +126,15 @@ def pool_specs(bucket: bucket_lib.Bucket) -> Pool:
     side = bucket.side
     return Pool(
         tf.TensorSpec([bucket.pool, side * side * 3], tf.uint8),
-        tf.TensorSpec([bucket.pool], tf.int32),
+        tf.TensorSpec(label_shape(bucket), tf.int32),
     )
+
+
+def label_shape(bucket: bucket_lib.Bucket) -> tuple[int, ...]:
+    """Returns the shape of a pool's labels."""
+    if bucket.is_multi_label:
+        return bucket.pool, bucket.num_classes
+    return (bucket.pool,)
 
 
 def plan_specs(bucket: bucket_lib.Bucket) -> Plan:

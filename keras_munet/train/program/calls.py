@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_munet.data import types
 from keras_munet.train.program import bucket as bucket_lib
+from keras_munet.train.program import call_data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +135,7 @@ def pool_of(
       bucket: says how large it is.
     """
     images = np.zeros((bucket.pool, bucket.side, bucket.side, 3), np.uint8)
-    labels = np.zeros(bucket.pool, np.int32)
+    labels = np.zeros(call_data.label_shape(bucket), np.int32)
     start = 0
     for split, examples in (
         ("train", call.picked),
@@ -147,6 +148,10 @@ def pool_of(
         _, height, width, _ = own_images.shape
         # A grey image gets three equal channels.
         images[start:end, :height, :width] = own_images
-        labels[start:end] = own_labels
+        if bucket.is_multi_label:
+            # Classes that the task does not have stay 0.
+            labels[start:end, : data.num_classes] = own_labels
+        else:
+            labels[start:end] = own_labels
         start = end
     return images.reshape(bucket.pool, -1), labels

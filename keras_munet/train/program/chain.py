@@ -294,7 +294,7 @@ class Chain:
           weights: of all layers.
           plan: of the call.
           images: `[batch, size, size, 3] float32`.
-          labels: `[batch] int32`.
+          labels: as of `losses.cross_entropy`.
         """
         bucket, products = self._bucket, self._products
         x, kept_inputs = self.forward(

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import child_job
@@ -131,7 +132,7 @@ class ProgramEngine(engine_lib.Engine):
             children,
             data,
             image_size,
-            has_logits=not self.counts_accuracy,
+            has_logits=not self.counts_accuracy(data),
             has_colors=jitter is not preprocessing.ColorJitter.OFF,
         )
         runner = self._runner(bucket)
@@ -149,7 +150,7 @@ class ProgramEngine(engine_lib.Engine):
         antialias: bool,
     ) -> float:
         """Returns how good a child is; see `engine.Engine.measure`."""
-        has_logits = split is None and not self.counts_accuracy
+        has_logits = self.needs_logits(data, split)
         bucket = self._covering(
             [child], data, image_size, has_logits=has_logits
         )
@@ -174,7 +175,7 @@ class ProgramEngine(engine_lib.Engine):
                 if has_logits:
                     rows.append(wave.rows(call, sums, dealt, 0))
         if has_logits:
-            return self.quality(np.concatenate(rows))
+            return self.quality(np.concatenate(rows), data)
         return right / len(counted)
 
     def forget_task(self, task: str) -> None:
@@ -223,6 +224,7 @@ class ProgramEngine(engine_lib.Engine):
                 children=self._children_per_device,
                 has_logits=has_logits,
                 has_colors=has_colors,
+                is_multi_label=data.target is target_types.MULTI_LABEL,
             ),
             data,
             self._budget,
@@ -360,6 +362,7 @@ class ProgramTraining:
             *(counted, "validation", num_train, runner.bucket),
         )
         num_children = len(wave.children)
+        counts_accuracy = self._engine.counts_accuracy(data)
         losses, right = np.zeros((2, num_children), np.float32)
         rows: list[list[np.ndarray]] = [[] for _ in wave.children]
         for call in self._engine.sending(runner, data, calls):
@@ -375,12 +378,12 @@ class ProgramTraining:
                 replica, i = wave.place_of(child)
                 losses[child] += sums[replica].losses[i]
                 right[child] += sums[replica].right[i]
-                if call.counts and not self._engine.counts_accuracy:
+                if call.counts and not counts_accuracy:
                     rows[child].append(wave.rows(call, sums, parts, child))
         self._calls.end()
-        if not self._engine.counts_accuracy:
+        if not counts_accuracy:
             qualities = np.array(
-                [self._engine.quality(np.concatenate(c)) for c in rows]
+                [self._engine.quality(np.concatenate(c), data) for c in rows]
             )
         else:
             qualities = right.astype(np.float64) / len(counted)

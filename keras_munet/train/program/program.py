@@ -209,11 +209,12 @@ class ChildProgram:
             )
             values = self._chain.logits(weights, plan, x)
             values = losses_lib.of_real_classes(values, plan.num_classes)
-            right += losses_lib.num_correct(
-                values,
-                tf.gather(pool.labels, picked),
-                plan.held_mask[number],
-            )
+            if not bucket.is_multi_label:
+                right += losses_lib.num_correct(
+                    values,
+                    tf.gather(pool.labels, picked),
+                    plan.held_mask[number],
+                )
             if bucket.has_logits:
                 logits = logits.write(number, values)
             return number + 1, right, logits

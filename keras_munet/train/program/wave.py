@@ -169,7 +169,7 @@ class Wave:
           number: of the child; of all teams together where they dealt.
 
         Returns:
-          `[n, classes + 2] float32`; see `losses.scored_outputs`.
+          As of `losses.scored_outputs`.
         """
         bucket = self.bucket
         first, child = self.place_of(number)
@@ -186,9 +186,9 @@ class Wave:
             logits = logits.reshape(-1, bucket.num_classes)
             part = parts[team]
             logits = logits[: len(part), : self.data.num_classes]
-            labels = split.labels[call.held_out[part]]
-            targets = np.stack([labels, np.ones_like(labels)], axis=1)
-            result.append(np.concatenate([logits, targets], axis=1))
+            labels = split.labels[call.held_out[part]].reshape(len(part), -1)
+            ones = np.ones_like(labels[:, :1])
+            result.append(np.concatenate([logits, labels, ones], axis=1))
         return np.concatenate(result).astype(np.float32)
 
 
