@@ -103,8 +103,12 @@ def main() -> None:
         return
     for name, state in evolved.tasks.items():
         metrics = state.published.metrics
+        measure = state.target.test_measure(
+            evolved.settings.search.quality, name
+        )
         reporter.line(
-            f"{name}: test accuracy {metrics['test_quality']:.4f}, "
+            f"{name}: test {measure.replace('_', ' ')} "
+            f"{metrics['test_quality']:.4f}, "
             f"{state.published.num_params:,} parameters"
         )
 

@@ -59,6 +59,7 @@ class TaskIteration:
         num_children: Mapping[str, int] | None = None,
         num_children_of_others: Mapping[str, int] | None = None,
         num_validation_examples: int | None = None,
+        quality_name: str | None = None,
     ):
         """Starts an iteration: the task's own lock is off, its seeds known.
 
@@ -74,6 +75,7 @@ class TaskIteration:
             counts these too.
           num_validation_examples: that a score counts; None where they are
             unknown, and no task counts as solved.
+          quality_name: of the measure that decides; None for the setting.
         """
         self._settings = settings
         self._population = population
@@ -88,6 +90,7 @@ class TaskIteration:
         self._is_v1 = settings.search.version == "munet"
         self._choose = plugins.parent_policy(settings.search)
         self._num_validation_examples = num_validation_examples
+        self._quality_name = quality_name or settings.search.quality
         self.task = task
         self.iteration = iteration
         self.generation = 0
@@ -137,7 +140,7 @@ class TaskIteration:
             and num
             and round((1.0 - quality) * num) <= 1
         ):
-            name = search.quality.replace("_", " ")
+            name = self._quality_name.replace("_", " ")
             return f"validation {name} {quality:.4f} of {num} examples"
         return None
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_munet import errors
-from keras_munet.core import classification_metrics
 from keras_munet.core import fingerprint
 from keras_munet.core import json_fields
+from keras_munet.core import multi_label_metrics
 from keras_munet.core import names
 from keras_munet.core import specs
+from keras_munet.core import target_types
 
 FORMAT_VERSION = 1
 
@@ -39,6 +40,8 @@ class TaskState:
       data: what it was trained on; None in systems of before 2026-12.
       test_metrics: what the path answers on test data; None in systems of
         before 2026-12.
+      target: the type of its labels; in systems of before 2026-12 always one
+        label an image.
     """
 
     task: str
@@ -51,12 +54,26 @@ class TaskState:
     child_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     num_iterations_before: int = 0
     data: fingerprint.DataFingerprint | None = None
-    test_metrics: classification_metrics.ClassificationMetrics | None = None
+    test_metrics: target_types.Metrics | None = None
+    target: target_types.TargetType = target_types.SINGLE_LABEL
 
     @property
     def num_rounds(self) -> int:
         """The number of rounds of the task since it was added."""
         return self.num_iterations_done - self.num_iterations_before
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """Of each class the score from which an image has it.
+
+        None where an image has one label.
+        """
+        if self.target is target_types.SINGLE_LABEL:
+            return None
+        metrics = self.test_metrics
+        if isinstance(metrics, multi_label_metrics.MultiLabelMetrics):
+            return metrics.thresholds
+        return (multi_label_metrics.THRESHOLD,) * self.num_classes
 
     def validate(self) -> TaskState:
         """Returns itself if its parts agree.
@@ -100,6 +117,12 @@ class TaskState:
             "test_metrics",
             f"of {self.num_classes} classes",
         )
+        _need(
+            self.test_metrics is None
+            or isinstance(self.test_metrics, self.target.metrics),
+            "test_metrics",
+            f"of labels of the type {self.target.name}",
+        )
         _need_retired(self.retired)
         _need(
             all(
@@ -129,6 +152,8 @@ class TaskState:
             value["data"] = self.data.to_json()
         if self.test_metrics is not None:
             value["test_metrics"] = self.test_metrics.to_json()
+        if self.target is not target_types.SINGLE_LABEL:
+            value["target_type"] = self.target.name
         return value
 
     @classmethod
@@ -160,6 +185,7 @@ class TaskState:
           TypeError: a part is of another type.
           AttributeError: likewise.
         """
+        target = target_types.named(value)
         return cls(
             task=value["task"],
             private=value["private"],
@@ -173,13 +199,10 @@ class TaskState:
             data=fingerprint.DataFingerprint.from_json(value["data"])
             if "data" in value
             else None,
-            test_metrics=(
-                classification_metrics.ClassificationMetrics.from_json(
-                    value["test_metrics"]
-                )
-            )
+            test_metrics=target.metrics.from_json(value["test_metrics"])
             if "test_metrics" in value
             else None,
+            target=target,
         ).validate()
 
 

@@ -20,12 +20,12 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import architecture
-from keras_munet.core import classification_metrics
 from keras_munet.core import devices as devices_lib
 from keras_munet.core import names
 from keras_munet.core import seeds as seeds_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.data.tfds import catalogue
@@ -261,14 +261,14 @@ class Executor:
     @keras_state.default_keras_state()
     def test_metrics(
         self, path: specs.PathRecord, data: types.TaskData
-    ) -> classification_metrics.ClassificationMetrics | None:
+    ) -> target_types.Metrics | None:
         """Returns a path's measures on test data; computed by the chief.
 
-        The temperature is fitted on validation data. A path whose logits are
-        not finite has no measures.
+        A temperature or thresholds are fitted on validation data. A path
+        whose logits are not finite has no measures.
         """
         frozen = self._frozen(path)
-        return classification_metrics.measure_classifier(
+        return data.target.measure(
             *self.trainer.logits(frozen, data, "test"),
             self.trainer.logits(frozen, data, "validation"),
         )

@@ -54,14 +54,16 @@ class Evaluation(_Record):
 
     Attributes:
       path_id: of the path.
-      validation_accuracy: in [0, 1].
-      test_accuracy: in [0, 1].
+      validation_accuracy: in [0, 1]; see `measure`.
+      test_accuracy: likewise.
       score: validation quality times today's size penalty.
       num_layers: transformer blocks of the path.
       num_params: its parameters, shared or not.
       accounted_params: each parameter divided by the tasks that use it.
       test_metrics: the measures of `core.classification_metrics` by name; None
         where a logit is not finite.
+      measure: the measure that both accuracies are: `accuracy`, or the quality
+        that decides where an image has any number of labels.
 
     Example:
       >>> evaluation = system.evaluate()["digits"]
@@ -77,6 +79,7 @@ class Evaluation(_Record):
     num_params: int
     accounted_params: float
     test_metrics: Mapping[str, Any] | None
+    measure: str = "accuracy"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,9 +99,13 @@ class TaskInfo(_Record):
       num_params: its parameters, shared or not.
       accounted_params: each parameter divided by the tasks that use it.
       validation_quality: the measure that decided, in [0, 1].
-      test_accuracy: in [0, 1].
+      test_accuracy: in [0, 1]; see `measure`.
       score: what the path was chosen by.
       num_iterations_done: task iterations behind it.
+      target_type: `single_label`, or `multi_label` where an image has any
+        number of labels.
+      measure: the measure that the test accuracy is: `accuracy`, or of any
+        number of labels the quality that decides.
 
     Example:
       >>> info = system["digits"]
@@ -119,16 +126,21 @@ class TaskInfo(_Record):
     test_accuracy: float | None
     score: float | None
     num_iterations_done: int
+    target_type: str = "single_label"
+    measure: str = "accuracy"
 
 
 def task_info(
-    state: task_state.TaskState, population: population_lib.Population
+    state: task_state.TaskState,
+    population: population_lib.Population,
+    quality: str,
 ) -> TaskInfo:
     """Returns the record of a published task.
 
     Args:
       state: its published state.
       population: the living paths.
+      quality: the setting `search.quality`.
     """
     path = state.published
     parents = [p.task for p in population.ancestors(path)]
@@ -150,6 +162,8 @@ def task_info(
         test_accuracy=path.metrics.get("test_quality"),
         score=path.metrics.get("score"),
         num_iterations_done=state.num_iterations_done,
+        target_type=state.target.name,
+        measure=state.target.test_measure(quality, state.task),
     )
 
 
@@ -251,7 +265,8 @@ def leaderboard_html(title: str, tasks: list[TaskInfo], quality: str) -> str:
             task.parent_task or "root",
             str(task.num_classes),
             _share(task.validation_quality),
-            _share(task.test_accuracy),
+            _share(task.test_accuracy)
+            + ("" if task.measure == "accuracy" else f" ({_words(task)})"),
             f"{task.num_params:,}",
             f"{task.accounted_params:,.0f}",
         ]
@@ -271,6 +286,10 @@ def _row(tag: str, cells: list[str]) -> str:
 
 def _escaped(text: str) -> str:
     return html.escape(printable.printable(text))
+
+
+def _words(task: TaskInfo) -> str:
+    return task.measure.replace("_", " ")
 
 
 def _share(value: float | None) -> str:

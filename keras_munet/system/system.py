@@ -265,7 +265,9 @@ class System:
           (10, False, ['digits'])
         """
         state = self._dir.task(names.bare_name(task_name))
-        return records.task_info(state, self.population())
+        return records.task_info(
+            state, self.population(), self.settings.search.quality
+        )
 
     def history(self) -> list[dict[str, Any]]:
         """Returns a record of plain values per child, in order of training.

@@ -55,8 +55,8 @@ class TaskDataLoader:
           name: of the task, bare.
 
         Raises:
-          UsageError: there is no such task, or `data.class_weights` names a
-            class that it does not have.
+          UsageError: there is no such task, or `data.class_weights` or
+            `search.quality` does not fit its labels.
           DataError: its data are missing or damaged.
         """
         data = self._loaded.pop(name, None)
@@ -66,13 +66,21 @@ class TaskDataLoader:
                 self._free()
                 data = self._read(name)
             self._num_bytes[name] = _num_bytes(data)
-            class_weights.check(
-                str(self.settings.data.class_weights), name, data.class_names
-            )
+            self._check_target(data)
             self.fingerprints[name] = fingerprints_lib.of(data)
             self._class_names[name] = data.class_names
         self._loaded[name] = data
         return data
+
+    def _check_target(self, data: types.TaskData) -> None:
+        """Refuses settings that do not fit the labels of a task.
+
+        Raises:
+          UsageError: there is one.
+        """
+        weights = str(self.settings.data.class_weights)
+        class_weights.check(weights, data.name, data.class_names, data.target)
+        data.target.quality_of(self.settings.search.quality, data.name)
 
     def prefetch(self, name: str) -> None:
         """Begins to load the data of the task that comes next.

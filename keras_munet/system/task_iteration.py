@@ -19,6 +19,7 @@ from keras_munet.core import child_record
 from keras_munet.core import fingerprint as fingerprint_lib
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import types
 from keras_munet.search import evolution
 from keras_munet.search import plan as plan_lib
@@ -181,7 +182,8 @@ def measure_path(
         for split in ("validation", "test")
     }
     decides = quality["validation"]
-    if settings.search.quality != "accuracy":
+    measure = data.target.quality_of(settings.search.quality, task)
+    if measure != "accuracy" and data.target is target_types.SINGLE_LABEL:
         decides = crew.accuracy(path, data, trainer_lib.QUALITY)
     metrics = crew.test_metrics(path, data)
     accounted = population.accounted_params(task, path.components)
@@ -202,6 +204,7 @@ def measure_path(
         "num_layers": path.hparams["num_layers"],
         "num_params": path.num_params,
         "accounted_params": accounted,
+        "measure": data.target.test_measure(settings.search.quality, task),
         "test_metrics": None
         if metrics is None
         else metrics.summary(data.class_names),
@@ -274,7 +277,8 @@ def _rank(
         f"{of_path[p.id].quality:.3f}"
         for p in ranked
     )
-    quality = settings.search.quality.replace("_", " ")
+    quality = data.target.quality_of(settings.search.quality, search.task)
+    quality = quality.replace("_", " ")
     progress.line(
         f"{search.task}: a linear head on the frozen features of {scores_text} "
         f"(validation {quality}, {secs:.1f} s)"

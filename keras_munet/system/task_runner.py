@@ -240,6 +240,9 @@ class TaskRunner:
             num_validation_examples=min(
                 len(data.validation), self._settings.num_validation_examples_max
             ),
+            quality_name=data.target.quality_of(
+                self._settings.search.quality, name
+            ),
         )
         crew = self.executor(strategy)
         best, outcome = task_iteration.run(
@@ -270,6 +273,7 @@ class TaskRunner:
                 child_counts=dict(outcome.num_children),
                 data=fingerprint,
                 test_metrics=test_metrics,
+                target=data.target,
             )
         )
         self._dir.tidy()
