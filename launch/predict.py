@@ -24,6 +24,7 @@ from absl import flags
 
 from keras_munet import errors
 from keras_munet.core import printable
+from keras_munet.core import target_types
 
 if TYPE_CHECKING:
     from keras_munet.system import inference
@@ -119,12 +120,21 @@ def _top(prediction: inference.Prediction) -> list[tuple[str, float]]:
     return list(prediction.scores.items())[: _TOP.value]
 
 
+def _joined(prediction: inference.Prediction) -> str:
+    """Returns the labels of a picture that may have any number of them."""
+    return target_types.SEPARATOR.join(prediction.labels)
+
+
 def _table(predictions: Iterable[inference.Prediction]) -> str:
     rows = []
     for p in predictions:
-        other_scores = ", ".join(f"{name} {s:.4f}" for name, s in _top(p)[1:])
-        score = "-" if p.score is None else f"{p.score:.4f}"
         path = printable.printable(p.path or "")
+        scores = [f"{name} {s:.4f}" for name, s in _top(p)]
+        if p.thresholds is not None:
+            rows.append((path, _joined(p) or "-", "", ", ".join(scores)))
+            continue
+        score = "-" if p.score is None else f"{p.score:.4f}"
+        other_scores = ", ".join(scores[1:])
         rows.append((path, p.label or "-", score, p.reason or other_scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(
@@ -138,16 +148,19 @@ def _table(predictions: Iterable[inference.Prediction]) -> str:
 
 def _csv(predictions: Sequence[inference.Prediction]) -> str:
     num = max(len(_top(p)) for p in predictions) or 1
+    is_multi = any(p.thresholds is not None for p in predictions)
     header = ["label", "score"]
     for i in range(2, num + 1):
         header += [f"label_{i}", f"score_{i}"]
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(["path", *header, "reason"])
+    labels_header = ["labels"] if is_multi else []
+    lines.writerow(["path", *labels_header, *header, "reason"])
     for p in predictions:
         cells = [text for name, s in _top(p) for text in (name, f"{s:.6f}")]
         cells += [""] * (len(header) - len(cells))
-        lines.writerow([_utf8(p.path), *cells, p.reason])
+        labels = [_joined(p)] if is_multi else []
+        lines.writerow([_utf8(p.path), *labels, *cells, p.reason])
     return file.getvalue()
 
 
@@ -156,6 +169,7 @@ def _json_lines(predictions: Iterable[inference.Prediction]) -> str:
         json.dumps(
             {
                 "path": p.path,
+                **({} if p.thresholds is None else {"labels": p.labels}),
                 "label": p.label,
                 "score": p.score and round(p.score, 6),
                 "scores": {name: round(s, 6) for name, s in _top(p)},

@@ -291,8 +291,8 @@ def fit_thresholds(scores: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
 
     Example:
       >>> labels = np.array([[1]] * 5 + [[0]] * 5)
-      >>> fit_thresholds(np.array([[0.4]] * 5 + [[0.2]] * 5), labels)
-      (0.3,)
+      >>> fit_thresholds(np.array([[0.5]] * 5 + [[0.25]] * 5), labels)
+      (0.375,)
     """
     return tuple(
         _fit_threshold(scores[:, index], labels[:, index])
@@ -310,7 +310,7 @@ def _fit_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     middles = (values + below) / 2
     best = np.flatnonzero(f1 == f1.max())
     nearest = best[np.argmin(np.abs(middles[best] - THRESHOLD))]
-    return _round(middles[nearest])
+    return float(middles[nearest])
 
 
 def _average_precision(labels: np.ndarray, scores: np.ndarray) -> float | None:

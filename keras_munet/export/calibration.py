@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_munet import errors
 from keras_munet.core import specs
+from keras_munet.core import target_types
 
 # Linear layers: their logits are divided as their weights are.
 _HEADS = ("Head", "PooledHead")
@@ -35,6 +36,11 @@ def calibrated(get: Get, tasks: Mapping[str, Any]) -> Get:
     temperatures: dict[str, float] = {}
     for name, state in tasks.items():
         metrics = state.test_metrics
+        if isinstance(metrics, target_types.MULTI_LABEL.metrics):
+            raise errors.UsageError(
+                f"task {name!r} has any number of labels an image, which has "
+                "thresholds and no temperature; export it without calibrate"
+            )
         if metrics is None or metrics.temperature is None:
             raise errors.UsageError(
                 f"task {name!r} has no recorded temperature, which calibrate "

@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras_munet import errors
 from keras_munet.core import plugins
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.export import options
 from keras_munet.models import layer_factory
@@ -112,6 +113,7 @@ def write(
     paths: Mapping[str, specs.PathRecord],
     get: Callable[[specs.ComponentRef], specs.Component],
     weights: str,
+    targets: Mapping[str, target_types.TargetType],
 ) -> None:
     """Writes the files of all formats but the SavedModel.
 
@@ -121,6 +123,7 @@ def write(
       paths: file name without suffix -> a task's path.
       get: returns a component by its reference.
       weights: see `Classifier`.
+      targets: file name without suffix -> the type of the task's labels.
 
     Raises:
       UsageError: a format's converter failed.
@@ -129,7 +132,7 @@ def write(
     for name in added:
         (folder / name).mkdir()
     for stem, path in paths.items() if added else ():
-        task = classifier(path, get, weights)
+        task = classifier(path, get, weights, targets[stem])
         for name in added:
             export_format = options.FORMATS.get(name)
             with plugins.name_errors("export format", name):
@@ -141,6 +144,7 @@ def classifier(
     path: specs.PathRecord,
     get: Callable[[specs.ComponentRef], specs.Component],
     weights: str,
+    target: target_types.TargetType = target_types.SINGLE_LABEL,
 ) -> Classifier:
     """Returns the classifier of a path.
 
@@ -148,7 +152,9 @@ def classifier(
       path: the path.
       get: returns a component by its reference.
       weights: see `Classifier`.
+      target: the type of the task's labels.
     """
+    activation = getattr(tf.nn, target.activation)
     components = [get(ref) for ref in path.components]
     chain = [
         layer_factory.make_layer(c.spec, c.spec.name, dtype="float32")
@@ -169,6 +175,6 @@ def classifier(
             ]
             narrowing = path_model.call_options(narrow)
             tensor = layer.compute(tensor, values, **narrowing)
-        return {"logits": tensor, "scores": tf.nn.softmax(tensor)}
+        return {"logits": tensor, "scores": activation(tensor)}
 
     return Classifier(predict, size, weights)

@@ -199,7 +199,7 @@ def _answers(
     signatures_wanted["all_tasks"] = {
         f"{record['key']}_{output}": task
         for task, record in described["tasks"].items()
-        for output in ("logits", "scores")
+        for output in ("logits", "scores", "thresholds")
     }
     signatures_wanted[FEATURES] = {
         f"{record['key']}_features": task

@@ -14,6 +14,7 @@ from typing import Any
 from keras_munet import version
 from keras_munet.core import printable
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data.tfds import catalogue
 from keras_munet.data.tfds import catalogue_sources
 
@@ -72,6 +73,7 @@ def card_text(
             "to one of none of them.",
             "",
             *quality(tasks, calibrate=calibrate),
+            *multi_label_quality(tasks),
             *_provenance(tasks, lineages, root_source),
             "`python launch/export.py --verify --out=FOLDER` replays "
             "`canary.npz` and compares bit for bit.",
@@ -130,6 +132,7 @@ def system_card_text(
             "them.",
             "",
             *quality(tasks),
+            *multi_label_quality(tasks),
             *_provenance(tasks, lineages, root_source),
         ]
     )
@@ -147,11 +150,11 @@ def _front_matter(
             "task": {"type": "image-classification"},
             "dataset": {"name": task, "type": task},
             "metrics": [
-                {"type": "accuracy", "value": round(accuracy, 6)},
+                {"type": _measure(state), "value": round(value, 6)},
             ],
         }
         for task, state in tasks.items()
-        if (accuracy := state.published.metrics.get("test_quality")) is not None
+        if (value := _test_value(state)) is not None
     ]
     metadata: dict[str, Any] = {
         "library_name": "keras_munet",
@@ -175,17 +178,33 @@ def _task_table(
     rows = []
     for name, state in tasks.items():
         path = state.published
-        accuracy = path.metrics.get("test_quality")
+        value = _test_value(state)
+        measure = "" if _measure(state) == "accuracy" else " (mean AP)"
         cells = [
             name,
             *([] if signatures is None else [signatures[name]]),
             str(state.num_classes),
-            "not measured" if accuracy is None else f"{accuracy:.4f}",
+            "not measured" if value is None else f"{value:.4f}{measure}",
             f"{path.num_params:,}",
             str(path.hparams["ds_image_size"]),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return [header, "|---" * (header.count("|") - 1) + "|", *rows]
+
+
+def _measure(state: Any) -> str:
+    """Returns the name of the measure that stands for a task."""
+    if state.target is target_types.MULTI_LABEL:
+        return "mean_average_precision"
+    return "accuracy"
+
+
+def _test_value(state: Any) -> float | None:
+    """Returns the value of this measure on test data; None if unknown."""
+    if state.target is target_types.SINGLE_LABEL:
+        return state.published.metrics.get("test_quality")
+    metrics = state.test_metrics
+    return None if metrics is None else metrics.mean_average_precision
 
 
 def _provenance(
@@ -225,7 +244,7 @@ def quality(tasks: Mapping[str, Any], *, calibrate: bool = False) -> list[str]:
     rows, tables = [], []
     for name, state in tasks.items():
         metrics = state.test_metrics
-        if metrics is None:
+        if metrics is None or state.target is target_types.MULTI_LABEL:
             continue
         low, high = metrics.accuracy_interval
         figures = map(
@@ -264,6 +283,75 @@ def quality(tasks: Mapping[str, Any], *, calibrate: bool = False) -> list[str]:
         f"the model {'applies' if calibrate else 'does not apply'}.",
         *tables,
         "",
+    ]
+
+
+def multi_label_quality(tasks: Mapping[str, Any]) -> list[str]:
+    """Returns the measures of tasks whose images have any number of labels.
+
+    Args:
+      tasks: task name -> its published state.
+    """
+    rows, tables = [], []
+    for name, state in tasks.items():
+        metrics = state.test_metrics
+        if metrics is None or state.target is target_types.SINGLE_LABEL:
+            continue
+        figures = map(
+            _figure,
+            [
+                metrics.mean_average_precision,
+                metrics.macro_f1,
+                metrics.micro_f1,
+                metrics.exact_match,
+                metrics.log_loss,
+            ],
+        )
+        rows.append(
+            f"| {name} | {metrics.num_examples:,} | {' | '.join(figures)} |"
+        )
+        if state.num_classes <= _NUM_CLASSES_MAX:
+            tables += ["", f"### {name}", "", *_per_label(state)]
+    if not rows:
+        return []
+    return [
+        "## Quality on test data, any number of labels",
+        "",
+        "| task | images | mean average precision | macro F1 | micro F1 | "
+        "all labels right | log loss |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "A picture has every class whose score is at least its threshold, and "
+        "may have none. Thresholds have the highest F1 on validation data, or "
+        "are 0.5 for classes of fewer than 5 pictures there. The mean average "
+        "precision is over the classes that test pictures have.",
+        *tables,
+        "",
+    ]
+
+
+def _per_label(state: Any) -> list[str]:
+    """Returns a table of the measures of each class, with its threshold."""
+    metrics = state.test_metrics
+    names = state.class_names or map(str, range(state.num_classes))
+    rows = zip(
+        names,
+        metrics.per_class,
+        metrics.average_precision,
+        metrics.thresholds,
+        strict=True,
+    )
+    return [
+        "| class | precision | recall | F1 | images | average precision | "
+        "threshold |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {_cell(name)} | {row.precision:.4f} | {row.recall:.4f} | "
+            f"{row.f1:.4f} | {row.support:,} | {_figure(precision)} | "
+            f"{threshold:.4f} |"
+            for name, row, precision, threshold in rows
+        ),
     ]
 
 

@@ -24,11 +24,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
-from keras_munet.core import classification_metrics
 from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import plain_paths
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.export import calibration
 from keras_munet.export import formats
@@ -72,8 +72,16 @@ class TaskRecord(Protocol):
     @property
     def test_metrics(
         self,
-    ) -> classification_metrics.ClassificationMetrics | None:
+    ) -> target_types.Metrics | None:
         """The measures of its path on test data; None if none was recorded."""
+
+    @property
+    def target(self) -> target_types.TargetType:
+        """The type of its labels."""
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The threshold of each class; None where an image has one label."""
 
 
 @keras_state.default_keras_state()
@@ -90,8 +98,9 @@ def export(
 
     Signatures, where `<task>` is the name with `_` for what is neither letter
     nor digit: `predict_<task>` and `predict_bytes_<task>` return `logits` and
-    `scores`, `[batch, num_classes] float32`. `all_tasks` (also the default)
-    returns `<task>_logits` and `<task>_scores` of every task, `features` the
+    `scores`, `[batch, num_classes] float32`, and where an image has any number
+    of labels `thresholds`, the same row for each image. `all_tasks` (also the
+    default) returns `<task>_logits` and so on of every task, `features` the
     `<task>_features`, `[batch, width] float32`, that the heads read; both
     compute once what tasks share. They take
     `images`, `[batch, height, width, 3] uint8` of any size, or `encoded`,
@@ -137,7 +146,9 @@ def export(
     if options.calibrate:
         get = calibration.calibrated(get, tasks)
     inputs = {name: _input(state) for name, state in tasks.items()}
-    served = serving_functions.Served(paths, inputs, get, options)
+    served = serving_functions.Served(
+        *(paths, inputs, get, options), _thresholds(tasks)
+    )
     signatures = _signatures(served, tasks, keys, options)
     unique = {c.id: c.num_params for p in paths.values() for c in p.components}
     text = model_card.card_text(
@@ -163,6 +174,7 @@ def export(
             {keys[name]: path for name, path in paths.items()},
             get,
             options.weights,
+            {keys[name]: state.target for name, state in tasks.items()},
         )
         golden_outputs.record(part, originals)
     return str(folder)
@@ -170,6 +182,17 @@ def export(
 
 def _input(state: TaskRecord) -> preprocessing.ModelInput:
     return preprocessing.task_input(state.published.hparams, state.data)
+
+
+def _thresholds(
+    tasks: Mapping[str, TaskRecord],
+) -> dict[str, tuple[float, ...]]:
+    """Returns those of tasks whose images have any number of labels."""
+    return {
+        name: state.thresholds
+        for name, state in tasks.items()
+        if state.thresholds is not None
+    }
 
 
 def _signatures(
@@ -287,6 +310,23 @@ def _labels(state: TaskRecord) -> list[str]:
     return list(serving_functions.labels(state.class_names, state.num_classes))
 
 
+def _labels_described(state: TaskRecord) -> dict[str, Any]:
+    """Returns what a client needs where an image has any number of labels."""
+    if state.thresholds is None:
+        return {}
+    metrics = state.test_metrics
+    return {
+        "test_accuracy": None,
+        "test_mean_average_precision": (
+            metrics.mean_average_precision
+            if isinstance(metrics, target_types.MULTI_LABEL.metrics)
+            else None
+        ),
+        "target_type": state.target.name,
+        "thresholds": list(state.thresholds),
+    }
+
+
 def _described(
     tasks: Mapping[str, TaskRecord],
     keys: Mapping[str, str],
@@ -305,6 +345,7 @@ def _described(
             # `image_size`, `antialias` and `stored`.
             **_input(state)._asdict(),
             "test_accuracy": state.published.metrics.get("test_quality"),
+            **_labels_described(state),
         }
         for name, state in tasks.items()
     }

@@ -24,6 +24,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import picture_decoder
 from keras_munet.data import preprocessing
 from keras_munet.export import options as options_lib
@@ -56,7 +57,8 @@ class Answer(NamedTuple):
 
     Attributes:
       logits: `[batch, num_classes] float32`.
-      scores: the same, as shares that add up to 1.
+      scores: the same, as shares that add up to 1; or each from 0 to 1, where
+        an image has any number of labels.
       features: `[batch, width] float32`, what the head reads.
     """
 
@@ -93,6 +95,7 @@ class Served:
         inputs: Mapping[str, preprocessing.ModelInput],
         get: Callable[[specs.ComponentRef], specs.Component],
         options: options_lib.Options,
+        thresholds: Mapping[str, Sequence[float]] | None = None,
     ):
         """Packs the weights.
 
@@ -101,27 +104,41 @@ class Served:
           inputs: task -> what pictures become.
           get: returns a component by its reference.
           options: how weights are stored, and which files are decoded.
+          thresholds: task whose images have any number of labels -> of each
+            class the score from which an image has it.
         """
+        self._thresholds = dict(thresholds or {})
+        targets = {
+            task: target_types.MULTI_LABEL
+            if task in self._thresholds
+            else target_types.SINGLE_LABEL
+            for task in paths
+        }
         pool = weight_buffer.Pool(options.weights)
-        self._graph = _Graph(paths, inputs, get, pool, options.webp)
+        self._graph = _Graph(paths, inputs, get, pool, options.webp, targets)
         pool.close()
         self.module = _Module(pool)
 
     def predict(self, task: str) -> Function:
-        """Returns images -> `logits`, `scores`."""
+        """Returns images -> `logits`, `scores`.
+
+        Where an image has any number of labels, also `thresholds`.
+        """
         graph = self._graph
 
         def predict(images):
-            return _scores(graph.answer(task, graph.from_images, images))
+            answer = graph.answer(task, graph.from_images, images)
+            return self._outputs(task, answer)
 
         return _function(predict, _IMAGES)
 
     def predict_bytes(self, task: str) -> Function:
-        """Returns the bytes of picture files -> `logits`, `scores`."""
+        """Returns the bytes of picture files -> what `predict` does."""
         graph = self._graph
 
         def predict_bytes(encoded):
-            return _scores(graph.answer(task, graph.from_bytes, encoded))
+            answer = graph.answer(task, graph.from_bytes, encoded)
+            return self._outputs(task, answer)
 
         return _function(predict_bytes, _ENCODED)
 
@@ -164,17 +181,29 @@ class Served:
         return _function(features_bytes, _ENCODED)
 
     def all_tasks(self, keys: Mapping[str, str]) -> Function:
-        """Returns images -> `<key>_logits`, `<key>_scores` of each task."""
+        """Returns images -> what `predict` does, of each task.
+
+        The outputs are `<key>_logits`, `<key>_scores` and, where `predict` has
+        them, `<key>_thresholds`.
+        """
         graph = self._graph
 
         def all_tasks(images):
             outputs = {}
             for task, answer in graph.answers(images):
-                outputs[f"{keys[task]}_logits"] = answer.logits
-                outputs[f"{keys[task]}_scores"] = answer.scores
+                for name, value in self._outputs(task, answer).items():
+                    outputs[f"{keys[task]}_{name}"] = value
             return outputs
 
         return _function(all_tasks, _IMAGES)
+
+    def _outputs(self, task: str, answer: Answer) -> dict[str, tf.Tensor]:
+        """Returns the outputs of a task, of one length as servers need it."""
+        outputs = {"logits": answer.logits, "scores": answer.scores}
+        if task in self._thresholds:
+            row = tf.constant(self._thresholds[task], tf.float32)
+            outputs["thresholds"] = tf.zeros_like(answer.scores) + row
+        return outputs
 
     def classify(self, task: str, labels: Sequence[str]) -> Function:
         """Returns serialised examples -> `classes`, `scores`."""
@@ -205,8 +234,10 @@ class _Graph:
         get: Callable[[specs.ComponentRef], specs.Component],
         pool: weight_buffer.Pool,
         webp: bool,
+        targets: Mapping[str, target_types.TargetType],
     ):
         self._pool = pool
+        self._targets = targets
         self._paths = paths
         self._inputs = inputs
         self._webp = webp
@@ -350,12 +381,14 @@ class _Graph:
             self._specs[head.component_id], "head"
         )
 
+        activation = getattr(tf.nn, self._targets[task].activation)
+
         def rest(tensor):
             tensor = self._run(below, tensor)
             logits = self._run([head], tensor)
             return Answer(
                 logits,
-                tf.nn.softmax(logits),
+                activation(logits),
                 path_model.read_by_head(head_layer, tensor),
             )
 
@@ -427,10 +460,6 @@ def _forks(
         ]
         for task, (model_input, steps) in prefixes.items()
     }
-
-
-def _scores(answer: Answer) -> dict[str, tf.Tensor]:
-    return {"logits": answer.logits, "scores": answer.scores}
 
 
 def _function(function: Callable, *signature: tf.TensorSpec) -> Function:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_munet import errors
 from keras_munet.core import classification_metrics
+from keras_munet.core import target_types
 from keras_munet.data import types
 from keras_munet.report import predictions as predictions_lib
 
@@ -43,12 +45,18 @@ def measure_predictions(
       num_samples: how many images to show; up to half of them are wrong ones.
 
     Raises:
-      UsageError: the system has no such task.
+      UsageError: the system has no such task, or its images have any number
+        of labels.
       DataError: its data are missing or damaged.
     """
     from keras_munet.system import validation
 
     (name,) = validation.published_names([task_name], system.tasks)
+    if system.tasks[name].target is target_types.MULTI_LABEL:
+        raise errors.UsageError(
+            f"task {name!r} has any number of labels an image, so no image is "
+            "taken for another class; its record has its test figures"
+        )
     split = system.data(name).test
     num = min(len(split), num_examples_max)
     chosen = _spread(np.arange(len(split)), num)

@@ -109,7 +109,8 @@ def _sections(
             f"Validation {summary.quality} and test accuracy of the published "
             f"paths. The score is the validation {summary.quality} times a "
             "size penalty, as it was when the path was chosen. Times are wall "
-            "times of the task's generations.",
+            "times of the task's generations. "
+            f"{html_elements.esc(summary.multi_label_note)}",
             "tasks",
         ),
         (

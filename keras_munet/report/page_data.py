@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from keras_munet.core import multi_label_metrics
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.report import formatting
 from keras_munet.report import history_table
 from keras_munet.report import phrases
@@ -73,7 +75,7 @@ def build_page_data(
             "validation": history_table.rounded(summary.mean_validation),
             "test": history_table.rounded(summary.mean_test),
         },
-        "tasks": [_task(task) for task in summary.tasks],
+        "tasks": [_task(task, summary) for task in summary.tasks],
         "other_tasks": [formatting.plain(name) for name in sorted(other_names)],
         "places": _places(summary, numbers),
         "statuses": list(history_table.STATUSES),
@@ -103,7 +105,10 @@ def to_script(value: Mapping[str, Any]) -> str:
     return text
 
 
-def _task(task: summary_lib.TaskSummary) -> dict[str, Any]:
+def _task(
+    task: summary_lib.TaskSummary, summary: summary_lib.Summary
+) -> dict[str, Any]:
+    is_multi = task.target is target_types.MULTI_LABEL
     return {
         "name": formatting.plain(task.name),
         "private": task.private,
@@ -115,6 +120,7 @@ def _task(task: summary_lib.TaskSummary) -> dict[str, Any]:
         "classes": [formatting.plain(name) for name in task.class_names],
         "validation": history_table.rounded(task.validation),
         "test": history_table.rounded(task.test),
+        "measure": summary.multi_label_measure if is_multi else "accuracy",
         "score": history_table.rounded(task.score),
         "params": task.num_params,
         "shared": task.shared_params,
@@ -183,7 +189,7 @@ def _test_figures(
     """
     figures = {}
     for task in summary.tasks:
-        metrics = task.test_metrics
+        metrics: target_types.Metrics | None = task.test_metrics
         guesses = by_task.get(task.name)
         if (
             metrics is None
@@ -195,19 +201,36 @@ def _test_figures(
             continue
         figures[formatting.plain(task.name)] = {
             "num_examples": metrics.num_examples,
-            "num_correct": metrics.num_correct,
             "figures": [
                 pair
                 for pair in phrases.test_figures(metrics)
                 if pair[1] != formatting.NONE
             ],
-            "confusion": [list(cell) for cell in metrics.confusion],
             "per_class": [
                 [history_table.rounded(number) for number in row]
                 for row in metrics.per_class
             ],
+            **_target_figures(metrics),
         }
     return figures
+
+
+def _target_figures(metrics: target_types.Metrics) -> dict[str, Any]:
+    """Returns the figures that one type of labels alone has."""
+    if isinstance(metrics, multi_label_metrics.MultiLabelMetrics):
+        return {
+            "num_correct": metrics.num_exact,
+            "per_label": [
+                [history_table.rounded(number) for number in pair]
+                for pair in zip(
+                    metrics.average_precision, metrics.thresholds, strict=True
+                )
+            ],
+        }
+    return {
+        "num_correct": metrics.num_correct,
+        "confusion": [list(cell) for cell in metrics.confusion],
+    }
 
 
 def _predictions(

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keras_munet.core import classification_metrics
+from keras_munet.core import multi_label_metrics
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.report import events
 from keras_munet.report import formatting
 from keras_munet.report import lineages
@@ -27,6 +29,20 @@ TEST_FIGURES = (
     "top-5",
     "ECE",
     "scaled",
+)
+# The same where an image has any number of labels.
+MULTI_LABEL_FIGURES = (
+    "images",
+    "mean AP",
+    "macro F1",
+    "micro F1",
+    "all right",
+    "log loss",
+)
+MULTI_LABEL_NOTES = (
+    "mean AP: mean average precision of the classes. all right: images with "
+    "exactly their",
+    "labels, at thresholds that validation data give.",
 )
 TEST_NOTES = (
     "95% interval: Wilson's, of the test accuracy. ECE: expected calibration "
@@ -114,10 +130,35 @@ def time_rows(
     yield "all", formatting.secs(total), "", formatting.secs(total / num)
 
 
-def test_figures(
+def test_figures(metrics: target_types.Metrics) -> list[tuple[str, str]]:
+    """Returns the measures of a path on test data as (name, text)."""
+    if isinstance(metrics, classification_metrics.ClassificationMetrics):
+        return _single_label_figures(metrics)
+    return _multi_label_figures(metrics)
+
+
+def _multi_label_figures(
+    metrics: multi_label_metrics.MultiLabelMetrics,
+) -> list[tuple[str, str]]:
+    texts = [
+        formatting.count(metrics.num_examples),
+        *map(
+            formatting.fraction,
+            [
+                metrics.mean_average_precision,
+                metrics.macro_f1,
+                metrics.micro_f1,
+                metrics.exact_match,
+                metrics.log_loss,
+            ],
+        ),
+    ]
+    return list(zip(MULTI_LABEL_FIGURES, texts, strict=True))
+
+
+def _single_label_figures(
     metrics: classification_metrics.ClassificationMetrics,
 ) -> list[tuple[str, str]]:
-    """Returns the measures of a path on test data as (name, text)."""
     low, high = metrics.accuracy_interval
     texts = [
         formatting.count(metrics.num_examples),

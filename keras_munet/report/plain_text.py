@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_munet.core import target_types
 from keras_munet.report import formatting
 from keras_munet.report import method_table
 from keras_munet.report import phrases
@@ -166,20 +167,36 @@ def _leaderboard(summary: summary_lib.Summary) -> list[str]:
         "LEADERBOARD",
         *table(columns, rows, num_text_columns=2),
         *([note] if summary.quality != "accuracy" else []),
+        *textwrap.wrap(
+            formatting.plain(summary.multi_label_note), NUM_COLUMNS_MAX
+        ),
     ]
 
 
 def _test_figures(summary: summary_lib.Summary) -> list[str]:
     """Returns the measures on test data that tasks' records hold."""
-    rows = [
-        [task.name, *(text for _, text in phrases.test_figures(metrics))]
-        for task in summary.tasks
-        if (metrics := task.test_metrics) is not None
-    ]
-    if not rows:
-        return []
-    columns = ["task", *phrases.TEST_FIGURES]
-    return ["TEST FIGURES", *table(columns, rows), *phrases.TEST_NOTES]
+    lines = []
+    for target, figures, notes in (
+        (
+            target_types.SINGLE_LABEL,
+            phrases.TEST_FIGURES,
+            phrases.TEST_NOTES,
+        ),
+        (
+            target_types.MULTI_LABEL,
+            phrases.MULTI_LABEL_FIGURES,
+            phrases.MULTI_LABEL_NOTES,
+        ),
+    ):
+        rows = [
+            [task.name, *(text for _, text in phrases.test_figures(metrics))]
+            for task in summary.tasks
+            if task.target is target
+            and (metrics := task.test_metrics) is not None
+        ]
+        if rows:
+            lines += [*table(["task", *figures], rows), *notes]
+    return ["TEST FIGURES", *lines] if lines else []
 
 
 def _data(summary: summary_lib.Summary) -> list[str]:

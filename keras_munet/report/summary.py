@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_munet import errors
-from keras_munet.core import classification_metrics
 from keras_munet.core import names
 from keras_munet.core import qualities
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.report import events
 from keras_munet.report import formatting
 from keras_munet.report import lineages
@@ -41,7 +41,8 @@ class TaskSummary:
       num_layers: transformer blocks of the path; None if it does not say.
       validation: the quality that decided, in [0, 1]; None if it was not
         measured.
-      test: accuracy in [0, 1]; None if it was not measured.
+      test: accuracy in [0, 1], or where an image has any number of labels
+        the quality; None if it was not measured.
       score: what the search judged it by.
       num_params: parameters of the path, shared or not.
       shared_params: those in components that another task uses too.
@@ -53,6 +54,7 @@ class TaskSummary:
       data_notices: what preparing its data said about them.
       test_metrics: what the path answers on test data; None if its record
         does not say.
+      target: the type of its labels.
     """
 
     name: str
@@ -72,7 +74,8 @@ class TaskSummary:
     parent_task: str | None
     lineage: tuple[lineages.Step, ...]
     data_notices: tuple[str, ...] = ()
-    test_metrics: classification_metrics.ClassificationMetrics | None = None
+    test_metrics: target_types.Metrics | None = None
+    target: target_types.TargetType = target_types.SINGLE_LABEL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +137,27 @@ class Summary:
         name = search.get("quality") if isinstance(search, Mapping) else None
         if not (isinstance(name, str) and name.isidentifier()):
             name = qualities.ACCURACY
+        return name.replace("_", " ")
+
+    @property
+    def multi_label_note(self) -> str:
+        """The tasks with another measure than accuracy, or nothing."""
+        target = target_types.MULTI_LABEL
+        tasks = [task.name for task in self.tasks if task.target is target]
+        if not tasks:
+            return ""
+        return (
+            "Images have any number of labels, and validation and test are "
+            f"the {self.multi_label_measure}, in {', '.join(tasks)}."
+        )
+
+    @property
+    def multi_label_measure(self) -> str:
+        """The measure of tasks whose images have any number of labels."""
+        target = target_types.MULTI_LABEL
+        name = self.quality.replace(" ", "_")
+        if name not in target.qualities:
+            name = target.default_quality
         return name.replace("_", " ")
 
     @property
@@ -227,6 +251,7 @@ def _task(
         lineage=family_tree.lineage(path),
         data_notices=state.data.notices if state.data else (),
         test_metrics=state.test_metrics,
+        target=state.target,
     )
 
 

@@ -22,8 +22,10 @@ from typing import TypeAlias
 import numpy as np
 
 from keras_munet import errors
+from keras_munet.core import json_fields
 from keras_munet.core import printable
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.system import picture_inputs
 from keras_munet.system import validation
 
@@ -45,9 +47,14 @@ class Prediction:
       label: the class with the highest score; None for a file that cannot be
         read.
       score: of that class, 0 to 1; None where `label` is.
-      scores: class name -> score, highest first; they add up to 1. Empty
-        where `label` is None.
+      scores: class name -> score, highest first; they add up to 1 where a
+        picture has one label. Empty where `label` is None.
       reason: why the file cannot be read; else empty.
+      labels: the classes of the picture, highest score first: `label` alone;
+        or where a picture has any number of labels, those whose score is at
+        least their threshold, which may be none.
+      thresholds: class name -> threshold, where a picture has any number of
+        labels; else None.
 
     Example:
       >>> pictures = np.zeros([1, 8, 8, 1], np.uint8)
@@ -61,6 +68,8 @@ class Prediction:
     score: float | None
     scores: Mapping[str, float]
     reason: str = ""
+    labels: tuple[str, ...] = ()
+    thresholds: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,10 +103,13 @@ class Classifier:
       score: takes the content of picture files, returns
         `[batch, num_classes] float32`. It raises TensorFlow's
         InvalidArgumentError where it does not decode one of them.
+      thresholds: of each class the score from which a picture has it; None
+        where it has one label.
     """
 
     class_names: tuple[str, ...]
     score: Callable[[Sequence[bytes]], np.ndarray]
+    thresholds: tuple[float, ...] | None = None
 
 
 # Takes the content of picture files, returns a row for each; raises
@@ -128,6 +140,7 @@ def classifier(
             lambda served: served.predict_bytes(task),
             "scores",
         ),
+        state.thresholds,
     )
 
 
@@ -181,6 +194,7 @@ def _function(
                 {task: preprocessing.task_input(path.hparams, state.data)},
                 get,
                 options.Options(),
+                None if state.thresholds is None else {task: state.thresholds},
             )
         )
         # Layers are made here, under the shield.
@@ -220,7 +234,8 @@ def exported_classifier(folder: PathLike, task: str | None) -> Classifier:
         class_names = tuple(
             printable.printable(label) for label in tasks[name]["class_names"]
         )
-    except (AttributeError, KeyError, TypeError) as error:
+        thresholds = _thresholds(tasks[name], len(class_names))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise problem from error
     graph_guard.check(newest)
     loaded = saved_model_reader.load_saved_model(newest)
@@ -239,7 +254,28 @@ def exported_classifier(folder: PathLike, task: str | None) -> Classifier:
             raise problem
         return scores
 
-    return Classifier(class_names, score)
+    return Classifier(class_names, score, thresholds)
+
+
+def _thresholds(
+    described: Mapping[str, Any], num_classes: int
+) -> tuple[float, ...] | None:
+    """Returns the thresholds of a task of an export; None for one label.
+
+    Raises:
+      ValueError: there are others than numbers from 0 to 1, one for each
+        class.
+    """
+    if target_types.named(described) is target_types.SINGLE_LABEL:
+        return None
+    values = described.get("thresholds")
+    if (
+        not isinstance(values, list)
+        or len(values) != num_classes
+        or not all(json_fields.is_number(v) and 0 <= v <= 1 for v in values)
+    ):
+        raise ValueError("its thresholds are no numbers from 0 to 1")
+    return tuple(map(float, values))
 
 
 def predict(
@@ -271,8 +307,21 @@ def predict(
         order = np.argsort(-row, kind="stable")
         scores = {model.class_names[i]: float(row[i]) for i in order}
         label = model.class_names[order[0]]
+        labels: tuple[str, ...] = (label,)
+        thresholds = None
+        if model.thresholds is not None:
+            limits = np.array(model.thresholds, np.float32)
+            labels = tuple(
+                model.class_names[i] for i in order if row[i] >= limits[i]
+            )
+            thresholds = dict(
+                zip(model.class_names, model.thresholds, strict=True)
+            )
         predictions.append(
-            Prediction(picture.path, label, scores[label], scores)
+            Prediction(
+                *(picture.path, label, scores[label], scores, ""),
+                *(labels, thresholds),
+            )
         )
     return predictions
 

@@ -552,6 +552,8 @@ class System:
                 for name, state in states.items()
             }
             model.class_names = class_names[chosen[0]] if one else class_names
+            thresholds = {name: s.thresholds for name, s in states.items()}
+            model.thresholds = thresholds[chosen[0]] if one else thresholds
             return model
 
         return self._current(build)

@@ -26,9 +26,11 @@ function confusion(i) {
     "p",
     { class: "quiet" },
     `${count(known.num_correct)} of ${numberOf(known.num_examples, "test image")}`,
-    " right.",
+    known.per_label ? " with exactly their labels." : " right.",
   );
   const parts = [heading, told, pairList(known.figures), perClass(task, known)];
+  // An image with several labels is not taken for one other class.
+  if (!known.confusion) return el("div", {}, parts);
   if (task.num_classes <= CONFUSION_CLASSES_MAX) {
     parts.push(
       el("h4", {}, "Confusion matrix"),
@@ -73,7 +75,8 @@ function confusion(i) {
 }
 
 function perClass(task, known) {
-  const rows = known.per_class.map((row, n) => [n, ...row]);
+  const more = known.per_label || [];
+  const rows = known.per_class.map((row, n) => [n, ...row, ...(more[n] || [])]);
   const className = (row) => task.classes[row[0]] || String(row[0]);
   const share = (name, i) => ({
     name,
@@ -89,6 +92,9 @@ function perClass(task, known) {
           share("recall", 2),
           share("F1", 3),
           { name: "images", value: (r) => r[4], cell: (r) => count(r[4]) },
+          ...(known.per_label
+            ? [share("average precision", 5), share("threshold", 6)]
+            : []),
         ],
         rows,
         {

@@ -90,8 +90,10 @@ function facts(i) {
     pairs.push(["score", fraction(points.score[i])]);
   const task = data.tasks[points.task[i]];
   if (task && points.status[i] === PUBLISHED) {
-    pairs.push([`validation ${data.quality}`, fraction(task.validation)]);
-    pairs.push(["test accuracy", fraction(task.test)]);
+    const measure = task.measure;
+    const decides = measure === "accuracy" ? data.quality : measure;
+    pairs.push([`validation ${decides}`, fraction(task.validation)]);
+    pairs.push([`test ${measure}`, fraction(task.test)]);
     pairs.push(["parameters", count(task.params)]);
   }
   if (points.status[i] === ROOT) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import multi_label_samples
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +17,6 @@ from keras_munet.data import types
 from keras_munet.data.own import sources
 from keras_munet.data.own import store
 from keras_munet.data.own import tasks as own_tasks
-from tests.helpers import multi_label_samples
 
 _MULTI = target_types.MULTI_LABEL
 
