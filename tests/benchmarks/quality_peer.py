@@ -3,7 +3,8 @@
     python tests/benchmarks/quality_peer.py '{"task": ..., "method": ...}'
 
 Prints a JSON object: `accuracy` on test data and `num_params`, or the chosen
-`learning_rate`.
+`learning_rate`. Where images have any number of labels, the accuracy is the
+mean average precision, and a probe is a classifier for each class.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from sklearn import metrics
+from sklearn import multiclass
 
 from keras_munet.data import preprocessing
 from keras_munet.data import tasks as tasks_lib
@@ -89,7 +92,9 @@ def _fine_tuned(
             ),
             weight_decay=_WEIGHT_DECAY,
         ),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        keras.losses.BinaryCrossentropy(from_logits=True)
+        if data.train.labels.ndim > 1
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     model.fit(
         _pixels(data.train),
@@ -99,17 +104,22 @@ def _fine_tuned(
         verbose=0,
     )
     accuracies = [
-        float(
-            (
-                model.predict(_pixels(split), batch_size=512, verbose=0).argmax(
-                    1
-                )
-                == split.labels
-            ).mean()
+        _accuracy(
+            split.labels,
+            model.predict(_pixels(split), batch_size=512, verbose=0),
         )
         for split in (data.validation, data.test)
     ]
     return *accuracies, model.count_params()
+
+
+def _accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the accuracy, or the mean average precision of several labels."""
+    if labels.ndim > 1:
+        return float(metrics.average_precision_score(labels, scores))
+    if scores.ndim == 1:
+        scores = np.stack([-scores, scores], 1)
+    return float((scores.argmax(1) == labels).mean())
 
 
 def _probed(data: types.TaskData, method: str) -> dict[str, Any]:
@@ -131,15 +141,18 @@ def _probed(data: types.TaskData, method: str) -> dict[str, Any]:
             [embed(pixels[i : i + 512]) for i in range(0, len(pixels), 512)]
         )
     labels = {n: getattr(data, n).labels for n in types.SPLIT_NAMES}
-    fits = [
-        estimator.fit(parts["train"], labels["train"])
-        for estimator in _estimators(method)
-    ]
-    best = max(
-        fits, key=lambda f: f.score(parts["validation"], labels["validation"])
-    )
+    estimators = _estimators(method)
+    if data.train.labels.ndim > 1:
+        estimators = [multiclass.OneVsRestClassifier(e) for e in estimators]
+    fits = [e.fit(parts["train"], labels["train"]) for e in estimators]
+
+    def accuracy(fit: Any, split: str) -> float:
+        scores = fit.decision_function(parts[split])
+        return _accuracy(labels[split], scores)
+
+    best = max(fits, key=lambda fit: accuracy(fit, "validation"))
     return {
-        "accuracy": float(best.score(parts["test"], labels["test"])),
+        "accuracy": accuracy(best, "test"),
         "num_params": (parts["train"].shape[1] + 1) * data.num_classes,
     }
 
