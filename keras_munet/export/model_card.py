@@ -244,7 +244,7 @@ def quality(tasks: Mapping[str, Any], *, calibrate: bool = False) -> list[str]:
     rows, tables = [], []
     for name, state in tasks.items():
         metrics = state.test_metrics
-        if metrics is None or state.target is target_types.MULTI_LABEL:
+        if not isinstance(metrics, target_types.SINGLE_LABEL.metrics):
             continue
         low, high = metrics.accuracy_interval
         figures = map(
@@ -295,7 +295,7 @@ def multi_label_quality(tasks: Mapping[str, Any]) -> list[str]:
     rows, tables = [], []
     for name, state in tasks.items():
         metrics = state.test_metrics
-        if metrics is None or state.target is target_types.SINGLE_LABEL:
+        if not isinstance(metrics, target_types.MULTI_LABEL.metrics):
             continue
         figures = map(
             _figure,
