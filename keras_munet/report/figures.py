@@ -11,6 +11,7 @@ import statistics
 from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_munet.core import classification_metrics
 from keras_munet.report import events
 from keras_munet.report import formatting
 from keras_munet.report import history_table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # A confusion matrix of more classes is larger than a page.
 _NUM_CLASSES_MAX = 50
+_SingleLabel = classification_metrics.ClassificationMetrics
 
 
 def figures(
@@ -92,9 +94,9 @@ def _accuracy(summary: summary_lib.Summary) -> go.Figure:
     traces = []
     if tests:
         intervals = {
-            task.name: task.test_metrics.accuracy_interval
+            task.name: metrics.accuracy_interval
             for task in summary.tasks
-            if task.test_metrics is not None
+            if isinstance(metrics := task.test_metrics, _SingleLabel)
         }
         above, below = [], []
         for name, test in tests.items():
@@ -310,12 +312,14 @@ def _time(history: events.History) -> go.Figure:
 
 def _confusion(task: summary_lib.TaskSummary) -> go.Figure:
     traces = []
-    if task.test_metrics is not None:
+    # An image with several labels is not taken for one other class.
+    metrics = task.test_metrics
+    if isinstance(metrics, _SingleLabel):
         classes = list(task.class_names) or [
             f"class {i}" for i in range(task.num_classes)
         ]
         counts = [[0] * task.num_classes for _ in range(task.num_classes)]
-        for label, predicted, count in task.test_metrics.confusion:
+        for label, predicted, count in metrics.confusion:
             counts[label][predicted] = count
         traces = [
             {

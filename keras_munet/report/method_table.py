@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+from keras_munet.core import classification_metrics
 from keras_munet.report import formatting
 from keras_munet.report import summary as summary_lib
 
@@ -94,7 +95,13 @@ def rows(
         return 0, []
     common = [tasks[name] for name in names]
     nums = [
-        None if task.test_metrics is None else task.test_metrics.num_examples
+        metrics.num_examples
+        # The margin of an average precision is not known.
+        if isinstance(
+            metrics := task.test_metrics,
+            classification_metrics.ClassificationMetrics,
+        )
+        else None
         for task in common
     ]
     generations = [

@@ -208,6 +208,7 @@ def test_report_and_card_show_every_class(system, base):
         report.write(base / "run", base / "report")[0]
     ).read_text()
     assert '"per_label":[[' in page and '"measure":"mean average' in page
+    assert report.figures(system)
     card = (base / "served/README.md").read_text()
     assert "(mean AP)" in card
     assert "| average precision | threshold |" in card

@@ -221,7 +221,7 @@ def test_a_solved_head_is_one_logistic_regression_for_each_class():
         ),
         abs=1e-4,
     )
-    assert head.accuracy == head.quality > 0.9
+    assert head.accuracy == head.quality > 0.8
 
 
 def test_a_class_that_no_training_image_has_can_be_solved():
