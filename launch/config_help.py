@@ -32,6 +32,7 @@ _HPARAMS = {
     "ds_aspect_ratio_range_min": "most oblong crop, width by height.",
     "ds_shift": "largest random shift, share of the sides.",
     "ds_zoom": "largest random zoom about the middle.",
+    "ds_mixup": "largest share of another training image mixed into one.",
     "ds_brightness_delta": "largest random change of brightness.",
     "ds_contrast_delta": "largest random change of contrast.",
     "ds_saturation_delta": "largest random change of saturation.",

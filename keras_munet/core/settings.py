@@ -41,6 +41,7 @@ LATER_KEYS: dict[str, Any] = {
         "opt_label_smoothing": 0.0,
         "ds_shift": 0.0,
         "ds_zoom": 0.0,
+        "ds_mixup": 0.0,
     },
     "data": {"antialias": False, "class_weights": class_weights.NONE},
     "search": {
@@ -82,6 +83,7 @@ DEFAULT_HPARAMS: dict[str, Any] = {
     "ds_aspect_ratio_range_min": 0.75,
     "ds_shift": 0.0,
     "ds_zoom": 0.0,
+    "ds_mixup": 0.0,
     "ds_brightness_delta": 0.0,
     "ds_contrast_delta": 0.0,
     "ds_saturation_delta": 0.0,
@@ -102,6 +104,7 @@ HPARAM_BOUNDS: dict[str, tuple[float, float]] = {
     "ds_aspect_ratio_range_min": (1e-2, 1.0),
     "ds_shift": (0.0, 0.5),
     "ds_zoom": (0.0, 0.5),
+    "ds_mixup": (0.0, 0.5),
     "ds_brightness_delta": (0.0, 1.0),
     "ds_contrast_delta": (0.0, 1.0),
     "ds_saturation_delta": (0.0, 1.0),

@@ -23,9 +23,10 @@ from keras_munet.data import cropping
 from keras_munet.data import picture_decoder
 
 _NUM_CHANNELS = 3
-# Four for the crop, one for the flip, four for the colours, two for the shift
-# and one for the zoom. More at the end change none of those before.
-NUM_DRAWS = 12
+# Four for the crop, one for the flip, four for the colours, two for the shift,
+# one for the zoom and one for mixup. More at the end change none of those
+# before.
+NUM_DRAWS = 13
 # Pixels in [0, 255] divided by it, less 1, lie in [-1, 1].
 _HALF_RANGE = 127.5
 
@@ -65,6 +66,8 @@ class AugmentHparams(NamedTuple):
       shift: s; moves by [-s, s) of the height and of the width; what comes
         in at a border is reflected.
       zoom: z; scales both sides of what is seen by [1 - z, 1 + z).
+      mixup: m; a share from [0, m) of an image is that of another one; see
+        `mixed`.
     """
 
     crop: bool | tf.Tensor
@@ -78,6 +81,7 @@ class AugmentHparams(NamedTuple):
     antialias: bool | tf.Tensor = False
     shift: float | tf.Tensor = 0.0
     zoom: float | tf.Tensor = 0.0
+    mixup: float | tf.Tensor = 0.0
 
 
 def antialias(hparams: Mapping[str, Any]) -> bool:
@@ -148,7 +152,7 @@ def augment_hparams(
       hparams: `ds_area_range_min`, `ds_aspect_ratio_range_min` and
         `ds_flip_left_right`; optionally `ds_crop` (True), `ds_antialias`
         (False), the deltas `ds_{brightness,contrast,saturation,hue}_delta`,
-        `ds_shift` and `ds_zoom` (0).
+        `ds_shift`, `ds_zoom` and `ds_mixup` (0).
       num_channels: of the stored images; saturation and hue of grey ones
         cannot vary.
 
@@ -167,6 +171,7 @@ def augment_hparams(
         antialias=antialias(hparams),
         shift=float(hparams.get("ds_shift", 0.0)),
         zoom=float(hparams.get("ds_zoom", 0.0)),
+        mixup=float(hparams.get("ds_mixup", 0.0)),
         **deltas,
     )
     varies = record.saturation_delta > 0.0 or record.hue_delta > 0.0
@@ -328,7 +333,7 @@ def training_images(
 
 
 def draws_of(seed: tf.Tensor, num_images: int | tf.Tensor) -> tf.Tensor:
-    """Returns the draws of a batch, `[12, batch] float32` in [0, 1)."""
+    """Returns the draws of a batch, `[13, batch] float32` in [0, 1)."""
     return tf.random.stateless_uniform([NUM_DRAWS, num_images], seed)
 
 
@@ -347,7 +352,7 @@ def varied_images(
     Args:
       images: `[batch, height, width, 1 or 3] uint8`, static but for batch.
       image_size: side of the model's input, pixels.
-      draws: `[12, batch] float32`, columns of `draws_of`.
+      draws: `[13, batch] float32`, columns of `draws_of`.
       hparams: scalars or scalar tensors.
       jitter: whether saturation and hue are traced, and where.
       sides: `[2] float32`, rows and columns of images that lie in the upper
@@ -413,6 +418,42 @@ def varied_images(
     if jitter is ColorJitter.AFTER_RESIZE:
         pixels = turned_colors(pixels)
     return tf.clip_by_value(pixels, -1.0, 1.0)
+
+
+def mix_shares(draws: tf.Tensor, mixup: float | tf.Tensor) -> tf.Tensor:
+    """Returns the share of each image that is another's, `[batch] float32`.
+
+    Args:
+      draws: as of `varied_images`.
+      mixup: see `AugmentHparams`.
+    """
+    return draws[NUM_DRAWS - 1] * tf.cast(mixup, tf.float32)
+
+
+def partners(values: tf.Tensor) -> tf.Tensor:
+    """Returns the values of the image that each image is mixed with.
+
+    Images are mixed in pairs, the first with the second and so on; the last
+    one of an odd number is its own partner. Batches are shuffled, so partners
+    are drawn.
+
+    Args:
+      values: `[batch, ...]`, static.
+    """
+    num_images = values.shape[0]
+    order = [min(i ^ 1, num_images - 1) for i in range(num_images)]
+    return tf.gather(values, order)
+
+
+def mixed(images: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Returns images of which a share is the partner's (Zhang et al. 2018).
+
+    Args:
+      images: `[batch, height, width, channels] float32`.
+      shares: from `mix_shares`.
+    """
+    shares = _per_image(shares)
+    return (1.0 - shares) * images + shares * partners(images)
 
 
 # Compiled, the colours take one pass over memory instead of twenty: a fifth of

@@ -16,9 +16,10 @@ import tensorflow as tf
 
 from keras_munet.data import preprocessing
 from keras_munet.data import types
+from keras_munet.train import losses
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-Ready = tuple[tf.Tensor, tf.Tensor]
+Ready = tuple[tf.Tensor, losses.Labels]
 # Validation batches have a multiple of this part of a batch, so that tasks of
 # different sizes share traced layers.
 _BATCH_PARTS = 8
@@ -132,6 +133,7 @@ def training_batch(
     augment: preprocessing.AugmentHparams,
     size: int,
     jitter: preprocessing.ColorJitter,
+    mixes: bool = False,
 ) -> Ready:
     """Returns what a step trains on, from data on one device.
 
@@ -145,14 +147,22 @@ def training_batch(
       augment: `preprocessing.AugmentHparams` of scalar tensors.
       size: side of the input, pixels.
       jitter: when saturation and hue vary.
+      mixes: whether images are mixed in pairs.
 
     Returns:
       `[batch, size, size, 3] float32` images and their labels.
     """
-    batch = preprocessing.training_images(
-        tf.gather(images, indices), size, seed, augment, jitter
+    draws = preprocessing.draws_of(seed, indices.shape[0])
+    batch = preprocessing.varied_images(
+        tf.gather(images, indices), size, draws, augment, jitter
     )
-    return batch, tf.gather(labels, indices)
+    labels = tf.gather(labels, indices)
+    if not mixes:
+        return batch, labels
+    shares = preprocessing.mix_shares(draws, augment.mixup)
+    return preprocessing.mixed(batch, shares), losses.MixedLabels(
+        labels, preprocessing.partners(labels), shares
+    )
 
 
 @tf.function(autograph=False)

@@ -206,6 +206,11 @@ class Engine(abc.ABC):
         """Frees the data of `task`."""
 
 
+def mixes(data_hparams: Mapping[str, Any]) -> bool:
+    """Returns whether training images are mixed in pairs."""
+    return float(data_hparams.get("ds_mixup", 0.0)) > 0.0
+
+
 def augmentation(
     data: types.TaskData, data_hparams: Mapping[str, Any]
 ) -> tuple[preprocessing.AugmentHparams, preprocessing.ColorJitter]:

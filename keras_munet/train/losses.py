@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -20,6 +23,45 @@ def of_real_classes(logits: tf.Tensor, num_classes: tf.Tensor) -> tf.Tensor:
       num_classes: int32 scalar, at most as many as there are logits.
     """
     return tf.where(_is_real(logits, num_classes), logits, _NO_LOGIT)
+
+
+class MixedLabels(NamedTuple):
+    """The labels of images that are mixed of two.
+
+    Attributes:
+      own: of the image, as of `cross_entropy`.
+      partner: of the image that it is mixed with.
+      shares: `[n] float32`, how much of it is the partner.
+    """
+
+    own: tf.Tensor
+    partner: tf.Tensor
+    shares: tf.Tensor
+
+
+Labels: TypeAlias = tf.Tensor | MixedLabels
+
+
+def training_loss(
+    logits: tf.Tensor, labels: Labels, *options: Any
+) -> tf.Tensor:
+    """Returns the loss of each example, `[n] float32`, nats.
+
+    Of a mixed image it is that of its own label and that of its partner's,
+    in their shares.
+
+    Args:
+      logits: `[n, classes]`.
+      labels: of the images.
+      *options: what else `cross_entropy` takes.
+    """
+    if not isinstance(labels, MixedLabels):
+        return cross_entropy(logits, labels, *options)
+    own, partner = (
+        cross_entropy(logits, part, *options)
+        for part in (labels.own, labels.partner)
+    )
+    return (1.0 - labels.shares) * own + labels.shares * partner
 
 
 def cross_entropy(

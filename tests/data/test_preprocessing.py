@@ -210,7 +210,8 @@ def test_hyperparameters_are_read_by_their_published_names():
             "ds_brightness_delta": 0.1,
         }
     )
-    assert record == (True, 0.5, 1.0, True, 0.1, *[0.0] * 3, False, 0.0, 0.0)
+    expected = (True, 0.5, 1.0, True, 0.1, *[0.0] * 3, False, *[0.0] * 3)
+    assert record == expected
     assert jitter is ColorJitter.OFF
     _, jitter = preprocessing.augment_hparams({**PLAIN, "ds_hue_delta": 0.01})
     assert jitter is ColorJitter.BEFORE_RESIZE

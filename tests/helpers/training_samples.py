@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from keras_munet.core import settings
@@ -90,6 +92,37 @@ def job(
         hparams=hparams,
         **changes,
     )
+
+
+def multi_label_data() -> types.TaskData:
+    """Images of which each of three quarters is bright or not."""
+    rng = np.random.default_rng(0)
+
+    def changed(split: types.Split) -> types.Split:
+        images = split.images // 2
+        labels = rng.integers(0, 2, (len(split), 3)).astype(np.int32)
+        for image, row in zip(images, labels, strict=True):
+            for number in np.flatnonzero(row):
+                top, left = 8 * (number // 2), 8 * (number % 2)
+                image[top : top + 8, left : left + 8] += 120
+        return dataclasses.replace(split, images=images, labels=labels)
+
+    plain = data()
+    return dataclasses.replace(
+        plain,
+        name="bright",
+        train=changed(plain.train),
+        validation=changed(plain.validation),
+        test=changed(plain.test),
+    )
+
+
+def two_children(**hparams) -> list[child_job.ChildJob]:
+    """Two children, of which the second shares more."""
+    return [
+        job(0, 1, hparams=hparams),
+        job(1, 1, ("embedding",), hparams=hparams),
+    ]
 
 
 def trainer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 
@@ -28,43 +27,14 @@ from keras_munet.train.distributed import coordinator
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 
 
-def multi_label_data():
-    """Images of which each of three quarters is bright or not."""
-    rng = np.random.default_rng(0)
-
-    def changed(split):
-        images = split.images // 2
-        labels = rng.integers(0, 2, (len(split), 3)).astype(np.int32)
-        for image, row in zip(images, labels, strict=True):
-            for number in np.flatnonzero(row):
-                top, left = 8 * (number // 2), 8 * (number % 2)
-                image[top : top + 8, left : left + 8] += 120
-        return dataclasses.replace(split, images=images, labels=labels)
-
-    data = samples.data()
-    return dataclasses.replace(
-        data,
-        name="bright",
-        train=changed(data.train),
-        validation=changed(data.validation),
-        test=changed(data.test),
-    )
-
-
-def children(**hparams):
-    """Two children, of which the second shares more."""
-    return [
-        samples.job(0, 1, hparams=hparams),
-        samples.job(1, 1, ("embedding",), hparams=hparams),
-    ]
-
-
 def trained(
     engine="auto", strategy="one_device", quality="accuracy", **hparams
 ):
     """Two children after two cycles."""
     made = samples.trainer(strategy, engine=engine, quality=quality)
-    return samples.train(children(**hparams), made, task=multi_label_data())
+    return samples.train(
+        samples.two_children(**hparams), made, task=samples.multi_label_data()
+    )
 
 
 def test_the_loss_is_keras_binary_cross_entropy_of_all_classes():
@@ -127,7 +97,9 @@ def test_children_learn_which_labels_an_image_has():
     job = samples.job(0, 1, hparams={"opt_name": "adamw", "opt_lr": 0.003})
     # A mirrored image would have other labels.
     whole = {"ds_crop": False, "ds_flip_left_right": False}
-    (child,) = samples.train([job], made, whole, task=multi_label_data())
+    (child,) = samples.train(
+        [job], made, whole, task=samples.multi_label_data()
+    )
     assert child.losses[-1] < 0.7 * child.losses[0]
     assert child.quality > 0.9
 
@@ -135,10 +107,12 @@ def test_children_learn_which_labels_an_image_has():
 def test_one_trainer_learns_both_types_of_tasks_alike():
     alone = trained("program")
     made = samples.trainer(engine="program")
-    before = samples.train(children(), made)
-    after = samples.train(children(), made, task=multi_label_data())
+    before = samples.train(samples.two_children(), made)
+    after = samples.train(
+        samples.two_children(), made, task=samples.multi_label_data()
+    )
     assert [c.scores for c in after] == [c.scores for c in alone]
-    again = samples.train(children(), made)
+    again = samples.train(samples.two_children(), made)
     assert [c.scores for c in again] == [c.scores for c in before]
 
 
@@ -169,7 +143,7 @@ def test_a_path_is_measured_by_its_quality_on_every_split(
     made = samples.trainer(quality=quality, engine=engine)
     places = [part.spec.name for part in samples.job(0, 1).components]
     parts = samples.job(0, 1, tuple(places)).components
-    data = multi_label_data()
+    data = samples.multi_label_data()
     measured = made.evaluate(parts, data, split, 16)
     name = "test" if split == "test" else "validation"
     path = frozen_features.FrozenPath(parts, 16, False)
@@ -184,7 +158,9 @@ def test_a_diverged_child_has_no_score():
     child = samples.job(0, 1, hparams={"opt_lr": float("nan")})
     for engine in ("layerwise", "program"):
         made = samples.trainer(engine=engine)
-        (result,) = samples.train([child], made, task=multi_label_data())
+        (result,) = samples.train(
+            [child], made, task=samples.multi_label_data()
+        )
         assert result.quality is None and np.isnan(result.scores[-1])
 
 
@@ -239,7 +215,7 @@ def test_a_trainer_solves_heads_on_frozen_features():
     places = [part.spec.name for part in samples.job(0, 1).components]
     parts = samples.job(0, 1, tuple(places)).components
     path = frozen_features.FrozenPath(parts, 16, False)
-    (head,) = made.solve([path], multi_label_data())
+    (head,) = made.solve([path], samples.multi_label_data())
     assert "logistic regression" in head.method and head.quality > 0.6
 
 
@@ -249,5 +225,7 @@ def test_a_coordinator_refuses_the_task_in_one_line(monkeypatch):
         ["nowhere:1"], child_job.Budget(2, 16, 96, 50), 7
     )
     with pytest.raises(errors.UsageError, match="use another strategy") as e:
-        samples.train(children(), made, task=multi_label_data())
+        samples.train(
+            samples.two_children(), made, task=samples.multi_label_data()
+        )
     assert "\n" not in str(e.value)

@@ -29,6 +29,7 @@ from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import child_job
+from keras_munet.train import engine as engine_lib
 from keras_munet.train import grappler
 from keras_munet.train import matmul_precision
 from keras_munet.train import schedules
@@ -55,7 +56,7 @@ class Cycles(NamedTuple):
     Attributes:
       rates: `[cycles, steps, 1, 3] float32`; see `program.Plan`.
       indices: `[cycles, steps, batch] int32`.
-      draws: `[cycles, steps, 12, batch] float32`.
+      draws: `[cycles, steps, 13, batch] float32`.
       num_held_out: float64, the examples that count.
       size_factor: float64; score = quality * size_factor.
       score_to_beat: float64; the first snapshot must reach it.
@@ -224,6 +225,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
             batches=bucket_lib.rounded_up(-(-len(call.held_out) // batch_size)),
             has_adamw=child.uses_adamw,
             has_colors=jitter is not preprocessing.ColorJitter.OFF,
+            has_mixup=engine_lib.mixes(data_hparams),
         )
         bucket = self._buckets.covering(bucket, list(self._programs))
         stacked = stacking.stack([child], bucket)

@@ -25,6 +25,7 @@ from keras_munet.models import path_model
 from keras_munet.models.vit import functions
 from keras_munet.train import generation_structure
 from keras_munet.train import layer_pool
+from keras_munet.train import losses
 from keras_munet.train import matmul_precision
 from keras_munet.train import optimizer
 from keras_munet.train.layerwise import feature_cache
@@ -145,7 +146,7 @@ class LayerwiseGeneration:
         number: int,
         before: list[task_graph.Future],
         images: tf.Tensor,
-        labels: tf.Tensor,
+        labels: losses.Labels,
         rates: tf.Tensor,
     ) -> list[task_graph.Future]:
         """Has threads train every child on one batch.
@@ -155,7 +156,7 @@ class LayerwiseGeneration:
           number: of the step; an earlier one is done first.
           before: what this returned for the step before; [] at first.
           images: `[batch, size, size, 3] float32`, ready.
-          labels: as of `losses.cross_entropy`.
+          labels: as of `losses.training_loss`.
           rates: `[children, 3] float32`: `optimizer.Rates` of each child.
 
         Returns:
@@ -165,7 +166,16 @@ class LayerwiseGeneration:
         batch_size = images.shape[0]
         of_child = tf.unstack(rates, self.num_children)
         some_images = tf.split(images, self._num_parts)
-        some_labels = tf.split(labels, self._num_parts)
+        some_labels = [
+            tf.nest.pack_sequence_as(labels, part)
+            for part in zip(
+                *(
+                    tf.split(values, self._num_parts)
+                    for values in tf.nest.flatten(labels)
+                ),
+                strict=True,
+            )
+        ]
         futures = before
         for part in range(self._num_parts):
             order = number, part
@@ -242,7 +252,7 @@ class LayerwiseGeneration:
     def _train(
         self,
         child: int,
-        labels: tf.Tensor,
+        labels: losses.Labels,
         batch_size: int,
         x: tf.Tensor,
         before: BatchSums | None = None,
@@ -277,7 +287,7 @@ class LayerwiseGeneration:
         return part
 
     def _gradients(
-        self, child: int, x: tf.Tensor, labels: tf.Tensor, batch_size: int
+        self, child: int, x: tf.Tensor, labels: losses.Labels, batch_size: int
     ) -> BatchSums:
         """Returns what some examples add to a child's loss and gradients."""
         pulls = []

@@ -156,7 +156,7 @@ class LayerFunctions:
     def loss(
         self,
         logits: tf.Tensor,
-        labels: tf.Tensor,
+        labels: losses_lib.Labels,
         batch_size: int,
         smoothing: float = 0.0,
         class_weights: tuple[float, ...] = (),
@@ -165,7 +165,7 @@ class LayerFunctions:
 
         Args:
           logits: `[n, classes]`.
-          labels: as of `losses.cross_entropy`.
+          labels: as of `losses.training_loss`.
           batch_size: examples of the whole batch, of which these are some.
           smoothing: see `losses.cross_entropy`.
           class_weights: see `losses.cross_entropy`.
@@ -174,24 +174,29 @@ class LayerFunctions:
           What these examples add to the loss, nats, and `[n, classes]`.
         """
 
+        flat_labels = tf.nest.flatten(labels)
+
         def traced() -> TracedCall:
-            def run(logits: tf.Tensor, labels: tf.Tensor) -> Any:
+            def run(logits: tf.Tensor, *flat: tf.Tensor) -> Any:
                 with tf.GradientTape() as tape:
                     tape.watch(logits)
-                    losses = losses_lib.cross_entropy(
-                        logits, labels, smoothing, class_weights
+                    losses = losses_lib.training_loss(
+                        logits,
+                        tf.nest.pack_sequence_as(labels, flat),
+                        smoothing,
+                        class_weights,
                     )
                 share = tf.ones_like(losses) / batch_size
                 total = tf.reduce_sum(losses) / batch_size
                 return total, tape.gradient(losses, logits, share)
 
-            return _call(run, _like(logits), _like(labels))
+            return _call(run, _like(logits), *map(_like, flat_labels))
 
         key = (
             *("loss", logits.shape, logits.dtype, batch_size, smoothing),
-            *(class_weights, labels.shape),
+            *(class_weights, len(flat_labels), flat_labels[0].shape),
         )
-        total, dy = self._run(key, traced, logits, labels)
+        total, dy = self._run(key, traced, logits, *flat_labels)
         return total, dy
 
     def update(

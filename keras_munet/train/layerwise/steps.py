@@ -178,7 +178,8 @@ class LayerSteps(engine.Engine):
         ready: Iterator[tuple[Any, ...]] = (
             (
                 *batches_lib.training_batch(
-                    *batch, tf.constant(seed), augment, image_size, jitter
+                    *(*batch, tf.constant(seed), augment, image_size),
+                    *(jitter, engine.mixes(data_hparams)),
                 ),
                 tf.constant(rate),
             )

@@ -118,6 +118,7 @@ class Bucket:
       has_adamw: whether a child may be trained by AdamW.
       has_logits: whether a call returns the logits of validation examples.
       has_colors: whether saturation and hue may vary.
+      has_mixup: whether training images may be mixed in pairs.
       is_multi_label: whether an image has any number of labels; scores are
         then computed of logits alone.
     """
@@ -138,6 +139,7 @@ class Bucket:
     has_adamw: bool = False
     has_logits: bool = False
     has_colors: bool = False
+    has_mixup: bool = False
     is_multi_label: bool = False
 
     @property
@@ -194,7 +196,7 @@ class Bucket:
             return None
         sizes = (
             *("depth", "side", "pool", "steps", "batches"),
-            *("has_adamw", "has_logits", "has_colors"),
+            *("has_adamw", "has_logits", "has_colors", "has_mixup"),
         )
         return dataclasses.replace(
             mine,

@@ -58,7 +58,7 @@ class Plan(NamedTuple):
       num_steps: int32 scalar, training steps.
       rates: `[steps, children, 3] float32`, `optimizer.Rates` of each step.
       indices: `[steps, batch] int32`, examples of the pool.
-      draws: `[steps, 12, batch] float32`, of the augmentation.
+      draws: `[steps, 13, batch] float32`, of the augmentation.
       augment: `preprocessing.AugmentHparams` of scalars.
       jitter: int32 scalar: off, before or after resizing.
       sides: `[2] float32`, rows and columns of training images.
@@ -164,7 +164,7 @@ def plan_specs(bucket: bucket_lib.Bucket) -> Plan:
         draws=spec([steps, preprocessing.NUM_DRAWS, share], tf.float32),
         augment=preprocessing.AugmentHparams(
             *(flag, number, number, flag),
-            *(number, number, number, number, flag, number, number),
+            *(number, number, number, number, flag, number, number, number),
         ),
         jitter=whole,
         sides=spec([2], tf.float32),

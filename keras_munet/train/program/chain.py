@@ -286,7 +286,7 @@ class Chain:
         weights: call_data.Tensors,
         plan: call_data.Plan,
         images: tf.Tensor,
-        labels: tf.Tensor,
+        labels: losses_lib.Labels,
     ) -> tuple[tf.Tensor, Any]:
         """Returns what a batch adds to `[children]` losses, and gradients.
 
@@ -294,7 +294,7 @@ class Chain:
           weights: of all layers.
           plan: of the call.
           images: `[batch, size, size, 3] float32`.
-          labels: as of `losses.cross_entropy`.
+          labels: as of `losses.training_loss`.
         """
         bucket, products = self._bucket, self._products
         x, kept_inputs = self.forward(
@@ -311,14 +311,14 @@ class Chain:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch((x, arrays))
                 logits = self._top(x, arrays, present, has_block, products)
-                losses = losses_lib.cross_entropy(
+                losses = losses_lib.training_loss(
                     logits,
                     labels,
                     smoothing,
                     plan.class_weights,
                     plan.num_classes,
                 )
-            num_examples = labels.shape[0] * bucket.group
+            num_examples = images.shape[0] * bucket.group
             share = tf.ones_like(losses) / num_examples
             dx, gradients = tape.gradient(losses, (x, arrays), share, "zero")
             return tf.reduce_sum(losses) / num_examples, dx, gradients

@@ -134,6 +134,7 @@ class ProgramEngine(engine_lib.Engine):
             image_size,
             has_logits=not self.counts_accuracy(data),
             has_colors=jitter is not preprocessing.ColorJitter.OFF,
+            has_mixup=engine_lib.mixes(data_hparams),
         )
         runner = self._runner(bucket)
         class_weights = self._budget.weights_of(data)
@@ -205,6 +206,7 @@ class ProgramEngine(engine_lib.Engine):
         *,
         has_logits: bool,
         has_colors: bool = False,
+        has_mixup: bool = False,
     ) -> bucket_lib.Bucket:
         """Returns a bucket for a wave: one that has a program where it can."""
         bucket, *more_buckets = (
@@ -224,6 +226,7 @@ class ProgramEngine(engine_lib.Engine):
                 children=self._children_per_device,
                 has_logits=has_logits,
                 has_colors=has_colors,
+                has_mixup=has_mixup,
                 is_multi_label=data.target is target_types.MULTI_LABEL,
             ),
             data,

@@ -73,6 +73,10 @@ class ChildProgram:
                 self._picked(pool, picked), plan.draws[number], plan
             )
             labels = tf.gather(pool.labels, picked)
+            if self._bucket.has_mixup:
+                images, labels = _mixed(
+                    images, labels, plan.draws[number], plan.augment.mixup
+                )
             losses, gradients = self._summed(
                 self._chain.gradients(state.weights, plan, images, labels)
             )
@@ -227,6 +231,17 @@ class ChildProgram:
         )
         whole = logits.stack() if bucket.has_logits else tf.zeros([0, *shape])
         return self._summed(right), whole
+
+
+def _mixed(
+    images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, mixup: tf.Tensor
+) -> tuple[tf.Tensor, losses_lib.MixedLabels]:
+    """Returns images that are mixed in pairs, and their labels."""
+    shares = preprocessing.mix_shares(draws, mixup)
+    partners = preprocessing.partners(labels)
+    return preprocessing.mixed(images, shares), losses_lib.MixedLabels(
+        labels, partners, shares
+    )
 
 
 def _copy(values: call_data.Tensors) -> dict[str, dict[str, tf.Tensor]]:

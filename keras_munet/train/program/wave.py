@@ -66,7 +66,7 @@ class Wave:
         Args:
           call: its steps and examples.
           rates: `[steps, children, 3] float32` of its steps; None without.
-          draws: `[steps, 12, batch] float32` of its steps; None without.
+          draws: `[steps, 13, batch] float32` of its steps; None without.
           dealt: whether each team counts its own part of what is held out.
 
         Returns:
@@ -195,7 +195,7 @@ class Wave:
 def draws_of(
     schedule: engine_lib.Schedule, first: int, last: int
 ) -> np.ndarray:
-    """Returns `[steps, 12, batch] float32`, as a CPU draws them."""
+    """Returns `[steps, 13, batch] float32`, as a CPU draws them."""
     batch_size = schedule.indices.shape[1]
     if first == last:
         return np.zeros((0, preprocessing.NUM_DRAWS, batch_size), np.float32)
