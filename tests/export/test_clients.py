@@ -247,7 +247,7 @@ def test_an_export_that_is_killed_leaves_no_version(workdir, system, tmp_path):
     code = (
         "import sys, keras_munet\n"
         "from keras_munet.export import golden_outputs\n"
-        "def stop(folder):\n"
+        "def stop(*arguments):\n"
         "    print('here', flush=True)\n"
         "    sys.stdin.read()\n"
         "golden_outputs.record = stop\n"
