@@ -11,6 +11,7 @@ import sys
 import multi_label_samples
 import numpy as np
 import pytest
+import report_browser
 import system_samples
 import tensorflow as tf
 from sklearn import metrics as sklearn_metrics
@@ -281,3 +282,27 @@ def test_baselines_learn_the_task_too(base, tmp_path, policy):
     assert system[_TASK].measure == "macro_f1"
     metrics = system.tasks[_TASK].published.metrics
     assert 0 <= metrics["test_quality"] <= 1
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_figures_of_each_class(base, tmp_path):
+    settings = _settings(
+        base / "data",
+        task_names=[_TASK],
+        search={"policy": "linear_probe"},
+        ranges={},
+    )
+    keras_munet.System.create(tmp_path / "run", settings).run()
+    file = pathlib.Path(report.write(tmp_path / "run", tmp_path / "page")[0])
+    with report_browser.launching() as launch:
+        opened = report_browser.Opened(launch(), file)
+        opened.draw()
+        opened.open_all()
+        heading = opened.heading()
+        text = opened.page.inner_text("#details")
+        said = opened.said
+        opened.close()
+    assert heading.startswith(_TASK) and said == []
+    assert "average precision\tthreshold" in text
+    assert "with exactly their labels" in text
+    assert "test mean average precision" in text

@@ -11,9 +11,11 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import target_types
+from keras_munet.data import image_storage
 from keras_munet.data import splitting
 from keras_munet.data import tasks
 from keras_munet.data import types
+from keras_munet.data.own import prepare
 from keras_munet.data.own import sources
 from keras_munet.data.own import store
 from keras_munet.data.own import tasks as own_tasks
@@ -254,3 +256,20 @@ def test_a_batch_of_a_split_has_whole_rows_of_labels():
     images, labels = data.train.batch(np.array([3, 0, 3]))
     np.testing.assert_array_equal(labels, data.train.labels[[3, 0, 3]])
     assert len(images) == 3
+
+
+def test_a_table_larger_than_memory_keeps_rows_of_labels(tmp_path, monkeypatch):
+    images, labels = multi_label_samples.overlaid_digits(40)
+    source = multi_label_samples.write_table(tmp_path / "in", images, labels)
+    options = {"name": "own/large", "side": 12}
+    expected = prepare.prepare_task(source, str(tmp_path / "a"), **options)
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 1000)
+    kept = prepare.prepare_task(source, str(tmp_path / "b"), **options)
+    for split in types.SPLIT_NAMES:
+        one, other = getattr(kept.data, split), getattr(expected.data, split)
+        assert not one.resident and other.resident
+        picked = np.array([1, 0])
+        np.testing.assert_array_equal(
+            one.batch(picked)[1], other.labels[picked]
+        )
+        np.testing.assert_array_equal(one.labels, other.labels)
