@@ -25,18 +25,22 @@ def main(workdir: str, cycle: str) -> None:
     def job() -> None:
         terminated = launching.stop_on_terminate()
         import keras_munet
+        from keras_munet.callbacks import callback
 
         count = 0
 
-        class Counted(keras_munet.Progress):
-            def cycle(self, num_children: int, num_cycles: int) -> None:
+        class Counted(callback.Callback):
+            def on_cycle_end(self, num_children: int, num_cycles: int) -> None:
                 nonlocal count
                 count += 1
                 if count == int(cycle):
                     os.kill(os.getpid(), signal.SIGTERM)
 
         system = keras_munet.System.create_or_open(workdir, samples.settings())
-        system.run(progress=Counted(workdir, quiet=True, terminate=terminated))
+        progress = keras_munet.Progress(
+            workdir, quiet=True, terminate=terminated, callbacks=[Counted()]
+        )
+        system.run(progress=progress)
 
     launching.run(job)
 
