@@ -36,6 +36,7 @@ _LABEL_COLUMNS = ("label", "class", "class_name", "category")
 _LABEL_LIST_COLUMNS = ("labels", "classes", "class_names", "categories")
 _SPLIT_COLUMN = "split"
 _PARQUET = ".parquet"
+_TABLES = (".csv", _PARQUET)
 SEPARATOR = target_types.SEPARATOR
 # Of a path or name in a message; longer ones are shortened.
 _NUM_CHARS_MAX = 200
@@ -157,7 +158,7 @@ def listing(task: str) -> Listing:
     if not result.examples:
         first = "; ".join(f"{s.where}: {s.reason}" for s in result.skipped[:3])
         needed = (
-            f"lay the images out as {layout_lib.LAYOUTS}"
+            f"lay the images out as {layout_lib.LAYOUTS}{_table_hint(path)}"
             if source_type == FOLDER
             else "a table needs rows with an image and a label"
         )
@@ -166,6 +167,14 @@ def listing(task: str) -> Listing:
             f"{f' (skipped: {first})' if first else ''}; {needed}"
         )
     return result
+
+
+def _table_hint(root: epath.Path) -> str:
+    """Returns how a table in a folder is named; empty without one."""
+    tables = [f for f in root.iterdir() if f.suffix.lower() in _TABLES]
+    if not tables:
+        return ""
+    return f"; or give {TABLE}:{printable.printable(str(min(tables)))}"
 
 
 def _folder(root: epath.Path) -> Listing:

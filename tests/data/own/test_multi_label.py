@@ -273,3 +273,10 @@ def test_a_table_larger_than_memory_keeps_rows_of_labels(tmp_path, monkeypatch):
             one.batch(picked)[1], other.labels[picked]
         )
         np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_a_folder_of_pictures_and_a_table_names_the_table(tmp_path):
+    source = _table(tmp_path, ["a|b", "b"])
+    with pytest.raises(errors.DataError, match=r"or give table:.*rows\.csv"):
+        sources.listing(f"folder:{tmp_path}")
+    assert len(sources.listing(source).examples) == 2
