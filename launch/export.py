@@ -1,13 +1,16 @@
 """Writes published paths as one SavedModel, or replays what one recorded.
 
     python launch/export.py --workdir=DIR --out=OUT [--tasks=a,b] [--versioned]
-        [--data_dir=DATA]
+        [--data_dir=DATA] [--verify=all]
     python launch/export.py --verify --out=OUT
 
 `--verify` runs the export, or the newest version, on its canary and compares
 bit for bit; then with those of the older versions, for every task that has
-not changed since. With `--data_dir` the canary of a task of one's own pictures
-holds some of the original files.
+not changed since. An export of more than 8 tasks records `all_tasks`, and the
+own signatures of some tasks: with `--verify=all` of every task. Without a
+`--workdir` that also asks the signatures that were not recorded, and compares
+them with `all_tasks`. With `--data_dir` the canary of a task of one's own
+pictures holds some of the original files.
 """
 
 from __future__ import annotations
@@ -50,18 +53,34 @@ _CALIBRATE = flags.DEFINE_bool(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Prepared data; original files of own tasks are verified."
 )
-_VERIFY = flags.DEFINE_bool(
-    "verify", False, "Replay the canary of what lies in OUT."
+
+
+class _VerifyParser(flags.ArgumentParser):
+    """Reads `--verify`, which may stand without a value."""
+
+    def parse(self, argument: str) -> str:
+        """Returns the value; nothing for `--noverify`."""
+        return {"true": _REPLAY, "false": ""}.get(argument, argument)
+
+
+_REPLAY = "replay"
+_VERIFY = flags.DEFINE_flag(
+    flags.Flag(
+        *(_VerifyParser(), None, "verify", ""),
+        "Replay the canary of what lies in OUT; or, as sample or all, the "
+        "tasks whose own signatures an export records, or a replay asks.",
+        boolean=True,
+    )
 )
 
 
 def main() -> None:
     """Exports or verifies, and says where."""
-    if _VERIFY.value:
-        launching.quiet_tensorflow()
-        _verify(pathlib.Path(_OUT.value))
-        return
     workdir = _WORKDIR.value
+    if _VERIFY.value == _REPLAY or (_VERIFY.value and workdir is None):
+        launching.quiet_tensorflow()
+        _verify(pathlib.Path(_OUT.value), _VERIFY.value)
+        return
     if workdir is None:
         raise errors.UsageError(
             "no --workdir is given; give the system's directory, or --verify"
@@ -85,21 +104,26 @@ def main() -> None:
         model_name=_MODEL_NAME.value,
         webp=_WEBP.value,
         calibrate=_CALIBRATE.value,
+        verify=_VERIFY.value or "sample",
     )
     print(f"SavedModel: {out}")
 
 
-def _verify(out: pathlib.Path) -> None:
+def _verify(out: pathlib.Path, verify: str) -> None:
     from keras_munet.export import golden_outputs
+    from keras_munet.export import options
     from keras_munet.export import output_dir
 
+    verify = options.SAMPLE if verify == _REPLAY else verify
     recorded = output_dir.versions(out) or [out]
     newest = recorded[-1]
     for folder in reversed(recorded):
-        result = golden_outputs.replay(newest, folder)
+        result = golden_outputs.replay(newest, folder, verify)
         line = f"{newest}: {result.num_outputs} outputs equal to {folder}"
         if result.num_skipped:
             line += f", {result.num_skipped} of other paths or weights"
+        if result.num_near:
+            line += f", {result.num_near} signatures near {folder}'s all_tasks"
         print(line)
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
+import os
+import sys
 import traceback
 import types
 from collections.abc import Collection
@@ -137,9 +140,27 @@ def installed_plugins(group: str) -> list[Plugin]:
             entry.value,
             f"{entry.dist.name} {entry.dist.version}" if entry.dist else "?",
         )
-        for entry in importlib.metadata.entry_points(group=group)
+        for entry in _entry_points(_places()).select(group=group)
     ]
     return sorted(plugins, key=lambda p: (p.name, p.distribution))
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Returns where distributions are installed, and when that last changed."""
+    places = []
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            places.append((folder, os.stat(folder or ".").st_mtime_ns))
+    return tuple(places)
+
+
+@functools.lru_cache(maxsize=1)
+def _entry_points(
+    places: tuple[tuple[str, int], ...],
+) -> Any:
+    """Returns what all distributions declare; reading it takes 20 ms."""
+    del places
+    return importlib.metadata.entry_points()
 
 
 def plugins_by_name(group: str, built_in: Collection[str]) -> dict[str, Plugin]:

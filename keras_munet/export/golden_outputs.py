@@ -10,6 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from collections.abc import Collection
+from collections.abc import Hashable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -25,12 +28,18 @@ from keras_munet.core import guarded_json
 from keras_munet.core import seeds
 from keras_munet.data import npz_reader
 from keras_munet.export import graph_guard
+from keras_munet.export import options
 from keras_munet.export import saved_model_reader
 from keras_munet.export import serving_functions
 
 FILE = "canary.npz"
 FEATURES = "features"
+_ALL_TASKS = "all_tasks"
 _BYTES = "predict_bytes"
+# The tasks that are recorded where there are more, and each of a structure.
+_NUM_SAMPLED = 8
+# Between a task's own signature and `all_tasks`.
+_NEAR = 1e-5
 # Neither square nor the size of a model's input.
 _SHAPE = (1, 24, 20, 3)
 _NUM_BYTES_MAX = 1 << 28
@@ -49,10 +58,28 @@ class Replay:
       num_outputs: outputs compared.
       num_skipped: recorded outputs that the export does not have, or gives
         from another path, other weights or another component.
+      num_near: scores that were not recorded, compared with those recorded
+        of `all_tasks`.
     """
 
     num_outputs: int
     num_skipped: int
+    num_near: int = 0
+
+
+def sample(structures: Mapping[str, Hashable], verify: str) -> list[str]:
+    """Returns the tasks whose own signatures are recorded.
+
+    Args:
+      structures: task -> what tasks of one graph have in common.
+      verify: `all`, or `sample`: the first task of each structure and of the
+        tasks in their order one of so many that they are 8.
+    """
+    names = list(structures)
+    step = 1 if verify == options.ALL else -(-len(names) // _NUM_SAMPLED)
+    firsts = {structures[name]: name for name in reversed(names)}
+    recorded = {*firsts.values(), *names[::step]}
+    return [name for name in names if name in recorded]
 
 
 def images() -> np.ndarray:
@@ -71,12 +98,15 @@ def encoded() -> list[bytes]:
 
 
 def record(
-    folder: pathlib.Path, originals: Mapping[str, Sequence[bytes]] | None = None
+    folder: pathlib.Path,
+    tasks: Collection[str],
+    originals: Mapping[str, Sequence[bytes]] | None = None,
 ) -> None:
     """Runs the export in `folder` and stores its answers beside it.
 
     Args:
       folder: of the export.
+      tasks: those whose own signatures are recorded, see `sample`.
       originals: by task, picture files that it was made from; those that the
         export decodes go to `predict_bytes_<task>` too.
     """
@@ -91,7 +121,13 @@ def record(
     outputs = []
     values = []
     described = saved_model_reader.described(folder)
-    for name, output, task, value in _answers(folder, described, inputs):
+    asked = {_ALL_TASKS}
+    for task in tasks:
+        asked.update(described["tasks"][task]["signatures"].values())
+    if len(tasks) == len(described["tasks"]):
+        asked.add(FEATURES)
+    export = _Export(folder, described, asked | _bytes(described, files))
+    for name, output, task, value in export.answers(inputs, asked):
         outputs.append([name, output, task, list(value.shape)])
         values.append(value.reshape(-1))
     index = {
@@ -116,23 +152,32 @@ def record(
     )
 
 
-def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
+def replay(
+    folder: pathlib.Path,
+    canary: pathlib.Path,
+    verify: str = options.SAMPLE,
+) -> Replay:
     """Sends one export's canary to another, or to itself.
 
     Args:
       folder: the export that runs; it need not be trusted.
       canary: the export whose inputs and answers are kept.
+      verify: `sample` sends what was recorded; `all` sends it to the
+        signatures of the other tasks too, whose scores must be near those that
+        `all_tasks` recorded.
 
     Returns:
-      How many outputs are equal bit for bit.
+      How many outputs are equal bit for bit, and how many are near.
 
     Raises:
+      UsageError: `verify` is neither.
       StoreError: an output differs, there is no canary to read, or the graph
         does more than compute; it is not run then.
     """
+    options.check_verify(verify)
     try:
         graph_guard.check(folder)
-        return _replay(folder, canary)
+        return _replay(folder, canary, verify)
     except _ODD as error:
         what = " ".join(str(error).split())[:200]
         raise errors.StoreError(
@@ -142,19 +187,33 @@ def replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
         ) from error
 
 
-def _replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
+def _replay(folder: pathlib.Path, canary: pathlib.Path, verify: str) -> Replay:
     index, inputs, expected = _read(canary)
     described = saved_model_reader.described(folder)
+    same_features = described["feature_component"] == index["feature_component"]
     expected_tasks = {
         task
         for task, path_id in index["tasks"].items()
         if described["tasks"].get(task, {}).get("path_id") == path_id
         and described["weights"] == index["weights"]
     }
-    same_features = described["feature_component"] == index["feature_component"]
+    recorded = {name for name, _ in expected}
+    own = {
+        signature: task
+        for task in expected_tasks
+        for signature in described["tasks"][task]["signatures"].values()
+    }
+    others = set()
+    if verify == options.ALL:
+        others = own.keys() - recorded
+    export = _Export(
+        folder,
+        described,
+        recorded | others | _bytes(described, inputs["originals"]),
+    )
     actual = {
         (name, output): value
-        for name, output, task, value in _answers(folder, described, inputs)
+        for name, output, task, value in export.answers(inputs, recorded)
         if task in expected_tasks and (name != FEATURES or same_features)
     }
     common = [key for key in expected if key in actual]
@@ -173,57 +232,102 @@ def _replay(folder: pathlib.Path, canary: pathlib.Path) -> Replay:
             f"{apart:.2g}; export again on this machine if the processor or "
             "TensorFlow is another, else do not serve it"
         )
-    return Replay(len(common), len(expected) - len(common))
+    for name in sorted(others):
+        key = described["tasks"][own[name]]["key"]
+        answer = export.ask(name, inputs)["scores"].numpy()
+        # The first picture is the same for all kinds of signature.
+        apart = np.abs(answer[0] - expected[_ALL_TASKS, f"{key}_scores"][0])
+        if not apart.max() <= _NEAR:
+            raise errors.StoreError(
+                f"the scores of {name} of {folder} are {apart.max():.2g} from "
+                f"those that {canary} recorded of {_ALL_TASKS}, more than "
+                f"{_NEAR:g}; do not serve it"
+            )
+    return Replay(len(common), len(expected) - len(common), len(others))
 
 
-def _answers(
-    folder: pathlib.Path,
-    described: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-) -> Iterator[tuple[str, str, str, np.ndarray]]:
-    """Yields (signature, output, task, value) of every numeric output."""
-    loaded = saved_model_reader.load_saved_model(folder)
-    arguments = {
-        "images": tf.constant(inputs["images"]),
-        "encoded": tf.constant(inputs["encoded"]),
-        "inputs": tf.constant(
-            [serving_functions.example(data) for data in inputs["encoded"]]
-        ),
+def _bytes(
+    described: Mapping[str, Any], originals: Iterable[tuple[str, bytes]]
+) -> set[str]:
+    """Returns the signatures that decode the original files of tasks."""
+    return {
+        described["tasks"][task]["signatures"][_BYTES]
+        for task, _ in originals
+        if task in described["tasks"]
     }
-    # Signature -> output -> its task; None for every output of one task.
-    signatures_wanted: dict[str, dict[str | None, str]] = {
-        signature: {None: task}
-        for task, record in described["tasks"].items()
-        for signature in record["signatures"].values()
-    }
-    signatures_wanted["all_tasks"] = {
-        f"{record['key']}_{output}": task
-        for task, record in described["tasks"].items()
-        for output in ("logits", "scores", "thresholds")
-    }
-    signatures_wanted[FEATURES] = {
-        f"{record['key']}_features": task
-        for task, record in described["tasks"].items()
-    }
-    for name, tasks in sorted(signatures_wanted.items()):
-        signature = loaded.signatures[name]
+
+
+class _Export:
+    """A loaded export and what its signatures are."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        described: Mapping[str, Any],
+        names: Collection[str],
+    ):
+        self._tasks = described["tasks"]
+        self._signatures = saved_model_reader.load_saved_model(
+            folder, names
+        ).signatures
+
+    def ask(
+        self, name: str, inputs: Mapping[str, Any]
+    ) -> Mapping[str, tf.Tensor]:
+        """Returns what a signature answers to the canary."""
+        signature = self._signatures[name]
         (key,) = signature.structured_input_signature[1]
-        answer = signature(**{key: arguments[key]})
-        for output, tensor in sorted(answer.items()):
-            if tensor.dtype == tf.float32:
-                task = tasks.get(None) or tasks[output]
-                yield name, output, task, tensor.numpy()
-    for i, (task, content) in enumerate(inputs["originals"]):
-        if task not in described["tasks"]:
-            continue
-        name = described["tasks"][task]["signatures"][_BYTES]
-        try:
-            answer = loaded.signatures[name](encoded=tf.constant([content]))
-        except tf.errors.InvalidArgumentError:
-            # A kind of file that exports refuse; preparing said so.
-            continue
-        for output, tensor in sorted(answer.items()):
-            yield name, f"{output} of original {i}", task, tensor.numpy()
+        values = {
+            "images": lambda: inputs["images"],
+            "encoded": lambda: inputs["encoded"],
+            "inputs": lambda: list(
+                map(serving_functions.example, inputs["encoded"])
+            ),
+        }
+        return signature(**{key: tf.constant(values[key]())})
+
+    def answers(
+        self, inputs: Mapping[str, Any], asked: Collection[str]
+    ) -> Iterator[tuple[str, str, str, np.ndarray]]:
+        """Yields (signature, output, task, value) of every numeric output.
+
+        Args:
+          inputs: of the canary.
+          asked: the signatures that are asked, where the export has them.
+        """
+        # Signature -> output -> its task; None for every output of one task.
+        wanted: dict[str, dict[str | None, str]] = {
+            signature: {None: task}
+            for task, record in self._tasks.items()
+            for signature in record["signatures"].values()
+        }
+        wanted[_ALL_TASKS] = {
+            f"{record['key']}_{output}": task
+            for task, record in self._tasks.items()
+            for output in ("logits", "scores", "thresholds")
+        }
+        wanted[FEATURES] = {
+            f"{record['key']}_features": task
+            for task, record in self._tasks.items()
+        }
+        for name, tasks in sorted(wanted.items()):
+            if name not in asked:
+                continue
+            for output, tensor in sorted(self.ask(name, inputs).items()):
+                if tensor.dtype == tf.float32:
+                    task = tasks.get(None) or tasks[output]
+                    yield name, output, task, tensor.numpy()
+        for i, (task, content) in enumerate(inputs["originals"]):
+            if task not in self._tasks:
+                continue
+            name = self._tasks[task]["signatures"][_BYTES]
+            try:
+                answer = self._signatures[name](encoded=tf.constant([content]))
+            except tf.errors.InvalidArgumentError:
+                # A kind of file that exports refuse; preparing said so.
+                continue
+            for output, tensor in sorted(answer.items()):
+                yield name, f"{output} of original {i}", task, tensor.numpy()
 
 
 def _read(folder: pathlib.Path):

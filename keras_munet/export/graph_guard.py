@@ -11,6 +11,7 @@ import pathlib
 import re
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import message
@@ -65,11 +66,7 @@ def check(folder: pathlib.Path) -> None:
     for node in graph.object_graph_def.nodes:
         called.update(node.function.concrete_functions)
         called.add(node.bare_concrete_function.concrete_function_name)
-    pending = called & functions.keys()
-    visited: set[str] = set()
-    while pending:
-        name = pending.pop()
-        visited.add(name)
+    for name in reached(called, functions):
         for node in functions[name].node_def:
             if node.op not in functions and not _only_computes(node.op):
                 raise _refused(
@@ -77,9 +74,25 @@ def check(folder: pathlib.Path) -> None:
                     f"its function {name!a} has the operation {node.op!a}, "
                     "which may reach files or machines",
                 )
-            pending |= set(_names(node)) & functions.keys() - visited
     # TensorFlow runs none of what else is in the file: the graph of version 1
     # and the functions that save and restore variables.
+
+
+def reached(names: Iterable[str], functions: Mapping[str, Any]) -> set[str]:
+    """Returns the functions that may run when some are called, these too.
+
+    Args:
+      names: those that are called.
+      functions: name -> its `FunctionDef`.
+    """
+    pending = set(names) & functions.keys()
+    visited: set[str] = set()
+    while pending:
+        name = pending.pop()
+        visited.add(name)
+        for node in functions[name].node_def:
+            pending |= set(_names(node)) & functions.keys() - visited
+    return visited
 
 
 def _read(folder: pathlib.Path) -> Any:

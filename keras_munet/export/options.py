@@ -16,6 +16,8 @@ from keras_munet.export import serving
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 SAVED_MODEL = "savedmodel"
+# Which tasks' own signatures are run and recorded, or replayed.
+SAMPLE, ALL = "sample", "all"
 FORMATS = registry.Registry(
     "export format",
     "keras_munet.export_formats",
@@ -50,6 +52,8 @@ class Options:
         Serving 2.19.
       calibrate: whether logits are divided by the temperature that was fitted
         on each task's validation data, so that scores are calibrated.
+      verify: `sample` or `all`: the tasks whose own signatures are run and
+        recorded, see `golden_outputs.sample`.
     """
 
     weights: str = "float32"
@@ -60,6 +64,7 @@ class Options:
     model_name: str = "keras_munet"
     webp: bool = False
     calibrate: bool = False
+    verify: str = SAMPLE
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Options:
@@ -107,4 +112,17 @@ class Options:
                 f"weights={self.weights!r} is no way to store them; use one "
                 f"of {', '.join(WEIGHT_TYPES)}"
             )
+        check_verify(self.verify)
         serving.check_name(self.model_name)
+
+
+def check_verify(verify: str) -> None:
+    """Refuses what does not say which tasks are verified.
+
+    Raises:
+      UsageError: it is neither `sample` nor `all`.
+    """
+    if verify not in (SAMPLE, ALL):
+        raise errors.UsageError(
+            f"verify={verify!r} names no tasks to verify; use {SAMPLE} or {ALL}"
+        )

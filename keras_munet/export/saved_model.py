@@ -38,6 +38,8 @@ from keras_munet.export import options as options_lib
 from keras_munet.export import output_dir
 from keras_munet.export import saved_model_reader
 from keras_munet.export import serving_functions
+from keras_munet.export import serving_graph
+from keras_munet.export import signature_copies
 from keras_munet.export import warmup
 from keras_munet.models import path_model
 from keras_munet.models.vit import keras_state
@@ -149,7 +151,7 @@ def export(
     served = serving_functions.Served(
         *(paths, inputs, get, options), _thresholds(tasks)
     )
-    signatures = _signatures(served, tasks, keys, options)
+    signatures, copies = _signatures(served, tasks, keys, options)
     unique = {c.id: c.num_params for p in paths.values() for c in p.components}
     text = model_card.card_text(
         tasks,
@@ -160,9 +162,12 @@ def export(
         root_source,
         calibrate=options.calibrate,
     )
+    recorded = golden_outputs.sample(
+        {name: served.structure(name) for name in tasks}, options.verify
+    )
     requests = _requests(keys.values(), options.classify)
     with output_dir.written_whole(folder) as part:
-        _save(part, served.module, signatures)
+        _save(part, served.module, signatures, copies)
         (part / saved_model_reader.SIGNATURES_FILE).write_text(
             _described(tasks, keys, options), encoding="utf-8"
         )
@@ -176,7 +181,7 @@ def export(
             options.weights,
             {keys[name]: state.target for name, state in tasks.items()},
         )
-        golden_outputs.record(part, originals)
+        golden_outputs.record(part, recorded, originals)
     return str(folder)
 
 
@@ -200,24 +205,44 @@ def _signatures(
     tasks: Mapping[str, TaskRecord],
     keys: Mapping[str, str],
     options: options_lib.Options,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[signature_copies.Copy]]:
+    """Returns the signatures to trace, and those that are like one of them.
+
+    Of the tasks of one structure those of the first are traced.
+    """
+    kinds = (*_KINDS, _CLASSIFY) if options.classify else _KINDS
     signatures: dict[str, Any] = {}
+    copies = []
+    firsts: dict[serving_graph.Structure, str] = {}
     for name, state in tasks.items():
-        key = keys[name]
+        key, labels = keys[name], _labels(state)
+        first = firsts.setdefault(served.structure(name), key)
+        if first != key:
+            constants = served.constants(name, labels)
+            copies += [
+                signature_copies.Copy(
+                    f"{kind}_{key}", f"{kind}_{first}", constants
+                )
+                for kind in kinds
+            ]
+            continue
         signatures[f"predict_{key}"] = served.predict(name)
         signatures[f"predict_bytes_{key}"] = served.predict_bytes(name)
         if options.classify:
-            labels = _labels(state)
             signatures[f"{_CLASSIFY}_{key}"] = served.classify(name, labels)
     signatures[golden_outputs.FEATURES] = served.features(
         keys, options.feature_component
     )
-    signatures[ALL_TASKS] = signatures[DEFAULT] = served.all_tasks(keys)
-    return signatures
+    signatures[ALL_TASKS] = served.all_tasks(keys)
+    copies.append(signature_copies.Copy(DEFAULT, ALL_TASKS, {}))
+    return signatures, copies
 
 
 def _save(
-    folder: pathlib.Path, module: tf.Module, signatures: Mapping[str, Any]
+    folder: pathlib.Path,
+    module: tf.Module,
+    signatures: Mapping[str, Any],
+    copies: Iterable[signature_copies.Copy],
 ) -> None:
     try:
         tf.saved_model.save(
@@ -239,6 +264,7 @@ def _save(
             signature.method_name = _CLASSIFY_METHOD
     for function in graph.graph_def.library.function:
         _strip(function)
+    signature_copies.add(graph, copies)
     file.write_bytes(saved.SerializeToString(deterministic=True))
     # It is the fingerprint of the file before, and not required.
     (folder / "fingerprint.pb").unlink(missing_ok=True)

@@ -83,6 +83,11 @@ class Pool:
             )
         self._parts, self._kernel_parts = [], []
 
+    @property
+    def num_pools(self) -> int:
+        """How many pools there are: of values, and of kernels with `int8`."""
+        return 2 if self._weights == "int8" else 1
+
     def offsets(self, component_id: str) -> Offsets:
         """Returns where a component begins."""
         return self._places[component_id]
@@ -110,7 +115,7 @@ class Pool:
         at = [0] * len(pools)
 
         def take(pool: int, count: int) -> tf.Tensor:
-            start = places[pool] + at[pool]
+            start = places[pool] + at[pool] if at[pool] else places[pool]
             at[pool] += _padded(count, pools[pool].dtype.size)
             return tf.slice(pools[pool], start, [count])
 
@@ -122,7 +127,9 @@ class Pool:
                 arrays.append(tf.cast(kernel, tf.float32) * scale)
             else:
                 value = tf.cast(take(0, math.prod(shape)), tf.float32)
-                arrays.append(tf.reshape(value, shape))
+                # One operation less, of which a graph has thousands.
+                flat = len(shape) == 1
+                arrays.append(value if flat else tf.reshape(value, shape))
         return arrays
 
     def _is_kernel(self, weight_name: str) -> bool:

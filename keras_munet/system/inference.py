@@ -238,7 +238,7 @@ def exported_classifier(folder: PathLike, task: str | None) -> Classifier:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise problem from error
     graph_guard.check(newest)
-    loaded = saved_model_reader.load_saved_model(newest)
+    loaded = saved_model_reader.load_saved_model(newest, {signature})
     if signature not in loaded.signatures:
         raise problem
 

@@ -48,6 +48,68 @@ def system(
     return keras_munet.System.open(workdir)
 
 
+def stand_in(
+    num_tasks: int,
+    *,
+    variant: str = "mu",
+    num_layers: int = 1,
+    image_size: int = 16,
+) -> tuple[dict[str, task_state.TaskState], dict[str, specs.Component]]:
+    """Returns published tasks without a system, and components by their ids.
+
+    Tasks have 4 to 6 classes, a norm and a head of their own.
+
+    Args:
+      num_tasks: how many.
+      variant: the root's ViT.
+      num_layers: of the root.
+      image_size: of the root, pixels.
+    """
+    root = root_lib.random(
+        variant, num_layers=num_layers, image_size=image_size
+    )
+    components: dict[str, specs.Component] = {}
+    hparams = {**settings_lib.Settings.from_dict({}).hparams, **root.hparams}
+    states = {}
+    for number in range(num_tasks):
+        task, num_classes = f"task/{number}", 4 + number % 3
+        refs = []
+        for spec in root.family.layout(hparams, num_classes):
+            own = spec.name in OWN
+            ref_id = f"{task if own else 'root'} {spec.name}"
+            if ref_id not in components:
+                rng = seeds.generator(0, ref_id)
+                components[ref_id] = specs.Component(
+                    spec,
+                    {
+                        name: rng.normal(0, 0.1, shape).astype("f4")
+                        for name, shape in spec.weights
+                    },
+                )
+            refs.append(
+                specs.ComponentRef(
+                    spec.name, ref_id, spec.spec_id, spec.num_params
+                )
+            )
+        path = specs.PathRecord(
+            task=task,
+            parent=None,
+            born=(number, 0, 0),
+            hparams=hparams,
+            components=tuple(refs),
+            metrics={"test_quality": 0.25},
+        )
+        states[task] = task_state.TaskState(
+            task=task,
+            private=False,
+            num_classes=num_classes,
+            class_names=_class_names(task, num_classes),
+            num_iterations_done=1,
+            published=path,
+        )
+    return states, components
+
+
 def publish(
     workdir: str | pathlib.Path,
     root: root_lib.Root,

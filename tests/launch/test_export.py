@@ -44,6 +44,32 @@ def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
     assert line.startswith("error: 7 of 7 outputs")
 
 
+def test_verifying_all_asks_what_was_not_recorded(tmp_path):
+    tasks = dict.fromkeys("abcdefghij", 2)
+    export_samples.system(tmp_path / "system", tasks, num_layers=0)
+    flags = (f"--workdir={tmp_path}/system", f"--tasks={','.join(tasks)}")
+    for out, verify in {"some": "sample", "whole": "all"}.items():
+        done = _launch(
+            *("export", *flags),
+            *(f"--out={tmp_path}/{out}", f"--verify={verify}"),
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    done = _launch("export", "--verify=all", f"--out={tmp_path}/some")
+    line = f"{tmp_path}/some: 50 outputs equal to {tmp_path}/some, 10 "
+    assert done.stdout.startswith(line)
+    done = _launch("export", "--verify", f"--out={tmp_path}/whole")
+    assert done.stdout == (
+        f"{tmp_path}/whole: 90 outputs equal to {tmp_path}/whole\n"
+    )
+    for given in ([], flags):
+        done = _launch(
+            *("export", *given, "--verify=most", f"--out={tmp_path}/other")
+        )
+        assert done.returncode == 2
+        assert "use sample or all" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_command_without_a_system_is_refused(tmp_path):
     done = _launch("export", f"--out={tmp_path}/served")
     assert done.returncode == 2
