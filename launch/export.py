@@ -123,7 +123,7 @@ def _verify(out: pathlib.Path, verify: str) -> None:
         if result.num_skipped:
             line += f", {result.num_skipped} of other paths or weights"
         if result.num_near:
-            line += f", {result.num_near} signatures near {folder}'s all_tasks"
+            line += f", {result.num_near} within 1e-5"
         print(line)
 
 

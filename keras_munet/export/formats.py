@@ -20,6 +20,7 @@ from keras_munet.core import specs
 from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.export import options
+from keras_munet.export import served_layers
 from keras_munet.models import layer_factory
 from keras_munet.models import path_model
 
@@ -156,10 +157,8 @@ def classifier(
     """
     activation = getattr(tf.nn, target.activation)
     components = [get(ref) for ref in path.components]
-    chain = [
-        layer_factory.make_layer(c.spec, c.spec.name, dtype="float32")
-        for c in components
-    ]
+    chain = [layer_factory.make_layer(c.spec, c.spec.name) for c in components]
+    layers = [served_layers.served(c.spec) for c in components]
     size = path.hparams["ds_image_size"]
     spec = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
 
@@ -167,14 +166,11 @@ def classifier(
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         tensor = preprocessing.evaluation_images(images, size)
         for component, layer, narrow in zip(
-            components, chain, path_model.class_token_flags(chain), strict=True
+            components, layers, path_model.class_token_flags(chain), strict=True
         ):
-            values = [
-                tf.constant(component.weights[name])
-                for name, _ in component.spec.weights
-            ]
-            narrowing = path_model.call_options(narrow)
-            tensor = layer.compute(tensor, values, **narrowing)
+            arrays = layer.pack(component.weights)
+            constants = [tf.constant(array) for _, array in arrays]
+            tensor = layer.compute(tensor, constants, narrow)
         return {"logits": tensor, "scores": activation(tensor)}
 
     return Classifier(predict, size, weights)

@@ -37,6 +37,7 @@ from keras_munet.export import model_card
 from keras_munet.export import options as options_lib
 from keras_munet.export import output_dir
 from keras_munet.export import saved_model_reader
+from keras_munet.export import served_layers
 from keras_munet.export import serving_functions
 from keras_munet.export import serving_graph
 from keras_munet.export import signature_copies
@@ -378,6 +379,7 @@ def _described(
     written = {
         "tasks": described,
         "weights": options.weights,
+        "graph": served_layers.GRAPH,
         "feature_component": options.feature_component,
     }
     return json.dumps(written, indent=1, sort_keys=True) + "\n"

@@ -28,6 +28,7 @@ import tensorflow as tf
 from keras_munet.core import specs
 from keras_munet.data import picture_decoder
 from keras_munet.data import preprocessing
+from keras_munet.export import served_layers
 from keras_munet.export import weight_buffer
 from keras_munet.models import layer_factory
 from keras_munet.models import path_model
@@ -122,14 +123,13 @@ class Graph:
         self._activations = activations
         self._functions: dict[Any, Any] = {}
         self._specs: dict[str, specs.ComponentSpec] = {}
+        self._layers: dict[str, served_layers.ServedLayer] = {}
+        self._shapes: dict[str, weight_buffer.Shapes] = {}
         spec_ids: dict[str, str] = {}
         for path in paths.values():
             for ref in path.components:
                 if ref.id not in spec_ids:
-                    component = get(ref)
-                    pool.add(ref.id, component)
-                    spec_ids[ref.id] = component.spec.spec_id
-                    self._specs[component.spec.spec_id] = component.spec
+                    spec_ids[ref.id] = self._add(ref.id, get(ref))
         flags: dict[tuple[str, ...], list[bool]] = {}
         self._steps = {}
         for task, path in paths.items():
@@ -152,6 +152,17 @@ class Graph:
             for forks in self._forks.values()
             for below, fork in itertools.pairwise(forks)
         }
+
+    def _add(self, ref_id: str, component: specs.Component) -> str:
+        """Packs a component and returns the id of its spec."""
+        spec_id = component.spec.spec_id
+        if spec_id not in self._specs:
+            self._specs[spec_id] = component.spec
+            self._layers[spec_id] = served_layers.served(component.spec)
+        arrays = self._layers[spec_id].pack(component.weights)
+        self._shapes[spec_id] = [(name, a.shape) for name, a in arrays]
+        self._pool.add(ref_id, arrays)
+        return spec_id
 
     def structure(self, task: str) -> Structure:
         """Returns what a task's functions depend on but constants."""
@@ -303,18 +314,16 @@ class Graph:
 
     def _layer_function(self, kind: _Kind) -> Function:
         """Returns the function of all components of one spec."""
-        spec = self._specs[kind.spec_id]
-        options = path_model.call_options(kind.narrow)
+        layer, shapes = self._layers[kind.spec_id], self._shapes[kind.spec_id]
 
         def component(tensor, pools, places):
-            weights = self._pool.read(spec, pools, places)
-            return self._layer(kind.spec_id).compute(tensor, weights, **options)
+            weights = self._pool.read(shapes, pools, places)
+            return layer.compute(tensor, weights, kind.narrow)
 
         return self._cached_function(("kind", kind), component)
 
     def _layer(self, spec_id: str):
         spec = self._specs[spec_id]
-        # Mixed precision is for training; here sums are float32.
         return layer_factory.make_layer(spec, spec.name, dtype="float32")
 
     def _call(

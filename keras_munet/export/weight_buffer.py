@@ -1,6 +1,6 @@
 """Every weight of an export in one long variable, each stored once.
 
-Invariant: a component's weights lie in the order of its spec, from where the
+Invariant: a component's arrays lie in the order of its layer, from where the
 pool says it begins; what reads them depends on the spec alone. So a graph
 holds one variable and one function per kind of component, however many tasks
 there are: a variable per weight would cost a task more bytes of graph than a
@@ -10,15 +10,18 @@ small head has weights (docs/decisions.md).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
+from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
 from keras_munet.core import int8
-from keras_munet.core import specs
 
+Shapes: TypeAlias = Sequence[tuple[str, tuple[int, ...]]]
 # TensorFlow shares a slice's memory where it begins at a multiple of 64 bytes.
 _ALIGNMENT = 64
 
@@ -58,13 +61,20 @@ class Pool:
         self.values: tf.Variable | None = None
         self.kernels: tf.Variable | None = None
 
-    def add(self, component_id: str, component: specs.Component) -> None:
-        """Appends the weights of a component, unless they are there."""
+    def add(
+        self, component_id: str, arrays: Iterable[tuple[str, np.ndarray]]
+    ) -> None:
+        """Appends the arrays of a component, unless they are there.
+
+        Args:
+          component_id: of the component.
+          arrays: (name, array) in an order that depends on its spec alone.
+        """
         if component_id in self._places:
             return
         self._places[component_id] = Offsets(*self._num_elements)
-        for name, _ in component.spec.weights:
-            value = np.asarray(component.weights[name], np.float32)
+        for name, array in arrays:
+            value = np.asarray(array, np.float32)
             if self._is_kernel(name):
                 kernel, scale = int8.quantize_kernel(value)
                 self._append(1, kernel)
@@ -99,14 +109,14 @@ class Pool:
 
     def read(
         self,
-        spec: specs.ComponentSpec,
+        shapes: Shapes,
         pools: list[tf.Tensor],
         places: list[tf.Tensor],
     ) -> list[tf.Tensor]:
-        """Returns a component's weights, float32, in the order of its spec.
+        """Returns a component's arrays, float32, in the order of `add`.
 
         Args:
-          spec: of the component.
+          shapes: (name, shape) of its arrays.
           pools: as `tensors` gives them.
           places: where it begins in each, `[1] int64`. Not a scalar: OpenVINO
             2026.4 folds an axis that is added to a constant scalar from unset
@@ -120,7 +130,7 @@ class Pool:
             return tf.slice(pools[pool], start, [count])
 
         arrays = []
-        for name, shape in spec.weights:
+        for name, shape in shapes:
             if self._is_kernel(name):
                 kernel = tf.reshape(take(1, math.prod(shape)), shape)
                 scale = take(0, shape[-1])
