@@ -122,13 +122,13 @@ def record(
     outputs = []
     values = []
     described = saved_model_reader.described(folder)
-    asked = {_ALL_TASKS}
+    called = {_ALL_TASKS}
     for task in tasks:
-        asked.update(described["tasks"][task]["signatures"].values())
+        called.update(described["tasks"][task]["signatures"].values())
     if len(tasks) == len(described["tasks"]):
-        asked.add(FEATURES)
-    export = _Export(folder, described, asked | _bytes(described, files))
-    for name, output, task, value in export.answers(inputs, asked):
+        called.add(FEATURES)
+    export = _Export(folder, described, called | _bytes(described, files))
+    for name, output, task, value in export.answers(inputs, called):
         outputs.append([name, output, task, list(value.shape)])
         values.append(value.reshape(-1))
     index = {
@@ -205,13 +205,13 @@ def _replay(folder: pathlib.Path, canary: pathlib.Path, verify: str) -> Replay:
         for task in expected_tasks
         for signature in described["tasks"][task]["signatures"].values()
     }
-    others = set()
+    unrecorded = set()
     if verify == options.ALL:
-        others = own.keys() - recorded
+        unrecorded = own.keys() - recorded
     export = _Export(
         folder,
         described,
-        recorded | others | _bytes(described, inputs["originals"]),
+        recorded | unrecorded | _bytes(described, inputs["originals"]),
     )
     # Other operations round otherwise, so there no bits can be compared.
     same_graph = described.get("graph", 1) == index.get("graph", 1)
@@ -234,7 +234,7 @@ def _replay(folder: pathlib.Path, canary: pathlib.Path, verify: str) -> Replay:
             f"{apart:.2g}; export again on this machine if the processor or "
             "TensorFlow is another, else do not serve it"
         )
-    for name in sorted(others):
+    for name in sorted(unrecorded):
         key = described["tasks"][own[name]]["key"]
         answer = export.ask(name, inputs)["scores"].numpy()
         # The first picture is the same for all kinds of signature.
@@ -247,8 +247,8 @@ def _replay(folder: pathlib.Path, canary: pathlib.Path, verify: str) -> Replay:
             )
     num_skipped = len(expected) - len(common)
     if same_graph:
-        return Replay(len(common), num_skipped, len(others))
-    return Replay(0, num_skipped, len(common) + len(others))
+        return Replay(len(common), num_skipped, len(unrecorded))
+    return Replay(0, num_skipped, len(common) + len(unrecorded))
 
 
 def _is_equal(value: np.ndarray, recorded: np.ndarray) -> bool:
@@ -305,31 +305,31 @@ class _Export:
         return signature(**{key: tf.constant(values[key]())})
 
     def answers(
-        self, inputs: Mapping[str, Any], asked: Collection[str]
+        self, inputs: Mapping[str, Any], called: Collection[str]
     ) -> Iterator[tuple[str, str, str, np.ndarray]]:
         """Yields (signature, output, task, value) of every numeric output.
 
         Args:
           inputs: of the canary.
-          asked: the signatures that are asked, where the export has them.
+          called: names of signatures to call, where the export has them.
         """
         # Signature -> output -> its task; None for every output of one task.
-        wanted: dict[str, dict[str | None, str]] = {
+        tasks_of_outputs: dict[str, dict[str | None, str]] = {
             signature: {None: task}
             for task, record in self._tasks.items()
             for signature in record["signatures"].values()
         }
-        wanted[_ALL_TASKS] = {
+        tasks_of_outputs[_ALL_TASKS] = {
             f"{record['key']}_{output}": task
             for task, record in self._tasks.items()
             for output in ("logits", "scores", "thresholds")
         }
-        wanted[FEATURES] = {
+        tasks_of_outputs[FEATURES] = {
             f"{record['key']}_features": task
             for task, record in self._tasks.items()
         }
-        for name, tasks in sorted(wanted.items()):
-            if name not in asked:
+        for name, tasks in sorted(tasks_of_outputs.items()):
+            if name not in called:
                 continue
             for output, tensor in sorted(self.ask(name, inputs).items()):
                 if tensor.dtype == tf.float32:

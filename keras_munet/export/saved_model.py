@@ -222,9 +222,9 @@ def _signatures(
             constants = served.constants(name, labels)
             copies += [
                 signature_copies.Copy(
-                    f"{kind}_{key}", f"{kind}_{first}", constants
+                    f"{prefix}_{key}", f"{prefix}_{first}", constants
                 )
-                for kind in kinds
+                for prefix in kinds
             ]
             continue
         signatures[f"predict_{key}"] = served.predict(name)

@@ -89,15 +89,15 @@ def _write_part(
         for child in node.children
         if node.user_object.identifier == _SIGNATURE_MAP
     }
-    kept = [
+    node_ids = [
         number
         for number in range(len(before.nodes))
         if signatures.get(number) in {None, *names}
     ]
-    numbers = {number: place for place, number in enumerate(kept)}
+    numbers = {number: after_id for after_id, number in enumerate(node_ids)}
     after = type(before)()
     called = set()
-    for number in kept:
+    for number in node_ids:
         node = after.nodes.add()
         node.CopyFrom(before.nodes[number])
         del node.children[:]

@@ -43,7 +43,7 @@ ENCODED = tf.TensorSpec([None], tf.string, name="encoded")
 
 
 class _Kind(NamedTuple):
-    """What a component's function depends on.
+    """Holds what a component's function depends on.
 
     Attributes:
       spec_id: of its spec.
@@ -58,11 +58,11 @@ class _Step(NamedTuple):
     """One component in a path."""
 
     component_id: str
-    kind: _Kind
+    layer_kind: _Kind
 
 
 class Structure(NamedTuple):
-    """What the functions of a task depend on, but for constants.
+    """Holds what the functions of a task depend on, but for constants.
 
     Attributes:
       model_input: what the images become.
@@ -251,7 +251,7 @@ class Graph:
             # Not the path's own steps: these may compute the class token
             # alone.
             steps = tuple(
-                _Step(step.component_id, _Kind(step.kind.spec_id, False))
+                _Step(step.component_id, _Kind(step.layer_kind.spec_id, False))
                 for step in self._steps[task][:end]
             )
             tensor = source(model_input)(inputs)
@@ -308,19 +308,22 @@ class Graph:
         pools: list[tf.Tensor],
         places: Sequence[list[tf.Tensor]],
     ) -> tf.Tensor:
-        for kind, place in zip(kinds, places, strict=True):
-            tensor = self._layer_function(kind)(tensor, pools, place)
+        for layer_kind, starts in zip(kinds, places, strict=True):
+            tensor = self._layer_function(layer_kind)(tensor, pools, starts)
         return tensor
 
-    def _layer_function(self, kind: _Kind) -> Function:
+    def _layer_function(self, layer_kind: _Kind) -> Function:
         """Returns the function of all components of one spec."""
-        layer, shapes = self._layers[kind.spec_id], self._shapes[kind.spec_id]
+        layer, shapes = (
+            self._layers[layer_kind.spec_id],
+            self._shapes[layer_kind.spec_id],
+        )
 
         def component(tensor, pools, places):
             weights = self._pool.read(shapes, pools, places)
-            return layer.compute(tensor, weights, kind.narrow)
+            return layer.compute(tensor, weights, layer_kind.narrow)
 
-        return self._cached_function(("kind", kind), component)
+        return self._cached_function(("layer", layer_kind), component)
 
     def _layer(self, spec_id: str):
         spec = self._specs[spec_id]
@@ -376,7 +379,7 @@ def make_function(function: Callable, *signature: tf.TensorSpec) -> Function:
 
 
 def _kinds(steps: Sequence[_Step]) -> tuple[_Kind, ...]:
-    return tuple(step.kind for step in steps)
+    return tuple(step.layer_kind for step in steps)
 
 
 def _forks(

@@ -123,8 +123,8 @@ class _Writer:
             for node in wrapper.node_def
             if node.op in _CALLS
         ]
-        others = {node.op for node in wrapper.node_def} - {*_CALLS}
-        if len(called) != 1 or others - {"Identity", "NoOp"}:
+        other_ops = {node.op for node in wrapper.node_def} - {*_CALLS}
+        if len(called) != 1 or other_ops - {"Identity", "NoOp"}:
             return
         inner = self._functions[called[0]]
         wrapper.CopyFrom(inner)

@@ -95,7 +95,7 @@ class Pool:
 
     @property
     def num_pools(self) -> int:
-        """How many pools there are: of values, and of kernels with `int8`."""
+        """Returns the number of pools, two with `int8`."""
         return 2 if self._weights == "int8" else 1
 
     def offsets(self, component_id: str) -> Offsets:

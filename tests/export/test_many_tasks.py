@@ -145,6 +145,19 @@ def _graph(folder):
     return graph
 
 
+def test_no_text_of_the_graph_has_other_characters_than_ascii(folder):
+    # Some converters take every string constant for UTF-8.
+    values = [
+        value
+        for function in _graph(folder).graph_def.library.function
+        for node in function.node_def
+        if node.op == "Const"
+        for value in node.attr["value"].tensor.string_val
+    ]
+    assert values
+    assert all(value.isascii() for value in values)
+
+
 @pytest.mark.parametrize(
     "num_tasks, structures, sampled",
     [
