@@ -104,7 +104,7 @@ class MultiLabelMetrics:
             }
             metrics = cls(**parts)
             is_right = metrics._is_valid()
-        except TypeError as error:
+        except (AttributeError, TypeError) as error:
             raise ValueError("its metrics have other parts") from error
         if not is_right:
             raise ValueError("its metrics are no measures of several labels")
@@ -152,7 +152,8 @@ class MultiLabelMetrics:
           TypeError: a part is of another kind.
         """
         counts = [self.support, self.predicted, self.num_right]
-        shares = [*self.thresholds, *(v or 0.0 for v in self.average_precision)]
+        known = [v for v in self.average_precision if v is not None]
+        shares = [*self.thresholds, *known]
         return (
             json_fields.is_whole(self.num_classes, least=1)
             and json_fields.is_whole(self.num_examples, least=1)
@@ -168,6 +169,8 @@ class MultiLabelMetrics:
             and all(
                 right <= min(s, p) for s, p, right in zip(*counts, strict=True)
             )
+            and [v is None for v in self.average_precision]
+            == [num == 0 for num in self.support]
         )
 
 

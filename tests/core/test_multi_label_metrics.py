@@ -156,6 +156,9 @@ def test_a_record_keeps_every_measure():
         ("predicted", [1, 1, 1, 10**9]),
         ("num_right", [81, 0, 0, 0]),
         ("average_precision", [None, 0.1, 0.1, "x"]),
+        ("average_precision", [0.1, 0.1, 0.1, ""]),
+        ("average_precision", [False, 0.1, 0.1, 0.1]),
+        ("average_precision", [None, 0.1, 0.1, 0.1]),
         ("log_loss", -1.0),
         ("num_exact", 1.5),
         ("thresholds", 0.5),
@@ -166,6 +169,12 @@ def test_a_record_of_what_no_measurement_gives_is_refused(key, part):
     value = multi_label_metrics.measure_multi_label(*_sample()).to_json()
     with pytest.raises(ValueError, match="its metrics"):
         multi_label_metrics.MultiLabelMetrics.from_json({**value, key: part})
+
+
+@pytest.mark.parametrize("value", [[], None, "x", {}])
+def test_a_record_that_is_no_record_is_refused(value):
+    with pytest.raises(ValueError, match="its metrics"):
+        multi_label_metrics.MultiLabelMetrics.from_json(value)
 
 
 @pytest.mark.parametrize("name", ["balanced_accuracy", "auc", "log_loss", "my"])

@@ -173,6 +173,8 @@ def examine(
         sources.Skipped(f"class {c!r}", "has no usable image")
         for c in sorted(lost_classes)
     ]
+    if listing.target is target_types.MULTI_LABEL:
+        _refuse_one_label(source, label_names)
     labels = _labels(label_names, class_names, listing.target)
     return Examined(
         examples,
@@ -296,6 +298,26 @@ def _nothing_left(source: str, skipped) -> str:
         f"{source!r} has no usable image among {len(skipped)} ({first}); give "
         "PNG or JPEG files"
     )
+
+
+def _refuse_one_label(
+    source: str, label_names: Sequence[Sequence[str]]
+) -> None:
+    """Refuses a list of labels where no image, or each one, has one label.
+
+    Raises:
+      DataError: it is so.
+    """
+    if not any(label_names):
+        raise errors.DataError(
+            f"{source!r} has no usable image with a label; give at least one "
+            "image that can be read a label"
+        )
+    if all(len(names) == 1 for names in label_names):
+        raise errors.DataError(
+            f"{source!r} has a column of any number of labels an image, and "
+            "every usable image has exactly one; name the column 'label'"
+        )
 
 
 def _labels(

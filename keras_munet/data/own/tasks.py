@@ -257,8 +257,8 @@ def _column_names(
     """Returns one name for each column of labels of 0 and 1.
 
     Raises:
-      UsageError: labels or class names are of another kind, or every image
-        has one label, as one-hot labels have.
+      UsageError: labels or class names are of another kind, no image has a
+        label, or every image has one, as one-hot labels have.
       DataError: two classes have one name.
     """
     num_images, num_classes = labels.shape
@@ -268,11 +268,16 @@ def _column_names(
             f"{labels.min()} to {labels.max()}; labels with a column for each "
             "class must be 0 or 1"
         )
-    if num_classes < 2:
+    if num_classes < 2 and len(class_names) != 1:
         raise errors.UsageError(
             f"task {name!r} is given labels of shape {labels.shape}; give "
-            "labels[:, 0], one whole number an image, or a column for each "
-            "of several classes"
+            "labels[:, 0], one whole number an image, a column for each of "
+            "several classes, or the name of the only class"
+        )
+    if num_images and not labels.any():
+        raise errors.UsageError(
+            f"task {name!r} is given labels of shape {labels.shape} that are "
+            "all 0; give at least one image a label"
         )
     if num_images and (labels.sum(axis=1) == 1).all():
         raise errors.UsageError(

@@ -77,6 +77,46 @@ def test_a_table_without_any_label_is_refused(tmp_path):
         sources.listing(_table(tmp_path, ["", " "]))
 
 
+@pytest.mark.parametrize("num_bytes_max", [None, 100])
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        (["a", "b", "a"] * 4, "has exactly one; name the column 'label'"),
+        (["a"] * 12, "has exactly one; name the column 'label'"),
+        (["", "a|b", ""] * 4, "no usable image with a label"),
+    ],
+)
+def test_a_table_of_one_label_or_none_an_image_is_refused(
+    tmp_path, monkeypatch, cells, problem, num_bytes_max
+):
+    source = _table(tmp_path / "in", cells)
+    if "|" in "".join(cells):
+        for number in range(1, 12, 3):
+            (tmp_path / f"in/{number}.png").write_bytes(b"no picture")
+    if num_bytes_max:
+        monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", num_bytes_max)
+    with pytest.raises(errors.DataError, match=problem) as caught:
+        prepare.prepare_task(source, str(tmp_path / "data"), name="own/few")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "data" / "own").exists()
+
+
+def test_a_table_may_have_a_single_label_that_some_images_lack(
+    tmp_path, monkeypatch
+):
+    source = _table(tmp_path / "in", ["cat", "", "cat"] * 4)
+    one = prepare.prepare_task(source, str(tmp_path / "a"), name="own/cat")
+    monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 100)
+    other = prepare.prepare_task(source, str(tmp_path / "b"), name="own/cat")
+    for data in (one.data, other.data):
+        assert data.target is _MULTI and data.class_names == ("cat",)
+        np.testing.assert_array_equal(np.unique(_rows(data)), [0, 1])
+    images = np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4)
+    labels = np.array([[1], [0], [1]] * 4)
+    given = own_tasks.from_arrays("own/c", images, labels, class_names=["cat"])
+    assert given.target is _MULTI and given.num_classes == 1
+
+
 def test_lists_in_a_parquet_table_are_labels(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -130,6 +170,8 @@ def test_pairs_of_other_shapes_are_refused():
         (np.full([12, 2], 2), (), "from 2 to 2"),
         (np.ones([12, 1], np.int32), (), r"give labels\[:, 0\]"),
         (np.zeros([12, 0], np.int32), (), "a column for each"),
+        (np.zeros([12, 3], bool), (), "at least one image a label"),
+        (np.ones([12, 1], np.int32), ("a",), "exactly one; give lab"),
         (np.full([12, 2], -1), (), "from -1 to -1"),
         (np.ones([12, 2]), (), "float64 labels"),
         (np.ones([12, 2, 2], np.int32), (), r"\[n, classes\] of 0 and 1"),
