@@ -28,7 +28,7 @@ _LICENSE = flags.DEFINE_string(
     "of data and root.",
 )
 _PRIVATE = flags.DEFINE_bool(
-    "private", False, "Create the repository as a private one."
+    "private", False, "Upload to a private repository, or create it as one."
 )
 _INCLUDE_PRIVATE = flags.DEFINE_bool(
     "include_private", False, "Upload private tasks too."

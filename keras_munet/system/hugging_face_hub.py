@@ -18,6 +18,7 @@ from typing import Any
 from typing import NamedTuple
 
 from keras_munet import errors
+from keras_munet.core import names
 from keras_munet.core import plugins
 from keras_munet.export import model_card
 from keras_munet.roots import build as roots_build
@@ -89,7 +90,7 @@ def push(
       url: `hf://OWNER/NAME`, with `@BRANCH` behind it for a branch.
       license_id: the licence of the system, as the Hub spells it, e.g.
         `apache-2.0`.
-      private: whether a repository that is created is private.
+      private: whether the repository has to be a private one.
       include_private: whether tasks that are private in the system, which
         teach no other task, are uploaded with the rest.
 
@@ -98,7 +99,8 @@ def push(
 
     Raises:
       UsageError: the URL or the licence is none, no task is published,
-        a task is private, or huggingface_hub is not installed.
+        a task is private, a repository that has to be private is public, or
+        huggingface_hub is not installed.
       StoreError: the system is damaged, or the Hub refuses or does not answer.
 
     Example:
@@ -117,20 +119,26 @@ def push(
             f"{directory.files.where} has no published task; evolve one "
             "before you push it"
         )
-    hidden = sorted(name for name, state in tasks.items() if state.private)
-    if hidden and not include_private:
-        raise errors.UsageError(
-            f"{', '.join(hidden)} of {directory.files.where} are private "
-            "tasks; give --include_private to upload them too, or remove "
-            "them from a copy of the system"
-        )
+    if not include_private:
+        _refuse_private(directory)
     card = _card(directory, repository, license_id)
     with tempfile.TemporaryDirectory() as folder:
         archive = os.path.join(folder, ARCHIVE_FILE)
         archives.export_archive(directory, archive)
+        if not include_private:
+            # A job may have published one since the first look.
+            _refuse_private(directory)
         with _as_store_errors(repository, "pushed"):
             api = _api(hub)
             api.create_repo(repository.name, private=private, exist_ok=True)
+            # The call leaves a repository that exists as it is.
+            is_public = private and not api.model_info(repository.name).private
+        if is_public:
+            raise errors.UsageError(
+                f"{repository.url} exists already and is public; make it "
+                "private on the Hub, or choose another name"
+            )
+        with _as_store_errors(repository, "pushed"):
             commit = api.create_commit(
                 repository.name,
                 [
@@ -176,6 +184,31 @@ def pull(url: str, workdir: files_lib.Location) -> system_dir.SystemDir:
                 local_dir=folder,
             )
         return archives.import_archive(archive, files)
+
+
+def _refuse_private(directory: system_dir.SystemDir) -> None:
+    """Refuses a system with private tasks.
+
+    The history of all jobs, which is a part of an archive, has the name and
+    the figures of a private task before it is published and after it is
+    removed, too.
+
+    Raises:
+      UsageError: a task is private, or the experiment names one that is.
+    """
+    hidden = {
+        name for name, state in directory.tasks().items() if state.private
+    }
+    for task in directory.experiment.get("task_names", ()):
+        name, private = names.split_private(task)
+        if private:
+            hidden.add(name)
+    if hidden:
+        raise errors.UsageError(
+            f"{', '.join(sorted(hidden))} of {directory.files.where} are "
+            "private tasks, and the history has their names and figures; give "
+            "--include_private to upload them too"
+        )
 
 
 def _card(

@@ -80,6 +80,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._download(with_body=False)
 
     def do_GET(self):
+        name = self.path.removeprefix("/api/models/")
+        if name in self.service.repositories:
+            self._body()
+            private = name in self.service.private
+            self._json(200, {"id": name, "private": private})
+            return
         self._download(with_body=True)
 
     def do_PUT(self):
@@ -111,7 +117,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         name = f"{request.get('organization', 'me')}/{request['name']}"
         exists = name in self.service.repositories
         self.service.repositories.setdefault(name, [])
-        if request.get("private") or request.get("visibility") == "private":
+        private = (
+            request.get("private") or request.get("visibility") == "private"
+        )
+        if private and not exists:
             self.service.private.add(name)
         self._json(
             409 if exists else 200,

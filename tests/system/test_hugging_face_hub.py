@@ -125,6 +125,49 @@ def test_a_private_task_is_pushed_only_on_request(directory, hub):
     assert hub.private == {_NAME}
 
 
+@pytest.mark.parametrize("published", [False, True])
+def test_a_private_task_of_the_history_is_pushed_only_on_request(
+    directory, hub, published
+):
+    if published:
+        directory.publish(_state(directory, "patients", private=True))
+    directory.change_experiment(
+        {**directory.experiment, "task_names": ["digits", "private:patients"]}
+    )
+    if published:
+        directory.remove("patients")
+    with pytest.raises(errors.UsageError, match=r"patients .* history"):
+        hugging_face_hub.push(directory, _URL)
+    assert not hub.requests
+    hugging_face_hub.push(directory, _URL, include_private=True)
+    assert _NAME in hub.repositories
+
+
+def test_a_private_task_that_a_job_publishes_meanwhile_is_not_pushed(
+    directory, hub, monkeypatch
+):
+    export = archives.export_archive
+
+    def exported(*args):
+        directory.publish(_state(directory, "hidden", private=True))
+        return export(*args)
+
+    monkeypatch.setattr(archives, "export_archive", exported)
+    with pytest.raises(errors.UsageError, match=r"hidden .* private task"):
+        hugging_face_hub.push(directory, _URL)
+    assert not hub.requests
+
+
+def test_a_private_push_never_goes_to_a_public_repository(directory, hub):
+    hugging_face_hub.push(directory, _URL)
+    with pytest.raises(errors.UsageError, match="is public"):
+        hugging_face_hub.push(directory, _URL, private=True)
+    assert len(hub.repositories[_NAME]) == 1
+    hub.private.add(_NAME)
+    hugging_face_hub.push(directory, _URL, private=True)
+    assert len(hub.repositories[_NAME]) == 2
+
+
 @pytest.mark.parametrize(
     "url",
     [
