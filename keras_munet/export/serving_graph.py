@@ -173,7 +173,7 @@ class Graph:
         """Returns the constant `OFFSETS` of a task's signatures."""
         return self._offsets(self._steps[task])
 
-    def from_images(self, model_input: preprocessing.ModelInput):
+    def from_images(self, model_input: preprocessing.ModelInput) -> Function:
         """Returns pixels of any size -> the model's input."""
 
         def from_images(images):
@@ -186,7 +186,7 @@ class Graph:
             ("images", model_input), from_images, IMAGES
         )
 
-    def from_bytes(self, model_input: preprocessing.ModelInput):
+    def from_bytes(self, model_input: preprocessing.ModelInput) -> Function:
         """Returns the bytes of picture files -> the model's input."""
         size = model_input.image_size
 
