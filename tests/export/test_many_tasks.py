@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -13,6 +14,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
+from keras_munet.core import multi_label_metrics
+from keras_munet.core import target_types
 from keras_munet.export import golden_outputs
 from keras_munet.export import options as options_lib
 from keras_munet.export import saved_model
@@ -101,6 +104,35 @@ def test_a_copy_answers_with_its_own_labels(stand_in, tmp_path, monkeypatch):
     for name, labels in (("a", "wxyz"), ("a_call", "éñüß")):
         classes = _answers(out, name)["classes"]
         assert [c.decode() for c in classes[1]] == list(labels)
+
+
+def test_a_copy_has_its_own_thresholds_and_kind_of_score(
+    stand_in, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(golden_outputs, "_NUM_SAMPLED", 1)
+    states, components = stand_in
+    thresholds = {"a": (0.1, 0.2, 0.3, 0.4), "b": (0.5, 0.6, 0.7, 0.8)}
+    # The third has the same layers, and one label a picture.
+    chosen = {"c": states["task/6"]}
+    for name, row in thresholds.items():
+        counts = (1,) * 4
+        metrics = multi_label_metrics.MultiLabelMetrics(
+            *(4, 4, row, counts, counts, counts, (0.5,) * 4, 0.5, 1)
+        )
+        chosen[name] = dataclasses.replace(
+            states["task/0" if name == "a" else "task/3"],
+            target=target_types.MULTI_LABEL,
+            test_metrics=metrics,
+        )
+    out = _export(tmp_path / "out", chosen, components)
+    for name, row in thresholds.items():
+        answers = _answers(out, name)
+        np.testing.assert_allclose(answers["thresholds"], [row] * 5)
+        np.testing.assert_allclose(
+            answers["scores"], tf.sigmoid(answers["logits"]), atol=1e-6
+        )
+    scores = _answers(out, "c")["scores"]
+    np.testing.assert_allclose(scores.sum(1), 1.0, atol=1e-6)
 
 
 def test_the_loader_of_version_1_reads_every_signature(folder, stand_in):
