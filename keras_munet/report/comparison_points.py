@@ -70,7 +70,7 @@ def _run(value: Any, task_names: list[str]) -> dict[str, Any]:
         "params": [
             _number(tasks[name]["accounted_params"]) for name in task_names
         ],
-        "test": [_number(tasks[name]["test"]) for name in task_names],
+        "test": [_share(tasks[name]["test"]) for name in task_names],
         "secs": [
             _number_or_none(tasks[name].get("train_secs"))
             for name in task_names
@@ -79,6 +79,12 @@ def _run(value: Any, task_names: list[str]) -> dict[str, Any]:
             _number_or_none(tasks[name].get("cpu_secs")) for name in task_names
         ],
     }
+
+
+def _share(value: Any) -> float:
+    if not 0 <= _number(value) <= 1:
+        raise ValueError("not a share")
+    return value
 
 
 def _number_or_none(value: Any) -> float | None:

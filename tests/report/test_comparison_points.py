@@ -45,6 +45,8 @@ def test_a_folder_without_a_comparison_is_a_usage_error(tmp_path):
         lambda record: record["runs"][0]["tasks"].pop(),
         lambda record: record["runs"][0].update(seed="0"),
         lambda record: record["runs"][0]["tasks"][0].update(test=None),
+        lambda record: record["runs"][0]["tasks"][0].update(test=1.5),
+        lambda record: record["runs"][0]["tasks"][0].update(test=-0.5),
         lambda record: record.update(runs=7),
         lambda record: record.pop("name"),
     ],
