@@ -202,7 +202,7 @@ def measure_network(
     """Returns task -> metric -> value of a network on some examples.
 
     Raises:
-      DataError: a task has no label in them.
+      DataError: a task has no label in them, or an output is not finite.
     """
     kinds = {task.task_type: task.name for task in tasks}
     meters = {
@@ -223,6 +223,12 @@ def measure_network(
             name: output.numpy()
             for name, output in predict(tf.constant(images)).items()
         }
+        for name, output in outputs.items():
+            if not np.isfinite(output).all():
+                raise errors.DataError(
+                    f"the network's output for {name} is not finite; use a "
+                    "smaller learning rate"
+                )
         classes = None
         if tasks_lib.SEGMENTATION in kinds:
             classes = outputs[kinds[tasks_lib.SEGMENTATION]].argmax(-1)

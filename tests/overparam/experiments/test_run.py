@@ -164,6 +164,16 @@ def test_a_finished_run_is_not_repeated_nor_mixed_with_another(
         _run(folder, other, data, one_device)
 
 
+def test_a_network_of_no_finite_output_is_refused_in_one_line(data, one_device):
+    with one_device.scope():
+        model = run_lib.make_network(_SETTINGS, data.tasks)
+    for variable in model.trainable_variables:
+        variable.assign(np.full(variable.shape, np.nan))
+    with pytest.raises(errors.DataError, match="not finite") as caught:
+        run_lib.measure_network(model, data.tasks, data.test)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_training_makes_every_task_better(tmp_path, data, one_device):
     settings = dataclasses.replace(
