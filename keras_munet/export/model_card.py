@@ -62,15 +62,14 @@ def card_text(
             "",
             "Images are `[batch, height, width, 3] uint8` of any size, or "
             "the bytes of JPEG, PNG, GIF and BMP files; decoding, turning by "
-            "EXIF, scaling and resizing are inside. Scores are shares of the "
-            "classes that `signatures.json` names, in order.",
+            "EXIF, scaling and resizing are inside. Scores are of the classes "
+            "that `signatures.json` names, in order.",
             "",
             *_task_table(tasks, signatures),
             "",
             "Test accuracy is of one evolved path on the task's own test "
-            "data, measured when it was published, with float32 weights. The "
-            "model answers with one of a task's classes to any picture, also "
-            "to one of none of them.",
+            "data, measured when it was published, with float32 weights. "
+            f"{_answers(tasks)}",
             "",
             *quality(tasks, calibrate=calibrate),
             *multi_label_quality(tasks),
@@ -127,9 +126,7 @@ def system_card_text(
             *_task_table(tasks),
             "",
             "Test accuracy is of one evolved path on the task's own test "
-            "data, measured when it was published. The model answers with "
-            "one of a task's classes to any picture, also to one of none of "
-            "them.",
+            f"data, measured when it was published. {_answers(tasks)}",
             "",
             *quality(tasks),
             *multi_label_quality(tasks),
@@ -190,6 +187,20 @@ def _task_table(
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return [header, "|---" * (header.count("|") - 1) + "|", *rows]
+
+
+def _answers(tasks: Mapping[str, Any]) -> str:
+    """Returns what the scores of both types of tasks mean, where they occur."""
+    targets = {state.target for state in tasks.values()}
+    sentences = {
+        target_types.SINGLE_LABEL: "Where a picture has one label, scores are "
+        "shares that add up to 1, and the model answers with one of the "
+        "classes to any picture, also to one of none of them.",
+        target_types.MULTI_LABEL: "Where a picture has any number of labels "
+        "(mean AP: mean average precision in place of the accuracy), each "
+        "score has a threshold, and the model may answer with no class.",
+    }
+    return " ".join(t for target, t in sentences.items() if target in targets)
 
 
 def _measure(state: Any) -> str:

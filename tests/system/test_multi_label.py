@@ -162,6 +162,16 @@ def test_an_export_has_scores_and_thresholds_of_each_class(system, base):
     golden_outputs.replay(base / "served", base / "served")
 
 
+def test_a_card_says_what_scores_of_both_types_mean(base, system, tmp_path):
+    both = (base / "served" / "README.md").read_text()
+    assert "one of the classes to any picture" in both
+    assert "may answer with no class" in both
+    system.export(tmp_path / "one", [_TASK])
+    only = (tmp_path / "one" / "README.md").read_text()
+    assert "one of the classes to any picture" not in only
+    assert "may answer with no class" in only
+
+
 def test_a_tflite_file_has_the_same_scores(system, base):
     pictures = np.zeros([1, 16, 16, 3], np.uint8)
     interpreter = tf.lite.Interpreter(
