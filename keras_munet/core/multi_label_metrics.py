@@ -152,8 +152,8 @@ class MultiLabelMetrics:
           TypeError: a part is of another kind.
         """
         counts = [self.support, self.predicted, self.num_right]
-        known = [v for v in self.average_precision if v is not None]
-        shares = [*self.thresholds, *known]
+        precisions = [v for v in self.average_precision if v is not None]
+        shares = [*self.thresholds, *precisions]
         return (
             json_fields.is_whole(self.num_classes, least=1)
             and json_fields.is_whole(self.num_examples, least=1)
