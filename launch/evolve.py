@@ -103,9 +103,7 @@ def main() -> None:
         return
     for name, state in evolved.tasks.items():
         metrics = state.published.metrics
-        measure = state.target.test_measure(
-            evolved.settings.search.quality, name
-        )
+        measure = state.target.test_measure(evolved.settings.search.quality)
         reporter.line(
             f"{name}: test {measure.replace('_', ' ')} "
             f"{metrics['test_quality']:.4f}, "

@@ -84,19 +84,17 @@ class TargetType:
             )
         return setting
 
-    def test_measure(self, setting: str, task: str) -> str:
+    def test_measure(self, setting: str) -> str:
         """Returns the measure that the record of a path has of test data.
 
         That is the accuracy, or where an image has any number of labels the
         quality that decides.
 
         Args:
-          setting: as of `quality_of`.
-          task: likewise.
+          setting: as of `quality_of`; one that does not fit stands for the
+            default, as a record can be read under any settings.
         """
-        if self is MULTI_LABEL:
-            return self.quality_of(setting, task)
-        return _DEFAULT_QUALITY
+        return setting if setting in self.qualities else self.default_quality
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -154,11 +154,9 @@ class Summary:
     @property
     def multi_label_measure(self) -> str:
         """The measure of tasks whose images have any number of labels."""
-        target = target_types.MULTI_LABEL
-        name = self.quality.replace(" ", "_")
-        if name not in target.qualities:
-            name = target.default_quality
-        return name.replace("_", " ")
+        setting = self.quality.replace(" ", "_")
+        measure = target_types.MULTI_LABEL.test_measure(setting)
+        return measure.replace("_", " ")
 
     @property
     def mean_validation(self) -> float | None:

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 from keras_munet import errors
+from keras_munet.core import class_weights
 from keras_munet.core import lineage
 from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.store import os_errors
 from keras_munet.store import settings_diff
 from keras_munet.store import system_dir
@@ -55,8 +57,8 @@ def merge(
 
     Raises:
       UsageError: the systems have another family or root, a name means
-        different tasks in them, there is no such task, or a job works on one
-        of the tasks.
+        different tasks in them, settings of `target` do not fit the labels
+        of a task, there is no such task, or a job works on one of the tasks.
       StoreError: a component of `source` is missing or damaged.
     """
     _check_same_kind(target, source)
@@ -64,6 +66,8 @@ def merge(
     if task_name is not None:
         theirs = {task_name: source.task(task_name)}
     states = _new_states(target, source, theirs)
+    for state in states:
+        _check_labels(target, source, state)
     copied: set[str] = set()
     num_new = 0
     for state in states:
@@ -112,6 +116,38 @@ def _check_same_kind(
         f"({os_errors.show(source.root_source)}; other "
         f"{what or 'hyperparameters'}); merge systems of one root"
     )
+
+
+def _check_labels(
+    target: system_dir.SystemDir,
+    source: system_dir.SystemDir,
+    state: task_state.TaskState,
+) -> None:
+    """Refuses a task that `target` could neither evolve nor evaluate.
+
+    Raises:
+      UsageError: its labels do not fit the settings of `target`, or have
+        another measure there than in `source`.
+    """
+    ours, theirs = (
+        state.target.quality_of(
+            part.experiment.get("search", {}).get("quality", "accuracy"),
+            state.task,
+        )
+        for part in (target, source)
+    )
+    if state.target is target_types.SINGLE_LABEL:
+        return
+    weights = target.experiment.get("data", {}).get(
+        "class_weights", class_weights.NONE
+    )
+    class_weights.check(weights, state.task, state.class_names, state.target)
+    if ours != theirs:
+        raise errors.UsageError(
+            f"task {state.task!r} of {source.where} has the measure {theirs}, "
+            f"and such tasks of {target.where} have {ours}; merge systems of "
+            "one search.quality"
+        )
 
 
 def _new_states(

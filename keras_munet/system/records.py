@@ -163,7 +163,7 @@ def task_info(
         score=path.metrics.get("score"),
         num_iterations_done=state.num_iterations_done,
         target_type=state.target.name,
-        measure=state.target.test_measure(quality, state.task),
+        measure=state.target.test_measure(quality),
     )
 
 

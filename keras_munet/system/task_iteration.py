@@ -204,7 +204,7 @@ def measure_path(
         "num_layers": path.hparams["num_layers"],
         "num_params": path.num_params,
         "accounted_params": accounted,
-        "measure": data.target.test_measure(settings.search.quality, task),
+        "measure": data.target.test_measure(settings.search.quality),
         "test_metrics": None
         if metrics is None
         else metrics.summary(data.class_names),

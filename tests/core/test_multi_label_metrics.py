@@ -177,6 +177,13 @@ def test_a_record_that_is_no_record_is_refused(value):
         multi_label_metrics.MultiLabelMetrics.from_json(value)
 
 
+def test_a_record_is_read_under_a_setting_that_does_not_fit():
+    measure = target_types.MULTI_LABEL.test_measure
+    assert measure("macro_f1") == "macro_f1"
+    assert measure("auc") == measure("accuracy") == "mean_average_precision"
+    assert target_types.SINGLE_LABEL.test_measure("macro_f1") == "accuracy"
+
+
 @pytest.mark.parametrize("name", ["balanced_accuracy", "auc", "log_loss", "my"])
 def test_a_quality_of_one_label_is_refused_for_several_in_one_line(name):
     with pytest.raises(errors.UsageError, match="use one of mean_av") as caught:

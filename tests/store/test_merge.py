@@ -9,6 +9,7 @@ import store_samples
 
 from keras_munet import errors
 from keras_munet.core import lineage
+from keras_munet.core import target_types
 from keras_munet.store import codec
 from keras_munet.store import leases
 from keras_munet.store import merge
@@ -211,3 +212,26 @@ def test_a_merged_path_seeds_the_next(target, source):
     state = store_samples.state(target, task="new", value=70.0, parent=parent)
     target.publish(dataclasses.replace(state, retired={}))
     assert target.check() == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        ({"search": {"quality": "auc"}}, {}, "search.quality is 'auc'"),
+        ({}, {"search": {"quality": "macro_f1"}}, "has the measure macro_f1"),
+        ({"data": {"class_weights": "auto"}}, {}, "class_weights is auto"),
+    ],
+)
+def test_labels_that_settings_do_not_fit_are_refused(ours, theirs, words):
+    target, source = _system(experiment=ours), _system(experiment=theirs)
+    several = target_types.MULTI_LABEL
+    source.publish(store_samples.state(source, "scenes", target=several))
+    with pytest.raises(errors.UsageError, match=words) as caught:
+        merge.merge(target, source)
+    assert "\n" not in str(caught.value)
+    assert target.tasks() == {}
+    again = _system(experiment=theirs)
+    assert merge.merge(again, source).tasks == ("scenes",)
+    plain = _system(experiment=theirs)
+    plain.publish(store_samples.state(plain, "digits"))
+    assert merge.merge(target, plain).tasks == ("digits",)
