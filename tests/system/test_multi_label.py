@@ -19,6 +19,7 @@ from sklearn import metrics as sklearn_metrics
 import keras_munet
 from keras_munet import errors
 from keras_munet import report
+from keras_munet.core import devices
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import target_types
 from keras_munet.data.own import prepare
@@ -274,6 +275,16 @@ def test_a_setting_that_does_not_fit_leaves_nothing_behind(
         keras_munet.System.create(tmp_path / "run", settings)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_coordinator_refuses_before_the_first_task_is_trained(base, tmp_path):
+    system = keras_munet.System.create(
+        tmp_path / "run", _settings(base / "data")
+    )
+    nowhere = devices.Devices(strategy="coordinator", workers="127.0.0.1:9")
+    with pytest.raises(errors.UsageError, match="use another strategy"):
+        system.run(strategy=nowhere)
+    assert not system.tasks
 
 
 @pytest.mark.parametrize("policy", ["linear_probe", "finetune_all"])

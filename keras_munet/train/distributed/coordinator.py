@@ -160,11 +160,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           StoppedError: `stop_when` said so.
           UsageError: the task has any number of labels an image.
         """
-        if not self._engine.counts_accuracy(data):
-            raise errors.UsageError(
-                f"task {data.name!r} has any number of labels an image, which "
-                "--strategy=coordinator does not measure; use another strategy"
-            )
+        data.target.check_strategy("coordinator", data.name)
         self.check_stop()
         schedule = self.schedule(data, event)
         num_counted = self._engine.num_counted(data, "validation")
