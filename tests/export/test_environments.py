@@ -20,6 +20,7 @@ import urllib.request
 import export_samples
 import numpy as np
 import pytest
+import tensorflow as tf
 
 _TESTS = pathlib.Path(__file__).resolve().parents[1]
 # Without the folders of this environment: others have their own.
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
     """An export; treat it as read-only."""
     path = tmp_path_factory.mktemp("environments")
     system = export_samples.system(path / "system", {"digits": 10, "a/b": 3})
-    return pathlib.Path(system.export(path / "served"))
+    return pathlib.Path(system.export(path / "served", classify=True))
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,21 @@ def _answers(python, folder):
     assert done.returncode == 0, done.stderr[-1000:]
     found = json.loads(done.stdout)
     return found["tensorflow"], found["values"]
+
+
+@pytest.mark.slow
+def test_an_older_tensorflow_answers_alike(folder, recorded):
+    python = _interpreter("KERAS_MUNET_OLD_PYTHON", "an older TensorFlow")
+    version, values = _answers(python, folder)
+    minor, own = (
+        tuple(map(int, v.split(".")[:2])) for v in (version, tf.__version__)
+    )
+    assert minor <= (own[0], own[1] - 2), f"{version} is not two releases back"
+    for key, value in zip(recorded, values, strict=True):
+        near = 1e-5 * max(1, np.abs(recorded[key]).max())
+        np.testing.assert_allclose(
+            value, recorded[key], rtol=0, atol=near, err_msg=f"{key}"
+        )
 
 
 def _infer(address, model, **inputs):
