@@ -174,7 +174,15 @@ class Graph:
         return self._offsets(self._steps[task])
 
     def from_images(self, model_input: preprocessing.ModelInput) -> Function:
-        """Returns pixels of any size -> the model's input."""
+        """Returns the function from pixels of any size to a model's input.
+
+        Args:
+          model_input: how the task prepares pictures.
+
+        Returns:
+          From `[batch, height, width, 3] uint8` to `[batch, size, size, 3]
+          float32`.
+        """
 
         def from_images(images):
             # A server does not check what it feeds; images of one channel
@@ -187,7 +195,14 @@ class Graph:
         )
 
     def from_bytes(self, model_input: preprocessing.ModelInput) -> Function:
-        """Returns the bytes of picture files -> the model's input."""
+        """Returns the function from picture files to a model's input.
+
+        Args:
+          model_input: how the task prepares pictures.
+
+        Returns:
+          From `[batch] string` to `[batch, size, size, 3] float32`.
+        """
         size = model_input.image_size
 
         def decode(data):

@@ -108,8 +108,14 @@ def test_evaluating_writes_equal_bytes_every_time(evolved, tmp_path):
     assert texts[0] == texts[1]
     measured = json.loads(texts[0])["digits"]
     assert set(measured) == {
-        *("accounted_params", "num_layers", "num_params", "path_id"),
-        *("score", "test_accuracy", "test_metrics", "validation_accuracy"),
+        *("accounted_params", "measure", "num_layers", "num_params"),
+        *(
+            "path_id",
+            "score",
+            "test_accuracy",
+            "test_metrics",
+            "validation_accuracy",
+        ),
     }
 
 
