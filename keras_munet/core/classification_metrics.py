@@ -100,13 +100,12 @@ class ClassificationMetrics:
         """Mean recall of the classes that have examples."""
         support, _, correct = self._totals()
         pairs = zip(correct, support, strict=True)
-        return _mean([c / s for c, s in pairs if s])
+        return mean([c / s for c, s in pairs if s])
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that have examples or are predicted."""
-        rows = zip(*self._totals(), strict=True)
-        return _mean([_ratio(2 * c, p + s) for s, p, c in rows if p + s])
+        return mean_f1(*self._totals())
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` is the inverse."""
@@ -141,15 +140,17 @@ class ClassificationMetrics:
             **values,
             "confusion": [list(cell) for cell in self.confusion],
             "num_examples": self.num_examples,
-            "accuracy_interval": _rounded(self.accuracy_interval),
-            "balanced_accuracy": _round(self.balanced_accuracy),
-            "macro_f1": _round(self.macro_f1),
+            "accuracy_interval": [
+                rounded(end) for end in self.accuracy_interval
+            ],
+            "balanced_accuracy": rounded(self.balanced_accuracy),
+            "macro_f1": rounded(self.macro_f1),
             "per_class": [
                 {
                     "class": name,
-                    "precision": _round(row.precision),
-                    "recall": _round(row.recall),
-                    "f1": _round(row.f1),
+                    "precision": rounded(row.precision),
+                    "recall": rounded(row.recall),
+                    "f1": rounded(row.f1),
                     "support": row.support,
                 }
                 for name, row in zip(names, self.per_class, strict=True)
@@ -212,23 +213,23 @@ def measure_classifier(
     num_classes = logits.shape[1]
     temperature = None
     if validation is not None and np.isfinite(validation[0]).all():
-        temperature = _round(fit_temperature(*validation))
+        temperature = rounded(fit_temperature(*validation))
     return ClassificationMetrics(
         num_classes=num_classes,
         confusion=confusion_cells(labels, logits.argmax(axis=1)),
-        log_loss=_round(log_loss(log_probs, labels)),
+        log_loss=rounded(log_loss(log_probs, labels)),
         auc=area_under_roc(probs, labels),
         top_5_accuracy=(
-            _round(np.mean(_ranks(logits, labels) < 5))
+            rounded(np.mean(_ranks(logits, labels) < 5))
             if num_classes >= NUM_CLASSES_OF_TOP_5
             else None
         ),
-        calibration_error=_round(calibration_error(probs, labels)),
+        calibration_error=rounded(calibration_error(probs, labels)),
         temperature=temperature,
         calibration_error_scaled=(
             None
             if temperature is None
-            else _round(
+            else rounded(
                 calibration_error(
                     np.exp(log_softmax(logits / temperature)), labels
                 )
@@ -353,7 +354,7 @@ def area_under_roc(probs: np.ndarray, labels: np.ndarray) -> float | None:
         areas.append(
             (rank_sum - num * (num + 1) / 2) / (num * (len(labels) - num))
         )
-    return _round(_mean(areas)) if areas else None
+    return rounded(mean(areas)) if areas else None
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -394,7 +395,22 @@ def _ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return ((logits > right) | ((logits == right) & earlier)).sum(axis=1)
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_f1(
+    support: Sequence[int], predicted: Sequence[int], correct: Sequence[int]
+) -> float:
+    """Returns the mean F1 of classes that have examples or are predicted.
+
+    Args:
+      support: of each class, its examples.
+      predicted: examples that are predicted so.
+      correct: of these, the right ones.
+    """
+    rows = zip(support, predicted, correct, strict=True)
+    return mean([2 * c / (p + s) for s, p, c in rows if p + s])
+
+
+def mean(values: Sequence[float]) -> float:
+    """Returns the mean of values; 0 of none."""
     return float(sum(values) / len(values)) if values else 0.0
 
 
@@ -402,9 +418,6 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _round(value: float | np.floating[Any]) -> float:
+def rounded(value: float | np.floating[Any]) -> float:
+    """Returns a number with as many digits as records have."""
     return round(float(value), _NUM_DIGITS)
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [_round(value) for value in values]

@@ -21,7 +21,6 @@ from keras_munet.core import json_fields
 THRESHOLD = 0.5
 # A threshold that fewer examples of its class give says little.
 NUM_EXAMPLES_MIN = 5
-_NUM_DIGITS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +64,16 @@ class MultiLabelMetrics:
     @property
     def mean_average_precision(self) -> float:
         """Mean average precision of the classes that have examples."""
-        return _mean([v for v in self.average_precision if v is not None])
+        return classification_metrics.mean(
+            [v for v in self.average_precision if v is not None]
+        )
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that have examples or are predicted."""
-        return _macro_f1(self.support, self.predicted, self.num_right)
+        return classification_metrics.mean_f1(
+            self.support, self.predicted, self.num_right
+        )
 
     @property
     def micro_f1(self) -> float:
@@ -120,17 +123,19 @@ class MultiLabelMetrics:
         return {
             "num_classes": self.num_classes,
             "num_examples": self.num_examples,
-            "mean_average_precision": _round(self.mean_average_precision),
-            "macro_f1": _round(self.macro_f1),
-            "micro_f1": _round(self.micro_f1),
-            "exact_match": _round(self.exact_match),
+            "mean_average_precision": classification_metrics.rounded(
+                self.mean_average_precision
+            ),
+            "macro_f1": classification_metrics.rounded(self.macro_f1),
+            "micro_f1": classification_metrics.rounded(self.micro_f1),
+            "exact_match": classification_metrics.rounded(self.exact_match),
             "log_loss": self.log_loss,
             "per_class": [
                 {
                     "class": name,
-                    "precision": _round(row.precision),
-                    "recall": _round(row.recall),
-                    "f1": _round(row.f1),
+                    "precision": classification_metrics.rounded(row.precision),
+                    "recall": classification_metrics.rounded(row.recall),
+                    "f1": classification_metrics.rounded(row.f1),
                     "support": row.support,
                     "average_precision": precision,
                     "threshold": threshold,
@@ -204,10 +209,12 @@ def measure_multi_label(
         predicted=_counts(assigned),
         num_right=_counts(assigned & (labels == 1)),
         average_precision=tuple(
-            None if value is None else _round(value)
+            None if value is None else classification_metrics.rounded(value)
             for value in average_precisions(labels, scores)
         ),
-        log_loss=_round(binary_log_loss(logits, labels)),
+        log_loss=classification_metrics.rounded(
+            binary_log_loss(logits, labels)
+        ),
         num_exact=int((assigned == labels).all(axis=1).sum()),
     )
 
@@ -266,7 +273,9 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
       scores: likewise.
     """
     values = average_precisions(labels, scores)
-    return _mean([value for value in values if value is not None])
+    return classification_metrics.mean(
+        [value for value in values if value is not None]
+    )
 
 
 def macro_f1(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -278,7 +287,9 @@ def macro_f1(labels: np.ndarray, scores: np.ndarray) -> float:
     """
     assigned = scores >= THRESHOLD
     right = assigned & (labels == 1)
-    return _macro_f1(*map(_counts, (labels, assigned, right)))
+    return classification_metrics.mean_f1(
+        *map(_counts, (labels, assigned, right))
+    )
 
 
 def fit_thresholds(scores: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
@@ -339,20 +350,5 @@ def _steps(
     return ordered[last], last + 1, np.cumsum(labels[order])[last]
 
 
-def _macro_f1(
-    support: Sequence[int], predicted: Sequence[int], num_right: Sequence[int]
-) -> float:
-    rows = zip(support, predicted, num_right, strict=True)
-    return _mean([2 * right / (s + p) for s, p, right in rows if s + p])
-
-
 def _counts(flags: np.ndarray) -> tuple[int, ...]:
     return tuple(map(int, flags.sum(axis=0)))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(sum(values) / len(values)) if values else 0.0
-
-
-def _round(value: float | np.floating[Any]) -> float:
-    return round(float(value), _NUM_DIGITS)
