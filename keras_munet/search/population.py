@@ -145,3 +145,19 @@ class Population:
         living = collections.ChainMap(dict(also or {}), self.living)
         walk = lineage.ancestors(path, living, self.retired)
         return [living[ancestor] for ancestor in walk if ancestor in living]
+
+    def lineages(
+        self, paths: Mapping[str, specs.PathRecord]
+    ) -> dict[str, list[str]]:
+        """Returns the tasks that paths descend from, nearest first.
+
+        Args:
+          paths: task -> its path.
+
+        Raises:
+          StoreError: the records go round in a circle.
+        """
+        return {
+            name: [ancestor.task for ancestor in self.ancestors(path)]
+            for name, path in paths.items()
+        }

@@ -132,13 +132,11 @@ def push(
             api = _api(hub)
             api.create_repo(repository.name, private=private, exist_ok=True)
             # The call leaves a repository that exists as it is.
-            is_public = private and not api.model_info(repository.name).private
-        if is_public:
-            raise errors.UsageError(
-                f"{repository.url} exists already and is public; make it "
-                "private on the Hub, or choose another name"
-            )
-        with _as_store_errors(repository, "pushed"):
+            if private and not api.model_info(repository.name).private:
+                raise errors.UsageError(
+                    f"{repository.url} exists already and is public; make it "
+                    "private on the Hub, or choose another name"
+                )
             commit = api.create_commit(
                 repository.name,
                 [
@@ -218,10 +216,7 @@ def _card(
     population = population_view.read_population(directory)
     return model_card.system_card_text(
         tasks,
-        {
-            name: [p.task for p in population.ancestors(state.published)]
-            for name, state in tasks.items()
-        },
+        population.lineages({n: s.published for n, s in tasks.items()}),
         roots_build.described(directory.root_source),
         name=repository.name.partition("/")[2],
         url=repository.url,
@@ -254,6 +249,8 @@ def _as_store_errors(repository: Repository, verb: str) -> Iterator[None]:
     """
     try:
         yield
+    except errors.MunetError:
+        raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise errors.StoreError(

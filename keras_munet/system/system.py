@@ -713,10 +713,9 @@ class System:
                 for name in validation.published_names(task_names, states)
             }
             task_data.refuse_other_prepared(served, self.settings.data)
-            lineages = {
-                name: [p.task for p in population.ancestors(state.published)]
-                for name, state in served.items()
-            }
+            lineages = population.lineages(
+                {name: s.published for name, s in served.items()}
+            )
             return saved_model.export(
                 out,
                 served,
