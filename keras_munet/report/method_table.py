@@ -21,7 +21,8 @@ COLUMNS = (
     *("method", "seeds", "test accuracy", "95% margin", "parameters"),
     *("training time", "CPU time"),
 )
-LEAD = (
+TITLE = "One system beside separate models"
+_LEAD = (
     "Means over {tasks}. The margin is that of the number of test pictures, "
     "1.96 standard errors of the mean accuracy; differences between seeds "
     "come on top. Parameters are those of all tasks together, shared ones "
@@ -74,6 +75,11 @@ class Row(NamedTuple):
             formatting.count(self.num_params),
             *times,
         ]
+
+
+def lead(num_tasks: int) -> str:
+    """Returns what the numbers of the table are, over so many tasks."""
+    return _LEAD.format(tasks=formatting.number_of(num_tasks, "task"))
 
 
 def rows(

@@ -173,12 +173,9 @@ def _methods(summary: summary_lib.Summary, baselines: Mapping[str, Any]) -> str:
         ]
         for name, *cells in (row.cells() for row in rows)
     ]
-    lead = method_table.LEAD.format(
-        tasks=formatting.number_of(num_tasks, "task")
-    )
     return html_elements.section(
-        "One system beside separate models",
-        lead,
+        method_table.TITLE,
+        method_table.lead(num_tasks),
         html_elements.table("methods", head, body),
     )
 

@@ -112,13 +112,10 @@ def _methods(
     num_tasks, rows = method_table.rows(summary, baselines)
     if not rows:
         return []
-    lead = method_table.LEAD.format(
-        tasks=formatting.number_of(num_tasks, "task")
-    )
     return [
-        "ONE SYSTEM BESIDE SEPARATE MODELS",
+        method_table.TITLE.upper(),
         *table(method_table.COLUMNS, [row.cells() for row in rows]),
-        *textwrap.wrap(lead, NUM_COLUMNS_MAX),
+        *textwrap.wrap(method_table.lead(num_tasks), NUM_COLUMNS_MAX),
     ]
 
 
