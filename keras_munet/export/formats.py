@@ -165,12 +165,12 @@ def classifier(
     @tf.function(autograph=False, input_signature=[spec])
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         tensor = preprocessing.evaluation_images(images, size)
-        for component, layer, narrow in zip(
+        for component, layer, class_token_only in zip(
             components, layers, path_model.class_token_flags(chain), strict=True
         ):
             arrays = layer.pack(component.weights)
             constants = [tf.constant(array) for _, array in arrays]
-            tensor = layer.compute(tensor, constants, narrow)
+            tensor = layer.compute(tensor, constants, class_token_only)
         return {"logits": tensor, "scores": activation(tensor)}
 
     return Classifier(predict, size, weights)

@@ -53,8 +53,10 @@ def served(spec: specs.ComponentSpec) -> ServedLayer:
     if make is not None:
         return make(layer)
 
-    def compute(x, weights, narrow):
-        return layer.compute(x, weights, **path_model.call_options(narrow))
+    def compute(x, weights, class_token_only):
+        return layer.compute(
+            x, weights, **path_model.call_options(class_token_only)
+        )
 
     return ServedLayer(
         lambda weights: [(name, weights[name]) for name, _ in spec.weights],
@@ -83,13 +85,13 @@ def _encoder_block(layer: Any) -> ServedLayer:
             *((name, weights[name]) for name in names[10:]),
         ]
 
-    def compute(x, weights, narrow):
+    def compute(x, weights, class_token_only):
         scale_0, bias_0, qkv_w, qkv_b, out_w, out_b, *mlp = weights
         scale_1, bias_1, w0, b0, w1, b1 = mlp
         num_tokens = tf.shape(x)[1] if x.shape[1] is None else x.shape[1]
         flat = tf.reshape(x, [-1, width])
         normal = _norm(flat, scale_0, bias_0, layer.norm_epsilon)
-        if narrow:
+        if class_token_only:
             tokens = tf.reshape(normal, [-1, num_tokens, width])
             read = _attend_once(tokens, qkv_w, qkv_b, num_heads)
             flat = x[:, 0]
@@ -103,7 +105,9 @@ def _encoder_block(layer: Any) -> ServedLayer:
             _dense(normal, w0, b0), approximate=not layer.exact_gelu
         )
         flat = flat + _dense(hidden, w1, b1)
-        return tf.reshape(flat, [-1, 1 if narrow else num_tokens, width])
+        return tf.reshape(
+            flat, [-1, 1 if class_token_only else num_tokens, width]
+        )
 
     return ServedLayer(pack, compute)
 
@@ -169,8 +173,8 @@ def _patch_embedding(layer: Any) -> ServedLayer:
         flat = weights[kernel].reshape(-1, width)
         return [(kernel, flat), (bias, weights[bias])]
 
-    def compute(x, weights, narrow):
-        del narrow
+    def compute(x, weights, class_token_only):
+        del class_token_only
         x = tf.nn.space_to_depth(x, size)
         shape = tf.shape(x) if None in x.shape[1:3] else x.shape
         flat = _dense(tf.reshape(x, [-1, weights[0].shape[0]]), *weights)

@@ -47,11 +47,11 @@ class _Kind(NamedTuple):
 
     Attributes:
       spec_id: of its spec.
-      narrow: whether the class token alone is computed.
+      class_token_only: whether the class token alone is computed.
     """
 
     spec_id: str
-    narrow: bool
+    class_token_only: bool
 
 
 class _Step(NamedTuple):
@@ -138,8 +138,8 @@ class Graph:
                 chain = [self._layer(spec_id) for spec_id in kinds]
                 flags[kinds] = path_model.class_token_flags(chain)
             self._steps[task] = tuple(
-                _Step(ref.id, _Kind(spec_id, narrow))
-                for ref, spec_id, narrow in zip(
+                _Step(ref.id, _Kind(spec_id, class_token_only))
+                for ref, spec_id, class_token_only in zip(
                     path.components, kinds, flags[kinds], strict=True
                 )
             )
@@ -336,7 +336,7 @@ class Graph:
 
         def component(tensor, pools, places):
             weights = self._pool.read(shapes, pools, places)
-            return layer.compute(tensor, weights, layer_kind.narrow)
+            return layer.compute(tensor, weights, layer_kind.class_token_only)
 
         return self._cached_function(("layer", layer_kind), component)
 

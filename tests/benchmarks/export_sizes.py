@@ -1,4 +1,4 @@
-"""What an export of N tasks takes: time, bytes, load, memory.
+"""Measures an export of N tasks: time, bytes, load, memory.
 
     python tests/benchmarks/export_sizes.py [--num_tasks=10,100,1000]
         [--variant=mu] [--num_layers=1] [--image_size=16]

@@ -1,4 +1,4 @@
-"""What one request to an export takes, by each runtime that reads it.
+"""Measures a request to an export, by each runtime that reads it.
 
     python tests/benchmarks/serving.py [--shapes=mu:1:16,Ti/16:6:64]
         [--batch_sizes=1,16] [--baseline=FOLDER]
@@ -74,14 +74,14 @@ def _openvino(folder: pathlib.Path) -> _Ask:
 
 
 def _measured(
-    asked: dict[str, _Ask], images: np.ndarray
+    requests: dict[str, _Ask], images: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns program -> (CPU seconds, wall seconds) of its answers."""
-    secs: dict[str, list[tuple[float, float]]] = {name: [] for name in asked}
-    for ask in asked.values():
+    secs: dict[str, list[tuple[float, float]]] = {name: [] for name in requests}
+    for ask in requests.values():
         ask(images)
     for _ in range(_NUM_TURNS):
-        for name, ask in asked.items():
+        for name, ask in requests.items():
             end = time.perf_counter() + _SECS.value / _NUM_TURNS
             while time.perf_counter() < end:
                 started, cpu = time.perf_counter(), time.process_time()

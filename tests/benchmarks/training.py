@@ -116,16 +116,16 @@ def _steps() -> list[dict[str, Any]]:
 
 def _steps_in(precision: str) -> list[dict[str, Any]]:
     """Returns the steps of one precision; see `_steps`."""
-    wanted: dict[str, Sequence[str]] = {"ours": ("peer_ours.py", precision)}
+    commands: dict[str, Sequence[str]] = {"ours": ("peer_ours.py", precision)}
     if "a" in _PARTS.value:
         for name in _CHOSEN_PEERS.value:
-            wanted[name] = (*_PEERS[name], precision)
+            commands[name] = (*_PEERS[name], precision)
     for side in _PEAK_SIDES:
-        wanted[f"matmul {side}"] = ("peer_matmul.py", str(side), precision)
-    found = []
+        commands[f"matmul {side}"] = ("peer_matmul.py", str(side), precision)
+    steps = []
     with contextlib.ExitStack() as stack:
         programs = {}
-        for name, args in wanted.items():
+        for name, args in commands.items():
             programs[name] = stack.enter_context(_program(*args))
             # It imports before the next one does.
             programs[name].ask({})
@@ -137,8 +137,8 @@ def _steps_in(precision: str) -> list[dict[str, Any]]:
             num_turns = 1 if _TINY.value else _NUM_TURNS.value
             secs = measuring.take_turns(programs, num_turns, _NUM_STEPS.value)
             step = {"shape": shape, "said": said, "secs": secs}
-            found.append({"precision": precision, **step})
-    return found
+            steps.append({"precision": precision, **step})
+    return steps
 
 
 def _fused() -> list[dict[str, Any]]:

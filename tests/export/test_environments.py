@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recorded(folder):
-    """What the export answered when it was written: (signature, output)."""
+    """Returns the answers that the export recorded: (signature, output)."""
     with np.load(folder / "canary.npz") as canary:
         outputs = json.loads(canary["index"].tobytes())["outputs"]
         sizes = [np.prod(shape, dtype=int) for *_, shape in outputs]
@@ -70,16 +70,16 @@ def _interpreter(variable: str, package: str) -> str:
 
 def _answers(python, folder):
     """Returns another TensorFlow's version and what it answers."""
-    done = subprocess.run(
+    process = subprocess.run(
         [python, _TESTS / "helpers" / "canary_process.py", folder],
         capture_output=True,
         text=True,
         env=_CLEAN,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-1000:]
-    found = json.loads(done.stdout)
-    return found["tensorflow"], found["values"]
+    assert process.returncode == 0, process.stderr[-1000:]
+    reply = json.loads(process.stdout)
+    return reply["tensorflow"], reply["values"]
 
 
 @pytest.mark.slow
@@ -174,9 +174,9 @@ def test_kserve_answers_bit_equal_to_the_signatures(
             ("predict_bytes", "encoded"),
         ):
             model = f"{name}_{key}"
-            found = _infer(kserve_address, model, **{given: inputs[given]})
-            assert found.keys() == {"logits", "scores"}
-            for output, value in found.items():
+            reply = _infer(kserve_address, model, **{given: inputs[given]})
+            assert reply.keys() == {"logits", "scores"}
+            for output, value in reply.items():
                 np.testing.assert_array_equal(value, expected[model, output])
 
 

@@ -77,7 +77,7 @@ def test_a_copied_signature_answers_as_the_one_that_was_traced(
     chosen = {name: states[name] for name in names}
     given = {"weights": weights, "classify": True}
     together = _export(tmp_path / "out", chosen, components, **given)
-    seen = set()
+    distinct = set()
     for number, name in enumerate(names):
         alone = _export(
             tmp_path / str(number), {name: states[name]}, components, **given
@@ -88,8 +88,8 @@ def test_a_copied_signature_answers_as_the_one_that_was_traced(
         assert answers.keys() == expected.keys() >= {"classes", "logits"}
         for output, value in expected.items():
             assert answers[output].tolist() == value.tolist()
-        seen.add(expected["logits"].tobytes())
-    assert len(seen) == 2
+        distinct.add(expected["logits"].tobytes())
+    assert len(distinct) == 2
 
 
 def test_a_copy_answers_with_its_own_labels(stand_in, tmp_path, monkeypatch):
@@ -224,8 +224,8 @@ def test_an_export_of_another_graph_is_compared_within_a_tolerance(
     folder, tmp_path
 ):
     copied = pathlib.Path(shutil.copytree(folder, tmp_path / "out"))
-    with np.load(copied / golden_outputs.FILE) as kept:
-        arrays = dict(kept)
+    with np.load(copied / golden_outputs.FILE) as recorded:
+        arrays = dict(recorded)
     index = json.loads(arrays["index"].tobytes())
     # As exports of before 2026-12 recorded it.
     del index["graph"]

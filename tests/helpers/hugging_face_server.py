@@ -44,8 +44,8 @@ class Hub:
             return None
         if revision == "main":
             return commits[-1]
-        found = [c for i, c in enumerate(commits) if oid(i) == revision]
-        return found[0] if found else None
+        matches = (c for i, c in enumerate(commits) if oid(i) == revision)
+        return next(matches, None)
 
 
 def oid(number):

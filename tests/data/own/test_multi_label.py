@@ -306,9 +306,12 @@ def test_a_table_larger_than_memory_keeps_rows_of_labels(tmp_path, monkeypatch):
     options = {"name": "own/large", "side": 12}
     expected = prepare.prepare_task(source, str(tmp_path / "a"), **options)
     monkeypatch.setattr(image_storage, "NUM_BYTES_MAX", 1000)
-    kept = prepare.prepare_task(source, str(tmp_path / "b"), **options)
+    prepared = prepare.prepare_task(source, str(tmp_path / "b"), **options)
     for split in types.SPLIT_NAMES:
-        one, other = getattr(kept.data, split), getattr(expected.data, split)
+        one, other = (
+            getattr(prepared.data, split),
+            getattr(expected.data, split),
+        )
         assert not one.resident and other.resident
         picked = np.array([1, 0])
         np.testing.assert_array_equal(
