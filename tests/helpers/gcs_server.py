@@ -22,6 +22,8 @@ import threading
 import time
 import urllib.parse
 
+import local_service
+
 # What `fault` may return besides a status: no answer after the work is done.
 LOST = -1
 
@@ -134,18 +136,8 @@ def serving():
     class Handler(_Handler):
         service = bucket
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}
-    )
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", bucket
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with local_service.serving(Handler) as url:
+        yield url, bucket
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -12,7 +12,8 @@ import hashlib
 import http.server
 import json
 import re
-import threading
+
+import local_service
 
 TOKEN = "hf_standin"
 # What the Hub keeps outside of git.
@@ -61,15 +62,8 @@ def serving():
     class Handler(_Handler):
         service = hub
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", hub
-    finally:
-        server.shutdown()
-        server.server_close()
+    with local_service.serving(Handler) as url:
+        yield url, hub
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
