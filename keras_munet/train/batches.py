@@ -159,8 +159,28 @@ def training_batch(
     labels = tf.gather(labels, indices)
     if not mixes:
         return batch, labels
-    shares = preprocessing.mix_shares(draws, augment.mixup)
-    return preprocessing.mixed(batch, shares), losses.MixedLabels(
+    return mixed(batch, labels, draws, augment.mixup)
+
+
+def mixed(
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    draws: tf.Tensor,
+    mixup: float | tf.Tensor,
+) -> Ready:
+    """Returns images that are mixed in pairs, and their labels.
+
+    Args:
+      images: `[batch, size, size, 3] float32`.
+      labels: int32, as of `types.Split`.
+      draws: as of `preprocessing.varied_images`.
+      mixup: see `preprocessing.AugmentHparams`.
+
+    Returns:
+      As of `training_batch`.
+    """
+    shares = preprocessing.mix_shares(draws, mixup)
+    return preprocessing.mixed(images, shares), losses.MixedLabels(
         labels, preprocessing.partners(labels), shares
     )
 

@@ -46,7 +46,7 @@ class Chain:
         # Of a stack the top block computes token 0 alone, and so does what
         # stands above it.
         flags = path_model.class_token_flags(layers)
-        self._narrow = flags[len(flags) - len(bucket.above) :]
+        self._token_flags = flags[len(flags) - len(bucket.above) :]
 
     def block(self, is_scored: bool = False) -> Callable[..., Any]:
         """Returns what the forward loop does once.
@@ -152,7 +152,7 @@ class Chain:
             y = self._unit(x, arrays, here, products, class_token_only=True)
             x = tf.where(has_block, y, x[:, :1])
         return self._singles(
-            self._bucket.above, self._narrow, x, arrays, present, products
+            self._bucket.above, self._token_flags, x, arrays, present, products
         )
 
     def _below(

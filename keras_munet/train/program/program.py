@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_munet.data import preprocessing
+from keras_munet.train import batches
 from keras_munet.train import losses as losses_lib
 from keras_munet.train import matmul_precision
 from keras_munet.train import optimizer
@@ -74,7 +75,7 @@ class ChildProgram:
             )
             labels = tf.gather(pool.labels, picked)
             if self._bucket.has_mixup:
-                images, labels = _mixed(
+                images, labels = batches.mixed(
                     images, labels, plan.draws[number], plan.augment.mixup
                 )
             losses, gradients = self._summed(
@@ -231,17 +232,6 @@ class ChildProgram:
         )
         whole = logits.stack() if bucket.has_logits else tf.zeros([0, *shape])
         return self._summed(right), whole
-
-
-def _mixed(
-    images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, mixup: tf.Tensor
-) -> tuple[tf.Tensor, losses_lib.MixedLabels]:
-    """Returns images that are mixed in pairs, and their labels."""
-    shares = preprocessing.mix_shares(draws, mixup)
-    partners = preprocessing.partners(labels)
-    return preprocessing.mixed(images, shares), losses_lib.MixedLabels(
-        labels, partners, shares
-    )
 
 
 def _copy(values: call_data.Tensors) -> dict[str, dict[str, tf.Tensor]]:
