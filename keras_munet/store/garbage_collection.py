@@ -118,7 +118,7 @@ def _collect(
     grace_secs: float,
     dry_run: bool,
 ) -> CollectReport:
-    records.refresh()
+    records.refresh(is_exact=True)
     used = keep | _used_besides_paths(files, records, suspects)
     everything = sorted(suspects) if suspects is not None else store.ids()
     unused = [i for i in everything if i not in used and i not in records.users]
@@ -156,7 +156,8 @@ def _used_besides_paths(
       suspects: the only objects that matter; None for all.
     """
     used = {ref.id for ref in layout.read_system(files).root.components}
-    used.update(progress_files.used_object_ids(files, records.find, suspects))
+    find_record = records.find_cached
+    used.update(progress_files.used_object_ids(files, find_record, suspects))
     lease_list = [lease for _, lease in leases.all_leases(files) if lease]
     # Together: in a bucket each would wait for a renewal.
     living = leases.living_jobs(files, {lease.job for lease in lease_list})

@@ -74,6 +74,11 @@ class Storage(abc.ABC):
 
     # Whether `append` adds to a file in place, and need not write it again.
     can_append = False
+    # How many files are best read side by side.
+    num_reads_at_once = 1
+    # Whether `changes` tells what any program changed, and not only what this
+    # version publishes; what it does not tell, it tells some minutes later.
+    tells_every_change = True
     _fence: Callable[[], None] | None = None
 
     def fenced(self: _StorageT, fence: Callable[[], None]) -> _StorageT:

@@ -136,6 +136,7 @@ class SystemDir(reader.SystemReader):
                 self._files.revoke(layout.previous_file(task))
                 self._files.revoke(layout.progress_file(task))
             self._read_bytes[task] = self._bytes_of(task)
+            self._records.look_at([task])
             yield
         except BaseException:
             self._job.leaves_rubbish = True

@@ -4,6 +4,9 @@ Invariant: what is returned is what the files hold now. A record is taken from
 memory only if its file is known to be the same; so a job that publishes task
 after task reads one file a task, and what follows from the records (names,
 users of components, numbers) is changed by that one, however many there are.
+Where the medium does not tell every change, a record that another version
+published may be some minutes old; whoever relies on it calls `look_at` or
+`refresh` with `is_exact`.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import collections
 import contextlib
 import dataclasses
 import gc
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from concurrent import futures
 
 from keras_munet.core import component_users
 from keras_munet.store import layout
@@ -76,13 +81,20 @@ class TaskRecords:
             self._sorted = sorted(records, key=lambda record: record.task)
         return self._sorted
 
-    def refresh(self) -> None:
+    def refresh(self, *, is_exact: bool = False) -> None:
         """Takes in what has changed.
+
+        Args:
+          is_exact: whether what other versions published counts too, at the
+            cost of a look at all records.
 
         Raises:
           StoreError: a record is damaged or cannot be read.
         """
-        position, names = self._files.changes(layout.TASKS_DIR, self._position)
+        since = self._position
+        if is_exact and not self._files.tells_every_change:
+            since = None
+        position, names = self._files.changes(layout.TASKS_DIR, since)
         if names is not None:
             for name in names:
                 self._reread(name, self._files.version(name))
@@ -97,6 +109,23 @@ class TaskRecords:
             self._folder_version = version
         self._position = position
 
+    def look_at(self, tasks: Iterable[str]) -> bool:
+        """Takes in what the records of some tasks hold now.
+
+        Returns:
+          Whether one of them had changed, though nothing told it.
+
+        Raises:
+          StoreError: a record is damaged or cannot be read.
+        """
+        num_changes = self._num_changes
+        if not self._files.tells_every_change:
+            for name in map(layout.task_file, tasks):
+                version = self._files.version(name)
+                if version != self._cached.get(name, (None, None))[0]:
+                    self._reread(name, version)
+        return self._num_changes > num_changes
+
     def find(self, task: str) -> Record | None:
         """Returns the record of a task, or None.
 
@@ -104,6 +133,10 @@ class TaskRecords:
           StoreError: a record is damaged or cannot be read.
         """
         self.refresh()
+        return self.find_cached(task)
+
+    def find_cached(self, task: str) -> Record | None:
+        """Returns what `find` returned right after the last look."""
         return self._cached.get(layout.task_file(task), (None, None))[1]
 
     def num_changes(self) -> int:
@@ -132,7 +165,7 @@ class TaskRecords:
         Raises:
           StoreError: a record is damaged or cannot be read.
         """
-        self.refresh()
+        self.refresh(is_exact=True)
         names = self._small_names.get(name.lower(), set())
         return min(names - {name}, default=None)
 
@@ -140,23 +173,45 @@ class TaskRecords:
         versions = self._files.versions(layout.TASKS_DIR)
         for name in [n for n in self._cached if n not in versions]:
             self._set(name, None, None)
+        names = []
         for name, version in versions.items():
             old = self._cached.get(name)
             if old is not None and version is not None and old[0] == version:
                 continue
             if old is not None or layout.is_record_file(name, layout.TASKS_DIR):
-                self._reread(name, version)
+                names.append(name)
+        for name, record in self._read_all(names):
+            self._set(name, versions[name], record)
 
     def _reread(self, name: str, version: object) -> None:
+        self._set(name, version, self._read(name))
+
+    def _read(self, name: str) -> Record | None:
+        """Returns the record in a file; None if it holds none."""
         try:
-            record = layout.read_task(self._files, name)
+            return layout.read_task(self._files, name)
         except layout.MisnamedError as error:
             if not error.is_copy(self._files):
                 raise
-            record = None
+            return None
         except storage.MissingFileError:
-            record = None
-        self._set(name, version, record)
+            return None
+
+    def _read_all(
+        self, names: Sequence[str]
+    ) -> Iterator[tuple[str, Record | None]]:
+        """Yields files and their records, of which some are read at once."""
+        num_threads = self._files.num_reads_at_once
+        if len(names) <= num_threads or num_threads == 1:
+            yield from zip(names, map(self._read, names), strict=True)
+            return
+        executor = futures.ThreadPoolExecutor(num_threads)
+        try:
+            records = executor.map(self._read, names)
+            yield from zip(names, records, strict=True)
+        finally:
+            # What one read refuses, thousands would wait for as well.
+            executor.shutdown(cancel_futures=True)
 
     def _set(self, name: str, version: object, record: Record | None) -> None:
         """Takes in what a file holds now; None if it is gone."""

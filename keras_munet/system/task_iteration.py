@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeVar
 
 from keras_munet.callbacks import callback as callback_lib
 from keras_munet.callbacks.progress import Progress
@@ -32,6 +33,8 @@ from keras_munet.system import executor
 from keras_munet.train import child_job
 from keras_munet.train import closed_form
 from keras_munet.train import trainer as trainer_lib
+
+_Chosen = TypeVar("_Chosen")
 
 
 def run(
@@ -86,10 +89,9 @@ def run(
         # No object may go between the choice of a parent and its use.
         with trainer.clock.measure("search"):
             with directory.naming():
-                population = newest()
-                if population is not None:
-                    search.renew(population)
-                plan = search.ask()
+                plan = _chosen(
+                    search, directory, newest, search.ask, _source_tasks
+                )
                 directory.use(search.task, _sources(plan))
             progress.begin_generation(plan)
         distinct = duplicates.distinct(plan)
@@ -242,6 +244,35 @@ def _restore(
         directory.clear_progress(search.task)
 
 
+def _chosen(
+    search: evolution.TaskIteration,
+    directory: system_dir.SystemDir,
+    newest: Callable[[], population_lib.Population | None],
+    choose: Callable[[], _Chosen],
+    tasks: Callable[[_Chosen], set[str]],
+) -> _Chosen:
+    """Returns what is chosen from the newest living paths.
+
+    It is chosen again while the record of a task that it came from turns out
+    to be another: the objects of a path that was replaced may be gone.
+
+    Args:
+      search: the iteration.
+      directory: of the system; no object is collected meanwhile.
+      newest: as `run` takes it.
+      choose: returns the same for the same living paths.
+      tasks: returns the tasks that a choice relies on.
+    """
+    while True:
+        population = newest()
+        if population is not None:
+            search.renew(population)
+        chosen = choose()
+        others = tasks(chosen) - {search.task, specs.NOT_TRAINABLE}
+        if not directory.records.look_at(sorted(others)):
+            return chosen
+
+
 def _rank(
     search: evolution.TaskIteration,
     data: types.TaskData,
@@ -253,10 +284,13 @@ def _rank(
 ) -> None:
     """Ranks the paths of other tasks for a search that needs it."""
     with directory.naming():
-        population = newest()
-        if population is not None:
-            search.renew(population)
-        paths = search.unranked
+        paths = _chosen(
+            search,
+            directory,
+            newest,
+            lambda: search.unranked,
+            lambda paths: {path.task for path in paths},
+        )
         if not paths:
             return
         directory.use(
@@ -345,6 +379,16 @@ def _store(
             }
         )
     return results, reports
+
+
+def _source_tasks(plan: plan_lib.GenerationPlan) -> set[str]:
+    """Returns the tasks whose objects a generation starts from."""
+    return {
+        part.source_task
+        for child in plan.children
+        for part in child.components
+        if part.source_task is not None
+    }
 
 
 def _sources(plan: plan_lib.GenerationPlan) -> Iterator[str]:

@@ -242,6 +242,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         names = sorted(n for n in self.service.objects if n.startswith(start))
         if query.get("delimiter"):
             names = [n for n in names if "/" not in n[len(start) :]]
+        names = [n for n in names if n >= query.get("startOffset", "")]
         names = [n for n in names if n > query.get("pageToken", "")]
         num = int(query.get("maxResults", 1000))
         num = min(num, self.service.page_size_max)

@@ -14,6 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
@@ -41,13 +42,18 @@ class ObjectInfo:
       generation: a number that no two writes of the bucket share.
       num_bytes: its size.
       written: when, by the bucket's clock.
-      write_id: of the write that made it, `""` if another program did.
+      labels: what it says about itself, besides its bytes.
     """
 
     generation: int
     num_bytes: int
     written: datetime.datetime
-    write_id: str
+    labels: Mapping[str, str]
+
+    @property
+    def write_id(self) -> str:
+        """Names the write that made it, `""` if another program did."""
+        return self.labels.get(_WRITE_KEY, "")
 
 
 class Bucket:
@@ -130,6 +136,7 @@ class Bucket:
         data: bytes,
         generation: int | None = None,
         *,
+        labels: Mapping[str, str] | None = None,
         verify: Callable[[], None] | None = None,
     ) -> int | None:
         """Writes an object in one step.
@@ -139,6 +146,7 @@ class Bucket:
           data: what it shall hold.
           generation: it is written only if the object has this one; 0 if
             there must be none; None in any case.
+          labels: what it shall say about itself.
           verify: called right before every upload; may raise.
 
         Returns:
@@ -163,7 +171,7 @@ class Bucket:
                 verify()
             was_sent = True
             blob = self._bucket().blob(self._above + name)
-            blob.metadata = {_WRITE_KEY: write_id}
+            blob.metadata = {**(labels or {}), _WRITE_KEY: write_id}
             try:
                 blob.upload_from_string(
                     data,
@@ -231,6 +239,7 @@ class Bucket:
         *,
         num_max: int | None = None,
         is_flat: bool = False,
+        first: str = "",
     ) -> Iterator[tuple[str, ObjectInfo]]:
         """Yields (name, what is known) of objects, sorted by name.
 
@@ -238,6 +247,7 @@ class Bucket:
           start: what their names begin with.
           num_max: the most to yield, a page at most.
           is_flat: whether to leave out names with a `/` after `start`.
+          first: the name to begin with, or that comes next; `""` for all.
         """
         token: str | None = None
         num_left = num_max
@@ -247,6 +257,7 @@ class Bucket:
                 pages = self._client().list_blobs(
                     self._name,
                     prefix=self._above + start,
+                    start_offset=self._above + first if first else None,
                     delimiter="/" if is_flat else None,
                     page_size=num_max or _NUM_PER_PAGE,
                     page_token=token,
@@ -384,5 +395,5 @@ def _object_info(blob: Any) -> ObjectInfo:
         int(blob.generation),
         int(blob.size),
         blob.updated,
-        str((blob.metadata or {}).get(_WRITE_KEY, "")),
+        {key: str(value) for key, value in (blob.metadata or {}).items()},
     )

@@ -7,18 +7,32 @@ lost a lock writes nothing (see `locks`).
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from keras_munet import errors
 from keras_munet.store import storage
 from keras_munet.store.gcs import bucket as bucket_lib
 from keras_munet.store.gcs import locks
+from keras_munet.store.gcs import publications
 
 # Between two looks at a file that is replaced while it is read, at most.
 _PAUSE_SECS = 0.1
 _PAUSE_SECS_MAX = 2.0
+# After which a reader looks at all records again: jobs of versions before
+# 2026-12 do not announce what they publish.
+_LOOK_SECS = 300.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Position:
+    """The publications that a reader saw, and when it looked at all records."""
+
+    announced: publications.Position
+    looked: float
 
 
 class GcsStorage(storage.Storage):
@@ -35,6 +49,10 @@ class GcsStorage(storage.Storage):
       UsageError: `text` is none, or `google-cloud-storage` is not there.
     """
 
+    tells_every_change = False
+    # Each waits for answers most of the time.
+    num_reads_at_once = 16
+
     def __init__(
         self,
         text: str,
@@ -45,6 +63,9 @@ class GcsStorage(storage.Storage):
         bucket, folder = bucket_lib.parse_url(text)
         self._bucket = bucket_lib.Bucket(bucket, folder, retry_secs)
         self._locks = locks.Locks(self._bucket, term_secs)
+        self._publications = publications.Publications(
+            self._bucket, self._locks.verify, retry_secs
+        )
         self._retry_secs = retry_secs
         # Folders that are known to have files: no file has their name.
         self._folders: set[str] = set()
@@ -130,6 +151,30 @@ class GcsStorage(storage.Storage):
             return self._delete(name, info.generation)
         return self._write(name, data, info.generation) is not None
 
+    def publish(self, name: str, expected: bytes | None, data: bytes) -> bool:
+        """Replaces a record and announces it; see `storage.Storage`."""
+        with self._publications.publication(_checked(name)):
+            return self.compare_and_swap(name, expected, data)
+
+    def position(self, folder: str) -> object:
+        """Returns the last publication; see `storage.Storage`."""
+        del folder
+        looked = time.monotonic()
+        announced = self._publications.position()
+        return None if announced is None else _Position(announced, looked)
+
+    def changes(
+        self, folder: str, since: object
+    ) -> tuple[object, Sequence[str] | None]:
+        """Returns what jobs announced since; see `storage.Storage`."""
+        if since is not None:
+            assert isinstance(since, _Position)
+            if time.monotonic() - since.looked < _LOOK_SECS:
+                told = self._publications.changes(since.announced)
+                if told is not None:
+                    return _Position(told[0], since.looked), told[1]
+        return self.position(folder), None
+
     def folder_version(self, folder: str) -> object:
         """Returns None: a bucket has no folders that could have one."""
         _checked(folder)
@@ -143,6 +188,11 @@ class GcsStorage(storage.Storage):
             for name, info in self._bucket.list(above, is_flat=True)
             if not storage.is_temporary(name)
         }
+
+    def version(self, name: str) -> object:
+        """Returns the generation of one file; see `storage.Storage`."""
+        info = self._bucket.find(_checked(name))
+        return None if info is None else info.generation
 
     def sync(self, name: str) -> None:
         """Looks only whether the file exists: what a bucket has, it keeps."""
