@@ -9,6 +9,8 @@ tasks are this same graph with other outputs.
 # ruff: noqa: E402
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ import keras
 import tensorflow as tf
 
 from keras_munet import errors
+from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.models import layer_factory
 from keras_munet.models.keras_blocks import layers as functional_layers
@@ -97,7 +100,8 @@ def path_model(
       preprocessing: as of `build_model`.
 
     Returns:
-      A functional model whose layers are named `<place>_<id>`.
+      A functional model whose layers are named `<place>_<task>`, or
+      `<place>_shared` where several of the paths have the component.
 
     Raises:
       UsageError: the paths take images of different sizes.
@@ -108,7 +112,7 @@ def path_model(
             f"tasks of different image sizes cannot share one model: {sizes}; "
             "ask for one task at a time, or export, which resizes per task"
         )
-    live = _Live(get)
+    live = _Live(get, paths)
     chains = {
         name: [live.layer(ref) for ref in path.components]
         for name, path in paths.items()
@@ -136,7 +140,7 @@ def feature_model(
         `encoderblock_0`; None for what the head reads.
 
     Returns:
-      A functional model whose layers are named `<place>_<id>`, from
+      A functional model whose layers are named `<place>_<task>`, from
       `[batch, size, size, 3] float32` images in [-1, 1] to
       `[batch, width]`, or to the component's output, of a ViT
       `[batch, tokens, width]`.
@@ -147,7 +151,7 @@ def feature_model(
     end = len(path.components) - 1
     if component is not None:
         end = position(path, component) + 1
-    live = _Live(get)
+    live = _Live(get, {path.task: path})
     chain = [live.layer(ref) for ref in path.components[:end]]
     side = path.hparams["ds_image_size"]
     images = tensor = keras.Input(
@@ -228,9 +232,12 @@ class _Live:
     """Components as layers, each once; they get their values when built."""
 
     def __init__(
-        self, get: Callable[[specs.ComponentRef], specs.Component]
+        self,
+        get: Callable[[specs.ComponentRef], specs.Component],
+        paths: Mapping[str, specs.PathRecord],
     ) -> None:
         self._get = get
+        self._names = _layer_names(paths)
         self._layers: dict[str, keras.layers.Layer] = {}
         self._components: dict[str, specs.Component] = {}
 
@@ -239,7 +246,7 @@ class _Live:
         if ref.id not in self._layers:
             component = self._components[ref.id] = self._get(ref)
             self._layers[ref.id] = layer_factory.make_layer(
-                component.spec, f"{ref.name}_{ref.id[:8]}"
+                component.spec, self._names[ref.id]
             )
         return self._layers[ref.id]
 
@@ -249,6 +256,25 @@ class _Live:
             layer_factory.assign_values(
                 self._layers[component_id], component.spec, component.weights
             )
+
+
+def _layer_names(paths: Mapping[str, specs.PathRecord]) -> dict[str, str]:
+    """Returns component id -> a name that no other component has."""
+    tasks = collections.defaultdict(list)
+    for task, path in paths.items():
+        for ref in path.components:
+            tasks[ref].append(task)
+    layer_names: dict[str, str] = {}
+    for ref, (task, *others) in tasks.items():
+        suffix = "shared" if others else names.signature_name(task)
+        first = f"{ref.name}_{suffix}"
+        candidates = itertools.chain(
+            [first], (f"{first}_{number}" for number in itertools.count(2))
+        )
+        layer_names[ref.id] = next(
+            name for name in candidates if name not in layer_names.values()
+        )
+    return layer_names
 
 
 def _apply(

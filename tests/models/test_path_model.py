@@ -89,10 +89,34 @@ def test_the_class_token_shortcut_changes_nothing(objects):
     short = path_model.path_model({"a": path}, get, single=True)
     tensor = keras.ops.convert_to_tensor(_IMAGES)
     for ref in path.components:
-        tensor = short.get_layer(f"{ref.name}_{ref.id[:8]}")(tensor)
+        tensor = short.get_layer(f"{ref.name}_a")(tensor)
     np.testing.assert_allclose(
         short.predict(_IMAGES, verbose=0), tensor, rtol=1e-5, atol=1e-5
     )
+
+
+def test_layers_bear_the_names_of_components_and_tasks(objects):
+    paths, get = objects
+    alone = path_model.path_model({"set/a": paths["a"]}, get)
+    places = [ref.name for ref in paths["a"].components]
+    names = [layer.name for layer in alone.layers[1:]]
+    assert names == [f"{place}_set_a" for place in places]
+    # Names of tasks that differ in what no layer's name has.
+    both = path_model.path_model({"x/1": paths["a"], "x-1": paths["b"]}, get)
+    own = {
+        task: {ref.id for ref in path.components}
+        for task, path in paths.items()
+    }
+    shared = own["a"] & own["b"]
+    assert shared
+    expected = {
+        f"{ref.name}_shared"
+        if ref.id in shared
+        else f"{ref.name}_x_1" + ("_2" if task == "b" else "")
+        for task in ("a", "b")
+        for ref in paths[task].components
+    }
+    assert {layer.name for layer in both.layers[1:]} == expected
 
 
 def test_paths_of_different_image_sizes_are_refused(objects):
