@@ -33,7 +33,9 @@ _WEIGHTS = flags.DEFINE_string(
 )
 _CLASSIFY = flags.DEFINE_bool("classify", False, "Add classify_<task>.")
 _FORMATS = flags.DEFINE_list(
-    "formats", ["savedmodel"], "savedmodel, and onnx, tflite or a plug-in's."
+    "formats",
+    ["savedmodel"],
+    "savedmodel, and fixed_size, onnx, tflite or a plug-in's.",
 )
 _TFLITE = flags.DEFINE_bool("tflite", False, "As --formats=savedmodel,tflite.")
 _FEATURES = flags.DEFINE_string(

@@ -253,7 +253,10 @@ def evaluation_images(
         pixels = pixels * (1.0 / _HALF_RANGE) - 1.0
     else:
         pixels = tf.cast(images, tf.float32) / _HALF_RANGE - 1.0
-        pixels = tf.image.resize(pixels, side)
+        # TensorFlow resizes to the same size too, which runtimes of exported
+        # files pay for.
+        if images.shape[1:3] != side:
+            pixels = tf.image.resize(pixels, side)
     return tf.clip_by_value(_with_channels(pixels), -1.0, 1.0)
 
 

@@ -57,11 +57,12 @@ def _nothing_needed() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ExportFormat:
-    """One file per task beside the SavedModel, `<format>/<task><suffix>`.
+    """A task's file or folder beside the SavedModel: `<format>/<task><suffix>`.
 
     Attributes:
-      suffix: how a file's name ends, e.g. `.onnx`.
-      convert: returns the bytes of a classifier's file.
+      suffix: how a file's name ends, e.g. `.onnx`; empty for a folder.
+      convert: returns the bytes of a classifier's file, or of a folder's
+        files by their paths in it.
       weights: the ways of storing weights that it has.
       require: raises UsageError where a package is missing that it needs.
 
@@ -74,7 +75,7 @@ class ExportFormat:
     """
 
     suffix: str
-    convert: Callable[[Classifier], bytes]
+    convert: Callable[[Classifier], bytes | Mapping[str, bytes]]
     weights: tuple[str, ...]
     require: Callable[[], None] = _nothing_needed
 
@@ -138,7 +139,11 @@ def write(
             export_format = options.FORMATS.get(name)
             with plugins.name_errors("export format", name):
                 data = export_format.convert(task)
-            (folder / name / f"{stem}{export_format.suffix}").write_bytes(data)
+            target = folder / name / f"{stem}{export_format.suffix}"
+            files = {"": data} if isinstance(data, bytes) else data
+            for file, content in files.items():
+                (target / file).parent.mkdir(parents=True, exist_ok=True)
+                (target / file).write_bytes(content)
 
 
 def classifier(
@@ -168,9 +173,12 @@ def classifier(
         for component, layer, class_token_only in zip(
             components, layers, path_model.class_token_flags(chain), strict=True
         ):
-            arrays = layer.pack(component.weights)
-            constants = [tf.constant(array) for _, array in arrays]
-            tensor = layer.compute(tensor, constants, class_token_only)
+            with tf.name_scope(served_layers.scope_name(component.spec)):
+                constants = [
+                    tf.constant(array, name=name)
+                    for name, array in layer.pack(component.weights)
+                ]
+                tensor = layer.compute(tensor, constants, class_token_only)
         return {"logits": tensor, "scores": activation(tensor)}
 
     return Classifier(predict, size, weights)

@@ -23,6 +23,7 @@ FORMATS = registry.Registry(
     "keras_munet.export_formats",
     reserved=[SAVED_MODEL],
     builtin={
+        "fixed_size": "keras_munet.export.fixed_size:FORMAT",
         "onnx": "keras_munet.export.onnx_file:FORMAT",
         "tflite": "keras_munet.export.tflite:FORMAT",
     },
@@ -44,8 +45,9 @@ class Options:
       classify: whether to add `classify_<task>`, which takes serialised
         `tf.Example`s and answers with labels.
       formats: `savedmodel` and what to add to it: `tflite` adds
-        `tflite/<task>.tflite`, `onnx` adds `onnx/<task>.onnx`, a plug-in's
-        format its own; see `formats.ExportFormat`.
+        `tflite/<task>.tflite`, `onnx` adds `onnx/<task>.onnx`, `fixed_size`
+        adds `fixed_size/<task>`, a SavedModel that converters read, a
+        plug-in's format its own; see `formats.ExportFormat`.
       model_name: the name that the model is served under.
       webp: whether `predict_bytes_<task>` decodes WebP files too. Such an
         export loads in TensorFlow 2.20 and later alone, so not in TensorFlow

@@ -9,6 +9,7 @@ it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from keras_munet.models import layer_factory
 from keras_munet.models import path_model
 
 # Counts up where an export computes by other operations than before.
-GRAPH = 2
+GRAPH = 3
 Arrays = Sequence[tuple[str, np.ndarray]]
 
 
@@ -62,6 +63,16 @@ def served(spec: specs.ComponentSpec) -> ServedLayer:
         lambda weights: [(name, weights[name]) for name, _ in spec.weights],
         compute,
     )
+
+
+def scope_name(spec: specs.ComponentSpec) -> str:
+    """Returns the name under which viewers of graphs group its operations.
+
+    Args:
+      spec: of the component.
+    """
+    # TensorFlow has no scope of other characters, or with _ in front.
+    return re.sub(r"\W+", "_", spec.name, flags=re.ASCII).strip("_") or "layer"
 
 
 def _encoder_block(layer: Any) -> ServedLayer:
@@ -175,10 +186,15 @@ def _patch_embedding(layer: Any) -> ServedLayer:
 
     def compute(x, weights, class_token_only):
         del class_token_only
-        x = tf.nn.space_to_depth(x, size)
-        shape = tf.shape(x) if None in x.shape[1:3] else x.shape
-        flat = _dense(tf.reshape(x, [-1, weights[0].shape[0]]), *weights)
-        return tf.reshape(flat, [-1, shape[1] * shape[2], width])
+        shape = tf.shape(x) if None in x.shape[1:] else x.shape
+        rows, columns = shape[1] // size, shape[2] // size
+        line = size * shape[3]
+        # `tf.nn.space_to_depth` is slower but for one small picture, and
+        # TF.js does not have it.
+        x = tf.reshape(x, [-1, rows, size, columns, line])
+        x = tf.transpose(x, [0, 1, 3, 2, 4])
+        flat = _dense(tf.reshape(x, [-1, size * line]), *weights)
+        return tf.reshape(flat, [-1, rows * columns, width])
 
     return ServedLayer(pack, compute)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.core import target_types
 from keras_munet.data import preprocessing
@@ -113,6 +114,7 @@ class Served:
             answer = graph.answer(task, graph.from_images, images)
             return self._outputs(task, answer)
 
+        predict.__name__ += f"_{names.signature_name(task)}"
         return serving_graph.make_function(predict, serving_graph.IMAGES)
 
     def predict_bytes(self, task: str) -> Function:
@@ -123,6 +125,7 @@ class Served:
             answer = graph.answer(task, graph.from_bytes, encoded)
             return self._outputs(task, answer)
 
+        predict_bytes.__name__ += f"_{names.signature_name(task)}"
         return serving_graph.make_function(predict_bytes, serving_graph.ENCODED)
 
     def features(

@@ -25,6 +25,7 @@ from typing import TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.data import picture_decoder
 from keras_munet.data import preprocessing
@@ -253,7 +254,10 @@ class Graph:
             fork = self._forks[task][-1]
             own = steps[len(fork[1]) :]
             activation = self._activations[task]
-            yield task, self._rest(own, activation, reach(fork))
+            tensor = reach(fork)
+            with tf.name_scope(names.signature_name(task)):
+                answer = self._rest(own, activation, tensor)
+            yield task, answer
 
     def component_outputs(
         self, component: str, source: Source, inputs: tf.Tensor
@@ -324,7 +328,10 @@ class Graph:
         places: Sequence[list[tf.Tensor]],
     ) -> tf.Tensor:
         for layer_kind, starts in zip(kinds, places, strict=True):
-            tensor = self._layer_function(layer_kind)(tensor, pools, starts)
+            spec = self._specs[layer_kind.spec_id]
+            with tf.name_scope(served_layers.scope_name(spec)):
+                layer_function = self._layer_function(layer_kind)
+                tensor = layer_function(tensor, pools, starts)
         return tensor
 
     def _layer_function(self, layer_kind: _Kind) -> Function:
@@ -338,6 +345,8 @@ class Graph:
             weights = self._pool.read(shapes, pools, places)
             return layer.compute(tensor, weights, layer_kind.class_token_only)
 
+        spec = self._specs[layer_kind.spec_id]
+        component.__name__ = served_layers.scope_name(spec)
         return self._cached_function(("layer", layer_kind), component)
 
     def _layer(self, spec_id: str):

@@ -265,8 +265,8 @@ def _layer_names(paths: Mapping[str, specs.PathRecord]) -> dict[str, str]:
         for ref in path.components:
             tasks[ref].append(task)
     layer_names: dict[str, str] = {}
-    for ref, (task, *others) in tasks.items():
-        suffix = "shared" if others else names.signature_name(task)
+    for ref, (task, *more) in tasks.items():
+        suffix = "shared" if more else names.signature_name(task)
         first = f"{ref.name}_{suffix}"
         candidates = itertools.chain(
             [first], (f"{first}_{number}" for number in itertools.count(2))

@@ -97,6 +97,32 @@ def test_an_older_tensorflow_answers_alike(folder, recorded):
         )
 
 
+@pytest.mark.slow
+def test_the_converter_of_tf_js_reads_the_saved_model_of_fixed_size(tmp_path):
+    python = _interpreter("KERAS_MUNET_TFJS_PYTHON", "tensorflowjs")
+    system = export_samples.system(tmp_path / "system", {"digits": 10})
+    out = system.export(
+        tmp_path / "served", formats=["savedmodel", "fixed_size"]
+    )
+    code = "from tensorflowjs.converters import converter; converter.pip_main()"
+    process = subprocess.run(
+        [python, "-c", code, f"{out}/fixed_size/digits", tmp_path / "js"],
+        capture_output=True,
+        text=True,
+        env=_CLEAN,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-1000:]
+    model = json.loads((tmp_path / "js" / "model.json").read_text())
+    outputs = model["signature"]["outputs"].values()
+    sizes = [o["tensorShape"]["dim"][-1]["size"] for o in outputs]
+    assert sizes == ["10", "10"]
+    weights = [w for g in model["weightsManifest"] for w in g["weights"]]
+    num_values = sum(np.prod(w["shape"], dtype=int) for w in weights)
+    # It folds some, such as a bias into the positions.
+    assert num_values > 0.95 * system.tasks["digits"].published.num_params
+
+
 def _infer(address, model, **inputs):
     """Returns what KServe's server answers over REST."""
     described = [

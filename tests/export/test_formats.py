@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn import datasets
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
 from keras_munet.data import preprocessing
@@ -120,6 +121,48 @@ def test_a_format_of_a_plugin_is_written_for_each_task(
     with pytest.raises(errors.UsageError, match="'width' failed"):
         system.export(tmp_path / "other", formats=["savedmodel", "width"])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_saved_model_of_fixed_size_answers_as_the_path(
+    system, digits, tmp_path
+):
+    out = system.export(tmp_path / "out", formats=["savedmodel", "fixed_size"])
+    folder = pathlib.Path(out, "fixed_size")
+    assert sorted(p.name for p in folder.iterdir()) == ["a_b", "c"]
+    for key, task in (("a_b", "a/b"), ("c", "c")):
+        loaded = tf.saved_model.load(str(folder / key))
+        answer = loaded.signatures["serving_default"](tf.constant(digits))
+        expected = _expected(system, task, digits)
+        np.testing.assert_allclose(
+            answer["scores"], expected, rtol=0, atol=1e-5
+        )
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString(
+        (folder / "c" / "saved_model.pb").read_bytes()
+    ).meta_graphs
+    nodes = [
+        node
+        for function in meta_graph.graph_def.library.function
+        for node in function.node_def
+    ]
+    resizes = ("ScaleAndTranslate", "ResizeBilinear", "SpaceToDepth")
+    assert not {node.op for node in nodes} & {*resizes}
+    # Operations bear the names of their components.
+    places = {ref.name for ref in system.tasks["c"].published.components}
+    assert places <= {node.name.split("/")[0] for node in nodes}
+
+
+@pytest.mark.slow
+def test_openvino_reads_the_saved_model_of_fixed_size(system, digits, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    out = system.export(tmp_path / "out", formats=["savedmodel", "fixed_size"])
+    compiled = openvino.compile_model(
+        openvino.convert_model(f"{out}/fixed_size/a_b"),
+        *("CPU", {"INFERENCE_PRECISION_HINT": "f32"}),
+    )
+    answer = compiled({"images": digits})
+    np.testing.assert_allclose(
+        answer["scores"], _expected(system, "a/b", digits), rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.slow
