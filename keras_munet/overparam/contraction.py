@@ -24,6 +24,8 @@ _ORDINARY = {
     layers.FactorizedConv2DTranspose: keras.layers.Conv2DTranspose,
     layers.FactorizedDense: keras.layers.Dense,
 }
+# They have two kernels.
+_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
 def contract(model: keras.Model, *, fold_norms: bool = False) -> keras.Model:
@@ -133,7 +135,10 @@ def multiply_adds(model: keras.Model) -> int:
         outputs = layer(*args, **kwargs)
         if isinstance(layer, keras.Model):
             counts.append(multiply_adds(layer))
-        elif getattr(layer, "kernel", None) is not None:
+        elif (
+            isinstance(layer, _SEPARABLE)
+            or getattr(layer, "kernel", None) is not None
+        ):
             counts.append(_one_use(layer, args[0].shape, outputs.shape))
         return outputs
 
@@ -152,11 +157,16 @@ def _one_use(
             f"layer {layer.name!r} has an output of shape "
             f"{list(output_shape)}; build the model for one size"
         )
+    num_outputs = math.prod(output_shape[1:])
+    if isinstance(layer, _SEPARABLE):
+        num_filtered = layer.pointwise_kernel.shape[-2]
+        num_places = num_outputs // layer.filters
+        depthwise = num_places * math.prod(layer.depthwise_kernel.shape)
+        return depthwise + num_outputs * num_filtered
     kernel_shape = tuple(layer.kernel.shape)
     if isinstance(layer, keras.layers.Conv2DTranspose):
         # Each input's number meets the kernel, not each output's.
         return math.prod(input_shape[1:]) * math.prod(kernel_shape[:3])
-    num_outputs = math.prod(output_shape[1:])
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return num_outputs * math.prod(kernel_shape[:2])
     # One output's numbers each take one column of the kernel.

@@ -284,6 +284,17 @@ def test_multiply_adds_are_counted_by_hand():
     assert contraction.multiply_adds(model) == expected
 
 
+def test_a_separable_convolution_counts_both_its_kernels():
+    source = keras.Input((8, 6, 4))
+    layer = keras.layers.SeparableConv2D(
+        5, 3, padding="same", strides=2, depth_multiplier=2
+    )
+    model = keras.Model(source, layer(source))
+    # Eight filtered channels at each place, then five sums of these.
+    expected = 4 * 3 * (8 * 9 + 5 * 8)
+    assert contraction.multiply_adds(model) == expected
+
+
 def test_every_use_of_a_layer_counts():
     source = keras.Input((8, 8, 4))
     shared = keras.layers.Conv2D(4, 3, padding="same")
