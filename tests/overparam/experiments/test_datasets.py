@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import struct
+import sys
 
 import numpy as np
 import pytest
@@ -357,3 +360,94 @@ def test_overlaid_pictures_are_those_of_both_tasks(tmp_path):
     assert data.train.images.max() == 255
     with pytest.raises(errors.UsageError, match="names 1 tasks; name two"):
         overlaid.load_overlaid(("digits",), (8, 8))
+
+
+_PAIR = ("mnist", "kmnist")
+
+
+@pytest.fixture
+def idx_dir(tmp_path, monkeypatch):
+    """Few random images in the files of MNIST and KMNIST.
+
+    The counts and checksums that TFDS expects are theirs.
+    """
+    tfds = pytest.importorskip("tensorflow_datasets")
+    generator = np.random.default_rng(0)
+    counts = {"train": 60, "t10k": 20}
+    for name in _PAIR:
+        builder_cls = tfds.builder_cls(name)
+        module = sys.modules[builder_cls.__module__]
+        monkeypatch.setattr(module, "_TRAIN_EXAMPLES", counts["train"])
+        monkeypatch.setattr(module, "_TEST_EXAMPLES", counts["t10k"])
+        infos = {}
+        folder = tmp_path / "manual" / name
+        folder.mkdir(parents=True)
+        for split, num in counts.items():
+            images = generator.integers(0, 256, (num, 28, 28)).astype(np.uint8)
+            labels = (np.arange(num) % 10).astype(np.uint8)
+            for kind, array in (
+                ("images-idx3", images),
+                ("labels-idx1", labels),
+            ):
+                head = struct.pack(
+                    f">I{array.ndim}I", 0x800 + array.ndim, *array.shape
+                )
+                path = folder / f"{split}-{kind}-ubyte.gz"
+                path.write_bytes(gzip.compress(head + array.tobytes()))
+                info = tfds.core.download.checksums.compute_url_info(path)
+                infos[builder_cls.URL + path.name] = info
+        monkeypatch.setattr(builder_cls, "url_infos", infos)
+    return tmp_path / "manual"
+
+
+def _overlaid_mnist(manual_dir, data_dir, **changes):
+    """Returns the pairs of MNIST and KMNIST, prepared from their own files."""
+    options = data_tasks.DataOptions(
+        data_dir=str(data_dir), manual_dir=str(manual_dir)
+    )
+    for name in _PAIR:
+        data_tasks.prepare(name, options)
+    return sources.load_source(
+        settings.Settings(
+            overlaid=_PAIR,
+            data_dir=str(data_dir),
+            image_height=32,
+            image_width=32,
+            **changes,
+        )
+    )
+
+
+def _check_overlaid_mnist(data, counts):
+    for split, num in zip(("train", "validation", "test"), counts, strict=True):
+        examples = getattr(data, split)
+        assert examples.images.shape == (num, 32, 32, 3)
+        # Digits and kana are drawn independently.
+        first, second = (examples.labels[t] for t in ("first", "second"))
+        assert first.shape == second.shape == (num,)
+        assert (first != second).any()
+    for task in data.tasks:
+        assert task.num_outputs == 10
+        assert set(data.train.labels[task.name]) == set(range(10))
+
+
+def test_mnist_and_kmnist_are_read_as_the_project_prepares_them(
+    idx_dir, tmp_path
+):
+    data = _overlaid_mnist(
+        idx_dir, tmp_path / "prepared", num_train=50, num_test=15
+    )
+    _check_overlaid_mnist(data, (50, 3, 15))
+    with pytest.raises(errors.DataError, match=r"'mnist' is not prepared in"):
+        overlaid.load_overlaid(_PAIR, (32, 32), data_dir=str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+def test_the_real_mnist_and_kmnist_lie_over_each_other(shared_dir, tmp_path):
+    manual = shared_dir / "data" / "tfds_manual"
+    if not all((manual / name).is_dir() for name in _PAIR):
+        pytest.skip("source files of mnist and kmnist are absent")
+    data = _overlaid_mnist(manual, tmp_path, num_train=8000, num_test=4000)
+    _check_overlaid_mnist(data, (8000, 3000, 4000))
+    # Dark around, bright in strokes.
+    assert 0.1 < (data.test.images > 127).mean() < 0.4
