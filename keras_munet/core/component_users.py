@@ -6,6 +6,7 @@ differs, however many tasks there are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from collections.abc import Iterator
 
@@ -25,6 +26,8 @@ class ComponentUsers:
     def __init__(self) -> None:
         # One task as itself, several as a set: most components have one.
         self._users: dict[str, str | set[str]] = {}
+        # Whether a copy has the same dictionary, so that a change copies it.
+        self._is_shared = False
 
     def __contains__(self, component_id: object) -> bool:
         return component_id in self._users
@@ -45,13 +48,28 @@ class ComponentUsers:
           before: ids that were last given for it; none for a new task.
           after: ids that it uses now; none for a task that is gone.
         """
+        if self._is_shared:
+            self._users = {
+                component_id: users if isinstance(users, str) else set(users)
+                for component_id, users in self._users.items()
+            }
+            self._is_shared = False
         old = set(before)
         for component_id in old.difference(after) if old else ():
             self._remove(component_id, task)
-        users = self._users
-        for component_id in set(after) - old if old else after:
-            if users.setdefault(component_id, task) is not task:
+        new = list(set(after) - old) if old else after
+        # A million of them when a system is opened.
+        first_users = map(self._users.setdefault, new, itertools.repeat(task))
+        for component_id, first_user in zip(new, first_users, strict=True):
+            if first_user is not task:
                 self._add(component_id, task)
+
+    def copy(self) -> ComponentUsers:
+        """Returns the same as it is now; what changes first is copied then."""
+        twin = ComponentUsers()
+        twin._users = self._users
+        twin._is_shared = self._is_shared = True
+        return twin
 
     def tasks(self, component_id: str) -> frozenset[str]:
         """Returns the tasks that use a component."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
 import re
 import sys
 from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,8 @@ NOT_TRAINABLE = "NOT_TRAINABLE"
 SPEC_ID_CHARS = 16
 PATH_ID_CHARS = 24
 _PATH_ID = re.compile(f"[0-9a-f]{{{PATH_ID_CHARS}}}")
+# What follows a reference's last text in canonical JSON, up to the next one.
+_COUNT = re.compile(r",(0|[1-9][0-9]{0,14})\],\[", re.ASCII)
 
 Hparams = Mapping[str, Any]
 
@@ -162,23 +167,60 @@ class ComponentRef:
             raise ValueError("a component is no [name, id, spec id, count]")
         # The places of all paths are a few texts.
         columns = map(sys.intern, names), ids, map(sys.intern, spec_ids), nums
-        return [_new_ref(*row) for row in zip(*columns, strict=True)]
+        return [cls(*row) for row in zip(*columns, strict=True)]
 
 
-def _new_ref(name: str, ref_id: str, spec_id: str, num: int) -> ComponentRef:
-    """Returns a reference; quicker than `ComponentRef(...)` is when frozen."""
-    ref = object.__new__(ComponentRef)
-    _SET_NAME(ref, name)
-    _SET_ID(ref, ref_id)
-    _SET_SPEC_ID(ref, spec_id)
-    _SET_NUM_PARAMS(ref, num)
-    return ref
+class RefsText(str):
+    """The text, in ASCII, of a path's components where their list would stand.
 
+    A system has millions of them, which become objects where they are needed.
+    """
 
-_SET_NAME, _SET_ID, _SET_SPEC_ID, _SET_NUM_PARAMS = (
-    vars(ComponentRef)[field.name].__set__
-    for field in dataclasses.fields(ComponentRef)
-)
+    __slots__ = ()
+
+    def columns(
+        self,
+    ) -> tuple[Sequence[str], Sequence[str], Sequence[str], Sequence[int]]:
+        """Returns the names, the ids, the spec ids and the counts.
+
+        Raises:
+          ValueError: this is not what canonical JSON has of references whose
+            texts it writes as they are.
+        """
+        parts = self.split('"')
+        names, commas, ids, more, spec_ids, ends = (
+            parts[column::6] for column in range(1, 7)
+        )
+        digits = "".join(ids)
+        try:
+            is_plain = (
+                parts[0] == "[["
+                and len(parts) % 6 == 1
+                and set(commas) == set(more) == {","}
+                and ends[-1].endswith("]]")
+                and "\\" not in self
+                and "".join(names).isprintable()
+                and "".join(spec_ids).isprintable()
+                # Spaces, which it passes over, make it shorter.
+                and 2 * len(bytes.fromhex(digits)) == len(digits)
+            )
+        except ValueError:
+            is_plain = False
+        if is_plain:
+            # As the others end.
+            ends[-1] = f"{ends[-1][:-1]},["
+            found = {end: _COUNT.fullmatch(end) for end in set(ends)}
+            nums = {end: int(m[1]) for end, m in found.items() if m}
+            is_plain = len(nums) == len(found)
+        if not is_plain:
+            raise ValueError("its components are written in another way")
+        # The places of all paths are a few texts.
+        return (
+            tuple(map(sys.intern, names)),
+            tuple(ids),
+            tuple(map(sys.intern, spec_ids)),
+            tuple(map(nums.__getitem__, ends)),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,19 +250,41 @@ class PathRecord:
     components: tuple[ComponentRef, ...]
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Makes `components` of what was read when they are needed."""
+            fields = vars(self)
+            columns = fields.get("_columns")
+            if name == "components" and columns is not None:
+                # Another thread may be about to do the same.
+                fields[name] = tuple(map(ComponentRef, *columns))
+                fields.pop("_columns", None)
+            if name != "components" or name not in fields:
+                raise AttributeError(f"a path record has no {name!r}")
+            return fields[name]
+
+    @functools.cached_property
+    def component_ids(self) -> tuple[str, ...]:
+        """The ids of its components, input first."""
+        return tuple(ref.id for ref in self.components)
+
     @functools.cached_property
     def id(self) -> str:
         """Digest of what made the path; its metrics are not part of it."""
-        return canonical_json.json_digest(
-            [
-                self.task,
-                self.parent,
-                list(self.born),
-                dict(self.hparams),
-                [c.id for c in self.components],
-            ],
-            PATH_ID_CHARS,
-        )
+        made_from: list[Any] = [
+            self.task,
+            self.parent,
+            list(self.born),
+            dict(self.hparams),
+        ]
+        if "_columns" not in vars(self):
+            made_from.append(list(self.component_ids))
+            return canonical_json.json_digest(made_from, PATH_ID_CHARS)
+        # Digits, which JSON writes as they are.
+        ids = '","'.join(self.component_ids)
+        text = f'{canonical_json.dumps(made_from)[:-1]},["{ids}"]]'
+        return hashlib.sha256(text.encode()).hexdigest()[:PATH_ID_CHARS]
 
     @property
     def is_root(self) -> bool:
@@ -245,15 +309,20 @@ class PathRecord:
         """Returns a copy with `metrics` added; the id stays the same."""
         return dataclasses.replace(self, metrics={**self.metrics, **metrics})
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON values; `from_json` is the inverse."""
+    def to_json(self, *, with_components: bool = True) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse.
+
+        Args:
+          with_components: False leaves the list of components empty.
+        """
+        refs = self.components if with_components else ()
         return {
             "id": self.id,
             "task": self.task,
             "parent": self.parent,
             "born": list(self.born),
             "hparams": dict(self.hparams),
-            "components": [c.to_json() for c in self.components],
+            "components": [ref.to_json() for ref in refs],
             "metrics": dict(self.metrics),
         }
 
@@ -261,18 +330,30 @@ class PathRecord:
     def from_json(cls, value: Mapping[str, Any]) -> PathRecord:
         """Returns the record that `to_json` wrote.
 
+        Args:
+          value: what it wrote; the components may be a `RefsText`.
+
         Raises:
           ValueError: the id does not match the content, or a part is of the
             wrong kind.
         """
+        refs = value["components"]
+        text = refs if isinstance(refs, RefsText) else None
         record = cls(
             task=value["task"],
             parent=value["parent"],
             born=tuple(value["born"]),
             hparams=dict(value["hparams"]),
-            components=tuple(ComponentRef.list_from_json(value["components"])),
+            components=()
+            if text is not None
+            else tuple(ComponentRef.list_from_json(refs)),
             metrics=dict(value["metrics"]),
         )
+        if text is not None:
+            fields = vars(record)
+            del fields["components"]
+            fields["_columns"] = columns = text.columns()
+            fields["component_ids"] = columns[1]
         _check_kinds(record)
         if record.id != value["id"]:
             raise ValueError(

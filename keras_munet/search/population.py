@@ -61,7 +61,7 @@ class Population:
             return self.users
         users = component_users.ComponentUsers()
         for task, path in self.published.items():
-            users.replace(task, (), [ref.id for ref in path.components])
+            users.replace(task, (), path.component_ids)
         return users
 
     @functools.cached_property

@@ -15,6 +15,9 @@ from keras_munet import errors
 from keras_munet.core import canonical_json
 
 NUM_BYTES_MAX = 64 << 20
+_HEAD = '{"body":'
+# After the body: `,"sha256":"HEX"}` and a line feed.
+_NUM_TAIL_CHARS = 78
 
 
 class DamagedError(errors.StoreError):
@@ -80,9 +83,21 @@ def unseal(data: bytes, name: str, *, version_max: int) -> dict[str, Any]:
     return body
 
 
+def unsealed_text(data: bytes) -> str | None:
+    """Returns the text of a body whose digest fits; None if there is none.
+
+    It need not be the one form of what it says.
+    """
+    try:
+        text = data[len(_HEAD) : -_NUM_TAIL_CHARS].decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return text if _sealed(text) == data else None
+
+
 def _sealed(text: str) -> bytes:
     digest = hashlib.sha256(text.encode("ascii")).hexdigest()
-    return f'{{"body":{text},"sha256":"{digest}"}}\n'.encode("ascii")
+    return f'{_HEAD}{text},"sha256":"{digest}"}}\n'.encode("ascii")
 
 
 def _one_line(error: BaseException) -> str:

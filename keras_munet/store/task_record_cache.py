@@ -248,7 +248,7 @@ def _without_cycle_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _component_ids(record: Record | None) -> list[str]:
+def _component_ids(record: Record | None) -> Sequence[str]:
     if not isinstance(record, task_state.TaskState):
-        return []
-    return [ref.id for ref in record.published.components]
+        return ()
+    return record.published.component_ids

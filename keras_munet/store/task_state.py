@@ -134,8 +134,13 @@ class TaskState:
         )
         return self
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON values; `from_json` is the inverse."""
+    def to_json(self, *, with_components: bool = True) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` is the inverse.
+
+        Args:
+          with_components: False leaves the list of components empty.
+        """
+        path = self.published.to_json(with_components=with_components)
         value = {
             "format_version": FORMAT_VERSION,
             "task": self.task,
@@ -144,7 +149,7 @@ class TaskState:
             "class_names": list(self.class_names),
             "num_iterations_done": self.num_iterations_done,
             "num_iterations_before": self.num_iterations_before,
-            "published": self.published.to_json(),
+            "published": path,
             "retired": dict(self.retired),
             "child_counts": dict(self.child_counts),
         }

@@ -78,7 +78,8 @@ class _View:
         self._retired: dict[str, str | None] = {}
         self._num_iterations_done = 0
         records = directory.records.read()
-        self._users = directory.records.users if shares_users else None
+        users = directory.records.users
+        self._users = users if shares_users else users.copy()
         # Of a path that was retired twice, the living task's word counts.
         for record in sorted(
             records, key=lambda r: isinstance(r, task_state.TaskState)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from keras_munet.core import component_users
@@ -36,3 +37,21 @@ def test_a_component_that_a_task_names_twice_has_one_user():
     users.replace("x", ["a", "a"], ["a", "b"])
     users.replace("y", ["a", "a"], ())
     assert users.tasks("a") == users.tasks("b") == {"x"}
+
+
+@pytest.mark.parametrize("changes_copy", [False, True])
+def test_a_copy_stays_as_it_was_while_the_other_changes(changes_copy):
+    users = component_users.ComponentUsers()
+    users.replace("birds", (), ["a", "b"])
+    users.replace("cats", (), ["b", "c"])
+    twin = users.copy()
+    changed, other = (twin, users) if changes_copy else (users, twin)
+    changed.replace("birds", ["a", "b"], ["c"])
+    changed.replace("dogs", (), ["a", "b"])
+    assert sorted(other) == ["a", "b", "c"]
+    assert other.tasks("a") == {"birds"}
+    assert other.tasks("b") == {"birds", "cats"}
+    assert other.tasks("c") == {"cats"}
+    assert changed.tasks("a") == {"dogs"}
+    assert changed.tasks("b") == {"cats", "dogs"}
+    assert changed.tasks("c") == {"birds", "cats"}
