@@ -17,6 +17,7 @@ from keras_munet.overparam import alternating_model
 from keras_munet.overparam import contraction
 from keras_munet.overparam import model_transform
 from keras_munet.overparam import schedule as schedule_lib
+from keras_munet.train.devices import fake_tpu
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TASKS = tuple(sorted(samples.TASKS))
@@ -260,6 +261,30 @@ def test_two_devices_train_as_one():
     assert float(first) == pytest.approx(float(second), rel=1e-4)
 
 
+def test_a_step_of_each_group_is_traced_for_a_tpu():
+    strategy = fake_tpu.tpu_strategy("v3-8")
+    plain = samples.network()
+    with strategy.scope():
+        model = samples.factorized(plain)
+        model.optimizer.build(model.trainable_variables)
+    specs = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape, x.dtype), samples.batch(0)
+    )
+    for task in (None, *_TASKS):
+        model._phase = schedule_lib.Phase(task)
+
+        @tf.function
+        def step(images, labels):
+            return strategy.run(model.train_step, args=((images, labels),))
+
+        traced = fake_tpu.check_runnable(step, specs)
+        types = [op.type for op in traced.graph.get_operations()]
+        assert types.count("TPUReplicateMetadata") == 1
+        # The gradients of the group's variables meet, and no others.
+        num_trained = len(model.trained_variables(task))
+        assert types.count("CrossReplicaSum") == num_trained
+
+
 @pytest.mark.parametrize("make", [keras.optimizers.AdamW, keras.optimizers.SGD])
 def test_decoupled_decay_shrinks_the_deployed_kernel_once(make):
     rate, decay = 0.1, 0.2
@@ -355,6 +380,33 @@ def test_a_model_with_a_list_of_outputs_is_trained(tasks, as_list):
     wide.fit(x, y, batch_size=4, epochs=2, verbose=0)
     assert not np.array_equal(before, own[0])
     assert isinstance(wide(x), list)
+
+
+def test_a_list_of_outputs_is_deployed_in_the_pages_ten_lines(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, use_bias=False)(image)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = [keras.layers.Dense(n)(x) for n in (10, 24)]
+    wide = model_transform.overparameterize(
+        keras.Model(image, outputs), ["digit", "letter"]
+    )
+    crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    wide.compile("adam", loss=[crossentropy, crossentropy])
+    images = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("f4")
+    labels = [np.arange(16) % 10, np.arange(16)]
+    wide.fit(images, labels, batch_size=4, epochs=2, verbose=0)
+    exact = contraction.contract(wide)
+    small = contraction.contract(wide, fold_norms=True)
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    small.export(tmp_path / "small.tflite", format="litert", verbose=False)
+    assert (tmp_path / "small.tflite").stat().st_size > 0
+    for trained, same, folded in zip(
+        wide(images), exact(images), loaded(images), strict=True
+    ):
+        np.testing.assert_array_equal(same, trained)
+        np.testing.assert_allclose(folded, trained, atol=1e-5)
 
 
 def test_phases_follow_from_the_step_alone():
