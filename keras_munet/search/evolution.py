@@ -365,7 +365,8 @@ class TaskIteration:
 
     def _num_seeds_passed(self) -> int:
         """Returns how far the seeds were rotated: all that their order is."""
-        return [p.id for p in self._ordered].index(self._seeds[0].id)
+        first_id = self._seeds[0].id
+        return next(i for i, p in enumerate(self._ordered) if p.id == first_id)
 
     def _rng(self, *event: str | int) -> np.random.Generator:
         return seeds_lib.generator(
@@ -381,14 +382,19 @@ class TaskIteration:
         seeds = self._population.seeds(self.task)
         if self._is_v1:
             return sorted(seeds, key=lambda p: p.born, reverse=True)
-        order = self._rng("seeds").permutation(len(seeds))
+        order = self._rng("seeds").permutation(len(seeds)).tolist()
         seeds = [seeds[i] for i in order]
         if self._orders_by_rank:
             ranking = self._ranking or {}
+            # The others, which may be thousands, stay as they are.
+            ids = {*ranking, self._population.root.id}
+            ranked = [path for path in seeds if path.id in ids]
+            others = [path for path in seeds if path.id not in ids]
             # Of equals the root, whose components most tasks can share.
-            seeds.sort(
+            ranked.sort(
                 key=lambda path: (-ranking.get(path.id, -1.0), not path.is_root)
             )
+            seeds = ranked + others
         return seeds
 
     def _sample_data_hparams(self) -> list[dict[str, Any]]:

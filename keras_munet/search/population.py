@@ -100,9 +100,10 @@ class Population:
 
         Private tasks' paths seed no other task.
         """
+        # Sorting names that a view keeps almost sorted takes little.
         other_roots = [
-            path
-            for name, path in sorted(self.published.items())
+            self.published[name]
+            for name in sorted(self.published)
             if name != task and name not in self.private
         ]
         return [self.root, *other_roots]

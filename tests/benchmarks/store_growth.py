@@ -10,6 +10,8 @@ four jobs in this process, whose memory holds them all)
 - tidying up after it,
 - refreshing: what a job needs of the living paths at the start of a
   generation, after every agent has published (in CPU time),
+- ordering: what the search then takes to put them in order (in CPU time; it
+  grows, and has no bar),
 - opening the system, a task (in CPU time),
 
 and what memory an open system takes. Components have kilobytes, so that no
@@ -36,6 +38,8 @@ from absl import flags
 
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import specs
+from keras_munet.models.vit import architecture as vit_architecture
+from keras_munet.search import evolution
 from keras_munet.store import checksummed_json
 from keras_munet.store import files as files_lib
 from keras_munet.store import layout
@@ -175,7 +179,16 @@ def _measure(place: pathlib.Path, num_tasks: int) -> dict[str, float]:
     for agent in agents:
         agent.publish()
     newest()
-    publishing, tidying, refreshing = [], [], []
+    search = evolution.TaskIteration(
+        settings_lib.Settings(),
+        vit_architecture.VitFamily(64, 3, 128, 8, 4),
+        newest.population,
+        watcher.task,
+        num_classes=_NUM_CLASSES,
+        iteration=1,
+    )
+    search.rank({path.id: 0.5 for path in search.unranked})
+    publishing, tidying, refreshing, ordering = [], [], [], []
     gc.collect()
     gc.freeze()
     for _ in range(_NUM_TURNS.value):
@@ -190,11 +203,15 @@ def _measure(place: pathlib.Path, num_tasks: int) -> dict[str, float]:
             population.locks(ref.id, without="agent_1")
         population.accounted_params("agent_1", population.root.components)
         refreshing.append(time.process_time() - started)
+        started = time.process_time()
+        search.renew(population)
+        ordering.append(time.process_time() - started)
     return {
         "num_tasks": num_tasks,
         "publish_ms": 1000 * _lower_quartile(publishing),
         "tidy_ms": 1000 * _lower_quartile(tidying),
         "refresh_ms": 1000 * _lower_quartile(refreshing),
+        "order_ms": 1000 * _lower_quartile(ordering),
         "open_ms_per_task": 1000 * opened["secs"] / num_tasks,
         "open_secs": opened["secs"],
         "again_secs": opened["again_secs"],
