@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pathlib
 import subprocess
-import sys
 
 import pytest
+from launcher import launch
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CONFIG = """
@@ -32,16 +32,8 @@ def get_config():
 def _compare(folder: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
     """Compares on a tiny experiment, in `folder/work`."""
     (folder / "config.py").write_text(_CONFIG)
-    return subprocess.run(
-        [
-            *(sys.executable, str(_ROOT / "launch" / "compare.py")),
-            *(f"--config={folder}/config.py", f"--workdir={folder}/work"),
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    flags = [f"--config={folder}/config.py", f"--workdir={folder}/work", *flags]
+    return launch("compare", *flags)
 
 
 def test_comparing_prints_the_table_and_says_where_the_page_is(tmp_path):

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
-import sys
 
 import export_samples
 import numpy as np
+from launcher import launch
 
 from keras_munet.export import golden_outputs
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def _launch(name: str, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(_ROOT / "launch" / f"{name}.py"), *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
@@ -28,7 +18,7 @@ def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
     system = export_samples.system(tmp_path / "system", {"a": 3}, num_layers=0)
     for _ in range(2):
         system.export(out, versioned=True)
-    done = _launch("export", "--verify", f"--out={out}")
+    done = launch("export", "--verify", f"--out={out}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         f"{out}/2: 7 outputs equal to {out}/2",
@@ -38,7 +28,7 @@ def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
         arrays = dict(kept)
     arrays["values"] = np.nextafter(arrays["values"], np.float32(9))
     np.savez(out / "1" / golden_outputs.FILE, **arrays)
-    done = _launch("export", "--verify", f"--out={out}")
+    done = launch("export", "--verify", f"--out={out}")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: 7 of 7 outputs")
@@ -49,22 +39,22 @@ def test_verifying_all_asks_what_was_not_recorded(tmp_path):
     export_samples.system(tmp_path / "system", tasks, num_layers=0)
     flags = (f"--workdir={tmp_path}/system", f"--tasks={','.join(tasks)}")
     for out, verify in {"some": "sample", "whole": "all"}.items():
-        done = _launch(
+        done = launch(
             *("export", *flags),
             *(f"--out={tmp_path}/{out}", f"--verify={verify}"),
         )
         assert (done.returncode, done.stderr) == (0, "")
-    done = _launch("export", "--verify=all", f"--out={tmp_path}/some")
+    done = launch("export", "--verify=all", f"--out={tmp_path}/some")
     assert done.stdout == (
         f"{tmp_path}/some: 40 outputs equal to {tmp_path}/some, "
         "10 within 1e-5\n"
     )
-    done = _launch("export", "--verify", f"--out={tmp_path}/whole")
+    done = launch("export", "--verify", f"--out={tmp_path}/whole")
     assert done.stdout == (
         f"{tmp_path}/whole: 70 outputs equal to {tmp_path}/whole\n"
     )
     for given in ([], flags):
-        done = _launch(
+        done = launch(
             *("export", *given, "--verify=most", f"--out={tmp_path}/other")
         )
         assert done.returncode == 2
@@ -73,7 +63,7 @@ def test_verifying_all_asks_what_was_not_recorded(tmp_path):
 
 
 def test_a_command_without_a_system_is_refused(tmp_path):
-    done = _launch("export", f"--out={tmp_path}/served")
+    done = launch("export", f"--out={tmp_path}/served")
     assert done.returncode == 2
     assert "--workdir" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -81,7 +71,7 @@ def test_a_command_without_a_system_is_refused(tmp_path):
 
 def test_the_servers_files_are_written(tmp_path):
     out = tmp_path / "config"
-    done = _launch(
+    done = launch(
         "serve_config", "--models=munet=/models/munet", f"--out={out}"
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -95,7 +85,7 @@ def test_the_servers_files_are_written(tmp_path):
         "a=/x,a=/y": "names 'a' twice",
         "a=models/x": "gs://",
     }.items():
-        done = _launch("serve_config", f"--models={models}", f"--out={out}")
+        done = launch("serve_config", f"--models={models}", f"--out={out}")
         assert done.returncode == 2
         assert named in done.stderr
         assert len(done.stderr.splitlines()) == 1

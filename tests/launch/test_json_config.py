@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 import pathlib
 import random
-import subprocess
 import sys
 
 import fuzz_mutations
 import pytest
+from launcher import launch
 
 from keras_munet import config as config_lib
 from keras_munet import errors
@@ -95,18 +95,8 @@ def test_a_file_that_is_too_large_is_not_read_whole(tmp_path):
 
 
 def _evolve(tmp_path, *flags):
-    return subprocess.run(
-        [
-            sys.executable,
-            str(_ROOT / "launch" / "evolve.py"),
-            *flags,
-            f"--workdir={tmp_path}/system",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    flags = [*flags, f"--workdir={tmp_path}/system"]
+    return launch("evolve", *flags, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(

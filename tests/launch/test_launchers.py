@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import system_samples as samples
+from launcher import launch
 
 import keras_munet
 from keras_munet.core import settings as settings_lib
@@ -28,7 +29,7 @@ _CONFIG = (
 )
 
 
-def _launch(name: str, *flags: str) -> subprocess.CompletedProcess:
+def _launch_anew(name: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(_ROOT / "launch" / f"{name}.py"), *flags],
         capture_output=True,
@@ -69,7 +70,7 @@ def evolved(tmp_path_factory):
     """A finished system with the output of the job that made it."""
     folder = tmp_path_factory.mktemp("launch")
     workdir = folder / "system"
-    done = _launch("evolve", _config(folder), f"--workdir={workdir}")
+    done = _launch_anew("evolve", _config(folder), f"--workdir={workdir}")
     return folder, workdir, done
 
 
@@ -91,7 +92,7 @@ def test_evolving_prints_progress_and_no_start_up_noise(evolved):
 def test_evolving_a_finished_system_says_so_and_exits_0(evolved):
     folder, workdir, _ = evolved
     before = samples.digests(workdir)
-    done = _launch("evolve", _config(folder), f"--workdir={workdir}")
+    done = launch("evolve", _config(folder), f"--workdir={workdir}")
     assert done.returncode == 0
     assert "is finished: nothing left to do" in done.stdout
     assert samples.digests(workdir) == before
@@ -102,7 +103,7 @@ def test_evaluating_writes_equal_bytes_every_time(evolved, tmp_path):
     texts = []
     for name in ("a.json", "b.json"):
         out = tmp_path / name
-        done = _launch("evaluate", f"--workdir={workdir}", f"--out={out}")
+        done = launch("evaluate", f"--workdir={workdir}", f"--out={out}")
         assert done.returncode == 0, done.stderr
         texts.append(out.read_bytes())
     assert texts[0] == texts[1]
@@ -122,9 +123,9 @@ def test_evaluating_writes_equal_bytes_every_time(evolved, tmp_path):
 def test_exporting_and_reporting_say_where_things_are(evolved, tmp_path):
     _, workdir, _ = evolved
     out = tmp_path / "served"
-    done = _launch("export", f"--workdir={workdir}", f"--out={out}")
+    done = launch("export", f"--workdir={workdir}", f"--out={out}")
     assert (done.returncode, done.stdout) == (0, f"SavedModel: {out}\n")
-    done = _launch("report", f"--workdir={workdir}", f"--out={tmp_path}/r")
+    done = launch("report", f"--workdir={workdir}", f"--out={tmp_path}/r")
     assert done.returncode == 0, done.stderr
     assert "digits" in done.stdout
     assert (tmp_path / "r" / "report.html").is_file()
@@ -135,11 +136,11 @@ def test_the_home_folder_in_a_path_is_the_home_folder(evolved, monkeypatch):
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.chdir(folder)
     home = f"~/{workdir.name}"
-    done = _launch(
+    done = launch(
         *("evolve", "--config=~/config.py", f"--workdir={home}"),
     )
     assert done.returncode == 0, done.stderr
-    done = _launch("evaluate", f"--workdir={home}", "--out=~/found.json")
+    done = launch("evaluate", f"--workdir={home}", "--out=~/found.json")
     assert done.returncode == 0, done.stderr
     assert "digits" in json.loads((folder / "found.json").read_text())
     assert not (folder / "~").exists()
@@ -148,14 +149,14 @@ def test_the_home_folder_in_a_path_is_the_home_folder(evolved, monkeypatch):
 def test_an_unknown_task_is_refused(tmp_path):
     config = _config(tmp_path, task_names=["digitz"])
     workdir = tmp_path / "system"
-    done = _launch("evolve", config, f"--workdir={workdir}")
+    done = launch("evolve", config, f"--workdir={workdir}")
     _refused(done, 2, "'digitz'", "digits")
     assert not workdir.exists()
 
 
 def test_a_misspelt_config_key_is_refused(tmp_path):
     workdir = tmp_path / "system"
-    done = _launch(
+    done = launch(
         "evolve", _config(tmp_path), "--config.sede=1", f"--workdir={workdir}"
     )
     _refused(done, 2, "sede", "seed")
@@ -163,13 +164,13 @@ def test_a_misspelt_config_key_is_refused(tmp_path):
 
 
 def test_a_misspelt_flag_is_refused(tmp_path):
-    done = _launch("evolve", _config(tmp_path), "--workdri=x")
+    done = launch("evolve", _config(tmp_path), "--workdri=x")
     _refused(done, 2, "workdri")
 
 
 @pytest.mark.parametrize("launcher", ["evolve", "dry_run"])
 def test_help_lists_every_config_key_with_its_default(launcher):
-    done = _launch(launcher, "--help")
+    done = launch(launcher, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     for prefix, record in (
@@ -206,7 +207,7 @@ def test_a_config_takes_an_argument_after_a_colon(tmp_path):
         )
     )
     workdir = tmp_path / "system"
-    done = _launch("evolve", f"{config}:digitz", f"--workdir={workdir}")
+    done = launch("evolve", f"{config}:digitz", f"--workdir={workdir}")
     _refused(done, 2, "'digitz'")
 
 
@@ -214,13 +215,13 @@ def test_a_config_takes_an_argument_after_a_colon(tmp_path):
 def test_a_config_that_fails_is_refused_with_its_place(program, tmp_path):
     path = tmp_path / "config.py"
     path.write_text(f"def get_config():\n    return 1\n{program}\n")
-    done = _launch("evolve", f"--config={path}", f"--workdir={tmp_path}/s")
+    done = launch("evolve", f"--config={path}", f"--workdir={tmp_path}/s")
     _refused(done, 2, f"--config={path}, line")
 
 
 def test_an_unknown_strategy_is_refused_before_anything_is_written(tmp_path):
     workdir = tmp_path / "system"
-    done = _launch(
+    done = launch(
         "evolve", _config(tmp_path), f"--workdir={workdir}", "--strategy=gpu"
     )
     _refused(done, 2, "'gpu'", "one_device")
@@ -228,7 +229,7 @@ def test_an_unknown_strategy_is_refused_before_anything_is_written(tmp_path):
 
 
 def test_an_experiment_without_tasks_is_refused(tmp_path):
-    done = _launch(
+    done = launch(
         "evolve", _config(tmp_path, task_names=[]), f"--workdir={tmp_path}/s"
     )
     _refused(done, 2, "task_names")
@@ -236,11 +237,11 @@ def test_an_experiment_without_tasks_is_refused(tmp_path):
 
 
 def test_a_missing_flag_is_refused():
-    _refused(_launch("evaluate"), 2, "workdir")
+    _refused(launch("evaluate"), 2, "workdir")
 
 
 def test_a_config_value_of_the_wrong_kind_is_refused(tmp_path):
-    done = _launch(
+    done = launch(
         "evolve",
         _config(tmp_path),
         "--config.batch_size=many",
@@ -250,7 +251,7 @@ def test_a_config_value_of_the_wrong_kind_is_refused(tmp_path):
 
 
 def test_a_missing_config_file_is_refused(tmp_path):
-    done = _launch(
+    done = launch(
         "evolve",
         f"--config={tmp_path}/nothing.py",
         f"--workdir={tmp_path}/system",
@@ -261,7 +262,7 @@ def test_a_missing_config_file_is_refused(tmp_path):
 def test_a_workdir_of_another_experiment_is_refused(evolved):
     folder, workdir, _ = evolved
     before = samples.digests(workdir)
-    done = _launch(
+    done = launch(
         "evolve", _config(folder, batch_size=32), f"--workdir={workdir}"
     )
     _refused(done, 2, "batch_size", "32", "64")
@@ -271,14 +272,14 @@ def test_a_workdir_of_another_experiment_is_refused(evolved):
 def test_a_workdir_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep")
-    done = _launch("evolve", _config(tmp_path), f"--workdir={tmp_path}/mine")
+    done = launch("evolve", _config(tmp_path), f"--workdir={tmp_path}/mine")
     _refused(done, 2, "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 
 
 def test_a_workdir_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    done = _launch(
+    done = launch(
         "evolve", _config(tmp_path), f"--workdir={tmp_path}/file/system"
     )
     _refused(done, 1, "file")
@@ -295,16 +296,16 @@ def test_a_corrupt_component_file_is_refused(evolved, tmp_path):
     data[-3] ^= 1
     path.write_bytes(bytes(data))
     out = tmp_path / "served"
-    done = _launch("export", f"--workdir={copied}", f"--out={out}")
+    done = launch("export", f"--workdir={copied}", f"--out={out}")
     _refused(done, 1, component[:8], "damaged")
     assert not out.exists()
-    done = _launch("evaluate", f"--workdir={copied}")
+    done = launch("evaluate", f"--workdir={copied}")
     _refused(done, 1, component[:8], "damaged")
 
 
 def _evolve_bangla(folder: pathlib.Path) -> subprocess.CompletedProcess:
     """Evolves a TFDS task from the files in `folder/manual`."""
-    return _launch(
+    return launch(
         "evolve",
         _config(folder, task_names=["cmaterdb/bangla"]),
         f"--workdir={folder}/system",
@@ -332,12 +333,12 @@ def test_data_files_with_a_wrong_checksum_are_refused(tmp_path):
 
 def test_a_directory_without_a_system_is_refused(tmp_path):
     for name in ("evaluate", "report"):
-        _refused(_launch(name, f"--workdir={tmp_path}"), 2, "no system")
+        _refused(launch(name, f"--workdir={tmp_path}"), 2, "no system")
 
 
 def test_a_full_or_read_only_disk_is_refused(tmp_path):
     # /proc and /sys take no files, whoever asks.
-    done = _launch("evolve", _config(tmp_path), "--workdir=/sys/munet")
+    done = launch("evolve", _config(tmp_path), "--workdir=/sys/munet")
     _refused(done, 1, "/sys/munet")
 
 

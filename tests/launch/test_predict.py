@@ -8,24 +8,18 @@ import os
 import pathlib
 import re
 import subprocess
-import sys
 
 import export_samples
 import numpy as np
 import pytest
+from launcher import launch
 from PIL import Image
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def _launch(*flags: str, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(_ROOT / "launch" / "predict.py"), *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-    )
+    return launch("predict", *flags, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+from launcher import launch
 
 from keras_munet.models.vit import flops
 from keras_munet.roots import hub
@@ -31,15 +31,6 @@ def get_config():
 """
 
 
-def _launch(name: str, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(_ROOT / "launch" / f"{name}.py"), *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def _refused(done: subprocess.CompletedProcess, code: int, part: str) -> None:
     assert done.returncode == code, done.stderr[-2000:]
     lines = done.stderr.strip().splitlines()
@@ -47,7 +38,7 @@ def _refused(done: subprocess.CompletedProcess, code: int, part: str) -> None:
 
 
 def test_the_packaged_root_is_shown_with_what_the_search_may_do():
-    done = _launch("inspect_root", "--root=packaged", "--num_layers=2")
+    done = launch("inspect_root", "--root=packaged", "--num_layers=2")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "packaged mu/8: family vit, 2 layers, 32 x 32 px"
@@ -69,17 +60,17 @@ def test_a_file_that_does_not_fit_is_shown_with_every_difference(tmp_path):
     root.components[3].weights["mlp_0_bias"][:] = np.nan
     root.components[4].weights["mlp_0_bias"][0] = np.inf
     hub.save(root, tmp_path / "bad")
-    done = _launch("inspect_root", f"--root=hub:{tmp_path / 'bad'}")
+    done = launch("inspect_root", f"--root=hub:{tmp_path / 'bad'}")
     _refused(done, 1, "does not fit the ViT")
     assert done.stdout.count("expected finite values") == 2
     assert "found 128 that are not" in done.stdout
 
 
 def test_wrong_commands_are_refused_in_one_line():
-    _refused(_launch("inspect_root", "--root=file:x"), 2, "root.source")
-    _refused(_launch("inspect_root", "--root=npz"), 2, "root.path")
-    _refused(_launch("inspect_root", "--root=hub:./none"), 1, "absent")
-    _refused(_launch("inspect_root"), 2, "--root")
+    _refused(launch("inspect_root", "--root=file:x"), 2, "root.source")
+    _refused(launch("inspect_root", "--root=npz"), 2, "root.path")
+    _refused(launch("inspect_root", "--root=hub:./none"), 1, "absent")
+    _refused(launch("inspect_root"), 2, "--root")
 
 
 @pytest.mark.slow
@@ -88,7 +79,7 @@ def test_pretraining_writes_a_root_that_can_be_used(tmp_path):
     path.write_text(_CONFIG.format(configs=str(_ROOT / "configs")))
     out = tmp_path / "root"
     flags = f"--config={path}", f"--out={out}", "--quiet"
-    done = _launch("pretrain", *flags)
+    done = launch("pretrain", *flags)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]
     record = json.loads((out / "pretraining.json").read_text())
     assert record["num_classes"] == 27
@@ -101,7 +92,7 @@ def test_pretraining_writes_a_root_that_can_be_used(tmp_path):
     for one, two in pairs:
         for name, value in one.weights.items():
             assert (value != two.weights[name]).any()
-    _refused(_launch("pretrain", *flags), 2, "is in use")
+    _refused(launch("pretrain", *flags), 2, "is in use")
     wrong = f"--config.scripts={['klingon']}"
-    done = _launch("pretrain", flags[0], wrong, f"--out={out}x")
+    done = launch("pretrain", flags[0], wrong, f"--out={out}x")
     assert done.returncode == 2, done.stderr

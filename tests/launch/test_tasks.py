@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
+from launcher import launch
 from PIL import Image
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -16,12 +14,7 @@ LAUNCHER = _ROOT / "launch" / "tasks.py"
 
 
 def _run(*arguments):
-    done = subprocess.run(
-        [sys.executable, str(LAUNCHER), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    done = launch("tasks", *arguments)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 

@@ -3,13 +3,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
 
 import hugging_face_server
 import numpy as np
 import pytest
 import store_samples
+from launcher import launch
 
 from keras_munet import errors
 from keras_munet.core import classification_metrics
@@ -257,27 +256,18 @@ def test_a_used_folder_is_refused_before_the_download(directory, hub):
     assert not hub.requests
 
 
-def _launch(command, *flags):
-    return subprocess.run(
-        [sys.executable, str(_ROOT / "launch" / f"{command}.py"), *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_commands_push_and_pull(directory, hub, tmp_path):
     workdir = str(tmp_path / "mine")
-    pushed = _launch("push", _URL, f"--workdir={workdir}", "--license=mit")
+    pushed = launch("push", _URL, f"--workdir={workdir}", "--license=mit")
     assert (pushed.returncode, pushed.stderr) == (0, "")
     assert pushed.stdout.startswith(f"pushed {workdir}: http://")
-    pulled = _launch("pull", _URL, f"--workdir={tmp_path / 'new'}")
+    pulled = launch("pull", _URL, f"--workdir={tmp_path / 'new'}")
     assert (pulled.returncode, pulled.stderr) == (0, "")
     assert pulled.stdout == f"made {tmp_path / 'new'}: 2 tasks\n"
-    again = _launch("pull", _URL, f"--workdir={tmp_path / 'new'}")
+    again = launch("pull", _URL, f"--workdir={tmp_path / 'new'}")
     assert again.returncode == 2
     assert again.stderr.startswith("error: ")
     assert again.stderr.count("\n") == 1
-    no_url = _launch("push", f"--workdir={workdir}")
+    no_url = launch("push", f"--workdir={workdir}")
     assert no_url.returncode == 2
     assert "hf://OWNER/NAME" in no_url.stderr

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import pathlib
-import subprocess
-import sys
 
 import multi_label_samples
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import report_browser
 import system_samples
 import tensorflow as tf
+from launcher import launch
 from sklearn import metrics as sklearn_metrics
 
 import keras_munet
@@ -230,15 +229,9 @@ def test_report_and_card_show_every_class(system, base):
 
 def test_the_launcher_writes_every_label_of_a_picture(base, system):
     out = base / "labels.csv"
-    done = subprocess.run(
-        [
-            *(sys.executable, str(_ROOT / "launch" / "predict.py")),
-            *(str(base / "in" / "00000.png"), str(base / "in" / "labels.csv")),
-            *(f"--workdir={base / 'run'}", f"--task={_TASK}", f"--out={out}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = launch(
+        *("predict", base / "in" / "00000.png", base / "in" / "labels.csv"),
+        *(f"--workdir={base / 'run'}", f"--task={_TASK}", f"--out={out}"),
     )
     assert (done.returncode, done.stderr) == (0, "")
     first, second = csv.DictReader(out.read_text().splitlines())
