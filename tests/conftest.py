@@ -27,6 +27,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+# Their tests take the longest. Last, one of them would run alone.
+_FIRST = ("train", "system", "export", "launch", "overparam", "docs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the packages first whose tests take the longest."""
+
+    def rank(item: pytest.Item) -> int:
+        package = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        return _FIRST.index(package) if package in _FIRST else len(_FIRST)
+
+    items.sort(key=rank)
+
 
 def _shared_dir() -> pathlib.Path:
     named = os.environ.get("KERAS_MUNET_SHARED")

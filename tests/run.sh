@@ -17,10 +17,11 @@ if [ "${1:-}" = "--all" ]; then
   select=()
   shift
 fi
-# A process for each core, up to four: each takes up to 4 GiB. Tests of a file
-# stay together, since they share what its fixtures made.
+# A process for each core, up to four: each takes up to 8 GiB. Tests of a file
+# stay together, since they share what its fixtures made, in the order that
+# tests/conftest.py gives them.
 "$bin/python" -m pytest -n logical --maxprocesses=4 --dist loadfile \
-  "${select[@]}" "$@" tests
+  --no-loadscope-reorder "${select[@]}" "$@" tests
 # A choice of the tests again, as Bazel lays them out; where there is one.
 if [ $# -eq 0 ] && command -v bazel >/dev/null; then
   bash tests/bazel.sh

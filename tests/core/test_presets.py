@@ -43,7 +43,7 @@ def test_auto_follows_the_images_and_classes(num_train, num_classes, chosen):
     assert all(getattr(filled, key) > 0 for key in _OPEN)
     # The largest task decides.
     both = {**_sizes(10), "b": presets.DataSize(num_train, 9, num_classes)}
-    assert presets.resolve_preset(settings, both) == filled
+    assert presets.resolve_preset(settings, both).preset == chosen
 
 
 def test_a_larger_preset_trains_longer():
@@ -70,6 +70,20 @@ def test_numbers_that_are_given_are_kept():
     assert filled.num_validations_per_path_training == 32
     published = settings_lib.Settings()
     assert presets.resolve_preset(published, _sizes(10)) is published
+
+
+@pytest.mark.parametrize("num_tasks, num_cycles", [(1, 32), (2, 36), (8, 39)])
+def test_several_tasks_train_for_the_starts_that_they_save(
+    num_tasks, num_cycles
+):
+    (size,) = _sizes(900).values()
+    sizes = {f"own/{number}": size for number in range(num_tasks)}
+    small = settings_lib.Settings(preset="auto", **_OPEN)
+    filled = presets.resolve_preset(small, sizes)
+    assert filled.num_validations_per_path_training == num_cycles
+    large = settings_lib.Settings(preset="large", **_OPEN)
+    filled = presets.resolve_preset(large, sizes)
+    assert filled.num_validations_per_path_training == 64
 
 
 @pytest.mark.parametrize("key", settings_lib.PRESET_KEYS)
