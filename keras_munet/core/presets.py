@@ -44,6 +44,9 @@ _FILLED = {
     "medium": (2, 2, 48, 2_048),
     "large": (4, 2, 64, 8_192),
 }
+# A job of `small` trains each of several tasks for up to so many cycles more:
+# it starts once, and a start takes as long as they do.
+_NUM_CYCLES_OF_START = 8
 
 
 def resolve_preset(
@@ -67,11 +70,13 @@ def resolve_preset(
     name = settings.preset
     if name == settings_lib.AUTO_PRESET:
         name = _chosen(sizes)
+    num_samples, num_children, num_cycles, num_examples = _FILLED[name]
+    if name == "small" and sizes:
+        num_cycles += _NUM_CYCLES_OF_START * (len(sizes) - 1) // len(sizes)
+    values = num_samples, num_children, num_cycles, num_examples
     filled: dict[str, Any] = {
         key: value
-        for key, value in zip(
-            settings_lib.PRESET_KEYS, _FILLED[name], strict=True
-        )
+        for key, value in zip(settings_lib.PRESET_KEYS, values, strict=True)
         if not getattr(settings, key)
     }
     return dataclasses.replace(settings, preset=name, **filled)
