@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
-import sys
+
+import forked
 
 # Logical devices can only be made before TensorFlow starts.
 MAKE = (
@@ -17,11 +17,5 @@ MAKE = (
 
 def run(folder: pathlib.Path, code: str, *arguments: str) -> None:
     """Runs a program that may import what lies in `folder`; it must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run_code(code, *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr[-2000:]

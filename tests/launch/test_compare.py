@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 
 import pytest
-from launcher import launch
+from forked import launch
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CONFIG = """

@@ -6,7 +6,7 @@ import pathlib
 
 import export_samples
 import numpy as np
-from launcher import launch
+from forked import launch
 
 from keras_munet.export import golden_outputs
 

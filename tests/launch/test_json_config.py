@@ -7,7 +7,7 @@ import sys
 
 import fuzz_mutations
 import pytest
-from launcher import launch
+from forked import launch
 
 from keras_munet import config as config_lib
 from keras_munet import errors

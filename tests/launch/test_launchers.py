@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import system_samples as samples
-from launcher import launch
+from forked import launch
 
 import keras_munet
 from keras_munet.core import settings as settings_lib

@@ -12,7 +12,7 @@ import subprocess
 import export_samples
 import numpy as np
 import pytest
-from launcher import launch
+from forked import launch
 from PIL import Image
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]

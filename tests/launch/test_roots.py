@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from launcher import launch
+from forked import launch
 
 from keras_munet.models.vit import flops
 from keras_munet.roots import hub

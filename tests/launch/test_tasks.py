@@ -6,7 +6,7 @@ import io
 import pathlib
 
 import pytest
-from launcher import launch
+from forked import launch
 from PIL import Image
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import hugging_face_server
 import numpy as np
 import pytest
 import store_samples
-from launcher import launch
+from forked import launch
 
 from keras_munet import errors
 from keras_munet.core import classification_metrics

@@ -12,7 +12,7 @@ import pytest
 import report_browser
 import system_samples
 import tensorflow as tf
-from launcher import launch
+from forked import launch
 from sklearn import metrics as sklearn_metrics
 
 import keras_munet

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
+import forked
 import pytest
 
 from keras_munet.train.devices import cpu_threads
@@ -23,15 +20,14 @@ print(cpu_threads.num_operations())
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_chosen(monkeypatch):
+    monkeypatch.delenv(cpu_threads.VARIABLE, raising=False)
+
+
 def _share(*args, **env):
-    plain = {k: v for k, v in os.environ.items() if k != cpu_threads.VARIABLE}
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *args],
-        env=plain | {"CUDA_VISIBLE_DEVICES": ""} | env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = forked.run_code(_PROGRAM, *args, CUDA_VISIBLE_DEVICES="", **env)
+    assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 

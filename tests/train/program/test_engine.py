@@ -159,6 +159,7 @@ def _both(children, image_size):
     return made
 
 
+@pytest.mark.slow
 def test_hybrids_are_trained_as_layer_by_layer():
     root = hybrid_samples.root()
     stem = tuple(c.spec.name for c in root.components[:5])

@@ -1,10 +1,10 @@
-"""Runs launchers as processes of their own that share TensorFlow's import.
+"""Runs programs as processes of their own that share TensorFlow's import.
 
-    python launcher.py
+    python forked.py
 
-is the server: it imports TensorFlow once and is forked for each launcher, which
-saves 3 s of CPU time a test. What a test says of a launcher's start needs a
-process that imports anew.
+is the server: it imports TensorFlow once and is forked for each program, which
+saves 3 s of CPU time a test. TensorFlow has made no device by then. What a test
+says of a program's imports needs a process that imports anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
 
 
 def launch(
-    name: str, *flags: object, cwd: pathlib.Path | None = None, **env: str
+    name: str, *flags: object, cwd: pathlib.Path | None = None
 ) -> subprocess.CompletedProcess:
     """Returns the exit code and the output of a launcher.
 
@@ -34,13 +34,38 @@ def launch(
       name: of its file in `launch`, without suffix.
       *flags: its arguments.
       cwd: where it runs.
-      **env: environment variables, beside those of this process.
     """
-    argv = [str(LAUNCH / f"{name}.py"), *map(str, flags)]
+    return _run([str(LAUNCH / f"{name}.py"), *map(str, flags)], None, cwd, {})
+
+
+def run_code(
+    code: str,
+    *arguments: object,
+    cwd: pathlib.Path | None = None,
+    **env: str,
+) -> subprocess.CompletedProcess:
+    """Returns the exit code and the output of a program.
+
+    Args:
+      code: its lines.
+      *arguments: its `sys.argv[1:]`.
+      cwd: where it runs, and imports from.
+      **env: environment variables beside those of this process.
+    """
+    return _run(["-c", *map(str, arguments)], code, cwd, env)
+
+
+def _run(
+    argv: list[str],
+    code: str | None,
+    cwd: pathlib.Path | None,
+    env: dict[str, str],
+) -> subprocess.CompletedProcess:
     with tempfile.TemporaryDirectory() as folder:
         files = {n: os.path.join(folder, n) for n in ("stdout", "stderr")}
         request = {
             "argv": argv,
+            "code": code,
             "cwd": os.fspath(cwd or os.getcwd()),
             "env": {**os.environ, **env},
             **files,
@@ -48,12 +73,12 @@ def launch(
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
+        returncode = int(server.stdout.readline())
         output = {
             n: pathlib.Path(file).read_text(errors="surrogateescape")
             for n, file in files.items()
         }
-    return subprocess.CompletedProcess(argv, code, **output)
+    return subprocess.CompletedProcess(argv, returncode, **output)
 
 
 @functools.cache
@@ -76,24 +101,27 @@ def _serve() -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _run(json.loads(line))
+            _become(json.loads(line))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def _run(request: dict[str, Any]) -> None:
-    """Becomes the launcher of a request."""
+def _become(request: dict[str, Any]) -> None:
+    """Runs the program of a request and ends as it does."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = request["argv"]
-    sys.path[0] = str(LAUNCH)
+    sys.path[0] = str(LAUNCH) if request["code"] is None else ""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT), number)
     code: Any = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if request["code"] is None:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            exec(request["code"], {"__name__": "__main__"})
     except SystemExit as exit_request:
         code = exit_request.code
         if isinstance(code, str):
