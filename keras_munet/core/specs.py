@@ -209,9 +209,9 @@ class RefsText(str):
         if is_plain:
             # As the others end.
             ends[-1] = f"{ends[-1][:-1]},["
-            found = {end: _COUNT.fullmatch(end) for end in set(ends)}
-            nums = {end: int(m[1]) for end, m in found.items() if m}
-            is_plain = len(nums) == len(found)
+            counts = {end: _COUNT.fullmatch(end) for end in set(ends)}
+            nums = {end: int(m[1]) for end, m in counts.items() if m}
+            is_plain = len(nums) == len(counts)
         if not is_plain:
             raise ValueError("its components are written in another way")
         # The places of all paths are a few texts.

@@ -386,15 +386,15 @@ class TaskIteration:
         seeds = [seeds[i] for i in order]
         if self._orders_by_rank:
             ranking = self._ranking or {}
-            # The others, which may be thousands, stay as they are.
+            # The unranked, which may be thousands, stay as they are.
             ids = {*ranking, self._population.root.id}
             ranked = [path for path in seeds if path.id in ids]
-            others = [path for path in seeds if path.id not in ids]
+            unranked = [path for path in seeds if path.id not in ids]
             # Of equals the root, whose components most tasks can share.
             ranked.sort(
                 key=lambda path: (-ranking.get(path.id, -1.0), not path.is_root)
             )
-            seeds = ranked + others
+            seeds = ranked + unranked
         return seeds
 
     def _sample_data_hparams(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ memory only if its file is known to be the same; so a job that publishes task
 after task reads one file a task, and what follows from the records (names,
 users of components, numbers) is changed by that one, however many there are.
 Where the medium does not tell every change, a record that another version
-published may be some minutes old; whoever relies on it calls `look_at` or
+published may be some minutes old; code that relies on it calls `look_at` or
 `refresh` with `is_exact`.
 """
 

@@ -268,8 +268,8 @@ def _chosen(
         if population is not None:
             search.renew(population)
         chosen = choose()
-        others = tasks(chosen) - {search.task, specs.NOT_TRAINABLE}
-        if not directory.records.look_at(sorted(others)):
+        other_tasks = tasks(chosen) - {search.task, specs.NOT_TRAINABLE}
+        if not directory.records.look_at(sorted(other_tasks)):
             return chosen
 
 

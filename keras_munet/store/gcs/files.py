@@ -170,9 +170,9 @@ class GcsStorage(storage.Storage):
         if since is not None:
             assert isinstance(since, _Position)
             if time.monotonic() - since.looked < _LOOK_SECS:
-                told = self._publications.changes(since.announced)
-                if told is not None:
-                    return _Position(told[0], since.looked), told[1]
+                changes = self._publications.changes(since.announced)
+                if changes is not None:
+                    return _Position(changes[0], since.looked), changes[1]
         return self.position(folder), None
 
     def folder_version(self, folder: str) -> object:

@@ -86,12 +86,12 @@ class Publications:
 
         None where publications are missing between the last ones.
         """
-        made = self._list(0)
-        last = max(made, default=0)
+        listed = self._list(0)
+        last = max(listed, default=0)
         numbers = range(max(1, last - _NUM_KEPT + 1), last + 1)
-        if not made.keys() >= set(numbers):
+        if not listed.keys() >= set(numbers):
             return None
-        return _position([made[number] for number in numbers])
+        return _position([listed[number] for number in numbers])
 
     def changes(self, since: Position) -> tuple[Position, list[str]] | None:
         """Returns (the position now, records changed since the other one).
@@ -121,7 +121,7 @@ class Publications:
     def publication(self, record: str) -> Iterator[None]:
         """Announces a change that is made in its block.
 
-        After an error nobody knows whether the record was replaced, or will
+        After an error it is unknown whether the record was replaced, or will
         be: readers go on looking at it, as if the job had been killed.
 
         Args:
@@ -133,7 +133,7 @@ class Publications:
         labels = {_RECORD: record, _TOKEN: secrets.token_hex(8)}
         number, generation = self._begin(labels)
         yield
-        # The record is replaced, whatever fails from here on.
+        # The record is replaced, even if what follows fails.
         with contextlib.suppress(errors.StoreError):
             self._write(number, labels | {_IS_MADE: "1"}, generation)
             if number > _NUM_KEPT:
