@@ -2,16 +2,17 @@
 
     python tests/benchmarks/overparam_table.py run --out=FILE.jsonl
         [--data=overlaid] [--data_dir=FOLDER] [--norm=yes,no] [--seeds=0,1,2]
-        [--decays=0,0.03,0.3] [--times=1] [--ways "plain" "task factors"]
+        [--decays=0,0.3] [--rates=0.01] [--times=1]
+        [--ways "plain" "task factors"]
     python tests/benchmarks/overparam_table.py table --out=FILE.jsonl
 
 `run` does the runs that FILE lacks, a line each, so that it may be stopped and
 started again. Every network trains on the same number of batches, `--times`
-as many as usual, with every weight decay; the way `task factors, equal shared
-steps` gets as many more as gives its shared factors that number. `table`
-chooses the decay of each way on validation data, over all seeds, and prints
-test results with paired differences to the plain network (mean and 95%
-interval of Student's t over seeds) as Markdown.
+as many as usual, with every weight decay and rate of learning; the way `task
+factors, equal shared steps` gets as many more as gives its shared factors that
+number. `table` chooses decay and rate of each way on validation data, over all
+seeds, and prints test results with paired differences to the plain network
+(mean and 95% interval of Student's t over seeds) as Markdown.
 
 `--data=mnist_kmnist` reads both as `launch/tasks.py prepare mnist kmnist
 --data_dir=FOLDER` leaves them.
@@ -99,9 +100,10 @@ def settings_of(
     num_tasks = common.pop("num_tasks")
     common["num_epochs"] *= flags.times
     runs = []
-    for norm, decay, way, seed in itertools.product(
+    for norm, decay, rate, way, seed in itertools.product(
         [word == "yes" for word in flags.norm.split(",")],
         map(float, flags.decays.split(",")),
+        map(float, flags.rates.split(",")),
         flags.ways,
         map(int, flags.seeds.split(",")),
     ):
@@ -115,6 +117,7 @@ def settings_of(
             "norm": norm,
             "seed": seed,
             "weight_decay": decay,
+            "learning_rate": rate,
         }
         settings = settings_lib.Settings.from_dict({**common, **fixed, **own})
         runs.append((way, settings))
@@ -218,20 +221,23 @@ def table(out: pathlib.Path) -> str:
 
 
 def _table(lines: list[dict[str, Any]]) -> str:
-    by_way: dict[str, dict[float, dict[int, dict[str, Any]]]] = (
-        collections.defaultdict(lambda: collections.defaultdict(dict))
-    )
+    by_way: dict[str, dict[tuple[float, float], dict[int, dict[str, Any]]]]
+    by_way = collections.defaultdict(lambda: collections.defaultdict(dict))
     for line in lines:
         settings = line["settings"]
-        by_way[line["way"]][settings["weight_decay"]][settings["seed"]] = line
-    chosen = {way: _best(by_decay) for way, by_decay in by_way.items()}
+        tuned = settings["weight_decay"], settings["learning_rate"]
+        by_way[line["way"]][tuned][settings["seed"]] = line
+    chosen = {way: _best(by_tuned) for way, by_tuned in by_way.items()}
     plain = chosen["plain"][1]
     tasks = sorted(lines[0]["metrics"])
     rows = []
     for way in WAYS:
         if way not in chosen:
             continue
-        decay, by_seed = chosen[way]
+        (decay, rate), by_seed = chosen[way]
+        tried = [
+            sorted(set(values)) for values in zip(*by_way[way], strict=True)
+        ]
         scores = {s: _score(x, "metrics") for s, x in by_seed.items()}
         differences = [
             scores[s] - _score(plain[s], "metrics")
@@ -243,11 +249,11 @@ def _table(lines: list[dict[str, Any]]) -> str:
             for t in tasks
         ]
         cost = next(iter(by_seed.values()))["cost"]
-        tried = ", ".join(f"{d:g}" for d in sorted(by_way[way]))
         rows.append(
             [
                 way,
-                f"{decay:g} of {tried}",
+                _of(decay, tried[0]),
+                _of(rate, tried[1]),
                 *(f"{value:.1f}" for value in of_tasks),
                 f"{statistics.mean(scores.values()):.1f}",
                 "" if way == "plain" else _interval(differences),
@@ -259,7 +265,7 @@ def _table(lines: list[dict[str, Any]]) -> str:
         )
     metric = {task: _main_name(lines[0]["metrics"][task]) for task in tasks}
     head = [
-        *("way", "weight decay"),
+        *("way", "weight decay", "rate"),
         *(f"{task}, {metric[task].replace('_', ' ')}" for task in tasks),
         *("mean of tasks", "minus plain", "batches", "trained parameters"),
         *("deployed", "multiply-adds"),
@@ -268,17 +274,21 @@ def _table(lines: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in cells)
 
 
-def _best(by_decay):
-    """Returns the decay that is best on validation data, and its runs."""
-    num_seeds = max(map(len, by_decay.values()))
-    whole = {d: runs for d, runs in by_decay.items() if len(runs) == num_seeds}
-    decay = max(
+def _of(value: float, tried: list[float]) -> str:
+    return f"{value:g} of {', '.join(f'{x:g}' for x in tried)}"
+
+
+def _best(by_tuned):
+    """Returns what is best on validation data, and its runs."""
+    num_seeds = max(map(len, by_tuned.values()))
+    whole = {x: runs for x, runs in by_tuned.items() if len(runs) == num_seeds}
+    best = max(
         whole,
-        key=lambda d: statistics.mean(
-            _score(line, "validation") for line in whole[d].values()
+        key=lambda x: statistics.mean(
+            _score(line, "validation") for line in whole[x].values()
         ),
     )
-    return decay, whole[decay]
+    return best, whole[best]
 
 
 def _score(line: dict[str, Any], split: str) -> float:
@@ -318,7 +328,8 @@ def main() -> None:
     parser.add_argument(
         "--ways", nargs="*", choices=list(WAYS), default=list(WAYS)
     )
-    parser.add_argument("--decays", default="0,0.03,0.3")
+    parser.add_argument("--decays", default="0,0.3")
+    parser.add_argument("--rates", default="0.01")
     parser.add_argument("--norm", default="yes,no")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--times", type=int, default=1)

@@ -33,13 +33,14 @@ def _flags(table_lib, **changes):
         "norm": "yes",
         "seeds": "0,1",
         "decays": "0,0.1",
+        "rates": "0.01",
         "times": 1,
         "ways": list(table_lib.WAYS),
     }
     return argparse.Namespace(**{**flags, **changes})
 
 
-def _line(way, decay, seed, validation, test, epochs=10):
+def _line(way, decay, seed, validation, test, epochs=10, rate=0.01):
     def of(value):
         return {
             "edges": {"average_precision": value, "best_f1": 0.9},
@@ -62,6 +63,7 @@ def _line(way, decay, seed, validation, test, epochs=10):
             "num_epochs": epochs,
             "seed": seed,
             "weight_decay": decay,
+            "learning_rate": rate,
         },
     }
 
@@ -94,14 +96,15 @@ def test_the_decay_is_chosen_on_validation_and_differences_are_paired(
         _line("plain", 0.2, 0, 0.9, 0.90),
         _line("task factors", 0.0, 0, 0.1, 0.10),
         _line("task factors", 0.0, 1, 0.1, 0.10),
-        _line("task factors", 0.1, 0, 0.2, 0.42),
-        _line("task factors", 0.1, 1, 0.2, 0.54),
+        _line("task factors", 0.1, 0, 0.2, 0.42, rate=0.003),
+        _line("task factors", 0.1, 1, 0.2, 0.54, rate=0.003),
     ]
     (rows,) = _rows(table_lib, tmp_path, lines).values()
     plain, own = rows["plain"], rows["task factors"]
     assert plain["weight decay"] == "0 of 0, 0.1, 0.2"
     assert plain["mean of tasks"] == "45.0" and plain["minus plain"] == ""
     assert own["weight decay"] == "0.1 of 0, 0.1"
+    assert own["rate"] == "0.003 of 0.003, 0.01"
     assert own["segmentation, miou"] == "48.0"
     # 2 and 4 points: 3, and 12.71 times the standard error 1.
     assert own["minus plain"] == "+3.0 ± 12.7"
