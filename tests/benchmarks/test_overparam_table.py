@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -11,7 +12,10 @@ import pytest
 
 from keras_munet.overparam import contraction
 from keras_munet.overparam.experiments import run
+from keras_munet.overparam.experiments import settings as settings_lib
 from keras_munet.overparam.experiments import tasks as tasks_lib
+from keras_munet.overparam.experiments.datasets import sources
+from keras_munet.train.devices import strategy
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 _OUTPUTS = {
@@ -184,3 +188,41 @@ def test_runs_that_are_finished_are_not_repeated(table_lib, tmp_path):
     # With one to do, it would look for data in a folder that is not there.
     table_lib.run(path, runs)
     assert path.read_text() == before
+
+
+@pytest.mark.slow
+def test_a_network_that_comes_back_trains_as_a_new_one(
+    table_lib, tmp_path, monkeypatch
+):
+    settings = settings_lib.Settings(
+        method="overparam",
+        image_height=8,
+        image_width=8,
+        num_train=8,
+        num_test=40,
+        width=2,
+        num_stages=1,
+        num_epochs=2,
+        batch_size=4,
+    )
+    data = sources.load_source(settings)
+    one_device = strategy.make_strategy("one_device")
+
+    def measured(seed, folder):
+        seeded = dataclasses.replace(settings, seed=seed)
+        result = run.run(
+            seeded, str(tmp_path / folder), one_device, data=data, say=str
+        )
+        return result["metrics"], result["validation"]
+
+    new = measured(1, "new")
+    made = []
+    reusing = table_lib._reusing(run.make_network)
+    monkeypatch.setattr(
+        run,
+        "make_network",
+        lambda *args: made.append(reusing(*args)) or made[-1],
+    )
+    assert measured(0, "other") != new
+    assert measured(1, "again") == new
+    assert made[0] is made[1]
