@@ -140,10 +140,29 @@ def write(
             with plugins.name_errors("export format", name):
                 data = export_format.convert(task)
             target = folder / name / f"{stem}{export_format.suffix}"
-            files = {"": data} if isinstance(data, bytes) else data
+            files = data if isinstance(data, Mapping) else {"": data}
             for file, content in files.items():
+                _check_file(name, file, content)
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 (target / file).write_bytes(content)
+
+
+def _check_file(name: str, file: str, content: object) -> None:
+    """Refuses what a format cannot have converted to.
+
+    Raises:
+      UsageError: the content is not bytes, or the file lies elsewhere.
+    """
+    if not isinstance(content, bytes):
+        seen = f"a value of type {type(content).__name__}"
+    elif pathlib.PurePath(file).is_absolute() or ".." in file.split("/"):
+        seen = f"a file {file!a} outside of its folder"
+    else:
+        return
+    raise errors.UsageError(
+        f"export format {name!r} returned {seen}; it returns bytes, or a "
+        "mapping from names of files to bytes; fix the plug-in"
+    )
 
 
 def classifier(

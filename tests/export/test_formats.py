@@ -113,6 +113,16 @@ def test_a_format_of_a_plugin_is_written_for_each_task(
     assert (pathlib.Path(out) / "width" / "a_b.txt").read_text() == "10"
     assert (pathlib.Path(out) / "width" / "c.txt").read_text() == "3"
 
+    def tree(task):
+        return {"a/size.txt": str(task.image_size).encode(), "b.txt": b""}
+
+    folder = formats.ExportFormat("", tree, ("float32",))
+    monkeypatch.setitem(options.FORMATS._loaded, "tree", folder)
+    out = system.export(tmp_path / "tree", formats=["savedmodel", "tree"])
+    assert (
+        pathlib.Path(out) / "tree" / "c" / "a" / "size.txt"
+    ).read_text() == "16"
+
     def fail(task):
         raise ZeroDivisionError("no such layer")
 
@@ -149,6 +159,26 @@ def test_a_saved_model_of_fixed_size_answers_as_the_path(
     # Operations bear the names of their components.
     places = {ref.name for ref in system.tasks["c"].published.components}
     assert places <= {node.name.split("/")[0] for node in nodes}
+
+
+@pytest.mark.parametrize(
+    "converted, message",
+    [
+        ("text", "a value of type str"),
+        (None, "a value of type NoneType"),
+        ({"a.txt": 1}, "a value of type int"),
+        ({"../a.txt": b""}, "a file '../a.txt' outside"),
+        ({"/a.txt": b""}, "a file '/a.txt' outside"),
+    ],
+)
+def test_what_a_format_may_not_return_is_refused(
+    system, tmp_path, monkeypatch, converted, message
+):
+    odd = formats.ExportFormat(".txt", lambda task: converted, ("float32",))
+    monkeypatch.setitem(options.FORMATS._loaded, "odd", odd)
+    with pytest.raises(errors.UsageError, match=f"'odd' returned {message}"):
+        system.export(tmp_path / "out", formats=["savedmodel", "odd"])
+    assert [p.name for p in tmp_path.iterdir()] == []
 
 
 @pytest.mark.slow
