@@ -27,6 +27,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+_TESTS = pathlib.Path(__file__).resolve().parent
 # Their tests take the longest. Last, one of them would run alone.
 _FIRST = ("train", "system", "export", "launch", "overparam", "docs")
 
@@ -35,7 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the packages first whose tests take the longest."""
 
     def rank(item: pytest.Item) -> int:
-        package = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        parents = item.path.parents
+        package = next((p.name for p in parents if p.parent == _TESTS), "")
         return _FIRST.index(package) if package in _FIRST else len(_FIRST)
 
     items.sort(key=rank)

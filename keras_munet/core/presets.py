@@ -44,8 +44,8 @@ _FILLED = {
     "medium": (2, 2, 48, 2_048),
     "large": (4, 2, 64, 8_192),
 }
-# A job of `small` trains each of several tasks for up to so many cycles more:
-# it starts once, and a start takes as long as they do.
+# As long as these cycles of `small` takes a job's start, which several tasks
+# need once: each is trained for its share of the starts that they save.
 _NUM_CYCLES_OF_START = 8
 
 
@@ -71,8 +71,9 @@ def resolve_preset(
     if name == settings_lib.AUTO_PRESET:
         name = _chosen(sizes)
     num_samples, num_children, num_cycles, num_examples = _FILLED[name]
-    if name == "small" and sizes:
-        num_cycles += _NUM_CYCLES_OF_START * (len(sizes) - 1) // len(sizes)
+    num_tasks = len(sizes) or len(settings.task_names)
+    if name == "small" and num_tasks:
+        num_cycles += _NUM_CYCLES_OF_START * (num_tasks - 1) // num_tasks
     values = num_samples, num_children, num_cycles, num_examples
     filled: dict[str, Any] = {
         key: value

@@ -20,7 +20,7 @@ def _convert(classifier: formats.Classifier) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=classifier.function)
         return {
-            str(path.relative_to(folder)): path.read_bytes()
+            path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(pathlib.Path(folder).rglob("*"))
             if path.is_file()
         }

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
+from typing import NoReturn
 
 import tensorflow as tf
 
@@ -138,30 +139,50 @@ def write(
         for name in added:
             export_format = options.FORMATS.get(name)
             with plugins.name_errors("export format", name):
-                data = export_format.convert(task)
+                files = _files(name, export_format.convert(task))
             target = folder / name / f"{stem}{export_format.suffix}"
-            files = data if isinstance(data, Mapping) else {"": data}
             for file, content in files.items():
-                _check_file(name, file, content)
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
                 (target / file).write_bytes(content)
 
 
-def _check_file(name: str, file: str, content: object) -> None:
-    """Refuses what a format cannot have converted to.
+def _files(name: str, converted: Any) -> dict[str, bytes]:
+    """Returns what a format converted to, the one file by an empty name.
 
     Raises:
-      UsageError: the content is not bytes, or the file lies elsewhere.
+      UsageError: a content is not bytes, or a name does not lead down from
+        the folder, or is that of another file's folder.
     """
-    if not isinstance(content, bytes):
-        seen = f"a value of type {type(content).__name__}"
-    elif pathlib.PurePath(file).is_absolute() or ".." in file.split("/"):
-        seen = f"a file {file!a} outside of its folder"
-    else:
-        return
+    is_folder = isinstance(converted, Mapping)
+    contents = dict(converted) if is_folder else {"": converted}
+    files = {}
+    for file, content in contents.items():
+        if not isinstance(content, bytes | bytearray | memoryview):
+            _refuse(name, f"a value of type {type(content).__name__}")
+        files[file] = bytes(content)
+    if is_folder:
+        if not files:
+            _refuse(name, "no file")
+        for file in files:
+            parents = [*map(str, pathlib.PurePosixPath(str(file)).parents)]
+            if not _is_plain(file) or not files.keys().isdisjoint(parents):
+                _refuse(name, f"a file {file!a}")
+    return files
+
+
+def _is_plain(file: object) -> bool:
+    """Returns whether a file has a name that leads down from its folder."""
+    if not isinstance(file, str) or {"\\", "\0"} & {*file}:
+        return False
+    path = pathlib.PurePosixPath(file)
+    is_relative = not path.is_absolute() and ".." not in path.parts
+    return is_relative and file != "." and str(path) == file
+
+
+def _refuse(name: str, returned: str) -> NoReturn:
     raise errors.UsageError(
-        f"export format {name!r} returned {seen}; it returns bytes, or a "
-        "mapping from names of files to bytes; fix the plug-in"
+        f"export format {name!r} returned {returned}; it returns bytes, or a "
+        "mapping from relative names of files to bytes; fix the plug-in"
     )
 
 
@@ -192,9 +213,9 @@ def classifier(
         for component, layer, class_token_only in zip(
             components, layers, path_model.class_token_flags(chain), strict=True
         ):
-            with tf.name_scope(served_layers.scope_name(component.spec)):
+            with tf.name_scope(served_layers.scope_name(component.spec.name)):
                 constants = [
-                    tf.constant(array, name=name)
+                    tf.constant(array, name=served_layers.scope_name(name))
                     for name, array in layer.pack(component.weights)
                 ]
                 tensor = layer.compute(tensor, constants, class_token_only)

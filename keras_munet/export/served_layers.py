@@ -65,14 +65,14 @@ def served(spec: specs.ComponentSpec) -> ServedLayer:
     )
 
 
-def scope_name(spec: specs.ComponentSpec) -> str:
-    """Returns the name under which viewers of graphs group its operations.
+def scope_name(name: str) -> str:
+    """Returns a name of operations and of their groups in viewers of graphs.
 
     Args:
-      spec: of the component.
+      name: of a component, a weight or a task.
     """
-    # TensorFlow has no scope of other characters, or with _ in front.
-    return re.sub(r"\W+", "_", spec.name, flags=re.ASCII).strip("_") or "layer"
+    # TensorFlow has no other characters, and no _ in front.
+    return re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "unnamed"
 
 
 def _encoder_block(layer: Any) -> ServedLayer:

@@ -25,7 +25,6 @@ from typing import TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from keras_munet.core import names
 from keras_munet.core import specs
 from keras_munet.data import picture_decoder
 from keras_munet.data import preprocessing
@@ -255,7 +254,7 @@ class Graph:
             own = steps[len(fork[1]) :]
             activation = self._activations[task]
             tensor = reach(fork)
-            with tf.name_scope(names.signature_name(task)):
+            with tf.name_scope(served_layers.scope_name(task)):
                 answer = self._rest(own, activation, tensor)
             yield task, answer
 
@@ -329,7 +328,7 @@ class Graph:
     ) -> tf.Tensor:
         for layer_kind, starts in zip(kinds, places, strict=True):
             spec = self._specs[layer_kind.spec_id]
-            with tf.name_scope(served_layers.scope_name(spec)):
+            with tf.name_scope(served_layers.scope_name(spec.name)):
                 layer_function = self._layer_function(layer_kind)
                 tensor = layer_function(tensor, pools, starts)
         return tensor
@@ -346,7 +345,7 @@ class Graph:
             return layer.compute(tensor, weights, layer_kind.class_token_only)
 
         spec = self._specs[layer_kind.spec_id]
-        component.__name__ = served_layers.scope_name(spec)
+        component.__name__ = served_layers.scope_name(spec.name)
         return self._cached_function(("layer", layer_kind), component)
 
     def _layer(self, spec_id: str):

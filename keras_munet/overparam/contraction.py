@@ -26,6 +26,12 @@ _ORDINARY = {
 }
 # They have two kernels.
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 
 
 def contract(model: keras.Model, *, fold_norms: bool = False) -> keras.Model:
@@ -164,11 +170,11 @@ def _one_use(
         depthwise = num_places * math.prod(layer.depthwise_kernel.shape)
         return depthwise + num_outputs * num_filtered
     kernel_shape = tuple(layer.kernel.shape)
-    if isinstance(layer, keras.layers.Conv2DTranspose):
+    if isinstance(layer, _TRANSPOSED):
         # Each input's number meets the kernel, not each output's.
-        return math.prod(input_shape[1:]) * math.prod(kernel_shape[:3])
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return num_outputs * math.prod(kernel_shape[:2])
+        return math.prod(input_shape[1:]) * math.prod(kernel_shape[:-1])
+    if isinstance(layer, _DEPTHWISE):
+        return num_outputs * math.prod(kernel_shape[:-2])
     # One output's numbers each take one column of the kernel.
     return num_outputs * math.prod(kernel_shape[:-1])
 

@@ -81,6 +81,12 @@ def test_several_tasks_train_for_the_starts_that_they_save(
     small = settings_lib.Settings(preset="auto", **_OPEN)
     filled = presets.resolve_preset(small, sizes)
     assert filled.num_validations_per_path_training == num_cycles
+    # A dry run has no data, and counts the same.
+    named = settings_lib.Settings(
+        preset="small", task_names=tuple(sizes), **_OPEN
+    )
+    filled = presets.resolve_preset(named, {})
+    assert filled.num_validations_per_path_training == num_cycles
     large = settings_lib.Settings(preset="large", **_OPEN)
     filled = presets.resolve_preset(large, sizes)
     assert filled.num_validations_per_path_training == 64

@@ -13,6 +13,7 @@ from sklearn import datasets
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet import errors
+from keras_munet.core import specs
 from keras_munet.data import preprocessing
 from keras_munet.export import formats
 from keras_munet.export import options
@@ -114,7 +115,8 @@ def test_a_format_of_a_plugin_is_written_for_each_task(
     assert (pathlib.Path(out) / "width" / "c.txt").read_text() == "3"
 
     def tree(task):
-        return {"a/size.txt": str(task.image_size).encode(), "b.txt": b""}
+        size = bytearray(str(task.image_size).encode())
+        return {"a/size.txt": size, "b.txt": b""}
 
     folder = formats.ExportFormat("", tree, ("float32",))
     monkeypatch.setitem(options.FORMATS._loaded, "tree", folder)
@@ -167,8 +169,15 @@ def test_a_saved_model_of_fixed_size_answers_as_the_path(
         ("text", "a value of type str"),
         (None, "a value of type NoneType"),
         ({"a.txt": 1}, "a value of type int"),
-        ({"../a.txt": b""}, "a file '../a.txt' outside"),
-        ({"/a.txt": b""}, "a file '/a.txt' outside"),
+        ({}, "no file"),
+        ({"": b""}, "a file ''"),
+        ({".": b""}, "a file '.'"),
+        ({7: b""}, "a file 7"),
+        ({"../../saved_model.pb": b""}, "a file '../../saved_model.pb'"),
+        ({"a/../b.txt": b""}, "a file 'a/../b.txt'"),
+        ({"/a.txt": b""}, "a file '/a.txt'"),
+        ({"a\0": b""}, "a file 'a.+x00'"),
+        ({"a": b"", "a/b": b""}, "a file 'a/b'"),
     ],
 )
 def test_what_a_format_may_not_return_is_refused(
@@ -179,6 +188,33 @@ def test_what_a_format_may_not_return_is_refused(
     with pytest.raises(errors.UsageError, match=f"'odd' returned {message}"):
         system.export(tmp_path / "out", formats=["savedmodel", "odd"])
     assert [p.name for p in tmp_path.iterdir()] == []
+
+
+def test_weights_of_any_name_are_written():
+    rows = (("shift (px)", (3,)), ("_größe", (3,)))
+    spec = specs.ComponentSpec("_bloc é/1", "HeadOfTest", {}, rows)
+
+    class Layer:
+        mixes_tokens = class_token_only_supported = False
+
+        def compute(self, x, weights):
+            first, second = weights
+            return tf.reduce_mean(x, [1, 2]) * first + second
+
+    weights = {name: np.ones(shape, np.float32) for name, shape in rows}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            formats.layer_factory, "make_layer", lambda *a, **k: Layer()
+        )
+        path = specs.PathRecord(
+            *("a", None, (0, 0, 0), {"ds_image_size": 4}),
+            (specs.ComponentRef(spec.name, "0" * 64, spec.spec_id, 6),),
+        )
+        made = formats.classifier(
+            path, lambda ref: specs.Component(spec, weights), "float32"
+        )
+        scores = made.function(tf.zeros([2, 4, 4, 3], tf.uint8))["scores"]
+    np.testing.assert_allclose(scores, np.full([2, 3], 1 / 3), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -319,3 +319,16 @@ def test_a_class_name_cannot_break_a_table_of_the_card():
     assert row.replace("\\|", "").count("|") == 6
     assert "\\<img\\>" in row
     assert any("\\[x\\](y)" in line for line in lines)
+
+
+def test_a_task_may_have_any_name_that_a_task_can_have(tmp_path):
+    classes = {"_x": 3, "_": 2, "shared": 4, "a+b.c": 2}
+    system = export_samples.system(tmp_path / "s", classes, num_layers=0)
+    out = system.export(tmp_path / "out")
+    outputs = tf.saved_model.load(out).signatures["all_tasks"](
+        images=tf.zeros([1, 5, 4, 3], tf.uint8)
+    )
+    assert len(outputs) == 2 * len(classes)
+    model = system.model([*classes])
+    names = [layer.name for layer in model.layers]
+    assert len(set(names)) == len(names)

@@ -295,6 +295,20 @@ def test_a_separable_convolution_counts_both_its_kernels():
     assert contraction.multiply_adds(model) == expected
 
 
+@pytest.mark.parametrize(
+    "layer, expected",
+    [
+        # By hand: 7 places of 8 channels, and 9 places of 4.
+        (keras.layers.DepthwiseConv1D(3, depth_multiplier=2), 7 * 8 * 3),
+        (keras.layers.Conv1DTranspose(6, 3), 9 * 4 * 3 * 6),
+    ],
+)
+def test_convolutions_along_a_line_count_as_those_of_images(layer, expected):
+    source = keras.Input((9, 4))
+    model = keras.Model(source, layer(source))
+    assert contraction.multiply_adds(model) == expected
+
+
 def test_every_use_of_a_layer_counts():
     source = keras.Input((8, 8, 4))
     shared = keras.layers.Conv2D(4, 3, padding="same")
