@@ -70,14 +70,15 @@ def resolve_preset(
     name = settings.preset
     if name == settings_lib.AUTO_PRESET:
         name = _chosen(sizes)
-    num_samples, num_children, num_cycles, num_examples = _FILLED[name]
+    values = dict(zip(settings_lib.PRESET_KEYS, _FILLED[name], strict=True))
     num_tasks = len(sizes) or len(settings.task_names)
     if name == "small" and num_tasks:
-        num_cycles += _NUM_CYCLES_OF_START * (num_tasks - 1) // num_tasks
-    values = num_samples, num_children, num_cycles, num_examples
+        values["num_validations_per_path_training"] += (
+            _NUM_CYCLES_OF_START * (num_tasks - 1) // num_tasks
+        )
     filled: dict[str, Any] = {
         key: value
-        for key, value in zip(settings_lib.PRESET_KEYS, values, strict=True)
+        for key, value in values.items()
         if not getattr(settings, key)
     }
     return dataclasses.replace(settings, preset=name, **filled)
