@@ -264,17 +264,15 @@ def _layer_names(paths: Mapping[str, specs.PathRecord]) -> dict[str, str]:
     for task, path in paths.items():
         for ref in path.components:
             tasks[ref].append(task)
-    layer_names: dict[str, str] = {}
+    ids: dict[str, str] = {}
     for ref, (task, *more) in tasks.items():
         suffix = "shared" if more else names.signature_name(task)
-        first = f"{ref.name}_{suffix}"
-        candidates = itertools.chain(
-            [first], (f"{first}_{number}" for number in itertools.count(2))
-        )
-        layer_names[ref.id] = next(
-            name for name in candidates if name not in layer_names.values()
-        )
-    return layer_names
+        name = first = f"{ref.name}_{suffix}"
+        numbers = itertools.count(2)
+        while name in ids:
+            name = f"{first}_{next(numbers)}"
+        ids[name] = ref.id
+    return {component_id: name for name, component_id in ids.items()}
 
 
 def _apply(
