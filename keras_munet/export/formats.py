@@ -164,19 +164,20 @@ def _files(name: str, converted: Any) -> dict[str, bytes]:
         if not files:
             _refuse(name, "no file")
         for file in files:
-            parents = [*map(str, pathlib.PurePosixPath(str(file)).parents)]
-            if not _is_plain(file) or not files.keys().isdisjoint(parents):
+            if not _is_plain(file) or not files.keys().isdisjoint(
+                map(str, pathlib.PurePosixPath(file).parents)
+            ):
                 _refuse(name, f"a file {file!a}")
     return files
 
 
 def _is_plain(file: object) -> bool:
     """Returns whether a file has a name that leads down from its folder."""
-    if not isinstance(file, str) or {"\\", "\0"} & {*file}:
-        return False
-    path = pathlib.PurePosixPath(file)
-    is_relative = not path.is_absolute() and ".." not in path.parts
-    return is_relative and file != "." and str(path) == file
+    return (
+        isinstance(file, str)
+        and not {"\\", "\0"} & {*file}
+        and not {"", ".", ".."} & {*file.split("/")}
+    )
 
 
 def _refuse(name: str, returned: str) -> NoReturn:
