@@ -8,11 +8,11 @@ import importlib
 import json
 import pathlib
 
+import overparam_samples as samples
 import pytest
 
 from keras_munet.overparam import contraction
 from keras_munet.overparam.experiments import run
-from keras_munet.overparam.experiments import settings as settings_lib
 from keras_munet.overparam.experiments import tasks as tasks_lib
 from keras_munet.overparam.experiments.datasets import sources
 from keras_munet.train.devices import strategy
@@ -194,17 +194,7 @@ def test_runs_that_are_finished_are_not_repeated(table_lib, tmp_path):
 def test_a_network_that_comes_back_trains_as_a_new_one(
     table_lib, tmp_path, monkeypatch
 ):
-    settings = settings_lib.Settings(
-        method="overparam",
-        image_height=8,
-        image_width=8,
-        num_train=8,
-        num_test=40,
-        width=2,
-        num_stages=1,
-        num_epochs=2,
-        batch_size=4,
-    )
+    settings = samples.settings(method="overparam", num_epochs=2)
     data = sources.load_source(settings)
     one_device = strategy.make_strategy("one_device")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import json
 import pathlib
-import subprocess
 import sys
 
 import pytest
 import system_samples as samples
+from forked import launch
 
 import keras_munet
 from keras_munet import errors
@@ -25,7 +25,6 @@ from tensorboard.backend.event_processing import plugin_event_multiplexer  # noq
 from tensorboard.plugins.hparams import metadata as hparams_lib  # noqa: E402
 from tensorboard.plugins.hparams import plugin_data_pb2  # noqa: E402
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CHILD = "digits/round_1/child_000"
 
 
@@ -237,15 +236,9 @@ def test_the_launcher_prints_the_command_that_shows_its_files(tmp_path):
     )
     config.write_text(json.dumps(settings.to_json()))
     folder = tmp_path / "board"
-    done = subprocess.run(
-        [
-            *(sys.executable, str(_ROOT / "launch" / "evolve.py")),
-            *(f"--config={config}", f"--workdir={tmp_path / 'system'}"),
-            f"--tensorboard_dir={folder}",
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
+    done = launch(
+        *("evolve", f"--config={config}", f"--workdir={tmp_path / 'system'}"),
+        f"--tensorboard_dir={folder}",
     )
     assert done.returncode == 0, done.stderr
     assert f"tensorboard --logdir={folder}" in done.stdout

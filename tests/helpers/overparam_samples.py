@@ -7,10 +7,29 @@ import numpy as np
 
 from keras_munet.overparam import alternating_model
 from keras_munet.overparam import model_transform
+from keras_munet.overparam.experiments import settings as settings_lib
 
 TASKS = {"depth": 1, "normals": 3, "segmentation": 4}
 SIDE = 4
 BATCH_SIZE = 4
+
+
+def settings(**changes) -> settings_lib.Settings:
+    """Returns an experiment of a network of two channels on a few images.
+
+    Args:
+      **changes: further settings, such as `method` and `num_epochs`.
+    """
+    return settings_lib.Settings(
+        image_height=8,
+        image_width=8,
+        num_train=8,
+        num_test=40,
+        width=2,
+        num_stages=1,
+        batch_size=4,
+        **changes,
+    )
 
 
 def network(norm: bool = True, **options) -> keras.Model:

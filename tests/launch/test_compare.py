@@ -8,7 +8,6 @@ import subprocess
 import pytest
 from forked import launch
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _CONFIG = """
 from keras_munet import config as config_lib
 

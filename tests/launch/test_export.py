@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
-
 import export_samples
 import numpy as np
 from forked import launch
 
 from keras_munet.export import golden_outputs
-
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import pathlib
 import re
 import subprocess
 
@@ -14,8 +13,6 @@ import numpy as np
 import pytest
 from forked import launch
 from PIL import Image
-
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def _launch(*flags: str, cwd=None) -> subprocess.CompletedProcess:

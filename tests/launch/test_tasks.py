@@ -10,7 +10,6 @@ from forked import launch
 from PIL import Image
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCHER = _ROOT / "launch" / "tasks.py"
 
 
 def _run(*arguments):

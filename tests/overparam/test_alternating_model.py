@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
-import subprocess
-import sys
-
+import forked
 import keras
 import numpy as np
 import overparam_samples as samples
 import pytest
 import tensorflow as tf
+import two_devices
 
 from keras_munet import errors
 from keras_munet.overparam import alternating_model
@@ -19,16 +17,8 @@ from keras_munet.overparam import model_transform
 from keras_munet.overparam import schedule as schedule_lib
 from keras_munet.train.devices import fake_tpu
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TASKS = tuple(sorted(samples.TASKS))
 _SHARED = "shared"
-# Logical devices can only be made before TensorFlow starts.
-_TWO_DEVICES = (
-    "import tensorflow as tf\n"
-    "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-    "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
-    "tf.config.set_logical_device_configuration(cpu, two)\n"
-)
 
 
 def _groups(model):
@@ -235,9 +225,8 @@ def test_it_trains_compiled_by_xla_and_eagerly_alike():
 
 
 def test_two_devices_train_as_one():
-    code = _TWO_DEVICES + (
-        "import numpy as np, keras, sys\n"
-        f"sys.path.insert(0, {str(_ROOT / 'tests' / 'helpers')!r})\n"
+    code = two_devices.MAKE + (
+        "import numpy as np, keras\n"
         "import overparam_samples as samples\n"
         "devices = ['CPU:0', 'CPU:1']\n"
         "strategy = tf.distribute.MirroredStrategy(devices)\n"
@@ -252,9 +241,7 @@ def test_two_devices_train_as_one():
         "        keras.ops.convert_to_numpy(a), b, atol=1e-5)\n"
         "print('equal')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    done = forked.run_code(code)
     assert done.returncode == 0, done.stderr[-2000:]
     first, second, last = done.stdout.split()[-3:]
     assert last == "equal"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 
 import hugging_face_server
 import numpy as np
@@ -20,7 +19,6 @@ pytest.importorskip("huggingface_hub", reason="needs keras_munet[hf]")
 # The library's own way of uploading to large-file storage.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=")
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _NAME = "me/alphabets"
 _URL = f"hf://{_NAME}"
 

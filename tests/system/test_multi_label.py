@@ -27,7 +27,6 @@ from keras_munet.report import measure_predictions
 from keras_munet.store import task_state
 from keras_munet.system import inference
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TASK = "own/overlaid"
 
 

@@ -11,7 +11,9 @@ import sys
 
 import keras
 import numpy as np
+import overparam_samples as samples
 import pytest
+from forked import launch
 
 from keras_munet import errors
 from keras_munet.overparam import layers
@@ -22,17 +24,7 @@ from keras_munet.overparam.experiments.datasets import sources
 from keras_munet.train.devices import strategy
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
-_SETTINGS = settings_lib.Settings(
-    image_height=8,
-    image_width=8,
-    num_train=8,
-    num_test=40,
-    width=2,
-    num_stages=1,
-    num_epochs=1,
-    batch_size=4,
-    learning_rate=1e-2,
-)
+_SETTINGS = samples.settings(num_epochs=1, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -272,8 +264,7 @@ def test_settings_data_and_metrics_need_no_tensorflow():
 
 @pytest.mark.slow
 def test_the_launcher_runs_continues_and_refuses(tmp_path):
-    command = [
-        *(sys.executable, str(_ROOT / "launch" / "overparam.py")),
+    flags = [
         f"--config={_ROOT / 'configs' / 'overparam_overlaid.py'}",
         f"--output_dir={tmp_path / 'out'}",
         *("--config.width=2", "--config.num_train=16", "--config.num_test=4"),
@@ -284,13 +275,11 @@ def test_the_launcher_runs_continues_and_refuses(tmp_path):
         ),
         *("--config.image_width=16", "--method=hard_sharing"),
     ]
-    first = subprocess.run(command, capture_output=True, text=True)
+    first = launch("overparam", *flags)
     assert first.returncode == 0, first.stderr
     assert "accuracy" in first.stdout and "written:" in first.stdout
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = launch("overparam", *flags)
     assert again.returncode == 0
-    other = subprocess.run(
-        [*command, "--seed=3"], capture_output=True, text=True
-    )
+    other = launch("overparam", *flags, "--seed=3")
     assert other.returncode == 2
     assert other.stderr.count("\n") == 1 and "seed differ" in other.stderr
