@@ -84,23 +84,6 @@ class TargetType:
             )
         return setting
 
-    def check_strategy(self, strategy: str, task: str) -> None:
-        """Refuses a strategy whose workers do not measure such labels.
-
-        Args:
-          strategy: as of `devices.Devices`.
-          task: for the message.
-
-        Raises:
-          UsageError: it is `coordinator`, and an image has any number of
-            labels.
-        """
-        if strategy == "coordinator" and self is MULTI_LABEL:
-            raise errors.UsageError(
-                f"task {task!r} has any number of labels an image, which "
-                "--strategy=coordinator does not measure; use another strategy"
-            )
-
     def test_measure(self, setting: str) -> str:
         """Returns the measure that the record of a path has of test data.
 

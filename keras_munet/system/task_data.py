@@ -17,7 +17,6 @@ from keras_munet.core import fingerprint
 from keras_munet.core import names
 from keras_munet.core import presets
 from keras_munet.core import settings as settings_lib
-from keras_munet.core import target_types
 from keras_munet.data import fingerprints as fingerprints_lib
 from keras_munet.data import folders as folders_lib
 from keras_munet.data import tasks as tasks_lib
@@ -36,13 +35,11 @@ class TaskDataLoader:
     Attributes:
       settings: the experiment, which says where data lie.
       fingerprints: of the data that were loaded last, by bare task name.
-      targets: the types of the labels of these.
     """
 
     def __init__(self, settings: settings_lib.Settings):
         self.settings = settings
         self.fingerprints: dict[str, fingerprint.DataFingerprint] = {}
-        self.targets: dict[str, target_types.TargetType] = {}
         self._class_names: dict[str, tuple[str, ...]] = {}
         self._loaded: dict[str, types.TaskData] = {}
         # Bytes that a task's images take in memory, of all that were loaded.
@@ -71,7 +68,6 @@ class TaskDataLoader:
             self._num_bytes[name] = _num_bytes(data)
             self._check_target(data)
             self.fingerprints[name] = fingerprints_lib.of(data)
-            self.targets[name] = data.target
             self._class_names[name] = data.class_names
         self._loaded[name] = data
         return data

@@ -138,12 +138,6 @@ class TaskRunner:
             return False
         # A missing file is found now and not after hours.
         self._loader.check(self._settings.task_names, self._dir.find)
-        chosen = devices.Devices.of(strategy).strategy
-        for _, name in todo:
-            bare = names.bare_name(name)
-            # A loader of one's own may not say; the trainer refuses later.
-            if bare in self._loader.targets:
-                self._loader.targets[bare].check_strategy(chosen, bare)
         self.begin_run(progress, len(todo))
         sizes = self._loader.sizes({name for _, name in todo})
         if notice := validation.budget_notice(

@@ -27,9 +27,13 @@ class _Here:
         return True
 
 
-def trainer(class_weights: str = "none") -> coordinator.CoordinatorTrainer:
+def trainer(
+    class_weights: str = "none", quality: str = "accuracy"
+) -> coordinator.CoordinatorTrainer:
     """A trainer whose only worker is this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "connect_coordinator", lambda workers: _Here())
-        budget = child_job.Budget(2, 16, 96, 50, class_weights=class_weights)
+        budget = child_job.Budget(
+            *(2, 16, 96, 50), quality=quality, class_weights=class_weights
+        )
         return coordinator.CoordinatorTrainer(["nowhere:1"], budget, 7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 
+import coordinator_samples
 import keras
 import numpy as np
 import pytest
@@ -13,16 +14,12 @@ import training_samples as samples
 import two_devices
 from sklearn import linear_model
 
-from keras_munet import errors
 from keras_munet.core import qualities
 from keras_munet.core import target_types
-from keras_munet.train import child_job
 from keras_munet.train import closed_form
 from keras_munet.train import frozen_features
 from keras_munet.train import losses
 from keras_munet.train import trainer as trainer_lib
-from keras_munet.train.devices import cluster
-from keras_munet.train.distributed import coordinator
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 
@@ -219,13 +216,14 @@ def test_a_trainer_solves_heads_on_frozen_features():
     assert "logistic regression" in head.method and head.quality > 0.6
 
 
-def test_a_coordinator_refuses_the_task_in_one_line(monkeypatch):
-    monkeypatch.setattr(cluster, "connect_coordinator", lambda workers: None)
-    made = coordinator.CoordinatorTrainer(
-        ["nowhere:1"], child_job.Budget(2, 16, 96, 50), 7
+def test_a_coordinator_s_workers_train_the_same_children():
+    away = coordinator_samples.trainer()
+    sent = samples.train(
+        samples.two_children(), away, task=samples.multi_label_data()
     )
-    with pytest.raises(errors.UsageError, match="use another strategy") as e:
-        samples.train(
-            samples.two_children(), made, task=samples.multi_label_data()
-        )
-    assert "\n" not in str(e.value)
+    for one, other in zip(trained(), sent, strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=1e-4)
+        assert one.scores == pytest.approx(other.scores, abs=2e-3)
+        samples.assert_close(one, other, atol=2e-3)
+    # A task of the other type has a program of its own.
+    samples.train(samples.two_children(), away)

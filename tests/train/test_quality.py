@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import pathlib
 
+import coordinator_samples
 import pytest
 import training_samples as samples
 import two_devices
 
-from keras_munet import errors
 from keras_munet.core import qualities
-from keras_munet.train import child_job
 from keras_munet.train import frozen_features
 from keras_munet.train import trainer as trainer_lib
-from keras_munet.train.devices import cluster
-from keras_munet.train.distributed import coordinator
 
 _FOLDER = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 # Of tasks with one label an image.
@@ -73,9 +70,13 @@ def test_two_replicas_score_as_one_cpu_does(tmp_path):
         assert child == pytest.approx(expected, abs=0.05)
 
 
-def test_a_coordinator_refuses_what_it_does_not_measure(monkeypatch):
-    monkeypatch.setattr(cluster, "connect_coordinator", lambda workers: None)
-    with pytest.raises(errors.UsageError, match=r"search\.quality is auc"):
-        coordinator.CoordinatorTrainer(
-            ["nowhere:1"], child_job.Budget(2, 16, 96, 50, "auc"), 7
-        )
+@pytest.mark.parametrize("quality", ["auc", "log_loss"])
+def test_a_coordinator_s_workers_train_the_same_children(quality):
+    away = coordinator_samples.trainer(quality=quality)
+    alone = samples.train(children(), samples.trainer(quality=quality))
+    sent = samples.train(children(), away)
+    for one, other in zip(alone, sent, strict=True):
+        assert other.scores == pytest.approx(one.scores, abs=1e-4)
+        assert len(set(other.scores)) == 2
+        assert other.quality == max(other.scores)
+        samples.assert_close(one, other, atol=1e-4)

@@ -11,6 +11,8 @@ runs is the program of `train.program`, with the cycles in it.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import time
 import warnings
 from collections.abc import Callable
@@ -24,8 +26,7 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import devices as devices_lib
-from keras_munet.core import qualities
-from keras_munet.core import specs
+from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.data import types
 from keras_munet.train import child_job
@@ -76,16 +77,19 @@ class Outputs(NamedTuple):
     """The result of a child.
 
     Attributes:
-      scores: `[cycles] float64`, after each cycle.
       losses: `[cycles] float32`, the mean of each cycle, nats.
-      quality: float64, of the best snapshot; negative without one.
-      weights: as the best snapshot left them; see `program.State`.
+      right: `[cycles] float32`, right answers on validation data.
+      logits: `[cycles, batches, 1, batch, classes] float32`; see
+        `call_data.Sums`.
+      weights: as the best snapshot left them; see `call_data.State`. Where
+        the bucket has logits, which a worker cannot judge, `[cycles, ...]` as
+        each cycle left them.
       momenta: likewise.
     """
 
-    scores: Any
     losses: Any
-    quality: Any
+    right: Any
+    logits: Any
     weights: Any
     momenta: Any
 
@@ -112,15 +116,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           largest: the layers of the largest path that children may have.
 
         Raises:
-          UsageError: a worker does not answer, or a child is to be judged by
-            more than its accuracy.
+          UsageError: a worker does not answer.
         """
-        if budget.quality != qualities.ACCURACY:
-            raise errors.UsageError(
-                f"search.quality is {budget.quality}, which "
-                "--strategy=coordinator does not measure; use accuracy, or "
-                "another strategy"
-            )
         self._coordinator = cluster.connect_coordinator(tuple(workers))
         # Of this process, by name: the workers have devices too.
         local = tf.config.list_logical_devices("CPU")[0].name
@@ -158,9 +155,7 @@ class CoordinatorTrainer(trainer_lib.Trainer):
           ChildError: a worker could not train a child for a reason that is
             not its own death, e.g. too little memory.
           StoppedError: `stop_when` said so.
-          UsageError: the task has any number of labels an image.
         """
-        data.target.check_strategy("coordinator", data.name)
         self.check_stop()
         schedule = self.schedule(data, event)
         num_counted = self._engine.num_counted(data, "validation")
@@ -184,19 +179,18 @@ class CoordinatorTrainer(trainer_lib.Trainer):
             with self.clock.measure("train"):
                 self._wait(event)
                 outputs = [Outputs(*value.fetch()) for value in sent]
+        trained = [
+            self._trained(wave, call, result, accept_ties)
+            for wave, result in zip(waves, outputs, strict=True)
+        ]
         if on_cycle is not None:
             for cycle in range(self._budget.num_cycles):
                 on_cycle(
                     cycle,
-                    np.array([o.scores[cycle] for o in outputs]),
-                    np.array([o.losses[cycle] for o in outputs]),
+                    np.array([child.scores[cycle] for child in trained]),
+                    np.array([child.losses[cycle] for child in trained]),
                 )
-        return [
-            _trained(child, wave.bucket, result)
-            for child, wave, result in zip(
-                children, waves, outputs, strict=True
-            )
-        ]
+        return trained
 
     def _wave(
         self,
@@ -222,6 +216,8 @@ class CoordinatorTrainer(trainer_lib.Trainer):
             has_adamw=child.uses_adamw,
             has_colors=jitter is not preprocessing.ColorJitter.OFF,
             has_mixup=engine_lib.mixes(data_hparams),
+            has_logits=not self._engine.counts_accuracy(data),
+            is_multi_label=data.target is target_types.MULTI_LABEL,
         )
         bucket = self._buckets.covering(bucket, list(self._programs))
         stacked = stacking.stack([child], bucket)
@@ -294,6 +290,41 @@ class CoordinatorTrainer(trainer_lib.Trainer):
             function, args=tuple(tf.nest.flatten(arguments))
         )
 
+    def _trained(
+        self,
+        wave: wave_lib.Wave,
+        call: calls_lib.Call,
+        result: Outputs,
+        accept_ties: bool,
+    ) -> child_job.TrainedChild:
+        """Returns a child by what a worker counted and computed of it."""
+        best = snapshots.Snapshots(wave.children, accept_ties)
+        for cycle in range(self._budget.num_cycles):
+            weights, momenta = result.weights, result.momenta
+            if wave.bucket.has_logits:
+                sums = call_data.Sums(None, None, result.logits[cycle])
+                counted = [np.arange(len(call.held_out))]
+                rows = wave.rows(call, [sums], counted, 0)
+                quality = self._engine.quality(rows, wave.data)
+                weights, momenta = tf.nest.map_structure(
+                    operator.itemgetter(cycle), (weights, momenta)
+                )
+            else:
+                right = np.float64(result.right[cycle])
+                quality = float(right / len(call.held_out))
+            best.offer(
+                functools.partial(
+                    stacking.unstack,
+                    wave.children[0],
+                    bucket=wave.bucket,
+                    weights=weights,
+                    momenta=momenta,
+                ),
+                np.array([quality]),
+                result.losses[cycle : cycle + 1],
+            )
+        return best.results()[0]
+
     def _wait(self, event: tuple[str | int, ...]) -> None:
         """Waits until every child is trained.
 
@@ -356,9 +387,8 @@ def _child_function(
     )
 
     def run(*flat: tf.Tensor) -> Outputs:
-        return _trained_child(
-            program, *tf.nest.pack_sequence_as(structure, flat)
-        )
+        arguments = tf.nest.pack_sequence_as(structure, flat)
+        return _trained_child(program, bucket.has_logits, *arguments)
 
     function = tf.function(run, autograph=False)
     return (
@@ -369,17 +399,16 @@ def _child_function(
 
 def _trained_child(
     program: program_lib.ChildProgram,
+    has_logits: bool,
     state: call_data.State,
     plan: call_data.Plan,
     pool: call_data.Pool,
     cycles: Cycles,
 ) -> Outputs:
-    """Returns a child after all its cycles, as it was at its best."""
+    """Returns a child after all its cycles; see `Outputs`."""
     num_cycles = tf.shape(cycles.rates)[0]
-    scores = tf.TensorArray(tf.float64, num_cycles)
-    losses = tf.TensorArray(tf.float32, num_cycles)
 
-    def cycle(number: Any, state: Any, best: Any, scores: Any, losses: Any):
+    def cycle(number: Any, state: Any, best: Any, arrays: Any) -> Any:
         state, sums = program.run(
             state,
             plan._replace(
@@ -389,44 +418,40 @@ def _trained_child(
             ),
             pool,
         )
-        quality = tf.cast(sums.right[0], tf.float64) / cycles.num_held_out
-        score = quality * cycles.size_factor
-        better = snapshots.is_better(score, best[0], cycles.accept_ties)
-        best = tf.nest.map_structure(
-            lambda new, old: tf.where(better, new, old),
-            (score, quality, state.weights, state.momenta),
-            best,
-        )
         mean = sums.losses[0] / tf.cast(plan.num_steps, tf.float32)
-        return (
-            *(number + 1, state, best),
-            *(scores.write(number, score), losses.write(number, mean)),
-        )
+        values = [mean, sums.right[0], sums.logits]
+        trained = state.weights, state.momenta
+        if has_logits:
+            values += tf.nest.flatten(trained)
+        else:
+            quality = tf.cast(sums.right[0], tf.float64) / cycles.num_held_out
+            score = quality * cycles.size_factor
+            better = snapshots.is_better(score, best[0], cycles.accept_ties)
+            best = tf.nest.map_structure(
+                lambda new, old: tf.where(better, new, old),
+                (score, trained),
+                best,
+            )
+        arrays = [
+            array.write(number, value)
+            for array, value in zip(arrays, values, strict=True)
+        ]
+        return number + 1, state, best, arrays
 
-    none = tf.constant(-1.0, tf.float64)
-    first = cycles.score_to_beat, none, state.weights, state.momenta
-    _, _, best, scores, losses = tf.while_loop(
+    first = cycles.score_to_beat, (state.weights, state.momenta)
+    dtypes = [tf.float32] * 3
+    if has_logits:
+        dtypes += [value.dtype for value in tf.nest.flatten(first[1])]
+    _, _, (_, best), arrays = tf.while_loop(
         lambda number, *_: number < num_cycles,
         cycle,
-        (tf.constant(0), state, first, scores, losses),
+        (
+            *(tf.constant(0), state, first),
+            [tf.TensorArray(dtype, num_cycles) for dtype in dtypes],
+        ),
         parallel_iterations=1,
     )
-    return Outputs(scores.stack(), losses.stack(), *best[1:])
-
-
-def _trained(
-    child: child_job.ChildJob, bucket: bucket_lib.Bucket, result: Outputs
-) -> child_job.TrainedChild:
-    improved = result.quality >= 0
-    components: Mapping[str, specs.Component] = {}
-    if improved:
-        components = stacking.unstack(
-            child, 0, bucket, result.weights, result.momenta
-        )
-    return child_job.TrainedChild(
-        index=child.index,
-        scores=tuple(float(score) for score in result.scores),
-        losses=tuple(float(loss) for loss in result.losses),
-        quality=float(result.quality) if improved else None,
-        components=components,
-    )
+    losses, right, logits, *every = (values.stack() for values in arrays)
+    if has_logits:
+        best = tf.nest.pack_sequence_as(best, every)
+    return Outputs(losses, right, logits, *best)
