@@ -15,7 +15,6 @@ from absl import flags
 
 from keras_munet import report
 from keras_munet.core import settings
-from keras_munet.core import target_types
 from keras_munet.report import predictions as predictions_lib
 
 _WORKDIR = flags.DEFINE_string(
@@ -86,13 +85,8 @@ def _predict(out: str) -> None:
     stored = predictions_lib.read_predictions(out)
     published = {n: s.published.id for n, s in opened.tasks.items()}
     by_task = {n: p for n, p in stored.items() if published.get(n) == p.path_id}
-    for name, state in opened.tasks.items():
-        if state.target is target_types.MULTI_LABEL:
-            print(
-                f"{name}: images have any number of labels; the record has "
-                "its test figures, and no samples are shown"
-            )
-        elif name not in by_task:
+    for name in opened.tasks:
+        if name not in by_task:
             by_task[name] = measure_predictions.measure_predictions(
                 opened, name
             )

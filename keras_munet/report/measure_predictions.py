@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from typing import Any
 
 import numpy as np
 
-from keras_munet import errors
 from keras_munet.core import classification_metrics
-from keras_munet.core import target_types
 from keras_munet.data import types
 from keras_munet.report import predictions as predictions_lib
 
 if TYPE_CHECKING:
+    from keras_munet.store import task_state
     from keras_munet.system import system as system_lib
 
 NUM_EXAMPLES_MAX = 10_000
@@ -45,45 +42,51 @@ def measure_predictions(
       num_samples: how many images to show; up to half of them are wrong ones.
 
     Raises:
-      UsageError: the system has no such task, or its images have any number
-        of labels.
+      UsageError: the system has no such task.
       DataError: its data are missing or damaged.
     """
     from keras_munet.system import validation
 
     (name,) = validation.published_names([task_name], system.tasks)
-    if system.tasks[name].target is target_types.MULTI_LABEL:
-        raise errors.UsageError(
-            f"task {name!r} has any number of labels an image, so no image is "
-            "taken for another class; its record has its test figures"
-        )
     split = system.data(name).test
     num = min(len(split), num_examples_max)
     chosen = _spread(np.arange(len(split)), num)
     path = None
     # Another job may publish a better path meanwhile.
-    while path != (path := system.tasks[name].published):
-        probs = _probs(system, name, split, chosen, path.hparams)
-    predicted = probs.argmax(axis=1)
+    while path != (path := (state := system.tasks[name]).published):
+        probs = _probs(system, name, split, chosen, state)
     labels = np.asarray(split.labels)[chosen]
+    if state.thresholds is None:
+        predicted = probs.argmax(axis=1)
+        right = labels == predicted
+        confusion = classification_metrics.confusion_cells(labels, predicted)
+    else:
+        predicted = probs >= np.array(state.thresholds)
+        right = (labels == predicted).all(axis=1)
+        confusion = ()
     samples = []
-    for i in _sample(labels == predicted, num_samples):
+    for i in _sample(right, num_samples):
         image, _ = split.batch(chosen[i : i + 1])
         samples.append(
             predictions_lib.Sample(
                 address=address(image[0]),
-                label=int(labels[i]),
-                predicted=int(predicted[i]),
-                prob=round(float(probs[i, predicted[i]]), 4),
+                label=_label(labels[i]),
+                predicted=_label(predicted[i]),
+                prob=round(float(probs[i].max()), 4),
             )
         )
     return predictions_lib.Predictions(
         path_id=path.id,
         num_examples=num,
-        num_correct=int((labels == predicted).sum()),
-        confusion=classification_metrics.confusion_cells(labels, predicted),
+        num_correct=int(right.sum()),
+        confusion=confusion,
         samples=tuple(samples),
     )
+
+
+def _label(value: np.ndarray) -> predictions_lib.Label:
+    """Returns a class, or of an image's flags the classes that it has."""
+    return tuple(map(int, np.flatnonzero(value))) if value.ndim else int(value)
 
 
 def _probs(
@@ -91,9 +94,9 @@ def _probs(
     name: str,
     split: types.Split,
     chosen: np.ndarray,
-    hparams: Mapping[str, Any],
+    state: task_state.TaskState,
 ) -> np.ndarray:
-    """Returns `[n, num_classes] float32` probabilities."""
+    """Returns `[n, num_classes] float32` scores."""
     import tensorflow as tf
 
     from keras_munet.data import preprocessing
@@ -102,6 +105,9 @@ def _probs(
     with keras_state.default_keras_state():
         model = system.model(name)
 
+    hparams = state.published.hparams
+    activation = getattr(tf.nn, state.target.activation)
+
     @tf.function(reduce_retracing=True)
     def probs_of(images: tf.Tensor) -> tf.Tensor:
         pixels = preprocessing.evaluation_images(
@@ -109,7 +115,7 @@ def _probs(
             int(hparams["ds_image_size"]),
             preprocessing.antialias(hparams),
         )
-        return tf.nn.softmax(model(pixels, training=False))
+        return activation(model(pixels, training=False))
 
     parts = []
     for start in range(0, len(chosen), _BATCH_SIZE):

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from typing import TypeAlias
 
 from keras_munet import errors
 from keras_munet.core import classification_metrics
@@ -22,6 +23,8 @@ from keras_munet.store import storage
 FILE = "predictions.json"
 FORMAT_VERSION = 1
 _NUM_BYTES_MAX = 1 << 28
+# A class, or all classes of an image that has any number of them.
+Label: TypeAlias = int | tuple[int, ...]
 _ADDRESS = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+={0,2}")
 
 
@@ -31,14 +34,15 @@ class Sample:
 
     Attributes:
       address: the picture as a `data:` address of a PNG file.
-      label: its class.
-      predicted: the class with the highest score.
-      prob: that class's probability, in [0, 1].
+      label: its class; all its classes where an image has any number.
+      predicted: the class with the highest score; all classes from their
+        thresholds on.
+      prob: the highest score of a class, in [0, 1].
     """
 
     address: str
-    label: int
-    predicted: int
+    label: Label
+    predicted: Label
     prob: float
 
 
@@ -49,8 +53,9 @@ class Predictions:
     Attributes:
       path_id: the path.
       num_examples: test images that were requested.
-      num_correct: those whose class was found.
-      confusion: (class, predicted class, images), those with images alone.
+      num_correct: those whose class was found, or all of whose labels were.
+      confusion: (class, predicted class, images), those with images alone;
+        none where an image has any number of labels.
       samples: some of the images.
     """
 
@@ -154,7 +159,13 @@ def _sample(address: Any, label: Any, predicted: Any, prob: Any) -> Sample:
         raise ValueError("no picture")
     if type(prob) not in (int, float) or not 0 <= prob <= 1:
         raise ValueError("no probability")
-    return Sample(address, _whole(label), _whole(predicted), float(prob))
+    return Sample(address, _label(label), _label(predicted), float(prob))
+
+
+def _label(value: Any) -> Label:
+    if isinstance(value, list):
+        return tuple(map(_whole, value))
+    return _whole(value)
 
 
 def _whole(value: Any) -> int:

@@ -18,12 +18,12 @@ from sklearn import metrics as sklearn_metrics
 import keras_munet
 from keras_munet import errors
 from keras_munet import report
-from keras_munet.core import devices
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import target_types
 from keras_munet.data.own import prepare
 from keras_munet.export import golden_outputs
 from keras_munet.report import measure_predictions
+from keras_munet.report import predictions as predictions_lib
 from keras_munet.store import task_state
 from keras_munet.system import inference
 
@@ -222,8 +222,24 @@ def test_report_and_card_show_every_class(system, base):
     card = (base / "served/README.md").read_text()
     assert "(mean AP)" in card
     assert "| average precision | threshold |" in card
-    with pytest.raises(errors.UsageError, match="has its test figures"):
-        measure_predictions.measure_predictions(system, _TASK)
+
+
+def test_sample_pictures_have_all_their_labels(system, tmp_path):
+    state = system.tasks[_TASK]
+    measured = measure_predictions.measure_predictions(system, _TASK)
+    assert measured.num_correct == state.test_metrics.num_exact
+    assert measured.num_examples == state.test_metrics.num_examples
+    assert measured.confusion == ()
+    data = system.data(_TASK).test
+    known = {
+        measure_predictions.address(image): tuple(np.flatnonzero(labels))
+        for image, labels in zip(*data.batch(np.arange(len(data))), strict=True)
+    }
+    for sample in measured.samples:
+        assert sample.label == known[sample.address]
+    assert any(s.label != s.predicted for s in measured.samples)
+    predictions_lib.write_predictions(tmp_path, {_TASK: measured})
+    assert predictions_lib.read_predictions(tmp_path) == {_TASK: measured}
 
 
 def test_the_launcher_writes_every_label_of_a_picture(base, system):
@@ -267,16 +283,6 @@ def test_a_setting_that_does_not_fit_leaves_nothing_behind(
         keras_munet.System.create(tmp_path / "run", settings)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_coordinator_refuses_before_the_first_task_is_trained(base, tmp_path):
-    system = keras_munet.System.create(
-        tmp_path / "run", _settings(base / "data")
-    )
-    nowhere = devices.Devices(strategy="coordinator", workers="127.0.0.1:9")
-    with pytest.raises(errors.UsageError, match="use another strategy"):
-        system.run(strategy=nowhere)
-    assert not system.tasks
 
 
 @pytest.mark.parametrize("policy", ["linear_probe", "finetune_all"])

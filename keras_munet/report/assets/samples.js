@@ -52,12 +52,18 @@ function all(shown) {
 
 function predictionRow(task) {
   const known = data.predictions[task.name];
-  const className = (n) => task.classes[n] || String(n);
+  // A class, or all labels of a picture that has any number of them.
+  const named = (label) =>
+    [label].flat().map((n) => task.classes[n] || String(n)).join(", ") ||
+    "no label";
   const tiles = known.samples.map(([address, label, predicted, prob]) => {
-    const right = label === predicted;
+    const right = String(label) === String(predicted);
     const said = right
-      ? `${className(label)}, found`
-      : `${className(label)}, taken for ${className(predicted)}`;
+      ? `${named(label)}, found`
+      : `${named(label)}, taken for ${named(predicted)}`;
+    const share = Array.isArray(predicted)
+      ? ""
+      : ` ${Math.round(100 * prob)}%`;
     return el(
       "figure",
       { class: right ? "tile" : "tile wrong" },
@@ -66,8 +72,8 @@ function predictionRow(task) {
         "figcaption",
         {},
         el("span", { class: "mark", "aria-hidden": "true" }, right ? "✓" : "✗"),
-        ` ${className(predicted)} ${Math.round(100 * prob)}%`,
-        right ? "" : el("small", {}, `is ${className(label)}`),
+        ` ${named(predicted)}${share}`,
+        right ? "" : el("small", {}, `is ${named(label)}`),
       ),
     );
   });
