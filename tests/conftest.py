@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 
@@ -30,6 +31,11 @@ hypothesis.settings.load_profile("any machine")
 _TESTS = pathlib.Path(__file__).resolve().parent
 # Their tests take the longest. Last, one of them would run alone.
 _FIRST = ("train", "system", "export", "launch", "overparam", "docs")
+
+
+def pytest_collection_finish() -> None:
+    """Takes what the imports made out of every later collection."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,7 +59,15 @@ def at_home(workdir):
 
 # Keras warns that an input has nothing to quantise.
 @pytest.mark.filterwarnings("ignore:Layer InputLayer")
-@pytest.mark.parametrize("title", [t for t in _recipes() if t[0].isdecimal()])
+@pytest.mark.parametrize(
+    "title",
+    [
+        # The tuner trains for 10 s.
+        pytest.param(t, marks=[pytest.mark.slow] * ("KerasTuner" in t))
+        for t in _recipes()
+        if t[0].isdecimal()
+    ],
+)
 def test_a_recipe_runs_and_leaves_the_system(title, at_home, workdir):
     if "Tuner" in title:
         pytest.importorskip("keras_tuner")

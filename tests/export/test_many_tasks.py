@@ -66,7 +66,9 @@ def _answers(folder, key):
     return {name: value.numpy() for name, value in answers.items()}
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize(
+    "weights", ["float32", pytest.param("int8", marks=pytest.mark.slow)]
+)
 def test_a_copied_signature_answers_as_the_one_that_was_traced(
     stand_in, tmp_path, weights, monkeypatch
 ):
@@ -208,10 +210,17 @@ def test_the_sample_has_every_structure_and_some_tasks(
     assert golden_outputs.sample(tasks, "all") == list(tasks)
 
 
-def test_a_sample_is_recorded_or_all(folder, stand_in, tmp_path):
+def test_a_sample_is_recorded(folder):
     # `all_tasks`, and both signatures of 6 of 12 tasks.
     sampled = golden_outputs.replay(folder, folder)
     assert sampled == golden_outputs.Replay(2 * 12 + 2 * 2 * 7, 0)
+
+
+@pytest.mark.slow
+def test_all_are_recorded_and_what_was_not_is_compared(
+    folder, stand_in, tmp_path
+):
+    sampled = golden_outputs.replay(folder, folder)
     beyond = golden_outputs.replay(folder, folder, "all")
     assert beyond == golden_outputs.Replay(sampled.num_outputs, 0, 2 * 5)
     whole = _export(tmp_path / "out", *stand_in, verify="all")
@@ -241,6 +250,7 @@ def test_an_export_of_another_graph_is_compared_within_a_tolerance(
             golden_outputs.replay(folder, copied)
 
 
+@pytest.mark.slow
 def test_a_wrong_copy_that_no_sample_has_is_found_by_all(folder, tmp_path):
     copied = pathlib.Path(shutil.copytree(folder, tmp_path / "out"))
     saved = saved_model_pb2.SavedModel.FromString(

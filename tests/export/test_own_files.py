@@ -119,6 +119,7 @@ def test_an_unknown_export_option_is_refused_with_the_nearest(system, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_webp_is_decoded_by_exports_that_were_made_so(
     system, predict_bytes, tmp_path
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import export_samples
 import numpy as np
+import pytest
 from forked import launch
 
 from keras_munet.export import golden_outputs
@@ -30,6 +31,7 @@ def test_verifying_says_what_was_compared_and_fails_on_one_bit(tmp_path):
     assert line.startswith("error: 7 of 7 outputs")
 
 
+@pytest.mark.slow
 def test_verifying_all_asks_what_was_not_recorded(tmp_path):
     tasks = dict.fromkeys("abcdefghij", 2)
     export_samples.system(tmp_path / "system", tasks, num_layers=0)
@@ -49,7 +51,11 @@ def test_verifying_all_asks_what_was_not_recorded(tmp_path):
     assert done.stdout == (
         f"{tmp_path}/whole: 70 outputs equal to {tmp_path}/whole\n"
     )
-    for given in ([], flags):
+
+
+def test_verifying_another_part_is_refused(tmp_path):
+    export_samples.system(tmp_path / "system", {"a": 2}, num_layers=0)
+    for given in ([], [f"--workdir={tmp_path}/system"]):
         done = launch(
             *("export", *given, "--verify=most", f"--out={tmp_path}/other")
         )

@@ -147,6 +147,7 @@ def test_task_factors_move_by_the_order_of_shared_ones(depth):
     assert 0.1 < own / shared < 10
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_as_one_that_was_not(tmp_path):
     whole = samples.factorized()
     samples.fit(whole, range(7))

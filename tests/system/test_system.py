@@ -5,12 +5,12 @@ from __future__ import annotations
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import system_samples as samples
 import tensorflow as tf
+from forked import run_code
 
 import keras_munet
 from keras_munet import errors
@@ -90,12 +90,7 @@ _RUN = (
 
 
 def _run(workdir, kill_at: int) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", _RUN, str(_HELPERS), str(workdir), str(kill_at)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_code(_RUN, _HELPERS, workdir, kill_at)
 
 
 def test_a_run_killed_again_and_again_ends_in_the_same_population(

@@ -195,6 +195,15 @@ def test_images_of_one_large_task_are_in_memory(tmp_path, monkeypatch):
     ]
 
 
+@pytest.fixture
+def collected():
+    """Few objects, so that each of many collections takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def _spied(monkeypatch):
     """Returns the live image bytes after each load, and the names in order."""
     images, peaks, loaded_names = [], [], []
@@ -216,6 +225,7 @@ def _spied(monkeypatch):
     return peaks, loaded_names
 
 
+@pytest.mark.usefixtures("collected")
 def test_a_config_of_all_tasks_begins_with_the_memory_of_the_largest(
     tmp_path, monkeypatch
 ):
@@ -231,6 +241,7 @@ def test_a_config_of_all_tasks_begins_with_the_memory_of_the_largest(
     assert max(peaks) == 2 * 200 * 64
 
 
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize(
     ("nums", "is_prefetched"),
     [

@@ -77,7 +77,9 @@ def test_the_loss_of_a_mixed_image_is_keras_loss_of_mixed_labels():
         )
 
 
-@pytest.mark.parametrize("kind", _DATA)
+@pytest.mark.parametrize(
+    "kind", ["single", pytest.param("multi", marks=pytest.mark.slow)]
+)
 def test_both_engines_mix_alike(kind):
     mixed = _trained(kind, _MIXED)
     plain = _trained(kind, {})

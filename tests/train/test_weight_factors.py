@@ -206,6 +206,7 @@ def test_batches_in_parts_change_factors_by_rounding_alone(fused):
         samples.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_child_that_is_sent_away_becomes_what_it_would_here(here):
     children = _generation(2)[:2]
     alone = [samples.train([child])[0] for child in children]

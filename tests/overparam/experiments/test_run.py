@@ -63,12 +63,11 @@ def _run(folder, settings, data, one_device):
     [
         "hard_sharing",
         "overparam",
-        "single_task",
         # They compile for long and share all but a table's row with others.
         *(
             pytest.param(method, marks=pytest.mark.slow)
             for method in (
-                *("uncertainty", "pcgrad"),
+                *("single_task", "uncertainty", "pcgrad"),
                 *("overparam_common", "overparam_single"),
             )
         ),
@@ -119,7 +118,10 @@ def test_products_begin_as_the_plain_network_of_the_seed(data):
         np.testing.assert_allclose(output, products[task], atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["hard_sharing", "overparam"])
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param("hard_sharing", marks=pytest.mark.slow), "overparam"],
+)
 def test_an_interrupted_run_ends_as_one_that_was_not(
     method, tmp_path, data, one_device
 ):
