@@ -4,9 +4,10 @@
         [--batch_sizes=1,16] [--baseline=FOLDER]
 
 Exports one made-up task of each shape (variant, layers, pixels) and asks the
-SavedModel in Python, the `.onnx` file in ONNX Runtime and, where it is
-installed, in OpenVINO, each with float32 sums, in turns. Prints CPU
-milliseconds (minimum and median) and wall milliseconds (median and 99th
+SavedModel in Python and by TensorFlow's C library, the `.onnx` file in ONNX
+Runtime and, where it is installed, in OpenVINO, in turns: float32 products,
+and in OpenVINO bfloat16, too, which ONNX Runtime does not have on a CPU. Prints
+CPU milliseconds (minimum and median) and wall milliseconds (median and 99th
 percentile). With `--baseline`, a folder that `--keep=FOLDER` of another
 version of the library wrote, its SavedModels take turns too, and the largest
 difference of scores is printed. The machine may be loaded: read the ratios.
@@ -14,6 +15,7 @@ difference of scores is printed. The machine may be loaded: read the ratios.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import sys
@@ -24,6 +26,7 @@ from collections.abc import Callable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "helpers"))
 
+import c_process
 import export_samples
 import measuring
 import numpy as np
@@ -31,6 +34,7 @@ import tensorflow as tf
 from absl import app
 from absl import flags
 from absl import logging
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet.export import options
 from keras_munet.export import saved_model
@@ -52,6 +56,27 @@ def _tensorflow(folder: pathlib.Path) -> _Ask:
     return lambda images: predict(images=tf.constant(images))["scores"].numpy()
 
 
+def _c_library(folder: pathlib.Path) -> _Ask:
+    library = c_process.Library(
+        str(pathlib.Path(tf.__file__).parent / "libtensorflow_cc.so.2")
+    )
+    session, graph = library.load(str(folder))
+    saved = saved_model_pb2.SavedModel.FromString(
+        (folder / "saved_model.pb").read_bytes()
+    )
+    defined = saved.meta_graphs[0].signature_def["predict_task_0"]
+    names = {
+        "input": defined.inputs["images"].name,
+        "output": defined.outputs["scores"].name,
+    }
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        values = library.run(session, graph, {**names, "images": images})
+        return np.reshape(values, [len(images), -1])
+
+    return answer
+
+
 def _onnxruntime(folder: pathlib.Path) -> _Ask:
     import onnxruntime
 
@@ -62,13 +87,13 @@ def _onnxruntime(folder: pathlib.Path) -> _Ask:
     return lambda images: session.run(["scores"], {"images": images})[0]
 
 
-def _openvino(folder: pathlib.Path) -> _Ask:
+def _openvino(folder: pathlib.Path, precision: str = "f32") -> _Ask:
     import openvino
 
     compiled = openvino.Core().compile_model(
         str(folder / "onnx" / "task_0.onnx"),
         "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32"},
+        {"INFERENCE_PRECISION_HINT": precision},
     )
     return lambda images: compiled({"images": images})["scores"]
 
@@ -99,13 +124,17 @@ def _measured(
 
 
 def _programs(folder: pathlib.Path, shape: str) -> dict[str, _Ask]:
-    programs = {"SavedModel": _tensorflow(folder)}
+    programs = {
+        "SavedModel": _tensorflow(folder),
+        "SavedModel, C library": _c_library(folder),
+    }
     if _BASELINE.value:
         before = pathlib.Path(_BASELINE.value) / folder.name
         programs["SavedModel before"] = _tensorflow(before)
     for name, make in (
         ("ONNX Runtime", _onnxruntime),
         ("OpenVINO", _openvino),
+        ("OpenVINO, bfloat16", functools.partial(_openvino, precision="bf16")),
     ):
         try:
             programs[name] = make(folder)

@@ -99,6 +99,32 @@ class Library:
         )
         return _Output(found, int(index))
 
+    def run(self, session, graph, request):
+        """Returns the values of the output for the input of a request."""
+        given = (_POINTER * 1)(self.tensor(request))
+        answer = (_POINTER * 1)()
+        self.call(
+            "TF_SessionRun",
+            _POINTER(session),
+            None,
+            (_Output * 1)(self.output(graph, request["input"])),
+            given,
+            1,
+            (_Output * 1)(self.output(graph, request["output"])),
+            answer,
+            1,
+            None,
+            0,
+            None,
+            _POINTER(self.status),
+            returns=None,
+        )
+        self.check()
+        values = self.values(answer[0])
+        for tensor in (given[0], answer[0]):
+            self.call("TF_DeleteTensor", _POINTER(tensor), returns=None)
+        return values
+
     def _allocated(self, kind, shape, num_bytes):
         dims = (ctypes.c_int64 * len(shape))(*shape)
         size = ctypes.c_size_t(num_bytes)
@@ -110,30 +136,10 @@ class Library:
 
 def main():
     library = Library(sys.argv[1])
-    status = _POINTER(library.status)
     session, graph = library.load(sys.argv[2])
-    request = json.loads(sys.stdin.read())
-    given = (_POINTER * 1)(library.tensor(request))
-    found = (_POINTER * 1)()
-    library.call(
-        "TF_SessionRun",
-        _POINTER(session),
-        None,
-        (_Output * 1)(library.output(graph, request["input"])),
-        given,
-        1,
-        (_Output * 1)(library.output(graph, request["output"])),
-        found,
-        1,
-        None,
-        0,
-        None,
-        status,
-        returns=None,
-    )
-    library.check()
+    values = library.run(session, graph, json.loads(sys.stdin.read()))
     assert "tensorflow" not in sys.modules
-    print(json.dumps({"values": library.values(found[0])}))
+    print(json.dumps({"values": values}))
 
 
 if __name__ == "__main__":
