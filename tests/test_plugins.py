@@ -420,3 +420,9 @@ def test_a_plugins_task_source_prepares_its_data(shelves):
     assert tasks.prepare("shelf/8") == ["shelf/8: was dusted"]
     with pytest.raises(errors.UsageError, match=r"family 'shelf' failed: OSE"):
         tasks.prepare("shelf/8", tasks.DataOptions(replace=True))
+
+
+def test_plug_ins_of_before_read_when_a_path_was_created():
+    path = search_samples.path("a", created_in=(1, 2, 3))
+    with pytest.warns(DeprecationWarning, match="now created_in"):
+        assert path.born == (1, 2, 3)

@@ -148,7 +148,7 @@ def children_of(
     root = specs.PathRecord(
         task=specs.NOT_TRAINABLE,
         parent=None,
-        born=(0, 0, 0),
+        created_in=(0, 0, 0),
         hparams=first,
         components=tuple(
             specs.ComponentRef(

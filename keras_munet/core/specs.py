@@ -13,6 +13,7 @@ import hashlib
 import math
 import re
 import sys
+import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -230,7 +231,7 @@ class PathRecord:
     Attributes:
       task: the task it solves, or `NOT_TRAINABLE` for a root.
       parent: id of the path it was cloned from; None for a root.
-      born: (task iteration, generation, child), the order of creation.
+      created_in: (task iteration, generation, child), the order of creation.
       hparams: every hyperparameter it was trained with.
       components: its components, input first.
       metrics: `quality`, `score`, `accounted_params`, `num_params`, and
@@ -245,7 +246,7 @@ class PathRecord:
 
     task: str
     parent: str | None
-    born: tuple[int, int, int]
+    created_in: tuple[int, int, int]
     hparams: Mapping[str, Any]
     components: tuple[ComponentRef, ...]
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -264,6 +265,16 @@ class PathRecord:
                 raise AttributeError(f"a path record has no {name!r}")
             return fields[name]
 
+    @property
+    def born(self) -> tuple[int, int, int]:
+        """The name of `created_in` until 0.3."""
+        warnings.warn(
+            "PathRecord.born is now created_in; the old name goes in 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.created_in
+
     @functools.cached_property
     def component_ids(self) -> tuple[str, ...]:
         """The ids of its components, input first."""
@@ -275,7 +286,7 @@ class PathRecord:
         made_from: list[Any] = [
             self.task,
             self.parent,
-            list(self.born),
+            list(self.created_in),
             dict(self.hparams),
         ]
         if "_columns" not in vars(self):
@@ -320,7 +331,7 @@ class PathRecord:
             "id": self.id,
             "task": self.task,
             "parent": self.parent,
-            "born": list(self.born),
+            "born": list(self.created_in),
             "hparams": dict(self.hparams),
             "components": [ref.to_json() for ref in refs],
             "metrics": dict(self.metrics),
@@ -342,7 +353,7 @@ class PathRecord:
         record = cls(
             task=value["task"],
             parent=value["parent"],
-            born=tuple(value["born"]),
+            created_in=tuple(value["born"]),
             hparams=dict(value["hparams"]),
             components=()
             if text is not None
@@ -376,8 +387,8 @@ def _check_kinds(path: PathRecord) -> None:
     kinds = {
         "task": isinstance(path.task, str),
         "parent": path.parent is None or is_path_id(path.parent),
-        "born": len(path.born) == 3
-        and all(type(number) is int for number in path.born),
+        "born": len(path.created_in) == 3
+        and all(type(number) is int for number in path.created_in),
         "hparams": all(isinstance(key, str) for key in path.hparams),
         "metrics": all(
             isinstance(key, str) and json_fields.is_number(number)

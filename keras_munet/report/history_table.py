@@ -101,11 +101,18 @@ def columns(
         hparams=root.hparams,
     )
     # Older events name a child's path only where it was published.
-    ids = {born: path_id for path_id, born in history.publications.items()}
+    ids = {
+        created_in: path_id
+        for path_id, created_in in history.publications.items()
+    }
     for generation in sorted(history.generations, key=lambda g: g.position):
         for child in generation.children:
-            born = generation.task, generation.iteration, child.get("index")
-            path_id = child.get("path_id") or ids.get(born)
+            created_in = (
+                generation.task,
+                generation.iteration,
+                child.get("index"),
+            )
+            path_id = child.get("path_id") or ids.get(created_in)
             if path_id in living:
                 status = PUBLISHED
             elif path_id in history.publications:

@@ -62,7 +62,7 @@ def entries(
     for event in history.generations:
         generations[event.task].append(event)
     rankings = {(r.task, r.iteration): r for r in history.rankings}
-    for state in sorted(states, key=lambda s: s.published.born):
+    for state in sorted(states, key=lambda s: s.published.created_in):
         yield _task(state, tree)
         for event in generations[state.task]:
             ranking = rankings.get((event.task, event.iteration))
@@ -143,7 +143,7 @@ def _task(
         "num_iterations_done": state.num_iterations_done,
         "test_quality": path.metrics.get("test_quality"),
         "score": path.metrics.get("score"),
-        "born": list(path.born),
+        "born": list(path.created_in),
         "hparams": dict(path.hparams),
         "components": [c.to_json() for c in path.components],
         "ancestors": [

@@ -126,7 +126,7 @@ class TaskIteration:
         search = self._settings.search
         best = self.active[0]
         first_generation = min(
-            -1 if path.id == self._own_id else path.born[1]
+            -1 if path.id == self._own_id else path.created_in[1]
             for path in self._active
             if path.score == best.score
         )
@@ -291,7 +291,7 @@ class TaskIteration:
         if self._is_v1:
             best = max(
                 self._active,
-                key=lambda p: (p.score, tuple(-b for b in p.born)),
+                key=lambda p: (p.score, tuple(-b for b in p.created_in)),
             )
         dead = {p.id: p for p in self._active if p.id != best.id}
         retired: dict[str, str | None] = {}
@@ -381,7 +381,7 @@ class TaskIteration:
     def _ordered_seeds(self) -> list[specs.PathRecord]:
         seeds = self._population.seeds(self.task)
         if self._is_v1:
-            return sorted(seeds, key=lambda p: p.born, reverse=True)
+            return sorted(seeds, key=lambda p: p.created_in, reverse=True)
         order = self._rng("seeds").permutation(len(seeds)).tolist()
         seeds = [seeds[i] for i in order]
         if self._orders_by_rank:
@@ -418,7 +418,7 @@ class TaskIteration:
         quality: float,
         components: tuple[specs.ComponentRef, ...],
     ) -> specs.PathRecord:
-        born = (
+        created_in = (
             self._population.num_iterations_done,
             self.generation,
             child.index,
@@ -426,7 +426,7 @@ class TaskIteration:
         record = specs.PathRecord(
             task=self.task,
             parent=child.parent.id,
-            born=born,
+            created_in=created_in,
             hparams=child.hparams,
             components=components,
         )

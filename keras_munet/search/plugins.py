@@ -141,12 +141,12 @@ class ParentPolicy(Protocol):
 
     Example:
       >>> def newest(active, seeds, num_children, rng):
-      ...     return max([*active, *seeds], key=lambda path: path.born)
+      ...     return max([*active, *seeds], key=lambda path: path.created_in)
       >>> paths = [
       ...     specs.PathRecord("a", None, (iteration, 0, 0), {}, ())
       ...     for iteration in (0, 1)
       ... ]
-      >>> newest(paths, [], {}, None).born
+      >>> newest(paths, [], {}, None).created_in
       (1, 0, 0)
     """
 

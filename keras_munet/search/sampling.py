@@ -38,7 +38,7 @@ def first_passing(
 
 def rank_paths(paths: Sequence[specs.PathRecord]) -> list[specs.PathRecord]:
     """Returns `paths` from best to worst; of equal scores the newest first."""
-    return sorted(paths, key=lambda p: (p.score, p.born), reverse=True)
+    return sorted(paths, key=lambda p: (p.score, p.created_in), reverse=True)
 
 
 def sample_parent(

@@ -22,7 +22,7 @@ from keras_munet.store import layout
 from keras_munet.store import objects
 from keras_munet.store import storage
 
-ROOT_BORN = (-1, 0, 0)
+ROOT_CREATED_IN = (-1, 0, 0)
 
 
 def create_system(
@@ -53,7 +53,7 @@ def create_system(
         root = specs.PathRecord(
             task=specs.NOT_TRAINABLE,
             parent=None,
-            born=ROOT_BORN,
+            created_in=ROOT_CREATED_IN,
             hparams=dict(root_hparams),
             components=refs,
         )

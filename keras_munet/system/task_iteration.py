@@ -112,7 +112,7 @@ def run(
             previous_ids = {path.id for path in search.active}
             search.tell(results)
             new = {
-                p.born[2]: p.id
+                p.created_in[2]: p.id
                 for p in search.active
                 if p.id not in previous_ids
             }

@@ -128,7 +128,7 @@ def _system(folder, num_tasks) -> tuple[system_lib.System, CountingFiles]:
         path = specs.PathRecord(
             task=f"old/{number:04}",
             parent=parent.id,
-            born=(number, 0, 0),
+            created_in=(number, 0, 0),
             hparams=origin.hparams,
             components=tuple(own.get(c.name, c) for c in origin.components),
             metrics={"quality": 0.5, "score": 0.5, "test_quality": 0.5},

@@ -59,7 +59,7 @@ class Search:
         path = specs.PathRecord(
             task=specs.NOT_TRAINABLE,
             parent=None,
-            born=(-1, 0, 0),
+            created_in=(-1, 0, 0),
             hparams={**self._settings.hparams, **self._root.hparams},
             components=tuple(
                 _ref(c.spec, "root") for c in self._root.components

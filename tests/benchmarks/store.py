@@ -78,7 +78,7 @@ def _state(
     path = specs.PathRecord(
         task=task,
         parent=system.root.id,
-        born=(number, 7, 3),
+        created_in=(number, 7, 3),
         hparams={**settings_lib.DEFAULT_HPARAMS, "num_layers": 47},
         components=refs,
         metrics={

@@ -83,7 +83,7 @@ def _state(
     path = specs.PathRecord(
         task=task,
         parent=root.id,
-        born=(num_done, 7, 3),
+        created_in=(num_done, 7, 3),
         hparams={**settings_lib.DEFAULT_HPARAMS, "num_layers": len(refs) - 2},
         components=refs,
         metrics={"quality": 0.5, "score": 0.25, "test_quality": 0.5},

@@ -94,7 +94,7 @@ def stand_in(
         path = specs.PathRecord(
             task=task,
             parent=None,
-            born=(number, 0, 0),
+            created_in=(number, 0, 0),
             hparams=hparams,
             components=tuple(refs),
             metrics={"test_quality": 0.25},
@@ -138,7 +138,7 @@ def publish(
     path = specs.PathRecord(
         task=task,
         parent=origin.id,
-        born=(len(directory.tasks()), 0, 0),
+        created_in=(len(directory.tasks()), 0, 0),
         hparams=origin.hparams,
         components=tuple(components),
         metrics={"quality": 0.5, "score": 0.5, "test_quality": 0.25},

@@ -70,7 +70,7 @@ def assert_same(first, second) -> None:
     assert left.tasks.keys() == right.tasks.keys()
     for name, state in left.tasks.items():
         one, other = state.published, right.tasks[name].published
-        assert one.born == other.born
+        assert one.created_in == other.created_in
         assert one.hparams == other.hparams
         assert one.metrics["quality"] == other.metrics["quality"]
         for mine, theirs in zip(one.components, other.components, strict=True):

@@ -96,7 +96,7 @@ def publish(
     path = specs.PathRecord(
         task=task,
         parent=parent if isinstance(parent, str) else parent.id,
-        born=(len(directory.tasks()), 0, 0),
+        created_in=(len(directory.tasks()), 0, 0),
         hparams={"num_layers": 1},
         components=tuple(components),
         metrics=metrics,

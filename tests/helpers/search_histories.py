@@ -49,7 +49,7 @@ class History:
 
     Attributes:
       files: of the system.
-      born: path id -> every path that was ever active, the root too.
+      paths: path id -> every path that was ever active, the root too.
       maker: component id -> the task whose child trained it first.
       ids: ids of paths in the order of their births; twice if not unique.
     """
@@ -78,7 +78,7 @@ class History:
             root_source="made up",
         )
         root = self.directory.root
-        self.born = {root.id: root}
+        self.paths = {root.id: root}
         self.maker = {c.id: root.task for c in root.components}
         self.ids = [root.id]
         self.last_plans: list[plan_lib.GenerationPlan] = []
@@ -145,7 +145,7 @@ class History:
             search.tell([self._result(plan, child) for child in plan.children])
             for path in search.active:
                 if path.id not in known:
-                    self.born[path.id] = path
+                    self.paths[path.id] = path
                     self.ids.append(path.id)
             self.directory.save_progress(task, search.to_json())
         try:

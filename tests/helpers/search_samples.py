@@ -70,7 +70,7 @@ def refs(layout, tag):
 def path(
     task,
     parent=None,
-    born=(0, 0, 0),
+    created_in=(0, 0, 0),
     tag=None,
     score=None,
     components=None,
@@ -82,7 +82,7 @@ def path(
     if components is None:
         layout = TinyFamily().layout(hparams, NUM_CLASSES, adapters)
         components = refs(layout, tag or task)
-    made = specs.PathRecord(task, parent, born, hparams, components)
+    made = specs.PathRecord(task, parent, created_in, hparams, components)
     if score is None:
         return made
     return made.with_metrics(score=score, quality=score)

@@ -61,7 +61,7 @@ def state(
     path = specs.PathRecord(
         task=task,
         parent=parent.id,
-        born=(num_iterations_done, 0, 0),
+        created_in=(num_iterations_done, 0, 0),
         hparams=HPARAMS,
         components=(*system.root.components, head),
         metrics={"quality": 0.5, "score": 0.25},

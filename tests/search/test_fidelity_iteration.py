@@ -44,7 +44,7 @@ def test_improved_children_become_active_before_the_next_generation():
 def test_a_child_without_a_snapshot_is_discarded():
     search = samples.iteration(samples.population())
     samples.tell(search, search.ask(), lambda c: 0.5 if c.index == 2 else None)
-    assert [p.born[2] for p in search.active] == [2]
+    assert [p.created_in[2] for p in search.active] == [2]
 
 
 def test_a_task_without_any_snapshot_is_refused():
@@ -101,7 +101,7 @@ def test_the_score_is_quality_times_the_size_penalty(base):
     factors = {c.index: c.size_factor for c in plan.children}
     for path in search.active:
         assert path.metrics["quality"] == 0.8
-        assert path.score == pytest.approx(0.8 * factors[path.born[2]])
+        assert path.score == pytest.approx(0.8 * factors[path.created_in[2]])
 
 
 def test_a_base_of_one_is_plain_quality():
@@ -156,7 +156,7 @@ def test_among_equal_scores_mu2net_keeps_the_most_recent(version, expected):
         samples.population(), experiment=_experiment(version)
     )
     outcome = samples.finished(search, lambda child: 0.5)
-    assert outcome.best.born[2] == expected
+    assert outcome.best.created_in[2] == expected
 
 
 def test_only_the_best_path_is_kept_and_the_old_one_if_none_is_better():

@@ -23,7 +23,8 @@ def _parent(active, seeds, counts, rng, version):
 
 def _seeds(number):
     return [
-        samples.path(f"t{i}", born=(0, 0, i), score=0.1) for i in range(number)
+        samples.path(f"t{i}", created_in=(0, 0, i), score=0.1)
+        for i in range(number)
     ]
 
 
@@ -83,11 +84,11 @@ def test_mu2net_shuffles_seeds_evenly_and_by_the_event_alone():
 
 def test_active_paths_are_walked_from_best_to_worst():
     paths = [
-        samples.path("a", born=(0, 0, i), tag=f"p{i}", score=score)
+        samples.path("a", created_in=(0, 0, i), tag=f"p{i}", score=score)
         for i, score in enumerate([0.2, 0.9, 0.9, 0.5])
     ]
     # Of equals the newest first.
-    assert [p.born[2] for p in sampling.rank_paths(paths)] == [2, 1, 3, 0]
+    assert [p.created_in[2] for p in sampling.rank_paths(paths)] == [2, 1, 3, 0]
     rng = np.random.default_rng(0)
     taken, _ = _parent(paths, [], {}, rng, "mu2net")
     assert taken is paths[2]
@@ -172,7 +173,7 @@ def test_children_of_the_same_generation_and_iteration_count(version):
 
 
 def test_munet_picks_uniformly_among_seeds_and_active_when_none_is_taken():
-    active = [samples.path("a", born=(1, 0, 0), score=0.9)]
+    active = [samples.path("a", created_in=(1, 0, 0), score=0.9)]
     rng = np.random.default_rng(2)
     picked = collections.Counter(
         _parent(active, _seeds(3), {active[0].id: 60}, rng, "munet")[0].id
@@ -184,7 +185,7 @@ def test_munet_picks_uniformly_among_seeds_and_active_when_none_is_taken():
 
 
 def test_mu2net_walks_the_seeds_by_their_decay_before_it_picks_uniformly():
-    active = [samples.path("a", born=(1, 0, 0), score=0.9)]
+    active = [samples.path("a", created_in=(1, 0, 0), score=0.9)]
     seeds = _seeds(2)
     counts = {active[0].id: 60, seeds[0].id: 1, seeds[1].id: 2}
     rng = np.random.default_rng(3)
@@ -204,7 +205,7 @@ def test_mu2net_rotates_the_seeds_past_the_one_it_takes():
     rng = np.random.default_rng(0)
     taken, order = _parent([], seeds, counts, rng, "mu2net")
     assert taken is seeds[2]
-    assert [p.born[2] for p in order] == [3, 0, 1, 2]
+    assert [p.created_in[2] for p in order] == [3, 0, 1, 2]
 
 
 def test_mu2net_tries_every_seed_before_any_twice():

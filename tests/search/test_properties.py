@@ -118,7 +118,7 @@ def test_accounted_parameters_sum_to_the_unique_parameters_in_use(case):
         unique = sum(c.num_params for c in _published(history).values())
         assert sum(accounted.values()) == pytest.approx(unique)
         path = population.published.get(step.task.removeprefix("private:"))
-        if path and path.born[0] == population.num_iterations_done - 1:
+        if path and path.created_in[0] == population.num_iterations_done - 1:
             counted = path.metrics["accounted_params"]
             factor = settings.search.score_base ** (
                 counted / population.root.num_params
@@ -140,7 +140,7 @@ def test_a_record_tells_of_every_child_what_made_it(case):
     for _ in history.play(steps):
         owners = {
             (ref.id, path.task)
-            for path in history.born.values()
+            for path in history.paths.values()
             for ref in path.components
         }
         for child in (c for plan in history.last_plans for c in plan.children):
@@ -186,7 +186,7 @@ def test_a_private_path_is_no_ancestor_and_no_source_of_another_task(case):
             others = {"c", "d"} - {path.task}
             ancestor = path
             while ancestor.parent is not None:
-                ancestor = history.born[ancestor.parent]
+                ancestor = history.paths[ancestor.parent]
                 assert ancestor.task not in others
             makers = {history.maker[c.id] for c in path.components}
             assert not makers & others
@@ -199,7 +199,7 @@ def test_every_path_is_at_most_one_root_deep(case):
     history = search_histories.History(settings)
     for _ in history.play(steps):
         pass
-    for path in history.born.values():
+    for path in history.paths.values():
         places = [c.name for c in path.components]
         adapters = mutations.adapters_of(path)
         assert len(adapters) <= path.hparams["num_layers"] <= _NUM_LAYERS_MAX
@@ -217,7 +217,7 @@ def test_every_id_is_unique(case):
     for _ in history.play(steps):
         pass
     assert len(set(history.ids)) == len(history.ids)
-    births = [path.born for path in history.born.values()]
+    births = [path.created_in for path in history.paths.values()]
     assert len(set(births)) == len(births)
 
 
@@ -242,7 +242,7 @@ def test_every_lineage_leads_over_all_its_living_ancestors_to_the_root(case):
         for path in population.published.values():
             expected, ancestor = [], path
             while ancestor.parent is not None:
-                ancestor = history.born[ancestor.parent]
+                ancestor = history.paths[ancestor.parent]
                 if ancestor.id in population.living:
                     expected.append(ancestor.id)
             found = [p.id for p in population.ancestors(path)]

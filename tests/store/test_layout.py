@@ -190,7 +190,12 @@ def test_a_character_that_json_escapes_is_escaped(state, escaped):
 def test_an_id_that_fits_a_raw_character_is_refused(state):
     odd = _with(state, dataclasses.replace(_PLAIN, id=f"{_ID[:-1]}\t"))
     path = odd.published
-    made_from = [path.task, path.parent, list(path.born), dict(path.hparams)]
+    made_from = [
+        path.task,
+        path.parent,
+        list(path.created_in),
+        dict(path.hparams),
+    ]
     text = canonical_json.dumps(made_from)
     made_from_text = f'{text[:-1]},["{path.component_ids[0]}"]]'
     path_id = hashlib.sha256(made_from_text.encode()).hexdigest()[:24]

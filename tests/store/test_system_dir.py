@@ -38,7 +38,7 @@ def test_a_new_system_holds_what_it_was_given(system, place):
         assert found.family_json == store_samples.FAMILY
         assert found.root_source == "random"
         assert found.root.task == specs.NOT_TRAINABLE
-        assert found.root.born == (-1, 0, 0)
+        assert found.root.created_in == (-1, 0, 0)
         assert found.root.parent is None
         assert found.root.hparams == store_samples.HPARAMS
         assert [c.name for c in found.root.components] == ["c0", "c1"]
@@ -419,7 +419,7 @@ _IDS = st.text("0123456789abcdef", min_size=24, max_size=24)
             specs.PathRecord,
             task=st.just("mnist"),
             parent=st.none() | _IDS,
-            born=st.tuples(st.integers(), st.integers(), st.integers()),
+            created_in=st.tuples(st.integers(), st.integers(), st.integers()),
             hparams=st.dictionaries(
                 st.text(), st.none() | st.booleans() | st.integers() | st.text()
             ),

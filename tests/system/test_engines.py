@@ -88,7 +88,7 @@ def test_what_one_engine_began_the_other_ends(first, second, tmp_path):
     assert mixed.check() == []
     for name, state in alone.tasks.items():
         published = mixed.tasks[name].published
-        assert published.born == state.published.born
+        assert published.created_in == state.published.created_in
         assert published.hparams == state.published.hparams
         quality = state.published.metrics["quality"]
         assert published.metrics["quality"] == quality
