@@ -51,7 +51,8 @@ def small_tasks() -> ml_collections.ConfigDict:
     config.search.probe_child = True
     config.search.rank_parents = "probe"
     config.search.force_finetune_components = (settings.UPPER_HALF,)
-    config.search.finetune_all_below = 0.85
+    config.search.finetune_all_below = 0.9
+    config.search.finetune_third_above = 0.96
     config.search.stop_when_solved = True
     config.search.first_data = "config"
     config.search.first_child = "config"

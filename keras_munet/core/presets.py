@@ -46,7 +46,7 @@ _FILLED = {
 }
 # As long as these cycles of `small` takes a job's start, which several tasks
 # need once: each is trained for its share of the starts that they save.
-_NUM_CYCLES_OF_START = 8
+_NUM_CYCLES_OF_START = 5
 
 
 def resolve_preset(

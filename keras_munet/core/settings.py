@@ -59,6 +59,7 @@ LATER_KEYS: dict[str, Any] = {
         "probe_child": False,
         "rank_parents": "sampled",
         "finetune_all_below": 0.0,
+        "finetune_third_above": 0.0,
     },
 }
 # Policies with a number behind a colon, e.g. `adapters:16`.
@@ -127,6 +128,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "search.data_mu": (0.0, 1.0),
     "search.stop_patience": (0, 1_000_000),
     "search.finetune_all_below": (0.0, 1.0),
+    "search.finetune_third_above": (0.0, 1.0),
     "search.score_base": (0.0, 1.0),
     "search.score_num_params": (0, 10**12),
     "root.num_layers": (-1, 1_000),
@@ -151,9 +153,10 @@ FIRSTS = ("mutated", "config")
 DATA_DRAWS = ("generation", "half")
 RANK_PARENTS = ("sampled", "probe")
 _NUM_PATTERN_CHARS_MAX = 200
-# Of `force_finetune_components`: all, and the second half of a path's places.
+# Of `force_finetune_components`: all, and the last of a path's places.
 ALL_PLACES = "*"
 UPPER_HALF = "upper_half"
+UPPER_THIRD = "upper_third"
 SCHEDULES = ("constant", "cosine", "restarts")
 # The value of `root.num_layers` that keeps every block.
 ALL_LAYERS = -1
@@ -216,7 +219,10 @@ class SearchSettings:
         the task's own images.
       finetune_all_below: where no path that was ranked (with `sampled`, the
         root) reaches so high a validation accuracy below a solved head, every
-        component of a child is trained; 0.0 for never.
+        component of a child is trained; 0.0 for never. It is meant for ten
+        classes: for K of them it is raised to the power of log10(K).
+      finetune_third_above: where one reaches this, `upper_half` is the upper
+        third; 0.0 for never.
     """
 
     version: str = "mu2net"
@@ -243,6 +249,7 @@ class SearchSettings:
     probe_child: bool = False
     rank_parents: str = "sampled"
     finetune_all_below: float = 0.0
+    finetune_third_above: float = 0.0
 
     def __post_init__(self):
         config_parsing.normalize_fields(self, "search.")
@@ -257,10 +264,13 @@ class SearchSettings:
           slot: its name.
           places: the names of all components of the path, input first.
         """
-        upper_half = places[-(-len(places) // 2) :]
+        upper = {
+            UPPER_HALF: places[-(-len(places) // 2) :],
+            UPPER_THIRD: places[2 * len(places) // 3 :],
+        }
         return any(
             pattern == ALL_PLACES
-            or (pattern == UPPER_HALF and slot in upper_half)
+            or slot in upper.get(pattern, ())
             or re.fullmatch(pattern, slot)
             for pattern in self.force_finetune_components
         )

@@ -6,6 +6,7 @@ draws of its position alone, never on the children made before it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ class ChildFactory:
         population: population_lib.Population,
         *,
         mutates: bool,
-        trains_all: bool = False,
+        forced: tuple[str, ...],
     ) -> plan_lib.ChildPlan:
         """Returns one child.
 
@@ -129,13 +130,14 @@ class ChildFactory:
           data_hparams: those of its generation.
           population: who lives and relies on what.
           mutates: False for an unmutated clone (v1's first ones).
-          trains_all: whether no component is shared.
+          forced: patterns of what is always trained, in place of those of the
+            settings.
         """
         parent = lineage[0]
         if self._baseline is not None and self._baseline.is_solved:
             return self.solved_child(index, parent, data_hparams, population)
         change = self._mutated if self._baseline is None else self._fixed
-        proposal = change(index, parent, mutates, trains_all)
+        proposal = change(index, parent, mutates, forced)
         hparams = {**proposal.hparams, **data_hparams}
         if self._baseline is not None and index:
             hparams = self._tuned(index, hparams)
@@ -232,7 +234,7 @@ class ChildFactory:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
-        trains_all: bool,
+        forced: tuple[str, ...],
     ) -> plugins.Proposal:
         """Returns what the search makes of `parent`."""
         num_before = self._iteration * self._settings.num_samples_per_task
@@ -242,9 +244,14 @@ class ChildFactory:
         proposal = plugins.Proposal(
             dict(parent.hparams),
             mutations.adapters_of(parent),
-            lambda name: trains_all,
+            lambda name: False,
             prob if mutates else 0.0,
-            self._space,
+            dataclasses.replace(
+                self._space,
+                search=dataclasses.replace(
+                    self._space.search, force_finetune_components=forced
+                ),
+            ),
         )
         draws = self._draws("child", num_before + index)
         return plugins.apply_mutations(proposal, parent, draws)
@@ -254,10 +261,10 @@ class ChildFactory:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
-        trains_all: bool,
+        forced: tuple[str, ...],
     ) -> plugins.Proposal:
         """Returns what a baseline makes of the root, before it is tuned."""
-        del index, mutates, trains_all
+        del index, mutates, forced
         assert self._baseline is not None
         hparams = dict(parent.hparams)
         adapters: frozenset[int] = frozenset()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,6 +88,7 @@ class TaskIteration:
             iteration=iteration,
             num_root_layers=int(population.root.hparams["num_layers"]),
         )
+        self._num_classes = num_classes
         self._is_v1 = settings.search.version == "munet"
         self._choose = plugins.parent_policy(settings.search)
         self._num_validation_examples = num_validation_examples
@@ -153,7 +155,42 @@ class TaskIteration:
     def finetunes_all(self) -> bool:
         """Returns whether no ranked path suits the task enough to be shared."""
         limit = self._settings.search.finetune_all_below
-        return self._ranking is not None and limit > max(self._ranking.values())
+        suitability = self._suitability
+        return suitability is not None and limit > suitability
+
+    @property
+    def finetunes_third(self) -> bool:
+        """Returns whether a ranked path suits so well that a third will do."""
+        limit = self._settings.search.finetune_third_above
+        suitability = self._suitability
+        return suitability is not None and 0 < limit <= suitability
+
+    @property
+    def _suitability(self) -> float | None:
+        """The accuracy of the best ranked path, as if of ten classes.
+
+        To tell K classes apart takes log10(K) times the bits: equally good
+        features reach that power of the accuracy.
+        """
+        if self._ranking is None:
+            return None
+        num_bits = math.log10(max(self._num_classes, 2))
+        return max(self._ranking.values()) ** (1.0 / num_bits)
+
+    @property
+    def _forced(self) -> tuple[str, ...]:
+        """The patterns of what is always trained."""
+        patterns = self._settings.search.force_finetune_components
+        if self.finetunes_all:
+            return (settings_lib.ALL_PLACES,)
+        if self.finetunes_third:
+            return tuple(
+                settings_lib.UPPER_THIRD
+                if pattern == settings_lib.UPPER_HALF
+                else pattern
+                for pattern in patterns
+            )
+        return patterns
 
     @property
     def unranked(self) -> tuple[specs.PathRecord, ...]:
@@ -169,7 +206,8 @@ class TaskIteration:
         other_seeds = [path for path in self._seeds if path.id != root.id]
         if search.rank_parents == "sampled":
             other_seeds = []
-        if other_seeds or search.finetune_all_below:
+        follows = search.finetune_all_below or search.finetune_third_above
+        if other_seeds or follows:
             return (root, *other_seeds[:NUM_RANKED_MAX])
         return ()
 
@@ -231,7 +269,7 @@ class TaskIteration:
                     ],
                     self._population,
                     mutates=mutates,
-                    trains_all=self.finetunes_all,
+                    forced=self._forced,
                 )
             )
         if search.probe_child and self.generation == 0:

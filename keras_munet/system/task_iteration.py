@@ -313,10 +313,14 @@ def _rank(
     )
     quality = data.target.quality_of(settings.search.quality, search.task)
     quality = quality.replace("_", " ")
+    consequence = ""
+    if search.finetunes_all:
+        consequence = "; every component is trained"
+    elif search.finetunes_third:
+        consequence = "; the upper third is trained"
     progress.line(
         f"{search.task}: a linear head on the frozen features of {scores_text} "
-        f"(validation {quality}, {secs:.1f} s)"
-        f"{'; every component is trained' if search.finetunes_all else ''}"
+        f"(validation {quality}, {secs:.1f} s){consequence}"
     )
     progress.event(
         "ranked",

@@ -132,9 +132,8 @@ def iteration(of, task="a", *, number=0, experiment=None, **kwargs):
         TinyFamily(),
         of,
         task,
-        num_classes=NUM_CLASSES,
         iteration=number,
-        **kwargs,
+        **{"num_classes": NUM_CLASSES, **kwargs},
     )
 
 

@@ -65,6 +65,7 @@ _PLACES = ["cls", "encoderblock_0", "encoderblock_1", "encoder_norm", "head"]
         (["encoderblock_[02]", "cls"], ["cls", "encoderblock_0"]),
         (["upper_half"], ["encoder_norm", "head"]),
         (["upper_half", "cls"], ["cls", "encoder_norm", "head"]),
+        (["upper_third"], ["encoder_norm", "head"]),
         ([], []),
     ],
 )
@@ -73,7 +74,7 @@ def test_places_are_forced_by_patterns_of_their_names(patterns, forced):
     assert [p for p in _PLACES if search.forces(p, _PLACES)] == forced
 
 
-@pytest.mark.parametrize(("limit", "trains_all"), [(0.6, True), (0.5, False)])
+@pytest.mark.parametrize(("limit", "trains_all"), [(0.6, True), (0.3, False)])
 def test_every_component_is_trained_where_no_path_suits_the_task(
     limit, trains_all
 ):
@@ -101,6 +102,52 @@ def test_every_component_is_trained_where_no_path_suits_the_task(
     )
     again.restore(iteration.to_json())
     assert again.finetunes_all == trains_all
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "accuracy", "trains_all"),
+    [(2, 0.96, True), (10, 0.91, False), (10, 0.89, True), (33, 0.86, False)],
+)
+def test_how_well_a_path_must_suit_follows_from_the_number_of_classes(
+    num_classes, accuracy, trains_all
+):
+    settings = samples.settings(
+        search={"rank_parents": "probe", "finetune_all_below": 0.9}
+    )
+    search = samples.iteration(
+        samples.population(), experiment=settings, num_classes=num_classes
+    )
+    search.rank({path.id: accuracy for path in search.unranked})
+    assert search.finetunes_all == trains_all
+
+
+# As if of ten classes: 0.32, 0.92 and 0.97.
+@pytest.mark.parametrize(
+    ("accuracy", "pattern"),
+    [(0.5, "*"), (0.95, "upper_half"), (0.98, "upper_third")],
+)
+def test_the_better_a_path_suits_the_less_is_trained(accuracy, pattern):
+    search = {
+        "rank_parents": "probe",
+        "finetune_all_below": 0.9,
+        "finetune_third_above": 0.96,
+        "force_finetune_components": ["upper_half"],
+        "mutation_prob": 0.0,
+    }
+    unmutated = {"hparams": {"mu": 0.0}, "ranges": {"mu": [0.0]}}
+    iteration, plan = _first_plan(
+        samples.population(),
+        search,
+        ranking={"NOT_TRAINABLE": accuracy},
+        **unmutated,
+    )
+    assert iteration.finetunes_all == (pattern == "*")
+    assert iteration.finetunes_third == (pattern == "upper_third")
+    always = {"force_finetune_components": [pattern], "mutation_prob": 0.0}
+    _, expected = _first_plan(samples.population(), always, **unmutated)
+    assert [child.components for child in plan.children] == [
+        child.components for child in expected.children
+    ]
 
 
 def test_the_root_alone_is_ranked_where_something_follows_from_it():
