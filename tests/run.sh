@@ -13,17 +13,20 @@ cd "$ROOT"
 bin=.venv/bin
 "$bin/ruff" format --check .
 "$bin/ruff" check .
-"$bin/mypy" keras_munet launch
 select=(-m "not slow")
 if [ "${1:-}" = "--all" ]; then
   select=()
   shift
 fi
+# Types are checked while the first tests run.
+"$bin/mypy" keras_munet launch &
+types=$!
 # A process for each core, up to four: each takes up to 8 GiB. Tests of a file
 # stay together, since they share what its fixtures made, in the order that
 # tests/conftest.py gives them.
 "$bin/python" -m pytest -n logical --maxprocesses=4 --dist loadfile \
   --no-loadscope-reorder "${select[@]}" "$@" tests
+wait "$types"
 # A choice of the tests again, as Bazel lays them out; where there is one.
 if [ $# -eq 0 ] && command -v bazel >/dev/null; then
   bash tests/bazel.sh

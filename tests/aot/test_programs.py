@@ -23,6 +23,7 @@ def _bucket(**sizes):
     )
 
 
+@pytest.mark.slow
 def test_state_is_taken_over_in_place():
     _, bucket = _bucket(pool=8)
     program = programs.child_program(bucket, _PRODUCTS, 2)

@@ -229,6 +229,7 @@ def test_all_are_recorded_and_what_was_not_is_compared(
     )
 
 
+@pytest.mark.slow
 def test_an_export_of_another_graph_is_compared_within_a_tolerance(
     folder, tmp_path
 ):

@@ -286,6 +286,7 @@ def test_a_path_that_changed_is_not_compared(versions, tmp_path):
     ) == golden_outputs.Replay(14, 7)
 
 
+@pytest.mark.slow
 def test_features_of_another_component_are_not_compared(versions, system):
     other = system.export(
         versions.parent / "blocks", feature_component="encoderblock_0"

@@ -97,6 +97,7 @@ def test_compiled_float32_features_equal_the_backbone_s():
     np.testing.assert_allclose(seen, wanted, rtol=0, atol=_ATOL)
 
 
+@pytest.mark.slow
 def test_compiled_bfloat16_features_differ_by_fused_roundings_alone():
     backbone = _backbone(dtype="mixed_bfloat16")
     root = keras_hub_source.from_keras_hub(backbone)

@@ -45,6 +45,7 @@ def _children():
     ]
 
 
+@pytest.mark.slow
 def test_layers_and_program_train_alike():
     layers, program = (
         samples.train(

@@ -98,6 +98,7 @@ def test_a_rounded_product_has_the_sums_and_gradients_of_rounded_factors():
     assert np.abs(y - (x @ kernel + bias)).max() > 0
 
 
+@pytest.mark.slow
 def test_rounding_changes_training_a_little_and_the_score_not_at_all():
     children = [samples.job(0, 2), samples.job(1, 1, ("embedding",))]
     exact = samples.train(children, samples.trainer())

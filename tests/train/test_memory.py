@@ -59,6 +59,7 @@ def test_free_memory_is_that_of_the_control_group(tmp_path, monkeypatch):
     assert memory.free_bytes("GPU") is None
 
 
+@pytest.mark.slow
 def test_passes_and_parts_change_children_by_rounding_alone():
     children = [
         samples.job(0, 2),

@@ -100,6 +100,7 @@ def test_a_share_of_zero_is_no_mixup_to_the_bit():
         assert one.losses == other.losses and one.scores == other.scores
 
 
+@pytest.mark.slow
 def test_a_program_that_mixes_trains_unmixed_children_too():
     made = samples.trainer(engine="program")
     _trained("single", _MIXED, made=made)
@@ -110,6 +111,7 @@ def test_a_program_that_mixes_trains_unmixed_children_too():
         samples.assert_close(one, other, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_batches_in_parts_mix_the_same_images():
     made = samples.trainer(num_bytes_max=1_000_000)
     passes = made.passes(samples.two_children(), 16)

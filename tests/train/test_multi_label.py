@@ -101,6 +101,7 @@ def test_children_learn_which_labels_an_image_has():
     assert child.quality > 0.9
 
 
+@pytest.mark.slow
 def test_one_trainer_learns_both_types_of_tasks_alike():
     alone = trained("program")
     made = samples.trainer(engine="program")

@@ -49,6 +49,7 @@ def test_a_path_has_the_quality_of_its_logits(quality):
     )
 
 
+@pytest.mark.slow
 def test_two_replicas_score_as_one_cpu_does(tmp_path):
     code = (
         two_devices.MAKE + "import json, sys\n"

@@ -55,6 +55,7 @@ def test_a_file_of_a_quantised_model_keeps_the_8_bits(system, small, tmp_path):
     assert loaded.layers[1].quantization_mode == "int8"
 
 
+@pytest.mark.slow
 def test_what_is_quantised_stays_and_the_rest_can_be_trained(system, small):
     before = [v.numpy() for v in small.non_trainable_variables]
     biases = [v.numpy() for v in small.trainable_variables]

@@ -216,6 +216,7 @@ class _Shift(base.VitLayer):
         return (("shift", (self.width,)),)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_plug_in_is_passed_by_where_a_child_has_none(
     monkeypatch,
 ):
