@@ -120,7 +120,7 @@ class ChildFactory:
         population: population_lib.Population,
         *,
         mutates: bool,
-        forced: tuple[str, ...],
+        search: settings_lib.SearchSettings,
     ) -> plan_lib.ChildPlan:
         """Returns one child.
 
@@ -130,14 +130,14 @@ class ChildFactory:
           data_hparams: those of its generation.
           population: who lives and relies on what.
           mutates: False for an unmutated clone (v1's first ones).
-          forced: patterns of what is always trained, in place of those of the
-            settings.
+          search: the settings in force; what is always trained may follow
+            from how well a path suits the task.
         """
         parent = lineage[0]
         if self._baseline is not None and self._baseline.is_solved:
             return self.solved_child(index, parent, data_hparams, population)
         change = self._mutated if self._baseline is None else self._fixed
-        proposal = change(index, parent, mutates, forced)
+        proposal = change(index, parent, mutates, search)
         hparams = {**proposal.hparams, **data_hparams}
         if self._baseline is not None and index:
             hparams = self._tuned(index, hparams)
@@ -234,7 +234,7 @@ class ChildFactory:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
-        forced: tuple[str, ...],
+        search: settings_lib.SearchSettings,
     ) -> plugins.Proposal:
         """Returns what the search makes of `parent`."""
         num_before = self._iteration * self._settings.num_samples_per_task
@@ -246,12 +246,7 @@ class ChildFactory:
             mutations.adapters_of(parent),
             lambda name: False,
             prob if mutates else 0.0,
-            dataclasses.replace(
-                self._space,
-                search=dataclasses.replace(
-                    self._space.search, force_finetune_components=forced
-                ),
-            ),
+            dataclasses.replace(self._space, search=search),
         )
         draws = self._draws("child", num_before + index)
         return plugins.apply_mutations(proposal, parent, draws)
@@ -261,10 +256,10 @@ class ChildFactory:
         index: int,
         parent: specs.PathRecord,
         mutates: bool,
-        forced: tuple[str, ...],
+        search: settings_lib.SearchSettings,
     ) -> plugins.Proposal:
         """Returns what a baseline makes of the root, before it is tuned."""
-        del index, mutates, forced
+        del index, mutates, search
         assert self._baseline is not None
         hparams = dict(parent.hparams)
         adapters: frozenset[int] = frozenset()

@@ -174,23 +174,29 @@ class TaskIteration:
         """
         if self._ranking is None:
             return None
-        num_bits = math.log10(max(self._num_classes, 2))
-        return max(self._ranking.values()) ** (1.0 / num_bits)
+        exponent = math.log10(max(self._num_classes, 2))
+        return max(self._ranking.values()) ** (1.0 / exponent)
 
     @property
-    def _forced(self) -> tuple[str, ...]:
-        """The patterns of what is always trained."""
-        patterns = self._settings.search.force_finetune_components
+    def _search_in_force(self) -> settings_lib.SearchSettings:
+        """The settings, with what is always trained by how well a path suits.
+
+        It follows from the ranking, so from the state.
+        """
+        search = self._settings.search
+        patterns: tuple[str, ...]
         if self.finetunes_all:
-            return (settings_lib.ALL_PLACES,)
-        if self.finetunes_third:
-            return tuple(
+            patterns = (settings_lib.ALL_PLACES,)
+        elif self.finetunes_third:
+            patterns = tuple(
                 settings_lib.UPPER_THIRD
                 if pattern == settings_lib.UPPER_HALF
                 else pattern
-                for pattern in patterns
+                for pattern in search.force_finetune_components
             )
-        return patterns
+        else:
+            return search
+        return dataclasses.replace(search, force_finetune_components=patterns)
 
     @property
     def unranked(self) -> tuple[specs.PathRecord, ...]:
@@ -226,7 +232,7 @@ class TaskIteration:
 
         Asking twice without telling gives the same children.
         """
-        search = self._settings.search
+        search = self._search_in_force
         data_hparams = self._sample_data_hparams()
         first = self.generation * self._settings.children_per_generation
         last = min(
@@ -269,7 +275,7 @@ class TaskIteration:
                     ],
                     self._population,
                     mutates=mutates,
-                    forced=self._forced,
+                    search=search,
                 )
             )
         if search.probe_child and self.generation == 0:
