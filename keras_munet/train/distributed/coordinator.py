@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from keras_munet import errors
 from keras_munet.core import devices as devices_lib
+from keras_munet.core import specs
 from keras_munet.core import target_types
 from keras_munet.data import preprocessing
 from keras_munet.data import types
@@ -298,28 +299,35 @@ class CoordinatorTrainer(trainer_lib.Trainer):
         accept_ties: bool,
     ) -> child_job.TrainedChild:
         """Returns a child by what a worker counted and computed of it."""
+        has_logits = wave.bucket.has_logits
+
+        @functools.lru_cache(maxsize=1)
+        def unstacked(
+            cycle: int | None, number: int
+        ) -> dict[str, specs.Component]:
+            arrays = result.weights, result.momenta
+            if cycle is not None:
+                arrays = tf.nest.map_structure(
+                    operator.itemgetter(cycle), arrays
+                )
+            return stacking.unstack(
+                wave.children[number], number, wave.bucket, *arrays
+            )
+
         best = snapshots.Snapshots(wave.children, accept_ties)
         for cycle in range(self._budget.num_cycles):
-            weights, momenta = result.weights, result.momenta
-            if wave.bucket.has_logits:
+            if has_logits:
                 sums = call_data.Sums(None, None, result.logits[cycle])
                 counted = [np.arange(len(call.held_out))]
                 rows = wave.rows(call, [sums], counted, 0)
                 quality = self._engine.quality(rows, wave.data)
-                weights, momenta = tf.nest.map_structure(
-                    operator.itemgetter(cycle), (weights, momenta)
-                )
             else:
                 right = np.float64(result.right[cycle])
                 quality = float(right / len(call.held_out))
+            # Without logits the worker kept the best snapshot alone.
+            at_cycle = cycle if has_logits else None
             best.offer(
-                functools.partial(
-                    stacking.unstack,
-                    wave.children[0],
-                    bucket=wave.bucket,
-                    weights=weights,
-                    momenta=momenta,
-                ),
+                functools.partial(unstacked, at_cycle),
                 np.array([quality]),
                 result.losses[cycle : cycle + 1],
             )
