@@ -44,8 +44,8 @@ _FILLED = {
     "medium": (2, 2, 48, 2_048),
     "large": (4, 2, 64, 8_192),
 }
-# As long as these cycles of `small` takes a job's start, which several tasks
-# need once: each is trained for its share of the starts that they save.
+# A job's start takes as long as so many cycles of `small`. Several tasks start
+# once; each is trained for its share of the starts that they save.
 _NUM_CYCLES_OF_START = 5
 
 
