@@ -1,4 +1,4 @@
-"""How long a new process takes to import what, and to its first result.
+"""Measures how long a new process takes for imports and its first result.
 
     python tests/benchmarks/importing.py [--repeats=9]
 
@@ -44,6 +44,8 @@ states, components = export_samples.stand_in(
     1, variant="mu", num_layers=4, image_size=32)
 saved_model.export({folder!r}, states, lambda ref: components[ref.id],
     options.Options(formats=("savedmodel", "onnx")))
+import c_process
+print(c_process.tensor_names({folder!r}, "predict_task_0"))
 """
 _STARTS = {
     "evolve: first cycle": """
@@ -63,15 +65,13 @@ images = tensorflow.zeros([1, 32, 32, 3], "uint8")
 signatures["predict_task_0"](images=images)["scores"].numpy()
 """,
     "C library: first answer": """
-import importlib.util, pathlib, sys
+import sys
 sys.path.insert(0, "{helpers}")
 import c_process
-(package,) = importlib.util.find_spec("tensorflow").submodule_search_locations
-library = c_process.Library(package + "/libtensorflow_cc.so.2")
+library = c_process.Library(c_process.library_file())
 session, graph = library.load("{folder}")
 images = [[[[0] * 3] * 32] * 32]
-names = dict(input="{input}", output="{output}")
-library.run(session, graph, dict(names, images=images))
+library.run(session, graph, dict({names}, images=images))
 """,
     "ONNX Runtime: first answer": """
 import numpy, onnxruntime
@@ -80,13 +80,6 @@ session = onnxruntime.InferenceSession("{folder}/onnx/task_0.onnx",
 session.run(["scores"], dict(images=numpy.zeros([1, 32, 32, 3], "uint8")))
 """,
 }
-_NAMES = """
-from tensorflow.core.protobuf import saved_model_pb2
-saved = saved_model_pb2.SavedModel.FromString(
-    open({folder!r} + "/saved_model.pb", "rb").read())
-defined = saved.meta_graphs[0].signature_def["predict_task_0"]
-print(defined.inputs["images"].name, defined.outputs["scores"].name)
-"""
 
 
 def main() -> None:
@@ -97,8 +90,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as base:
         folder = f"{base}/export"
         helpers = str(_HELPERS)
-        _run(_EXPORT.format(helpers=helpers, folder=folder))
-        given, answer = _run(_NAMES.format(folder=folder)).split()
+        printed = _run(_EXPORT.format(helpers=helpers, folder=folder))
+        tensor_names = printed.splitlines()[-1]
         codes = {"": "pass", **_CODES}
         secs: dict[str, list[tuple[float, float]]] = {}
         for number in range(repeats):
@@ -108,8 +101,7 @@ def main() -> None:
                     workdir=f"{base}/{number}",
                     folder=folder,
                     helpers=helpers,
-                    input=given,
-                    output=answer,
+                    names=tensor_names,
                 )
                 for name, code in _STARTS.items()
             }
@@ -132,10 +124,9 @@ def main() -> None:
 
 
 def _run(code: str) -> str:
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    )
-    return done.stdout
+    ).stdout
 
 
 def _timed(code: str) -> tuple[float, float]:

@@ -34,7 +34,6 @@ import tensorflow as tf
 from absl import app
 from absl import flags
 from absl import logging
-from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_munet.export import options
 from keras_munet.export import saved_model
@@ -57,18 +56,9 @@ def _tensorflow(folder: pathlib.Path) -> _Ask:
 
 
 def _c_library(folder: pathlib.Path) -> _Ask:
-    library = c_process.Library(
-        str(pathlib.Path(tf.__file__).parent / "libtensorflow_cc.so.2")
-    )
+    library = c_process.Library(c_process.library_file())
     session, graph = library.load(str(folder))
-    saved = saved_model_pb2.SavedModel.FromString(
-        (folder / "saved_model.pb").read_bytes()
-    )
-    defined = saved.meta_graphs[0].signature_def["predict_task_0"]
-    names = {
-        "input": defined.inputs["images"].name,
-        "output": defined.outputs["scores"].name,
-    }
+    names = c_process.tensor_names(folder, "predict_task_0")
 
     def answer(images: np.ndarray) -> np.ndarray:
         values = library.run(session, graph, {**names, "images": images})

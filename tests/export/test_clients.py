@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 
+import c_process
 import export_samples
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_munet
 from keras_munet.data import preprocessing
@@ -87,14 +87,10 @@ def channel(folder):
 
 def _ask_c(folder, signature, **inputs):
     """Returns what TensorFlow's C library answers, without its Python."""
-    library = pathlib.Path(tf.__file__).parent / "libtensorflow_cc.so.2"
+    library = c_process.library_file()
     if not library.exists():
         pytest.skip("this TensorFlow comes without its C library")
-    file = folder / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    defined = saved.meta_graphs[0].signature_def[signature]
-    (given,) = defined.inputs.values()
-    names = {"input": given.name, "output": defined.outputs["scores"].name}
+    names = c_process.tensor_names(folder, signature)
     done = subprocess.run(
         [
             sys.executable,

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import importlib.util
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -28,11 +30,32 @@ class _Output(ctypes.Structure):
     _fields_ = [("operation", _POINTER), ("index", ctypes.c_int)]
 
 
+def tensor_names(folder, signature):
+    """Returns the names of a request's tensors, as `Library.run` takes them.
+
+    For processes that have TensorFlow's Python beside its C library.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(
+        pathlib.Path(folder, "saved_model.pb").read_bytes()
+    )
+    defined = saved.meta_graphs[0].signature_def[signature]
+    (given,) = defined.inputs.values()
+    return {"input": given.name, "output": defined.outputs["scores"].name}
+
+
+def library_file():
+    """Returns where the installed TensorFlow has its C library, if it does."""
+    spec = importlib.util.find_spec("tensorflow")
+    return pathlib.Path(spec.origin).parent / "libtensorflow_cc.so.2"
+
+
 class Library:
     """The functions of the C library, each returning a pointer or number."""
 
     def __init__(self, path):
-        self._library = ctypes.CDLL(path)
+        self._library = ctypes.CDLL(str(path))
         self.status = self.call("TF_NewStatus")
 
     def call(self, name, *args, returns=_POINTER):

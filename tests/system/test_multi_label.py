@@ -231,12 +231,12 @@ def test_sample_pictures_have_all_their_labels(system, tmp_path):
     assert measured.num_examples == state.test_metrics.num_examples
     assert measured.confusion == ()
     data = system.data(_TASK).test
-    known = {
+    labels_of = {
         measure_predictions.address(image): tuple(np.flatnonzero(labels))
         for image, labels in zip(*data.batch(np.arange(len(data))), strict=True)
     }
     for sample in measured.samples:
-        assert sample.label == known[sample.address]
+        assert sample.label == labels_of[sample.address]
     assert any(s.label != s.predicted for s in measured.samples)
     predictions_lib.write_predictions(tmp_path, {_TASK: measured})
     assert predictions_lib.read_predictions(tmp_path) == {_TASK: measured}

@@ -99,7 +99,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_population(
     workdir = tmp_path / "killed"
     # Every job dies at a later write than the last: while the root is made,
     # between objects, before a generation is saved, before a publication.
-    kills = (2, 9, 21, 15)
+    kills = (2, 9, 14, 21, 8, 15)
     for kill_at in kills:
         killed = _run(workdir, kill_at)
         assert killed.returncode == -9, killed.stderr[-2000:]

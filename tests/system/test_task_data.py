@@ -198,10 +198,9 @@ def test_images_of_one_large_task_are_in_memory(tmp_path, monkeypatch):
 @pytest.fixture
 def collected():
     """Few objects, so that each of many collections takes milliseconds."""
+    # They stay frozen, as those do that `conftest` freezes.
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def _spied(monkeypatch):
