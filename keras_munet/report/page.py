@@ -222,10 +222,11 @@ def _facts(summary: summary_lib.Summary) -> str:
         share = formatting.percent(
             summary.params_in_use, summary.params_separate
         )
+        validation, test = summary.measures_of_means
         facts += [
-            ("Mean test accuracy", formatting.fraction(summary.mean_test), ""),
+            (f"Mean test {test}", formatting.fraction(summary.mean_test), ""),
             (
-                f"Mean validation {summary.quality}",
+                f"Mean validation {validation}",
                 formatting.fraction(summary.mean_validation),
                 "",
             ),

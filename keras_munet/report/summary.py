@@ -159,13 +159,27 @@ class Summary:
         return measure.replace("_", " ")
 
     @property
+    def measures_of_means(self) -> tuple[str, str]:
+        """The measures of the means over tasks: on validation and test data.
+
+        Tasks of both types of labels have a *quality* in common.
+        """
+        target = target_types.MULTI_LABEL
+        types = {task.target is target for task in self.tasks}
+        if types == {True}:
+            return self.multi_label_measure, self.multi_label_measure
+        if types == {True, False}:
+            return "quality", "quality"
+        return self.quality, qualities.ACCURACY
+
+    @property
     def mean_validation(self) -> float | None:
         """Mean validation quality; None unless every task has one."""
         return _mean([task.validation for task in self.tasks])
 
     @property
     def mean_test(self) -> float | None:
-        """Mean test accuracy; None unless every task has one."""
+        """Mean test quality; None unless every task has one."""
         return _mean([task.test for task in self.tasks])
 
     @property
