@@ -218,8 +218,8 @@ def load_task(name: str, data_dirs: Sequence[str]) -> types.TaskData:
     raise errors.DataError(
         f"task {name!r} is not prepared in {','.join(data_dirs)}; run "
         f"{commands.command('tasks')} prepare folder:PATH --name={name} "
-        f"--data_dir={data_dirs[0]}, or name its folder in "
-        "--config.data.data_dir"
+        f"--data_dir={data_dirs[0]}, or name its folder by --data_dir, in "
+        "commands with --config by --config.data.data_dir"
     )
 
 

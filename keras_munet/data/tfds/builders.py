@@ -136,5 +136,6 @@ def _not_prepared(builder, arguments: str, data_dir: str) -> str:
         f"{folders.SEPARATOR.join(named)}; run {commands.command('tasks')} "
         f"prepare {arguments} --data_dir={named[0]} with --manual_dir=FOLDER "
         f"(source files in FOLDER/{layout}/<file>) or with --download, or "
-        "name the folder of prepared TFDS data in --config.data.data_dir"
+        "name the folder of prepared TFDS data by --data_dir, in commands with "
+        "--config by --config.data.data_dir"
     )
