@@ -21,6 +21,7 @@ from keras_munet.core import json_fields
 THRESHOLD = 0.5
 # A threshold that fewer examples of its class give says little.
 NUM_EXAMPLES_MIN = 5
+_CALIBRATION = ("calibration_error", "temperature", "calibration_error_scaled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,12 @@ class MultiLabelMetrics:
       log_loss: mean over examples of the sum of the classes' binary
         cross-entropies, nats.
       num_exact: examples that are given the labels that they have and no more.
+      calibration_error: expected calibration error of the decisions about an
+        image and a class together, 15 bins of equal width; None in records of
+        earlier versions, as for what follows.
+      temperature: logits are divided by it to be calibrated; fitted on
+        validation data, see `fit_temperature`.
+      calibration_error_scaled: of the logits so divided.
     """
 
     num_classes: int
@@ -50,6 +57,9 @@ class MultiLabelMetrics:
     average_precision: tuple[float | None, ...]
     log_loss: float
     num_exact: int
+    calibration_error: float | None = None
+    temperature: float | None = None
+    calibration_error_scaled: float | None = None
 
     @property
     def per_class(self) -> list[classification_metrics.ClassMetrics]:
@@ -91,7 +101,25 @@ class MultiLabelMetrics:
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in vars(self).items()
+            if value is not None
         }
+
+    @property
+    def calibrated(self) -> MultiLabelMetrics:
+        """These measures with the thresholds of calibrated scores.
+
+        They assign the same classes.
+
+        Raises:
+          ValueError: there is no temperature.
+        """
+        if self.temperature is None:
+            raise ValueError("it has no temperature")
+        scores = np.array(self.thresholds)
+        with np.errstate(divide="ignore"):
+            logits = np.log(scores) - np.log1p(-scores)
+        scaled = sigmoid(logits / self.temperature)
+        return dataclasses.replace(self, thresholds=tuple(scaled.tolist()))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MultiLabelMetrics:
@@ -130,6 +158,7 @@ class MultiLabelMetrics:
             "micro_f1": classification_metrics.rounded(self.micro_f1),
             "exact_match": classification_metrics.rounded(self.exact_match),
             "log_loss": self.log_loss,
+            **self._calibration(),
             "per_class": [
                 {
                     "class": name,
@@ -150,6 +179,11 @@ class MultiLabelMetrics:
             ],
         }
 
+    def _calibration(self) -> dict[str, Any]:
+        """Returns the known measures of calibration by their names."""
+        values = {name: getattr(self, name) for name in _CALIBRATION}
+        return {k: v for k, v in values.items() if v is not None}
+
     def _is_valid(self) -> bool:
         """Returns whether a measurement may give these values.
 
@@ -165,8 +199,11 @@ class MultiLabelMetrics:
             and {*map(len, [*counts, self.thresholds, self.average_precision])}
             == {self.num_classes}
             and all(json_fields.is_number(v) and 0 <= v <= 1 for v in shares)
-            and json_fields.is_number(self.log_loss)
-            and self.log_loss >= 0
+            and all(
+                json_fields.is_number(value) and value >= 0
+                for value in (self.log_loss, *self._calibration().values())
+            )
+            and self.temperature != 0
             and all(
                 json_fields.is_count(n) and n <= self.num_examples
                 for n in (*(n for part in counts for n in part), self.num_exact)
@@ -190,15 +227,23 @@ def measure_multi_label(
       logits: `[n, classes]`, n from 1.
       labels: `[n, classes]`, 0 or 1.
       validation: logits and labels of other examples, which the thresholds
-        are fitted on; None for thresholds of 0.5.
+        and the temperature are fitted on; None for thresholds of 0.5 and no
+        temperature.
     """
     logits = np.asarray(logits, np.float64)
     labels = np.asarray(labels, np.int64)
     if not np.isfinite(logits).all():
         return None
     thresholds: tuple[float, ...] = (THRESHOLD,) * logits.shape[1]
+    temperature = scaled = None
     if validation is not None and np.isfinite(validation[0]).all():
         thresholds = fit_thresholds(sigmoid(validation[0]), validation[1])
+        temperature = classification_metrics.rounded(
+            fit_temperature(*validation)
+        )
+        scaled = classification_metrics.rounded(
+            calibration_error(logits / temperature, labels)
+        )
     scores = sigmoid(logits)
     assigned = scores >= np.array(thresholds)
     return MultiLabelMetrics(
@@ -216,6 +261,11 @@ def measure_multi_label(
             binary_log_loss(logits, labels)
         ),
         num_exact=int((assigned == labels).all(axis=1).sum()),
+        calibration_error=classification_metrics.rounded(
+            calibration_error(logits, labels)
+        ),
+        temperature=temperature,
+        calibration_error_scaled=scaled,
     )
 
 
@@ -311,6 +361,38 @@ def fit_thresholds(scores: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
     return tuple(
         _fit_threshold(scores[:, index], labels[:, index])
         for index in range(scores.shape[1])
+    )
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the expected calibration error of decisions, 15 bins.
+
+    A decision is that an image has a class or has it not, whichever is more
+    probable.
+
+    Args:
+      logits: `[n, classes]`.
+      labels: `[n, classes]`, 0 or 1.
+    """
+    scores = sigmoid(logits).ravel()
+    return classification_metrics.calibration_error(
+        np.stack([1.0 - scores, scores], axis=1), np.ravel(labels)
+    )
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the temperature of the least smoothed log loss, 0.01 to 100.
+
+    It is the one of all decisions about an image and a class together: a
+    softmax over 0 and a logit is the logit's sigmoid.
+
+    Args:
+      logits: `[n, classes]`, finite.
+      labels: `[n, classes]`, 0 or 1.
+    """
+    values = np.ravel(logits)
+    return classification_metrics.fit_temperature(
+        np.stack([np.zeros_like(values), values], axis=1), np.ravel(labels)
     )
 
 

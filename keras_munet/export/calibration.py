@@ -1,7 +1,8 @@
 """Divides the logits of an export by the temperatures that were fitted.
 
-Invariant: the class with the highest score stays the same; the scores are
-those whose calibration error the record calls *scaled*.
+Invariant: the labels of every image stay the same, the class with the highest
+score or the classes from their thresholds on; the scores are those whose
+calibration error the record calls *scaled*.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ _HEADS = ("Head", "PooledHead")
 Get = Callable[[specs.ComponentRef], specs.Component]
 
 
-def calibrated(get: Get, tasks: Mapping[str, Any]) -> Get:
-    """Returns `get` with the heads of tasks divided by their temperatures.
+def calibrated(
+    tasks: Mapping[str, Any], get: Get
+) -> tuple[dict[str, Any], Get]:
+    """Returns tasks and `get` with logits divided by their temperatures.
 
     Args:
-      get: returns a component by its reference.
       tasks: task name -> its published state.
+      get: returns a component by its reference.
+
+    Returns:
+      The states, with the thresholds of calibrated scores where an image has
+      any number of labels, and a function that returns heads so divided.
 
     Raises:
       UsageError: a task has no recorded temperature, or two tasks with other
@@ -36,11 +43,6 @@ def calibrated(get: Get, tasks: Mapping[str, Any]) -> Get:
     temperatures: dict[str, float] = {}
     for name, state in tasks.items():
         metrics = state.test_metrics
-        if isinstance(metrics, target_types.MULTI_LABEL.metrics):
-            raise errors.UsageError(
-                f"task {name!r} has any number of labels an image, which has "
-                "thresholds and no temperature; export it without calibrate"
-            )
         if metrics is None or metrics.temperature is None:
             raise errors.UsageError(
                 f"task {name!r} has no recorded temperature, which calibrate "
@@ -71,4 +73,13 @@ def calibrated(get: Get, tasks: Mapping[str, Any]) -> Get:
         }
         return dataclasses.replace(component, weights=weights)
 
-    return get_calibrated
+    return {name: _rescaled(state) for name, state in tasks.items()}, (
+        get_calibrated
+    )
+
+
+def _rescaled(state: Any) -> Any:
+    metrics = state.test_metrics
+    if not isinstance(metrics, target_types.MULTI_LABEL.metrics):
+        return state
+    return dataclasses.replace(state, test_metrics=metrics.calibrated)

@@ -72,7 +72,7 @@ def card_text(
             f"{_answers(tasks)}",
             "",
             *quality(tasks, calibrate=calibrate),
-            *multi_label_quality(tasks),
+            *multi_label_quality(tasks, calibrate=calibrate),
             *_provenance(tasks, lineages, root_source),
             "`python launch/export.py --verify --out=FOLDER` replays "
             "`canary.npz` and compares bit for bit.",
@@ -297,11 +297,14 @@ def quality(tasks: Mapping[str, Any], *, calibrate: bool = False) -> list[str]:
     ]
 
 
-def multi_label_quality(tasks: Mapping[str, Any]) -> list[str]:
+def multi_label_quality(
+    tasks: Mapping[str, Any], *, calibrate: bool = False
+) -> list[str]:
     """Returns the measures of tasks whose images have any number of labels.
 
     Args:
       tasks: task name -> its published state.
+      calibrate: whether logits are divided by their temperatures.
     """
     rows, tables = [], []
     for name, state in tasks.items():
@@ -316,6 +319,9 @@ def multi_label_quality(tasks: Mapping[str, Any]) -> list[str]:
                 metrics.micro_f1,
                 metrics.exact_match,
                 metrics.log_loss,
+                metrics.calibration_error,
+                metrics.calibration_error_scaled,
+                metrics.temperature,
             ],
         )
         rows.append(
@@ -329,14 +335,18 @@ def multi_label_quality(tasks: Mapping[str, Any]) -> list[str]:
         "## Quality on test data, any number of labels",
         "",
         "| task | images | mean average precision | macro F1 | micro F1 | "
-        "all labels right | log loss |",
-        "|---|---|---|---|---|---|---|",
+        "all labels right | log loss | calibration error | calibration error, "
+        "scaled | temperature |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *rows,
         "",
         "A picture has every class whose score is at least its threshold, and "
         "may have none. Thresholds have the highest F1 on validation data, or "
         "are 0.5 for classes of fewer than 5 pictures there. The mean average "
-        "precision is over the classes that test pictures have.",
+        "precision is over the classes that test pictures have. The expected "
+        "calibration error, of all decisions about a picture and a class, has "
+        "15 bins; *scaled* is that of logits divided by the temperature, which "
+        f"the model {'applies' if calibrate else 'does not apply'}.",
         *tables,
         "",
     ]

@@ -147,7 +147,7 @@ def export(
         for path in paths.values():
             path_model.position(path, options.feature_component)
     if options.calibrate:
-        get = calibration.calibrated(get, tasks)
+        tasks, get = calibration.calibrated(tasks, get)
     inputs = {name: _input(state) for name, state in tasks.items()}
     served = serving_functions.Served(
         *(paths, inputs, get, options), _thresholds(tasks)

@@ -38,6 +38,8 @@ MULTI_LABEL_FIGURES = (
     "micro F1",
     "all right",
     "log loss",
+    "ECE",
+    "scaled",
 )
 MULTI_LABEL_NOTES = (
     "mean AP: mean average precision of the classes. all right: images with "
@@ -150,6 +152,8 @@ def _multi_label_figures(
                 metrics.micro_f1,
                 metrics.exact_match,
                 metrics.log_loss,
+                metrics.calibration_error,
+                metrics.calibration_error_scaled,
             ],
         ),
     ]

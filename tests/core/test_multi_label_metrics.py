@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -104,6 +105,46 @@ def test_no_other_threshold_gives_a_higher_f1_on_validation_data():
         assert tried[threshold] == max(tried.values())
 
 
+def test_a_temperature_calibrates_decisions_that_are_too_sure():
+    logits, labels = _sample(num=400, decimals=6)
+    validation_logits, validation_labels = _sample(num=400, seed=1, decimals=6)
+    measured = multi_label_metrics.measure_multi_label(
+        4 * logits, labels, (4 * validation_logits, validation_labels)
+    )
+    assert measured.temperature > 3
+    assert measured.calibration_error_scaled < measured.calibration_error / 2
+    once = multi_label_metrics.fit_temperature(
+        validation_logits, validation_labels
+    )
+    assert measured.temperature == pytest.approx(4 * once, rel=1e-4)
+    losses = [
+        multi_label_metrics.binary_log_loss(
+            validation_logits / (once * factor), validation_labels
+        )
+        for factor in (0.9, 1.0, 1.1)
+    ]
+    assert min(losses) == losses[1]
+
+
+def test_calibrated_thresholds_assign_the_same_classes():
+    logits, labels = _sample(num=400, decimals=6)
+    measured = multi_label_metrics.measure_multi_label(
+        logits, labels, _sample(num=400, seed=1, decimals=6)
+    )
+    scores = multi_label_metrics.sigmoid(logits)
+    scaled = multi_label_metrics.sigmoid(logits / measured.temperature)
+    np.testing.assert_array_equal(
+        scaled >= np.array(measured.calibrated.thresholds),
+        scores >= np.array(measured.thresholds),
+    )
+    without = multi_label_metrics.measure_multi_label(logits, labels)
+    assert without.temperature is None
+    with pytest.raises(ValueError, match="no temperature"):
+        without.calibrated  # noqa: B018
+    ends = dataclasses.replace(measured, thresholds=(0.0, 1.0, 0.5, 0.5))
+    assert ends.calibrated.thresholds == ends.thresholds
+
+
 def test_a_class_of_few_examples_keeps_one_half():
     scores = np.array([[0.1]] * 4 + [[0.0]] * 9)
     labels = np.array([[1]] * 4 + [[0]] * 9)
@@ -161,6 +202,8 @@ def test_a_record_keeps_every_measure():
         ("average_precision", [None, 0.1, 0.1, 0.1]),
         ("log_loss", -1.0),
         ("num_exact", 1.5),
+        ("temperature", 0),
+        ("calibration_error", ""),
         ("thresholds", 0.5),
         ("more", 1),
     ],

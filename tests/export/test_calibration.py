@@ -73,12 +73,14 @@ def _state(head, temperature):
 )
 def test_what_has_no_one_temperature_is_refused(tasks, told):
     with pytest.raises(errors.UsageError, match=told):
-        calibration.calibrated(lambda ref: None, tasks)
+        calibration.calibrated(tasks, lambda ref: None)
 
 
 def test_a_head_that_is_not_linear_is_refused():
     spec = specs.ComponentSpec("head", "Cosine", {}, (("w", (1,)),))
     component = specs.Component(spec, {"w": np.ones(1, np.float32)})
-    get = calibration.calibrated(lambda ref: component, {"a": _state("x", 2.0)})
+    _, get = calibration.calibrated(
+        {"a": _state("x", 2.0)}, lambda ref: component
+    )
     with pytest.raises(errors.UsageError, match="not Cosine"):
         get(specs.ComponentRef("head", "x", "", 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -18,12 +19,14 @@ from sklearn import metrics as sklearn_metrics
 import keras_munet
 from keras_munet import errors
 from keras_munet import report
+from keras_munet.core import multi_label_metrics
 from keras_munet.core import settings as settings_lib
 from keras_munet.core import target_types
 from keras_munet.data.own import prepare
 from keras_munet.export import golden_outputs
 from keras_munet.report import measure_predictions
 from keras_munet.report import predictions as predictions_lib
+from keras_munet.report import summary as summary_lib
 from keras_munet.store import task_state
 from keras_munet.system import inference
 
@@ -204,11 +207,28 @@ def test_an_export_with_other_thresholds_is_refused(base, tmp_path, thresholds):
         inference.exported_classifier(tmp_path / "copy", _TASK)
 
 
-def test_calibrate_is_refused_in_one_line(system, base):
-    with pytest.raises(errors.UsageError, match="without calibrate") as caught:
-        system.export(base / "calibrated", [_TASK], calibrate=True)
-    assert "\n" not in str(caught.value)
-    assert not (base / "calibrated").exists()
+def test_calibrated_scores_assign_the_same_labels(system, base):
+    system.export(base / "calibrated", [_TASK], calibrate=True)
+    files = sorted(str(p) for p in (base / "in").glob("*.png"))
+    plain, scaled = (
+        inference.predict(inference.exported_classifier(folder, _TASK), files)
+        for folder in (base / "served", base / "calibrated")
+    )
+    metrics = system.tasks[_TASK].test_metrics
+    assert metrics.temperature not in (None, 1.0)
+    assert [p.labels for p in scaled] == [p.labels for p in plain]
+    before, after = (
+        np.array([list(p.scores.values()) for p in rows])
+        for rows in (plain, scaled)
+    )
+    logits = np.log(before) - np.log1p(-before)
+    np.testing.assert_allclose(
+        after,
+        multi_label_metrics.sigmoid(logits / metrics.temperature),
+        atol=1e-5,
+    )
+    card = (base / "calibrated" / "README.md").read_text()
+    assert "temperature, which the model applies" in " ".join(card.split())
 
 
 def test_report_and_card_show_every_class(system, base):
@@ -218,6 +238,12 @@ def test_report_and_card_show_every_class(system, base):
         report.write(base / "run", base / "report")[0]
     ).read_text()
     assert '"per_label":[[' in page and '"measure":"mean average' in page
+    assert "<dt>Mean test quality</dt>" in page
+    summary = summary_lib.read_summary(base / "run")
+    alone = dataclasses.replace(
+        summary, tasks=[t for t in summary.tasks if t.name == _TASK]
+    )
+    assert alone.measures_of_means == ("mean average precision",) * 2
     assert report.figures(system)
     card = (base / "served/README.md").read_text()
     assert "(mean AP)" in card
