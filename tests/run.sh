@@ -18,15 +18,29 @@ if [ "${1:-}" = "--all" ]; then
   select=()
   shift
 fi
-# Types are checked while the first tests run.
-"$bin/mypy" keras_munet launch &
-types=$!
+# Compiles the smallest published experiment, by another TensorFlow.
+compile_for_tpu() {
+  if [ "$(uname -sm)" != "Linux x86_64" ]; then
+    echo "not compiled for TPUs: libtpu is made for Linux on x86_64"
+    return
+  fi
+  bash launch/tpu_env.sh .venv/tpu tpu-aot
+  .venv/tpu/bin/python launch/dry_run.py --config=configs/ti0_cmaterdb.py \
+    --topology=v3-8 >.venv/tpu/dry_run.txt
+}
+
+# Types and the TPU program are checked while the first tests run.
+(
+  "$bin/mypy" keras_munet launch
+  if [ $# -eq 0 ]; then compile_for_tpu; fi
+) &
+checks=$!
 # A process for each core, up to four: each takes up to 8 GiB. Tests of a file
 # stay together, since they share what its fixtures made, in the order that
 # tests/conftest.py gives them.
 "$bin/python" -m pytest -n logical --maxprocesses=4 --dist loadfile \
   --no-loadscope-reorder "${select[@]}" "$@" tests
-wait "$types"
+wait "$checks"
 # A choice of the tests again, as Bazel lays them out; where there is one.
 if [ $# -eq 0 ] && command -v bazel >/dev/null; then
   bash tests/bazel.sh
