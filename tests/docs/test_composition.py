@@ -19,7 +19,7 @@ import keras_munet
 from keras_munet import errors
 
 _DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs/composition.md"
-_TASKS = {"digits": 10, "glyphs/greek": 5}
+_TASKS = {"digits": 10, "glyphs/latin": 5}
 _OWN = {"digits": ("head",)}
 
 
@@ -81,7 +81,7 @@ def test_there_are_ten_recipes_at_least():
 
 
 def test_each_component_is_one_named_layer(system):
-    model = system.model(["digits", "glyphs/greek"])
+    model = system.model(["digits", "glyphs/latin"])
     unique = {
         component.id
         for state in system.tasks.values()
@@ -89,14 +89,14 @@ def test_each_component_is_one_named_layer(system):
     }
     names = [layer.name for layer in model.layers[1:]]
     assert len(names) == len(unique)
-    ends = ("_shared", "_digits", "_glyphs_greek", "_2")
+    ends = ("_shared", "_digits", "_glyphs_latin", "_2")
     assert all(name.endswith(ends) for name in names)
 
 
 def test_a_file_is_loaded_by_a_process_that_imports_the_package_alone(
     system, tmp_path
 ):
-    model = system.model(["digits", "glyphs/greek"])
+    model = system.model(["digits", "glyphs/latin"])
     model.save(tmp_path / "model.keras")
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3))
     np.save(tmp_path / "images.npy", images.astype("f4"))
@@ -161,16 +161,16 @@ def test_a_model_is_fitted_with_kerass_defaults(system, policy):
 
 @pytest.mark.parametrize("wrong", [3, None, ["digits"]])
 def test_what_is_no_name_is_refused_with_those_there_are(system, wrong):
-    with pytest.raises(errors.UsageError, match="digits, glyphs/greek"):
+    with pytest.raises(errors.UsageError, match="digits, glyphs/latin"):
         system.features(wrong)
-    with pytest.raises(errors.UsageError, match="digits, glyphs/greek"):
+    with pytest.raises(errors.UsageError, match="digits, glyphs/latin"):
         system.model([wrong])
 
 
 def test_features_are_what_the_head_reads(system):
     images = np.random.default_rng(0).uniform(-1, 1, (3, 16, 16, 3))
-    features = system.features("glyphs/greek")
-    model = system.model("glyphs/greek")
+    features = system.features("glyphs/latin")
+    model = system.model("glyphs/latin")
     head = model.layers[-1]
     np.testing.assert_allclose(
         features(images) @ head.weights[0] + head.weights[1],
