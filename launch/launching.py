@@ -426,6 +426,11 @@ def _main(main: Callable[[], None], argv: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _one_line_errors():
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        # A service may close them; files must not get their numbers.
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nothing, "w" if number else "r"))
     for stream in (sys.stdout, sys.stderr):
         # Names of classes and files are no reason to fail under any locale.
         if isinstance(stream, io.TextIOWrapper):

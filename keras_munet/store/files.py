@@ -523,12 +523,12 @@ def is_remote(directory: str | os.PathLike[str]) -> bool:
 
 
 def require_local(directory: str | os.PathLike[str], what: str) -> None:
-    """Refuses a bucket for `what` can only lie in a local folder.
+    """Refuses a bucket, or another URL, for what needs a local folder.
 
     Raises:
-      UsageError: `directory` is in a bucket.
+      UsageError: `directory` is a URL.
     """
-    if is_remote(directory):
+    if "://" in os.fspath(directory):
         raise errors.UsageError(
             f"{what} cannot be at {os.fspath(directory)}: it is for a local "
             "folder; give one, and copy it to the bucket afterwards"

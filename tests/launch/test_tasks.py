@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from forked import launch
@@ -131,3 +133,13 @@ def test_own_images_are_prepared_once_and_what_is_skipped_is_printed(tmp_path):
     assert "classes:    2: green, red" in out
     _, out, _ = _run("list", arguments[-1])
     assert "own/paints" in out
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_failure(closed):
+    command = f"{sys.executable} launch/tasks.py list {closed}"
+    root = pathlib.Path(__file__).resolve().parents[2]
+    code = subprocess.run(
+        ["bash", "-c", command], cwd=root, check=False, capture_output=True
+    )
+    assert code.returncode == 0 and b"Traceback" not in code.stderr
