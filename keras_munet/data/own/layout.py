@@ -401,7 +401,12 @@ def _entries(folder: epath.Path) -> Iterator[tuple[epath.Path, bool]]:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            yield folder / entry.name, entry.is_dir()
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                # A link that leads to itself.
+                is_folder = False
+            yield folder / entry.name, is_folder
 
 
 def _order(path: epath.Path) -> str:

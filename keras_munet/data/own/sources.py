@@ -372,7 +372,9 @@ def _csv(path: epath.Path):
             f"table {path} is not UTF-8 at byte {e.start}; save it as a CSV "
             "file in UTF-8"
         ) from None
-    lines = csv.reader(io.StringIO(text, newline=""))
+    lines = csv.reader(
+        io.StringIO(text, newline=""), strict=True, skipinitialspace=True
+    )
     rows: list[tuple[str, Mapping[str, Any]]] = []
     skipped: list[Skipped] = []
     try:

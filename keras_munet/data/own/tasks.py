@@ -11,7 +11,9 @@ import dataclasses
 import re
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 from typing import NamedTuple
 
@@ -143,6 +145,8 @@ def from_arrays(
       DataError: a split has no example.
     """
     names.bare_name(name)
+    _refuse_masked(name, images, labels)
+    _refuse_unordered(name, class_names)
     try:
         images, labels = np.asarray(images), np.asarray(labels)
     except (ValueError, TypeError) as e:
@@ -172,6 +176,8 @@ def from_arrays(
             f"labels of shape {labels.shape}; there must be [n, height, "
             "width, 1 or 3] and [n], or [n, classes] of 0 and 1"
         )
+    if not len(images):
+        raise errors.DataError(f"task {name!r} is given no image")
     if images.shape[-1] == _NUM_CHANNELS and _is_grey(images):
         images = images[..., :1]
     if target_types.of_labels(labels) is target_types.MULTI_LABEL:
@@ -223,6 +229,7 @@ def from_pairs(
       UsageError: the pairs are of another kind.
       DataError: a split has no example.
     """
+    _refuse_unordered(name, class_names)
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     guard = pairs_lib.Guard(name, pairs)
@@ -294,6 +301,32 @@ def _column_names(
     names = list(class_names) or [str(i) for i in range(num_classes)]
     types.check_class_names(name, names)
     return names
+
+
+def _refuse_masked(name: str, *arrays: Any) -> None:
+    """Refuses masked values, which an array would show as if they were real.
+
+    Raises:
+      UsageError: there are some.
+    """
+    if any(np.ma.is_masked(array) for array in arrays):
+        raise errors.UsageError(
+            f"task {name!r} is given masked values; leave these images out"
+        )
+
+
+def _refuse_unordered(name: str, class_names: Any) -> None:
+    """Refuses names whose order is no order of labels.
+
+    Raises:
+      UsageError: they are a set or a mapping.
+    """
+    if isinstance(class_names, Set | Mapping):
+        raise errors.UsageError(
+            f"task {name!r} is given class_names as "
+            f"{type(class_names).__name__}; give a list, the name of label 0 "
+            "first"
+        )
 
 
 def _class_names(

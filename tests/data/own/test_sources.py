@@ -128,11 +128,6 @@ TABLES = {
         1,
         {"line 2": "split 'dev'"},
     ),
-    "a quote that is never closed": (
-        b'path,label\nb,y\n"a,x\nc,z\n',
-        1,
-        {"line 4": "1 fields"},
-    ),
 }
 REFUSED_TABLES = {
     "empty": (b"", "no column of images"),
@@ -287,3 +282,26 @@ def test_a_source_that_is_not_there_is_a_users_mistake(kind, tmp_path):
             own_sources.listing(f"folder:{source}")
     with pytest.raises((errors.DataError, errors.UsageError)):
         own_sources.listing(f"{kind}:{tmp_path / 'empty'}")
+
+
+def test_a_space_before_a_quote_is_no_part_of_a_field(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text('path, label\n"a.png", "x, y"\nb.png, "z"\n')
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    examples, skipped = _listed(f"table:{table}")
+    assert [name for _, name, _ in examples] == ["x, y", "z"] and not skipped
+
+
+def test_a_quote_that_never_ends_is_refused_at_its_line(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text('path,label\na.png,x\nb.png,"y\nc.png,x\n')
+    with pytest.raises(errors.DataError, match="is no CSV at line"):
+        _listed(f"table:{table}")
+
+
+def test_a_link_to_itself_is_no_folder(tmp_path):
+    source = _folder(tmp_path, {"a/1.png": b"x", "b/2.png": b"x"})
+    (tmp_path / "a" / "loop.png").symlink_to("loop.png")
+    examples, _ = _listed(source)
+    assert {"a/1.png", "b/2.png"} <= {where for where, _, _ in examples}

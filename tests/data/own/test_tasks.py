@@ -326,3 +326,36 @@ def test_a_folder_can_be_loaded_as_it_is_and_what_it_skips_is_told(tmp_path):
     with pytest.warns(UserWarning, match=r"1 skipped: dog/bad\.png: empty"):
         data = tasks.load(source)
     assert data.name == "own/pets"
+
+
+@pytest.mark.parametrize(
+    "class_names", [{"a", "b"}, {"b": 0, "a": 1}, frozenset(("a", "b"))]
+)
+def test_class_names_without_an_order_are_refused(class_names):
+    images = np.zeros([20, 4, 4, 3], np.uint8)
+    labels = np.arange(20) % 2
+    for made in (
+        lambda: own_tasks.from_arrays(
+            "own/x", images, labels, class_names=class_names
+        ),
+        lambda: own_tasks.from_pairs(
+            "own/x", zip(images, labels, strict=True), class_names=class_names
+        ),
+    ):
+        with pytest.raises(errors.UsageError, match="give a list"):
+            made()
+
+
+def test_masked_labels_are_refused():
+    labels = np.ma.masked_array(np.arange(20) % 2, np.arange(20) == 3)
+    with pytest.raises(errors.UsageError, match="masked"):
+        own_tasks.from_arrays(
+            "own/x", np.zeros([20, 4, 4, 3], np.uint8), labels
+        )
+
+
+def test_no_images_at_all_are_refused():
+    with pytest.raises(errors.MunetError, match="own/x"):
+        own_tasks.from_arrays(
+            "own/x", np.zeros([0, 4, 4, 3], np.uint8), np.zeros(0, np.int32)
+        )
